@@ -1,0 +1,48 @@
+//! Engines: each reads one protocol's exchanges and takes them through decide, record and forward.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::drain::Drain;
+use crate::policy::Policy;
+use crate::record::Session;
+use crate::stream::BoxStream;
+use crate::types::{Caller, Destination, HostName};
+
+pub mod http;
+pub mod tunnel;
+
+/// The name that the upstream's certificate was verified for, or none on a plain connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// A DNS name: Host/:authority must be this name.
+    Name(HostName),
+    /// An IP address: Host/:authority must be this address.
+    Address(IpAddr),
+    /// No TLS: Host/:authority is the caller's word only.
+    Plain,
+}
+
+/// What an engine knows of the connection whose exchanges it reads.
+#[derive(Clone)]
+pub struct Context {
+    /// Who.
+    pub caller: Arc<Caller>,
+    /// Where to, as the kernel remembered it.
+    pub destination: Destination,
+    /// What TLS proved of the other side.
+    pub verified: Verified,
+    /// What is in force.
+    pub policy: Arc<Policy>,
+    /// The record of this session.
+    pub session: Arc<Session>,
+    /// Whether the agent is ending.
+    pub drain: Drain,
+    /// Takes a stream pair that came out of an HTTP CONNECT back to the line's `detect` stage.
+    pub again: Again,
+}
+
+/// See [`Context::again`]: client side, upstream side.
+pub type Again = Arc<dyn Fn(BoxStream, BoxStream) -> BoxFuture<'static, ()> + Send + Sync>;

@@ -1,0 +1,13 @@
+//! The words of the system: addresses, ids, callers, actions, summaries. No I/O, no policy.
+
+pub mod action;
+pub mod addr;
+pub mod caller;
+pub mod id;
+pub mod summary;
+
+pub use action::Action;
+pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
+pub use caller::{Caller, Exe};
+pub use id::{ExchangeNumber, SessionId, TagName};
+pub use summary::{Summary, Verdict};

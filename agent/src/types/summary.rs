@@ -1,0 +1,112 @@
+//! One exchange in one line: what `sluice sessions --json` prints and what the journal bears (contract.md).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How policy decided, in the contract's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Sent on.
+    Allow,
+    /// Refused.
+    Deny,
+}
+
+impl Verdict {
+    /// The contract's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// The fields of contract.md, "Sessions as JSON", under their stable names. Absent facts are `null`, never missing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Session id (ULID).
+    pub session: String,
+    /// Place of the exchange in its session, from 1.
+    pub exchange: u32,
+    /// RFC 3339 in UTC, microseconds.
+    pub time: String,
+    /// From the first byte of the request to the last of the answer; `null` while it runs.
+    pub duration_us: Option<u64>,
+    /// Tag.
+    pub tag: String,
+    /// systemd unit.
+    pub unit: Option<String>,
+    /// cgroup path.
+    pub cgroup: String,
+    /// Process id.
+    pub pid: u32,
+    /// Path of the executable.
+    pub exe: Option<String>,
+    /// User id.
+    pub uid: u32,
+    /// User name.
+    pub user: Option<String>,
+    /// Verified identity (OIDC subject).
+    pub identity: Option<String>,
+    /// Groups of the identity.
+    pub groups: Vec<String>,
+    /// `http/1.1`, `h2`, `websocket`, `tunnel`, `tls` (refused before a protocol was known) …
+    pub protocol: String,
+    /// The name that was asked for (SNI or Host), or the address.
+    pub host: String,
+    /// `IP:PORT` that the process dialled.
+    pub address: String,
+    /// HTTP method.
+    pub method: Option<String>,
+    /// Path and query.
+    pub path: Option<String>,
+    /// Status that the client saw.
+    pub status: Option<u16>,
+    /// Rule that decided.
+    pub rule: Option<String>,
+    /// Verdict.
+    pub verdict: Verdict,
+    /// Name of the credential that was put in.
+    pub credential: Option<String>,
+    /// What was masked: count by detector.
+    pub masked: BTreeMap<String, u64>,
+    /// Body (or tunnel) bytes towards the upstream.
+    pub bytes_up: u64,
+    /// Body (or tunnel) bytes towards the client.
+    pub bytes_down: u64,
+    /// What went wrong, with its cause.
+    pub error: Option<String>,
+}
+
+impl Summary {
+    /// The readable line of the journal: `POST api.openai.com/v1/responses 200 1.24s rule=openai-chat masked=3`.
+    pub fn line(&self) -> String {
+        let mut line = match (&self.method, &self.path) {
+            (Some(method), Some(path)) => format!("{method} {}{path}", self.host),
+            _ => format!("{} {}", self.protocol, self.host),
+        };
+        if let Some(status) = self.status {
+            line.push_str(&format!(" {status}"));
+        }
+        if self.verdict == Verdict::Deny {
+            line.push_str(" denied");
+        }
+        if let Some(us) = self.duration_us {
+            line.push_str(&format!(" {:.2}s", us as f64 / 1e6));
+        }
+        if let Some(rule) = &self.rule {
+            line.push_str(&format!(" rule={rule}"));
+        }
+        let masked: u64 = self.masked.values().sum();
+        if masked > 0 {
+            line.push_str(&format!(" masked={masked}"));
+        }
+        if let Some(error) = &self.error {
+            line.push_str(&format!(" error={error:?}"));
+        }
+        line
+    }
+}

@@ -1,0 +1,121 @@
+//! What warden and gate say to each other: small typed messages over one `SOCK_SEQPACKET` pair, postcard-encoded,
+//! each at most [`MAX`] bytes, a file descriptor beside it where the message says so.
+//!
+//! The gate asks, the warden answers; nothing that the gate says is believed further than the message's type.
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, Summary};
+
+/// Upper bound of one message, both directions. A summary with a long path is the largest; paths are cut to fit.
+pub const MAX: usize = 64 * 1024;
+
+/// The gate's words.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToWarden {
+    /// Sandboxed, store open, listening: connections are being served.
+    Ready,
+    /// Still alive (watchdog).
+    Alive,
+    /// Whose connection is this? Answered by [`ToGate::Identified`] with the same `call`.
+    Identify {
+        /// Pairs the answer with the question.
+        call: u64,
+        /// The peer's address as accept() gave it.
+        client: ClientAddr,
+        /// The socket's own address: which loopback address and port the kernel chose.
+        listener: ListenerAddr,
+    },
+    /// Sign a leaf for one verified name. Answered by [`ToGate::Leaf`].
+    SignLeaf {
+        /// Pairs the answer with the question.
+        call: u64,
+        /// What to sign.
+        request: LeafRequest,
+    },
+    /// Write one exchange to the journal.
+    Journal(Box<Summary>),
+    /// So many exchanges of one kind that one entry stands for them.
+    JournalFold {
+        /// One of them.
+        example: Box<Summary>,
+        /// How many there were, the example not counted.
+        more: u64,
+    },
+    /// The gate's own trouble, at priority err.
+    Trouble(String),
+    /// Drained: every session is over or was cut.
+    Drained,
+}
+
+/// The warden's words.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToGate {
+    /// First message: how to work.
+    Settings(Box<GateSettings>),
+    /// A listening socket comes with this message.
+    Listener,
+    /// Answer to `Identify`.
+    Identified {
+        /// From the question.
+        call: u64,
+        /// `None`: no such connection is remembered; close it.
+        identity: Option<Box<Identity>>,
+    },
+    /// Answer to `SignLeaf`.
+    Leaf {
+        /// From the question.
+        call: u64,
+        /// DER of the certificate, or why not.
+        leaf: Result<Vec<u8>, String>,
+    },
+    /// Stop accepting, finish what is under way within `grace_ms`, then say `Drained`.
+    Drain {
+        /// Milliseconds.
+        grace_ms: u64,
+    },
+}
+
+/// What the kernel remembered of a connection, put into words.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// Where it was going.
+    pub destination: Destination,
+    /// Who it was.
+    pub caller: Caller,
+}
+
+/// A request to sign one leaf. The warden builds the certificate itself: the gate chooses no field but these, and the
+/// warden bounds each of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeafRequest {
+    /// DNS name or IP address (text) that the upstream was verified for: the only subject alternative name.
+    pub name: String,
+    /// DER SubjectPublicKeyInfo of the gate's leaf key.
+    pub public_key: Vec<u8>,
+    /// SHA-256 of the upstream's leaf, for the record of what was issued from what.
+    pub upstream_leaf: [u8; 32],
+    /// Upstream's notBefore, seconds since 1970: the leaf's is never earlier.
+    pub not_before: i64,
+    /// Upstream's notAfter, seconds since 1970: the leaf's is never later.
+    pub not_after: i64,
+}
+
+/// How the gate works: everything it is told, since it reads no configuration itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GateSettings {
+    /// DER of the CA's certificate: sent to clients in the chain and taken out of the upstream roots.
+    pub ca: Vec<u8>,
+    /// PEM bundles to trust upstream besides the system's.
+    pub extra_roots: Vec<Vec<u8>>,
+    /// Verdicts applied or not.
+    pub mode: crate::policy::Mode,
+    /// Directory of the store.
+    pub store: String,
+    /// Bytes kept of each body.
+    pub body_limit: u64,
+    /// Whether each exchange's head is synced before it goes upstream.
+    pub durable: bool,
+    /// Sessions at once; beyond it connections wait in the backlog.
+    pub max_sessions: u32,
+}
