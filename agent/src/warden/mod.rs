@@ -1,1 +1,4 @@
 //! SKELETON
+
+pub mod kernel;
+pub mod listen;
