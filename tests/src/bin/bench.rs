@@ -37,7 +37,9 @@ fn main() -> Result<()> {
     let seconds = number(&arguments, "--seconds", 2)?;
     let only_direct = arguments.iter().any(|a| a == "--direct");
     if cfg!(debug_assertions) {
-        eprintln!("bench: this is a debug build: its figures say nothing (cargo xtask bench builds a release)");
+        eprintln!(
+            "bench: this is a debug build: its figures say nothing (cargo xtask bench builds a release)"
+        );
     }
     let mut bench = Bench::start(seconds, only_direct)?;
     for round in 1..=rounds {
@@ -54,7 +56,11 @@ fn main() -> Result<()> {
     let mut report = bench.rounds.json();
     report["machine"] = machine();
     fs::write(&path, serde_json::to_string_pretty(&report)?)?;
-    println!("{} (median of {rounds} rounds); all numbers: {}", if bench.rounds.all_met() { "every goal met" } else { "NOT every goal met" }, path.display());
+    println!(
+        "{} (median of {rounds} rounds); all numbers: {}",
+        if bench.rounds.all_met() { "every goal met" } else { "NOT every goal met" },
+        path.display()
+    );
     Ok(())
 }
 
@@ -90,8 +96,13 @@ impl Bench {
 
     /// A client, started plainly or in a tag, on its processor.
     fn client(&self, direct: bool, program: &str) -> Result<Command> {
-        let mut command = if direct { self.world.untagged("taskset") } else { self.world.job("bench", "taskset") }?;
-        command.args(["-c", &if self.pinned { OTHER_CORE.to_string() } else { "0-1023".to_owned() }, program]);
+        let mut command =
+            if direct { self.world.untagged("taskset") } else { self.world.job("bench", "taskset") }?;
+        command.args([
+            "-c",
+            &if self.pinned { OTHER_CORE.to_string() } else { "0-1023".to_owned() },
+            program,
+        ]);
         Ok(command)
     }
 
@@ -135,11 +146,16 @@ impl Bench {
         let (text, gate, warden) = self.with_cpu(direct, &mut command)?;
         ensure!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "wrk met errors:\n{text}");
         let per_second: f64 = after(&text, "Requests/sec:")?.parse()?;
-        let total = text.lines().find(|l| l.contains("requests in")).and_then(|l| l.split_whitespace().next());
+        let total =
+            text.lines().find(|l| l.contains("requests in")).and_then(|l| l.split_whitespace().next());
         let total: f64 = total.context("wrk's total")?.parse()?;
         self.rounds.add(direct, &format!("h1_rps_{connections}"), per_second);
         for (quantile, name) in [("50%", "p50"), ("99%", "p99")] {
-            self.rounds.add(direct, &format!("h1_{name}_us_{connections}"), duration_us(after(&text, quantile)?)?);
+            self.rounds.add(
+                direct,
+                &format!("h1_{name}_us_{connections}"),
+                duration_us(after(&text, quantile)?)?,
+            );
         }
         if !direct && connections == 32 {
             self.rounds.add(false, "gate_us_per_request", gate / 1e3 / total);
@@ -157,7 +173,8 @@ impl Bench {
         command.arg(format!("https://www.example.test:{PORT}/1k"));
         let (text, ..) = self.with_cpu(direct, &mut command)?;
         let line = text.lines().find(|l| l.starts_with("finished in")).context("h2load's result")?;
-        let per_second = line.split(", ").nth(1).and_then(|p| p.split(' ').next()).context("h2load's rate")?;
+        let per_second =
+            line.split(", ").nth(1).and_then(|p| p.split(' ').next()).context("h2load's rate")?;
         ensure!(text.contains(" 0 failed, 0 errored, 0 timeout"), "h2load met errors:\n{text}");
         ensure!(text.contains("Application protocol: h2"), "not HTTP/2:\n{text}");
         self.rounds.add(direct, "h2_rps_32", per_second.parse()?);

@@ -41,19 +41,67 @@ const fn goal(key: &'static str, text: &'static str, kind: Kind, goal: f64, peer
 
 /// All goals, in the order in which they are printed.
 pub const GOALS: [Goal; 14] = [
-    goal("h1_rps_1", "requests/s, 1 connection (no goal: wake-ups across cores)", Kind::RatioAtLeast, 0.0, [None, None]),
-    goal("h1_rps_32", "requests/s, 32 keep-alive connections", Kind::RatioAtLeast, 0.60, [Some(0.73), Some(0.77)]),
-    goal("gate_us_per_request", "gate CPU µs for one such request", Kind::AtMost, 45.0, [Some(33.0), Some(32.0)]),
+    goal(
+        "h1_rps_1",
+        "requests/s, 1 connection (no goal: wake-ups across cores)",
+        Kind::RatioAtLeast,
+        0.0,
+        [None, None],
+    ),
+    goal(
+        "h1_rps_32",
+        "requests/s, 32 keep-alive connections",
+        Kind::RatioAtLeast,
+        0.60,
+        [Some(0.73), Some(0.77)],
+    ),
+    goal(
+        "gate_us_per_request",
+        "gate CPU µs for one such request",
+        Kind::AtMost,
+        45.0,
+        [Some(33.0), Some(32.0)],
+    ),
     goal("h2_rps_32", "requests/s, HTTP/2, 32 streams", Kind::RatioAtLeast, 0.60, [Some(0.73), Some(0.67)]),
-    goal("new_per_second", "new TLS connections/s, full handshakes", Kind::RatioAtLeast, 0.40, [Some(0.63), Some(1.42)]),
-    goal("gate_us_per_connection", "gate CPU µs for one new connection", Kind::AtMost, 900.0, [Some(1118.0), Some(465.0)]),
+    goal(
+        "new_per_second",
+        "new TLS connections/s, full handshakes",
+        Kind::RatioAtLeast,
+        0.40,
+        [Some(0.63), Some(1.42)],
+    ),
+    goal(
+        "gate_us_per_connection",
+        "gate CPU µs for one new connection",
+        Kind::AtMost,
+        900.0,
+        [Some(1118.0), Some(465.0)],
+    ),
     goal("bulk_mb_s", "bulk MB/s, one stream", Kind::RatioAtLeast, 0.60, [Some(0.86), Some(0.94)]),
     goal("gate_cpu_s_per_gb", "gate CPU-s per GB", Kind::AtMost, 2.2, [Some(1.41), Some(1.71)]),
     goal("warm_first_byte_us", "first byte, warm host", Kind::RatioAtMost, 3.0, [Some(2.05), Some(2.29)]),
-    goal("cold_first_byte_us", "first byte, host never seen", Kind::RatioAtMost, 2.5, [Some(2.58), Some(1.24)]),
+    goal(
+        "cold_first_byte_us",
+        "first byte, host never seen",
+        Kind::RatioAtMost,
+        2.5,
+        [Some(2.58), Some(1.24)],
+    ),
     goal("sse_delay_us", "delay of an SSE event, median", Kind::RatioAtMost, 2.0, [Some(1.85), Some(1.66)]),
-    goal("idle_kib_per_connection", "gate KiB per idle connection (8,000 open)", Kind::AtMost, 60.0, [Some(46.0), Some(16.0)]),
-    goal("idle_resident_mib", "resident MiB when idle, both processes", Kind::AtMost, 60.0, [Some(20.0), Some(24.0)]),
+    goal(
+        "idle_kib_per_connection",
+        "gate KiB per idle connection (8,000 open)",
+        Kind::AtMost,
+        60.0,
+        [Some(46.0), Some(16.0)],
+    ),
+    goal(
+        "idle_resident_mib",
+        "resident MiB when idle, both processes",
+        Kind::AtMost,
+        60.0,
+        [Some(20.0), Some(24.0)],
+    ),
     goal("connect_us", "connect(): tagged minus untagged, µs", Kind::DifferenceAtMost, 15.0, [None, None]),
 ];
 
@@ -105,15 +153,26 @@ impl Rounds {
         let cell = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), short);
         let row = |a: &str, b: [String; 7]| {
             let [direct, through, figure, goal, verdict, haproxy, nginx] = b;
-            format!("{a:<58} {direct:>9} {through:>9} {figure:>8} {goal:>8} {verdict:>5}  {haproxy:>7} {nginx:>7}\n")
+            format!(
+                "{a:<58} {direct:>9} {through:>9} {figure:>8} {goal:>8} {verdict:>5}  {haproxy:>7} {nginx:>7}\n"
+            )
         };
-        let mut text = row("", ["direct", "through", "figure", "goal", "", "haproxy", "nginx"].map(str::to_owned));
+        let mut text =
+            row("", ["direct", "through", "figure", "goal", "", "haproxy", "nginx"].map(str::to_owned));
         for g in &GOALS {
             let (direct, through) = self.medians(g.key);
             let figure = self.figure(g);
             let verdict = figure.map_or("–", |f| if g.met(f) { "pass" } else { "MISS" });
             let goal = format!("{} {}", if g.kind == Kind::RatioAtLeast { "≥" } else { "≤" }, short(g.goal));
-            let cells = [cell(direct), cell(through), cell(figure), goal, verdict.to_owned(), cell(g.peers[0]), cell(g.peers[1])];
+            let cells = [
+                cell(direct),
+                cell(through),
+                cell(figure),
+                goal,
+                verdict.to_owned(),
+                cell(g.peers[0]),
+                cell(g.peers[1]),
+            ];
             text.push_str(&row(g.text, cells));
         }
         text

@@ -44,7 +44,9 @@ struct Target {
 /// # Errors
 /// Wrong usage, or the scenario met an error: a benchmark with errors in it measures nothing.
 pub fn main(arguments: &[String]) -> Result<()> {
-    let [scenario, address, name, count, rest @ ..] = arguments else { bail!("SCENARIO ADDRESS NAME COUNT [MORE]") };
+    let [scenario, address, name, count, rest @ ..] = arguments else {
+        bail!("SCENARIO ADDRESS NAME COUNT [MORE]")
+    };
     let address: SocketAddr = address.parse().context("ADDRESS")?;
     let count: u64 = count.parse().context("COUNT")?;
     let more = rest.first().map(String::as_str).unwrap_or_default();
@@ -56,7 +58,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         match scenario.as_str() {
-            "new" => new_connections(&target, Duration::from_millis(count), more.parse().context("workers")?).await,
+            "new" => {
+                new_connections(&target, Duration::from_millis(count), more.parse().context("workers")?).await
+            }
             "warm" => first_bytes(&target, count, None).await,
             "cold" => first_bytes(&target, count, Some(more)).await,
             "sse" => events(&target, count, more.parse().context("gap in ms")?).await,
@@ -185,7 +189,8 @@ async fn events(target: &Target, count: u64, gap_ms: u64) -> Result<Value> {
 /// Opens `count` connections, one answered request on each, says so, and holds them until standard input ends.
 async fn idle(target: &Target, count: u64) -> Result<Value> {
     let limit = count + 1024;
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, limit, limit).context("open files")?;
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, limit, limit)
+        .context("open files")?;
     let open = Arc::new(tokio::sync::Semaphore::new(32));
     let mut tasks = Vec::new();
     for _ in 0..count {
@@ -222,7 +227,11 @@ fn connects(address: SocketAddr, count: u64) -> Result<Value> {
         let io = std::net::TcpStream::connect(address)?;
         took.push(start.elapsed().as_secs_f64() * 1e6);
         // SO_LINGER 0: a reset, so that no port stays in TIME_WAIT.
-        nix::sys::socket::setsockopt(&io, nix::sys::socket::sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+        nix::sys::socket::setsockopt(
+            &io,
+            nix::sys::socket::sockopt::Linger,
+            &libc::linger { l_onoff: 1, l_linger: 0 },
+        )?;
     }
     Ok(json!({"connect_us": spread(took)}))
 }

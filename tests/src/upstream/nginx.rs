@@ -37,19 +37,35 @@ impl Nginx {
         fs::write(dir.join("www/1k"), [b'k'; 1024])?;
         fs::File::create(dir.join("www/bulk"))?.set_len(BULK)?;
         let at = address("www.example.test");
-        fs::write(dir.join("nginx.conf"), configuration(&dir.display().to_string(), SocketAddr::new(at, PORT), SocketAddr::new(at, FULL_PORT)))?;
+        fs::write(
+            dir.join("nginx.conf"),
+            configuration(
+                &dir.display().to_string(),
+                SocketAddr::new(at, PORT),
+                SocketAddr::new(at, FULL_PORT),
+            ),
+        )?;
         let mut parts = Vec::new();
         if let Some(core) = core {
             parts.extend(["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
         }
-        parts.extend(["nginx".to_owned(), "-p".to_owned(), dir.display().to_string(), "-c".to_owned(), "nginx.conf".to_owned()]);
+        parts.extend([
+            "nginx".to_owned(),
+            "-p".to_owned(),
+            dir.display().to_string(),
+            "-c".to_owned(),
+            "nginx.conf".to_owned(),
+        ]);
         let mut command = world.space().command("upstream", &parts[0])?;
         let log = fs::File::create(dir.join("stderr"))?;
         let child = command.args(&parts[1..]).process_group(0).stdin(Stdio::null()).stderr(log).spawn()?;
         let mut nginx = Self { child };
         let up = eventually(Duration::from_secs(10), || {
             if let Some(status) = nginx.child.try_wait()? {
-                anyhow::bail!("nginx ended: {status}: {}", fs::read_to_string(dir.join("stderr")).unwrap_or_default());
+                anyhow::bail!(
+                    "nginx ended: {status}: {}",
+                    fs::read_to_string(dir.join("stderr")).unwrap_or_default()
+                );
             }
             Ok(nginx.answers(world)?.then_some(()))
         })?;
@@ -59,8 +75,15 @@ impl Nginx {
 
     fn answers(&self, world: &World) -> Result<bool> {
         let mut curl = world.untagged("curl")?;
-        let ended = run(curl.args(["-sS", &format!("https://www.example.test:{FULL_PORT}/1k")]), Duration::from_secs(5))?;
-        ensure!(!ended.good() || ended.stdout.len() == 1024, "nginx answers with {} bytes", ended.stdout.len());
+        let ended = run(
+            curl.args(["-sS", &format!("https://www.example.test:{FULL_PORT}/1k")]),
+            Duration::from_secs(5),
+        )?;
+        ensure!(
+            !ended.good() || ended.stdout.len() == 1024,
+            "nginx answers with {} bytes",
+            ended.stdout.len()
+        );
         Ok(ended.good())
     }
 }
