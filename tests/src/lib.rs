@@ -3,9 +3,11 @@
 //!
 //! Read [`netns`] (the space a test lives in), then [`harness`] (the agent in it), then [`upstream`] and [`client`].
 
+pub mod binary;
 pub mod client;
 pub mod daemon;
 pub mod harness;
 pub mod load;
 pub mod netns;
+pub mod process;
 pub mod upstream;
