@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use sluice::types::Summary;
 
 use crate::daemon::Daemon;
+use crate::journal::Journal;
 use crate::netns::Space;
 use crate::process::{PATIENCE, eventually};
 use crate::upstream::certs::{Authority, BySni, Flaw};
@@ -69,6 +70,8 @@ pub struct Options {
     pub config: String,
     /// Size of a tmpfs that the store is on, in KiB; `None`: the space's directory.
     pub store_kib: Option<u64>,
+    /// A stand-in for journald in the space; without it the agent's journal lines go to its standard error.
+    pub journal: bool,
     /// No agent.
     pub direct: bool,
 }
@@ -77,6 +80,7 @@ pub struct Options {
 pub struct World {
     // Order of fields is order of dropping: the agent first, its space last.
     daemon: Option<Daemon>,
+    journal: Option<Journal>,
     seen: Arc<Seen>,
     runtime: Option<tokio::runtime::Runtime>,
     authority: Authority,
@@ -106,8 +110,12 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let seen = Arc::new(Seen::default());
         let direct = options.direct || std::env::var_os("SLUICE_E2E_DIRECT").is_some();
-        let mut world = Self { daemon: None, seen, runtime: Some(runtime), authority, space, direct };
+        let mut world =
+            Self { daemon: None, journal: None, seen, runtime: Some(runtime), authority, space, direct };
         world.start_upstreams()?;
+        if options.journal {
+            world.journal = Some(Journal::start(&world.space.dir().join("run"))?);
+        }
         if !direct {
             world.daemon = Some(Daemon::prepare(&world.space, &options)?);
             world.daemon_mut().start()?;
@@ -243,6 +251,11 @@ impl World {
     /// As [`World::daemon`].
     pub fn daemon_mut(&mut self) -> &mut Daemon {
         self.daemon.as_mut().expect("a world with an agent")
+    }
+
+    /// The stand-in for journald, or none; take it away to make journald die.
+    pub fn journal_mut(&mut self) -> &mut Option<Journal> {
+        &mut self.journal
     }
 
     /// Whether the agent is left out.

@@ -7,6 +7,7 @@ pub mod binary;
 pub mod client;
 pub mod daemon;
 pub mod harness;
+pub mod journal;
 pub mod load;
 pub mod netns;
 pub mod process;
