@@ -12,6 +12,7 @@ use crate::stream::BoxStream;
 use crate::types::{Caller, Destination, HostName};
 
 pub mod http;
+mod pump;
 pub mod tunnel;
 
 /// The name that the upstream's certificate was verified for, or none on a plain connection.
