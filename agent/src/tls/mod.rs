@@ -1,1 +1,4 @@
-//! SKELETON
+//! TLS.
+
+pub mod roots;
+pub mod verify;
