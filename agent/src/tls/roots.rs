@@ -123,6 +123,11 @@ impl Roots {
         self.anchors.is_empty()
     }
 
+    /// Whether our own CA is known, so that it cannot be among the roots.
+    pub fn knows_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
     }
