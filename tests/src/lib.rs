@@ -6,5 +6,6 @@
 pub mod client;
 pub mod daemon;
 pub mod harness;
+pub mod host;
 pub mod netns;
 pub mod upstream;
