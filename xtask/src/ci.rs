@@ -75,7 +75,7 @@ fn deny() -> Result<()> {
     if sh::which("cargo-deny").is_none() && !cargo_home_has("cargo-deny") {
         sh::run(&mut sh::cargo(&["install", "cargo-deny", "--locked", "--quiet"]))?;
     }
-    sh::run(&mut sh::cargo(&["deny", "--offline", "--workspace", "check", "bans", "licenses", "sources"]))
+    sh::run(&mut sh::cargo(&["deny", "--workspace", "check", "bans", "licenses", "sources"]))
 }
 
 fn cargo_home_has(program: &str) -> bool {

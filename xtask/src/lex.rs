@@ -135,11 +135,7 @@ fn raw_string(text: &str) -> Option<usize> {
 /// `'x'` and `'\n'` are characters, `'x` is a lifetime.
 fn is_character(text: &str) -> bool {
     let mut chars = text.chars().skip(1);
-    match (chars.next(), chars.next()) {
-        (Some('\\'), _) => true,
-        (Some(_), Some('\'')) => true,
-        _ => false,
-    }
+    matches!((chars.next(), chars.next()), (Some('\\'), _) | (Some(_), Some('\'')))
 }
 
 /// Length of a quoted literal with escapes, both quotes included.

@@ -170,9 +170,10 @@ impl Tree {
             chroot
         };
         let tool = describe(program, arguments);
-        // The tools are the system's own: they get the system's own surroundings, not the caller's.
+        // The caller's environment stays: dpkg tells the hooks of the certificate tool by it that it runs them itself.
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        command.args(arguments).env_clear().env("PATH", path).env("LC_ALL", "C.UTF-8").current_dir("/");
+        command.args(arguments).env("PATH", path).env("LC_ALL", "C.UTF-8").env_remove("JAVA_TOOL_OPTIONS");
+        command.current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = |source| Error::Start { tool: tool.clone(), source };
         let mut child = command.spawn().map_err(started)?;
