@@ -236,3 +236,13 @@ fn copier(command: Command) -> impl Fn() -> Result<Command> {
         Ok(copy)
     }
 }
+
+/// CPU time of a process's living threads in nanoseconds (/proc/PID/task/*/schedstat, field 1); `None` when it is gone.
+pub fn cpu_ns(pid: u32) -> Option<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let of = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    Some(threads.filter_map(Result::ok).filter_map(of).sum())
+}

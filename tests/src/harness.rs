@@ -27,20 +27,20 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Outside hosts. The comment says what listens there.
 const HOSTS: [(&str, [u16; 8]); 14] = [
-    ("api.openai.com", v4(10)),           // 443: HTTPS, h2 and 1.1
-    ("www.example.test", v4(10)),         // 443 the same; 80: HTTP
-    ("git.example.test", v4(10)),         // the same
-    ("a.cold.example.test", v4(10)),      // the same, wildcard certificate
-    ("h1.example.test", v4(11)),          // 443: HTTPS, 1.1 only
+    ("api.openai.com", v4(10)),                                 // 443: HTTPS, h2 and 1.1
+    ("www.example.test", v4(10)),                               // 443 the same; 80: HTTP
+    ("git.example.test", v4(10)),                               // the same
+    ("a.cold.example.test", v4(10)),                            // the same, wildcard certificate
+    ("h1.example.test", v4(11)),                                // 443: HTTPS, 1.1 only
     ("six.example.test", [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10]), // 443: HTTPS
-    ("hostile.example.test", v4(12)),     // 443: by path; 1001…: by port
-    ("expired.example.test", v4(13)),     // 443: bad certificates, by name
+    ("hostile.example.test", v4(12)),                           // 443: by path; 1001…: by port
+    ("expired.example.test", v4(13)),                           // 443: bad certificates, by name
     ("selfsigned.example.test", v4(13)),
     ("wrongname.example.test", v4(13)),
     ("untrusted.example.test", v4(13)),
     ("revoked.example.test", v4(13)),
-    ("weak.example.test", v4(14)),        // 443: nothing until a test starts it
-    ("nobody.example.test", v4(15)),      // nothing listens
+    ("weak.example.test", v4(14)),   // 443: nothing until a test starts it
+    ("nobody.example.test", v4(15)), // nothing listens
 ];
 
 /// Ports of hostile.example.test whose server misbehaves before any TLS.
@@ -120,7 +120,8 @@ impl World {
     /// # Errors
     /// As [`World::start`].
     pub fn with(options: Options) -> Result<Self> {
-        let hosts: Vec<(&str, IpAddr)> = HOSTS.iter().map(|(n, a)| (*n, IpAddr::from(*a).to_canonical())).collect();
+        let hosts: Vec<(&str, IpAddr)> =
+            HOSTS.iter().map(|(n, a)| (*n, IpAddr::from(*a).to_canonical())).collect();
         let space = Space::make(&hosts)?;
         let authority = Authority::new("Sluice tests' upstream authority")?;
         fs::write(space.dir().join("upstream-ca.pem"), authority.pem())?;
@@ -140,8 +141,16 @@ impl World {
         let dir = self.space.dir();
         let ca = &self.authority;
         let good = ca.certified(
-            &["www.example.test", "api.openai.com", "git.example.test", "h1.example.test", "six.example.test",
-              "hostile.example.test", "*.cold.example.test", "203.0.113.10"],
+            &[
+                "www.example.test",
+                "api.openai.com",
+                "git.example.test",
+                "h1.example.test",
+                "six.example.test",
+                "hostile.example.test",
+                "*.cold.example.test",
+                "203.0.113.10",
+            ],
             Flaw::None,
             dir,
         )?;
@@ -398,7 +407,14 @@ pub fn workspace() -> &'static Path {
 /// The variables by which unchanged clients are told of a bundle, as `sluice run` sets them; here with the upstreams'
 /// own authority, for runs without the agent.
 fn direct_trust(bundle: &Path) -> Vec<(&'static str, String)> {
-    let names = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"];
+    let names = [
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
+        "GIT_SSL_CAINFO",
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    ];
     let path = bundle.display().to_string();
     let mut all: Vec<_> = names.into_iter().map(|n| (n, path.clone())).collect();
     // A PEM file is a key store that Java reads with -Djavax.net.ssl.trustStoreType=PEM only in newer releases: the

@@ -7,5 +7,6 @@ pub mod client;
 pub mod daemon;
 pub mod harness;
 pub mod host;
+pub mod load;
 pub mod netns;
 pub mod upstream;

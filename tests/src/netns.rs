@@ -128,7 +128,9 @@ impl Space {
         let out = space.holder.stdout.take().context("holder's stdout is piped")?;
         BufReader::new(out).read_line(&mut line)?;
         if line.trim() != "ready" {
-            bail!("setting up the namespaces failed (see stderr above); root, iproute2 and util-linux are needed");
+            bail!(
+                "setting up the namespaces failed (see stderr above); root, iproute2 and util-linux are needed"
+            );
         }
         Ok(space)
     }

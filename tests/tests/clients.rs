@@ -20,7 +20,13 @@ struct Wanted<'a> {
     status: u16,
 }
 
-const fn wanted<'a>(protocol: &'a str, host: &'a str, method: &'a str, path: &'a str, status: u16) -> Wanted<'a> {
+const fn wanted<'a>(
+    protocol: &'a str,
+    host: &'a str,
+    method: &'a str,
+    path: &'a str,
+    status: u16,
+) -> Wanted<'a> {
     Wanted { protocol, host, method, path, status }
 }
 
@@ -35,7 +41,13 @@ fn job(world: &World, program: impl AsRef<std::ffi::OsStr>) -> Command {
 #[track_caller]
 fn ok(command: &mut Command) -> Ended {
     let ended = run(command, PATIENCE).expect("started");
-    assert!(ended.good(), "{command:?}\n{:?}\nstdout: {}\nstderr: {}", ended.status, ended.stdout, ended.stderr);
+    assert!(
+        ended.good(),
+        "{command:?}\n{:?}\nstdout: {}\nstderr: {}",
+        ended.status,
+        ended.stdout,
+        ended.stderr
+    );
     ended
 }
 
@@ -70,7 +82,13 @@ fn recorded(world: &World, exe: &Path, all: &[Wanted<'_>]) -> Vec<Summary> {
 #[test]
 fn curl_http1() {
     let world = world();
-    let out = ok(job(&world, "curl").args(["-sS", "--http1.1", "-w", " %{http_code} %{http_version}", "https://www.example.test/"]));
+    let out = ok(job(&world, "curl").args([
+        "-sS",
+        "--http1.1",
+        "-w",
+        " %{http_code} %{http_version}",
+        "https://www.example.test/",
+    ]));
     assert_eq!(out.stdout, "hello from upstream\n 200 1.1");
     recorded(&world, Path::new("/usr/bin/curl"), &[wanted("http/1.1", "www.example.test", "GET", "/", 200)]);
 }
@@ -79,14 +97,31 @@ fn curl_http1() {
 fn curl_http2() {
     let world = world();
     let out = ok(job(&world, "curl").args([
-        "-sS", "--http2", "-w", " %{http_code} %{http_version}", "-o", "/dev/null", "https://www.example.test/bytes/100000?q=1",
-        "--next", "-sS", "--http2", "-d", "a=b", "-w", " %{http_code}", "https://www.example.test/echo",
+        "-sS",
+        "--http2",
+        "-w",
+        " %{http_code} %{http_version}",
+        "-o",
+        "/dev/null",
+        "https://www.example.test/bytes/100000?q=1",
+        "--next",
+        "-sS",
+        "--http2",
+        "-d",
+        "a=b",
+        "-w",
+        " %{http_code}",
+        "https://www.example.test/echo",
     ]));
     assert_eq!(out.stdout, " 200 2a=b 200");
-    let found = recorded(&world, Path::new("/usr/bin/curl"), &[
-        wanted("h2", "www.example.test", "GET", "/bytes/100000?q=1", 200),
-        wanted("h2", "www.example.test", "POST", "/echo", 200),
-    ]);
+    let found = recorded(
+        &world,
+        Path::new("/usr/bin/curl"),
+        &[
+            wanted("h2", "www.example.test", "GET", "/bytes/100000?q=1", 200),
+            wanted("h2", "www.example.test", "POST", "/echo", 200),
+        ],
+    );
     if let [get, post] = &found[..] {
         assert_eq!((get.bytes_up, get.bytes_down), (0, 100_000));
         assert_eq!((post.bytes_up, post.bytes_down), (3, 3));
@@ -96,9 +131,19 @@ fn curl_http2() {
 #[test]
 fn curl_sees_the_upstreams_protocol_only() {
     let world = world();
-    let out = ok(job(&world, "curl").args(["-sS", "--http2", "-w", " %{http_version}", "https://h1.example.test/status/404"]));
+    let out = ok(job(&world, "curl").args([
+        "-sS",
+        "--http2",
+        "-w",
+        " %{http_version}",
+        "https://h1.example.test/status/404",
+    ]));
     assert_eq!(out.stdout, "status 404\n 1.1");
-    recorded(&world, Path::new("/usr/bin/curl"), &[wanted("http/1.1", "h1.example.test", "GET", "/status/404", 404)]);
+    recorded(
+        &world,
+        Path::new("/usr/bin/curl"),
+        &[wanted("http/1.1", "h1.example.test", "GET", "/status/404", 404)],
+    );
 }
 
 #[test]
@@ -106,22 +151,43 @@ fn curl_over_ipv6() {
     let world = world();
     let out = ok(job(&world, "curl").args(["-sS", "https://six.example.test/bytes/5"]));
     assert_eq!(out.stdout, "xxxxx");
-    let found = recorded(&world, Path::new("/usr/bin/curl"), &[wanted("h2", "six.example.test", "GET", "/bytes/5", 200)]);
+    let found = recorded(
+        &world,
+        Path::new("/usr/bin/curl"),
+        &[wanted("h2", "six.example.test", "GET", "/bytes/5", 200)],
+    );
     assert!(found.iter().all(|s| s.address == "[2001:db8::10]:443"), "{found:?}");
 }
 
 #[test]
 fn curl_plain_http() {
     let world = world();
-    let out = ok(job(&world, "curl").args(["-sS", "http://www.example.test/headers/3", "-o", "/dev/null", "-w", "%{http_code}"]));
+    let out = ok(job(&world, "curl").args([
+        "-sS",
+        "http://www.example.test/headers/3",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+    ]));
     assert_eq!(out.stdout, "200");
-    recorded(&world, Path::new("/usr/bin/curl"), &[wanted("http/1.1", "www.example.test", "GET", "/headers/3", 200)]);
+    recorded(
+        &world,
+        Path::new("/usr/bin/curl"),
+        &[wanted("http/1.1", "www.example.test", "GET", "/headers/3", 200)],
+    );
 }
 
 #[test]
 fn curl_http2_prior_knowledge() {
     let world = world();
-    let out = ok(job(&world, "curl").args(["-sS", "--http2-prior-knowledge", "-w", "%{http_version}", "http://www.example.test/bytes/3"]));
+    let out = ok(job(&world, "curl").args([
+        "-sS",
+        "--http2-prior-knowledge",
+        "-w",
+        "%{http_version}",
+        "http://www.example.test/bytes/3",
+    ]));
     assert_eq!(out.stdout, "xxx2");
     recorded(&world, Path::new("/usr/bin/curl"), &[wanted("h2", "www.example.test", "GET", "/bytes/3", 200)]);
 }
@@ -129,9 +195,18 @@ fn curl_http2_prior_knowledge() {
 #[test]
 fn curl_trailers() {
     let world = world();
-    let out = ok(job(&world, "curl").args(["-sS", "--http2", "-D", "-", "https://www.example.test/trailers"]));
-    assert!(out.stdout.contains("body then trailers") && out.stdout.contains("x-checksum: ok"), "{}", out.stdout);
-    recorded(&world, Path::new("/usr/bin/curl"), &[wanted("h2", "www.example.test", "GET", "/trailers", 200)]);
+    let out =
+        ok(job(&world, "curl").args(["-sS", "--http2", "-D", "-", "https://www.example.test/trailers"]));
+    assert!(
+        out.stdout.contains("body then trailers") && out.stdout.contains("x-checksum: ok"),
+        "{}",
+        out.stdout
+    );
+    recorded(
+        &world,
+        Path::new("/usr/bin/curl"),
+        &[wanted("h2", "www.example.test", "GET", "/trailers", 200)],
+    );
 }
 
 #[test]
@@ -139,7 +214,11 @@ fn wget() {
     let world = world();
     let out = ok(job(&world, "wget").args(["-q", "-O", "-", "https://www.example.test/bytes/9"]));
     assert_eq!(out.stdout, "xxxxxxxxx");
-    recorded(&world, Path::new("/usr/bin/wget"), &[wanted("http/1.1", "www.example.test", "GET", "/bytes/9", 200)]);
+    recorded(
+        &world,
+        Path::new("/usr/bin/wget"),
+        &[wanted("http/1.1", "www.example.test", "GET", "/bytes/9", 200)],
+    );
 }
 
 /// A bare repository with one commit, below the directory that the upstream serves.
@@ -148,7 +227,14 @@ fn repository(world: &World) {
     let work = world.space().dir().join("work");
     let git = |dir: &Path, args: &[&str]| {
         let mut git = Command::new("/usr/bin/git");
-        git.args(["-c", "user.name=Test", "-c", "user.email=test@example.test", "-c", "init.defaultBranch=main"]);
+        git.args([
+            "-c",
+            "user.name=Test",
+            "-c",
+            "user.email=test@example.test",
+            "-c",
+            "init.defaultBranch=main",
+        ]);
         ok(git.args(args).current_dir(dir).env("HOME", dir).env_remove("GIT_DIR"));
     };
     for dir in [&bare, &work] {
@@ -170,16 +256,21 @@ fn git_clone() {
     ok(job(&world, "/usr/bin/git").args(["clone", "-q", "https://git.example.test/git/demo.git"]).arg(&to));
     let text = fs::read_to_string(to.join("README")).expect("cloned");
     assert_eq!(text.lines().count(), 2000);
-    recorded(&world, Path::new("/usr/lib/git-core/git-remote-https"), &[
-        wanted("h2", "git.example.test", "GET", "/git/demo.git/info/refs?service=git-upload-pack", 200),
-        wanted("h2", "git.example.test", "POST", "/git/demo.git/git-upload-pack", 200),
-    ]);
+    recorded(
+        &world,
+        Path::new("/usr/lib/git-core/git-remote-https"),
+        &[
+            wanted("h2", "git.example.test", "GET", "/git/demo.git/info/refs?service=git-upload-pack", 200),
+            wanted("h2", "git.example.test", "POST", "/git/demo.git/git-upload-pack", 200),
+        ],
+    );
 }
 
 /// Runs a Python client with the pinned packages.
 fn python(world: &World, script: &str, args: &[&str]) -> (Ended, PathBuf) {
     let python = client::python().expect("python clients");
-    let out = ok(job(world, &python).arg(client::program(script)).args(args).env("OPENAI_API_KEY", "sk-test"));
+    let out =
+        ok(job(world, &python).arg(client::program(script)).args(args).env("OPENAI_API_KEY", "sk-test"));
     (out, python)
 }
 
@@ -187,7 +278,9 @@ fn python(world: &World, script: &str, args: &[&str]) -> (Ended, PathBuf) {
 fn python_urllib() {
     let world = world();
     let python = Path::new("/usr/bin/python3");
-    let out = ok(job(&world, python).arg(client::program("urllib_get.py")).arg("https://www.example.test/bytes/1000"));
+    let out = ok(job(&world, python)
+        .arg(client::program("urllib_get.py"))
+        .arg("https://www.example.test/bytes/1000"));
     assert_eq!(out.stdout, "200 1000\n");
     recorded(&world, python, &[wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200)]);
 }
@@ -197,10 +290,14 @@ fn python_requests() {
     let world = world();
     let (out, python) = python(&world, "requests_get.py", &["https://www.example.test"]);
     assert_eq!(out.stdout, "200 1000\n200 {'a': 1}\n");
-    let found = recorded(&world, &python, &[
-        wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200),
-        wanted("http/1.1", "www.example.test", "POST", "/echo", 200),
-    ]);
+    let found = recorded(
+        &world,
+        &python,
+        &[
+            wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200),
+            wanted("http/1.1", "www.example.test", "POST", "/echo", 200),
+        ],
+    );
     if let [get, post] = &found[..] {
         assert_eq!(get.session, post.session, "one connection, one session");
         assert!(post.exchange > get.exchange);
@@ -212,10 +309,14 @@ fn python_httpx() {
     let world = world();
     let (out, python) = python(&world, "httpx_get.py", &["https://www.example.test"]);
     assert_eq!(out.stdout, "200 1000\n200 3\n");
-    recorded(&world, &python, &[
-        wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200),
-        wanted("http/1.1", "www.example.test", "GET", "/sse?n=3&ms=10", 200),
-    ]);
+    recorded(
+        &world,
+        &python,
+        &[
+            wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200),
+            wanted("http/1.1", "www.example.test", "GET", "/sse?n=3&ms=10", 200),
+        ],
+    );
 }
 
 #[test]
@@ -223,7 +324,15 @@ fn python_openai() {
     let world = world();
     let (out, python) = python(&world, "openai_chat.py", &[]);
     let lines: Vec<&str> = out.stdout.lines().collect();
-    assert_eq!(lines, ["echo: plain chat", "echo: streamed chat 3", "echo: plain response", "echo: streamed response 3 response.completed"]);
+    assert_eq!(
+        lines,
+        [
+            "echo: plain chat",
+            "echo: streamed chat 3",
+            "echo: plain response",
+            "echo: streamed response 3 response.completed"
+        ]
+    );
     let chat = || wanted("http/1.1", "api.openai.com", "POST", "/v1/chat/completions", 200);
     let responses = || wanted("http/1.1", "api.openai.com", "POST", "/v1/responses", 200);
     recorded(&world, &python, &[chat(), responses()]);
@@ -254,22 +363,31 @@ fn node_fetch() {
     let dir = client::node().expect("node clients");
     let out = ok(job(&world, "/usr/bin/node").arg(dir.join("fetch.mjs")).arg("https://www.example.test"));
     assert_eq!(out.stdout, "200 1000\n200 {\"a\":1}\n");
-    recorded(&world, Path::new("/usr/bin/node"), &[
-        wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200),
-        wanted("http/1.1", "www.example.test", "POST", "/echo", 200),
-    ]);
+    recorded(
+        &world,
+        Path::new("/usr/bin/node"),
+        &[
+            wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200),
+            wanted("http/1.1", "www.example.test", "POST", "/echo", 200),
+        ],
+    );
 }
 
 #[test]
 fn node_openai() {
     let world = world();
     let dir = client::node().expect("node clients");
-    let out = ok(job(&world, "/usr/bin/node").arg(dir.join("openai_chat.mjs")).env("OPENAI_API_KEY", "sk-test"));
+    let out =
+        ok(job(&world, "/usr/bin/node").arg(dir.join("openai_chat.mjs")).env("OPENAI_API_KEY", "sk-test"));
     assert_eq!(out.stdout, "echo: plain chat\necho: streamed chat 3\necho: plain response\n");
-    recorded(&world, Path::new("/usr/bin/node"), &[
-        wanted("http/1.1", "api.openai.com", "POST", "/v1/chat/completions", 200),
-        wanted("http/1.1", "api.openai.com", "POST", "/v1/responses", 200),
-    ]);
+    recorded(
+        &world,
+        Path::new("/usr/bin/node"),
+        &[
+            wanted("http/1.1", "api.openai.com", "POST", "/v1/chat/completions", 200),
+            wanted("http/1.1", "api.openai.com", "POST", "/v1/responses", 200),
+        ],
+    );
 }
 
 #[test]
@@ -282,7 +400,10 @@ fn java_http_client() {
         let mut keytool = Command::new("keytool");
         keytool.args(["-importcert", "-noprompt", "-alias", "upstream", "-storepass", "changeit", "-file"]);
         ok(keytool.arg(world.space().dir().join("upstream-ca.pem")).arg("-keystore").arg(&store));
-        let options = format!("-Djavax.net.ssl.trustStore={} -Djavax.net.ssl.trustStorePassword=changeit", store.display());
+        let options = format!(
+            "-Djavax.net.ssl.trustStore={} -Djavax.net.ssl.trustStorePassword=changeit",
+            store.display()
+        );
         command.env("JAVA_TOOL_OPTIONS", options);
     }
     let out = ok(command.arg(client::program("HttpGet.java")).arg("https://www.example.test/bytes/1000"));

@@ -25,7 +25,11 @@ pub fn python() -> Result<PathBuf> {
         // Debian's interpreter, not one that a version manager puts first on PATH.
         must(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(dir))?;
         let pip = dir.join("bin/pip");
-        must(Command::new(pip).args(["install", "--quiet", "--no-input", "-r"]).arg(program("requirements.txt")))
+        must(
+            Command::new(pip)
+                .args(["install", "--quiet", "--no-input", "-r"])
+                .arg(program("requirements.txt")),
+        )
     })?;
     Ok(dir.join("bin/python"))
 }

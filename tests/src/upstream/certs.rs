@@ -56,7 +56,8 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.not_before = OffsetDateTime::now_utc() - Duration::days(2);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(30);
         Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
@@ -65,6 +66,11 @@ impl Authority {
     /// The authority's certificate.
     pub fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// The authority's key, PKCS#8.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// A leaf for `names` with its flaw, as PEM. [`Flaw::Revoked`] leaves the certificate itself good.
@@ -83,7 +89,8 @@ impl Authority {
         params.use_authority_key_identifier_extension = flaw != Flaw::SelfSigned;
         let now = OffsetDateTime::now_utc();
         params.not_before = now - Duration::days(2);
-        params.not_after = if flaw == Flaw::Expired { now - Duration::days(1) } else { now + Duration::days(7) };
+        params.not_after =
+            if flaw == Flaw::Expired { now - Duration::days(1) } else { now + Duration::days(7) };
         if flaw == Flaw::Revoked {
             params.serial_number = Some(SerialNumber::from_slice(&[0x4a, 0x11]));
         }
@@ -103,7 +110,8 @@ impl Authority {
     pub fn certified(&self, names: &[&str], flaw: Flaw, dir: &Path) -> Result<Arc<CertifiedKey>> {
         use rustls_pki_types::pem::PemObject;
         let pem = self.leaf(names, flaw)?;
-        let chain = rustls_pki_types::CertificateDer::pem_slice_iter(pem.chain.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let chain = rustls_pki_types::CertificateDer::pem_slice_iter(pem.chain.as_bytes())
+            .collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes())?;
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let mut certified = CertifiedKey::from_der(chain, key, &provider)?;
@@ -119,14 +127,21 @@ impl Authority {
         fs::create_dir_all(&dir)?;
         for (name, text) in [
             ("ca.pem", self.pem()),
-            ("ca.key", self.issuer.key().serialize_pem()),
+            ("ca.key", self.key_pem()),
             ("leaf.pem", leaf.chain.clone()),
-            ("index.txt", "R\t491231235959Z\t250101000000Z,keyCompromise\t4A11\tunknown\t/CN=sluice test upstream\n".to_owned()),
+            (
+                "index.txt",
+                "R\t491231235959Z\t250101000000Z,keyCompromise\t4A11\tunknown\t/CN=sluice test upstream\n"
+                    .to_owned(),
+            ),
         ] {
             fs::write(dir.join(name), text)?;
         }
         let made = Command::new("openssl")
-            .args("ocsp -index index.txt -CA ca.pem -rsigner ca.pem -rkey ca.key -issuer ca.pem -cert leaf.pem".split(' '))
+            .args(
+                "ocsp -index index.txt -CA ca.pem -rsigner ca.pem -rkey ca.key -issuer ca.pem -cert leaf.pem"
+                    .split(' '),
+            )
             .args("-ndays 7 -noverify -respout staple.der".split(' '))
             .current_dir(&dir)
             .output()
@@ -164,7 +179,11 @@ mod tests {
         let key = authority.certified(&["revoked.example.test"], Flaw::Revoked, dir.path()).expect("leaf");
         let staple = dir.path().join("staple");
         fs::write(&staple, key.ocsp.as_ref().expect("stapled")).expect("write");
-        let text = Command::new("openssl").args(["ocsp", "-noverify", "-resp_text", "-respin"]).arg(&staple).output().expect("openssl");
+        let text = Command::new("openssl")
+            .args(["ocsp", "-noverify", "-resp_text", "-respin"])
+            .arg(&staple)
+            .output()
+            .expect("openssl");
         assert!(String::from_utf8_lossy(&text.stdout).contains("Cert Status: revoked"), "{text:?}");
     }
 }

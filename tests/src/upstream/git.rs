@@ -23,7 +23,8 @@ pub(super) async fn answer(request: Request<Incoming>, repositories: &Path) -> A
 async fn bridge(request: Request<Incoming>, repositories: &Path) -> Result<Answer> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let header = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let header =
+        |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let mut child = Command::new("/usr/bin/git")
         .arg("http-backend")
         .env_clear()
@@ -55,7 +56,8 @@ async fn bridge(request: Request<Incoming>, repositories: &Path) -> Result<Answe
 
 /// A CGI answer: header lines (`Status:` among them), an empty line, the body.
 fn parse(output: Bytes) -> Result<Answer> {
-    let end = output.windows(4).position(|w| w == b"\r\n\r\n").context("no CGI header from git http-backend")?;
+    let end =
+        output.windows(4).position(|w| w == b"\r\n\r\n").context("no CGI header from git http-backend")?;
     let mut answer = Response::new(full(output.slice(end + 4..)));
     for line in std::str::from_utf8(&output[..end])?.lines() {
         let (name, value) = line.split_once(':').context("a CGI header line without a colon")?;
@@ -64,7 +66,9 @@ fn parse(output: Bytes) -> Result<Answer> {
             let code = value.split(' ').next().unwrap_or_default();
             *answer.status_mut() = StatusCode::from_bytes(code.as_bytes())?;
         } else {
-            answer.headers_mut().append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
+            answer
+                .headers_mut()
+                .append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
         }
     }
     answer.headers_mut().remove(header::CONNECTION);

@@ -98,10 +98,14 @@ pub(super) async fn over_tls(mut io: Tls) -> io::Result<()> {
             hold(&mut io).await;
             Ok(())
         }
-        "/headers-forever" => for_ever(&mut io, "HTTP/1.1 200 OK\r\n", &"x-more: again and again\r\n".repeat(64)).await,
+        "/headers-forever" => {
+            for_ever(&mut io, "HTTP/1.1 200 OK\r\n", &"x-more: again and again\r\n".repeat(64)).await
+        }
         "/long-header" => for_ever(&mut io, "HTTP/1.1 200 OK\r\nx-long: ", &"a".repeat(4096)).await,
         "/one-byte" => {
-            for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nx-slow: yes\r\nconnection: close\r\n\r\nslowly" {
+            for byte in
+                b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nx-slow: yes\r\nconnection: close\r\n\r\nslowly"
+            {
                 io.write_all(&[*byte]).await?;
                 io.flush().await?;
             }
@@ -109,16 +113,26 @@ pub(super) async fn over_tls(mut io: Tls) -> io::Result<()> {
         }
         "/many-headers" => {
             let lines: String = (0..10_000).map(|i| format!("x-h-{i}: {i}\r\n")).collect();
-            all(io, &format!("HTTP/1.1 200 OK\r\n{lines}content-length: 5\r\nconnection: close\r\n\r\nmany\n")).await
+            all(
+                io,
+                &format!("HTTP/1.1 200 OK\r\n{lines}content-length: 5\r\nconnection: close\r\n\r\nmany\n"),
+            )
+            .await
         }
         "/gib" => gib(io).await,
         "/truncated" => all(io, "HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\nonly this").await,
         "/garbage" => all(io, "\u{1}\u{2}\u{3} this is no HTTP \r\n\r\n\r\n").await,
-        "/both-lengths" => {
-            all(io, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await
+        "/both-lengths" => all(
+            io,
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        )
+        .await,
+        "/bad-chunk" => {
+            all(io, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n").await
         }
-        "/bad-chunk" => all(io, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n").await,
-        "/split-header" => all(io, "HTTP/1.1 200 OK\r\nx-split: a\rset-cookie: b\r\ncontent-length: 0\r\n\r\n").await,
+        "/split-header" => {
+            all(io, "HTTP/1.1 200 OK\r\nx-split: a\rset-cookie: b\r\ncontent-length: 0\r\n\r\n").await
+        }
         "/two-answers" => {
             let one = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\none\n";
             say(&mut io, &format!("{one}HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nuninvited")).await?;

@@ -14,11 +14,12 @@ use crate::netns::{AGENT_V4, AGENT_V6};
 pub mod certs;
 mod git;
 pub mod hostile;
+pub mod nginx;
 mod openai;
 mod routes;
 mod websocket;
 
-pub use routes::SSE_STAMP;
+pub use routes::{SSE_STAMP, monotonic_ns};
 
 /// What a server saw, shared between the server and the test.
 #[derive(Debug, Default)]

@@ -101,10 +101,16 @@ fn response_events(model: &str, words: &[String]) -> Vec<String> {
         json!({"type": "response.output_item.added", "output_index": 0, "item": item(&[], "in_progress")}),
         place(json!({"type": "response.content_part.added", "part": part(&[])})),
     ];
-    events.extend(words.iter().map(|w| place(json!({"type": "response.output_text.delta", "delta": w, "logprobs": []}))));
+    events.extend(
+        words
+            .iter()
+            .map(|w| place(json!({"type": "response.output_text.delta", "delta": w, "logprobs": []}))),
+    );
     events.push(place(json!({"type": "response.output_text.done", "text": words.concat(), "logprobs": []})));
     events.push(place(json!({"type": "response.content_part.done", "part": part(words)})));
-    events.push(json!({"type": "response.output_item.done", "output_index": 0, "item": item(words, "completed")}));
+    events.push(
+        json!({"type": "response.output_item.done", "output_index": 0, "item": item(words, "completed")}),
+    );
     events.push(json!({"type": "response.completed", "response": response(model, words, "completed")}));
     let numbered = events.into_iter().enumerate().map(|(n, mut event)| {
         event["sequence_number"] = json!(n);
@@ -126,6 +132,7 @@ fn sse(events: Vec<String>) -> Answer {
 }
 
 fn problem(status: StatusCode, message: &str) -> Answer {
-    let error = json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": null}});
+    let error =
+        json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": null}});
     with_type(status, "application/json", full(error.to_string()))
 }

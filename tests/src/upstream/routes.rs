@@ -54,7 +54,8 @@ where
             .serve_connection(io, service)
             .await;
     } else {
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+        let _ =
+            hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await;
     }
 }
 
@@ -78,7 +79,8 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
         }
         "sse" => events(parameter(&query, "n"), Duration::from_millis(parameter(&query, "ms"))),
         "status" => {
-            let status = StatusCode::from_u16(u16::try_from(number(rest)).unwrap_or(0)).unwrap_or(StatusCode::BAD_REQUEST);
+            let status = StatusCode::from_u16(u16::try_from(number(rest)).unwrap_or(0))
+                .unwrap_or(StatusCode::BAD_REQUEST);
             text(status, format!("status {}\n", status.as_u16()))
         }
         "trailers" => trailers(),
@@ -98,7 +100,9 @@ fn note(request: &Request<Incoming>, shared: &Shared) {
         method: request.method().to_string(),
         path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
         host: request.uri().authority().map(|a| a.as_str()).or(host).unwrap_or_default().to_owned(),
-        headers: headers.map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect(),
+        headers: headers
+            .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
+            .collect(),
     });
 }
 
@@ -196,7 +200,8 @@ fn events(count: u64, gap: Duration) -> Answer {
 fn trailers() -> Answer {
     let mut map = HeaderMap::new();
     map.insert("x-checksum", HeaderValue::from_static("ok"));
-    let frames = stream::iter([Frame::data(Bytes::from_static(b"body then trailers\n")), Frame::trailers(map)]);
+    let frames =
+        stream::iter([Frame::data(Bytes::from_static(b"body then trailers\n")), Frame::trailers(map)]);
     let mut answer = with_type(StatusCode::OK, "text/plain", streamed(frames));
     answer.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-checksum"));
     answer

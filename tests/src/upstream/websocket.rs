@@ -46,7 +46,8 @@ pub(super) fn upgrade(request: Request<Incoming>) -> Answer {
 async fn echo(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     loop {
         let start = io.read_u16().await?;
-        let (fin_and_rsv, opcode, masked) = ((start >> 8) as u8 & 0xf0, (start >> 8) as u8 & 0x0f, start & 0x80 != 0);
+        let (fin_and_rsv, opcode, masked) =
+            ((start >> 8) as u8 & 0xf0, (start >> 8) as u8 & 0x0f, start & 0x80 != 0);
         let length = match start & 0x7f {
             126 => u64::from(io.read_u16().await?),
             127 => io.read_u64().await?,
