@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use nix::sys::socket::getsockopt;
+use nix::{getsockopt_impl, sockopt_impl};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -24,6 +26,10 @@ pub(super) struct Identified {
 pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identified> {
     let Accepted { io, client, listener, place } = accepted;
     let identity = *warden.identify(client, listener).await?;
+    // A socket that was reset meanwhile may have given its ports to another's connection, whose identity this would be.
+    if is_closed(&io) {
+        return None;
+    }
     Some(Identified {
         io,
         client,
@@ -32,4 +38,20 @@ pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identifie
         place,
         _minted: (),
     })
+}
+
+sockopt_impl!(
+    /// `TCP_INFO` (Linux 2.6): the state of a TCP socket.
+    TcpInfo,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    libc::tcp_info
+);
+
+/// `TCP_CLOSE` of the kernel's `tcp_states.h`.
+const CLOSED: u8 = 7;
+
+fn is_closed(io: &TcpStream) -> bool {
+    getsockopt(io, TcpInfo).map_or(true, |info| info.tcpi_state == CLOSED)
 }

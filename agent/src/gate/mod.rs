@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 
 use crate::drain::{Drain, Drained};
 use crate::policy::Policy;
+use crate::record::fold::Folding;
 use crate::record::{self, Store};
-use crate::report::Chain;
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
 pub use link::Warden;
@@ -40,7 +40,7 @@ pub enum Error {
     Store(#[source] record::Error),
     /// TLS could not be set up.
     #[error("TLS cannot be set up")]
-    Tls(#[source] crate::tls::SetupError),
+    Tls(#[source] tls::Error),
     /// The runtime or a socket failed.
     #[error("the gate's runtime failed")]
     Io(#[source] std::io::Error),
@@ -95,17 +95,15 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
 async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let Told { settings, listeners } = told;
     let (warden, mut orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
-    let fold = record::fold::Fold::start({
+    let folding = Folding::new({
         let warden = warden.clone();
-        Arc::new(move |message| warden.tell(message))
+        move |message| warden.tell(message)
     });
-    let store_settings = record::Settings {
-        body_limit: settings.body_limit,
-        max_bytes: settings.store_bytes,
-        ..record::Settings::at(&settings.store)
-    };
-    let store = Store::open(store_settings, Arc::new(move |summary| fold.take(summary))).map_err(Error::Store)?;
-    let tls = Tls::new(&settings, signer(warden.clone())).map_err(Error::Tls)?;
+    let store = open_store(&settings, &folding)?;
+    let (tls, omitted) = Tls::new(&tls_settings(&settings), signer(warden.clone())).map_err(Error::Tls)?;
+    for root in omitted {
+        tracing::warn!("not trusted upstream: {root}");
+    }
     let services = Arc::new(Services {
         policy: Arc::new(Policy { mode: settings.mode, durable: settings.durable }),
         store: store.clone(),
@@ -114,6 +112,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         drain: Drain::default(),
         sessions: Arc::new(Semaphore::new(settings.max_sessions as usize)),
     });
+    tokio::spawn(report(store.clone(), folding.clone(), warden.clone()));
     for listener in listeners {
         accept::start(listener, Arc::clone(&services)).map_err(Error::Io)?;
     }
@@ -126,15 +125,54 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
             tracing::warn!(cut, "the drain time ran out: sessions were cut");
         }
     }
-    if let Err(error) = store.close() {
-        tracing::error!("closing the store: {}", Chain(&error));
-    }
+    store.close();
+    folding.flush();
     warden.drained().await;
     Ok(())
 }
 
+fn open_store(settings: &GateSettings, folding: &Folding) -> Result<Store, Error> {
+    let store = record::Settings {
+        body_limit: settings.body_limit,
+        max_bytes: settings.store_bytes,
+        ..record::Settings::new(&settings.store)
+    };
+    Store::open(store, folding.sink()).map_err(Error::Store)
+}
+
+fn tls_settings(settings: &GateSettings) -> tls::Settings {
+    tls::Settings {
+        ca: settings.ca.clone(),
+        system_roots: true,
+        extra_roots: settings.extra_roots.clone(),
+        deadlines: tls::Deadlines::default(),
+    }
+}
+
+/// Each second: what was folded goes to the journal, and so does what happens to the store.
+async fn report(store: Store, folding: Folding, warden: Warden) {
+    let mut health = store.health();
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = second.tick() => folding.flush(),
+            changed = health.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = health.borrow_and_update().clone();
+                warden.tell(ToWarden::Trouble(match (now.refusing, now.last) {
+                    (Some(why), _) => format!("the store takes no records, exchanges are refused: {why}"),
+                    (None, Some(last)) => format!("the store works, after: {last}"),
+                    (None, None) => "the store works".to_owned(),
+                }));
+            }
+        }
+    }
+}
+
 /// Signing as `tls` wants it, done by the warden.
-fn signer(warden: Warden) -> crate::tls::Sign {
+fn signer(warden: Warden) -> tls::Sign {
     Arc::new(move |request| -> BoxFuture<'static, Result<Vec<u8>, String>> {
         let warden = warden.clone();
         Box::pin(async move { warden.sign(request).await })

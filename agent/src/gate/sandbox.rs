@@ -66,6 +66,8 @@ const READABLE: &[&str] = &[
     "/usr/lib/ssl",
     "/usr/share/ssl",
     "/var/lib/ca-certificates",
+    // The store notes in which boot it was written.
+    "/proc/sys/kernel/random/boot_id",
 ];
 
 /// Enters the sandbox. Must be called while the process has one thread.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::accept::Accepted;
 use super::{Services, identify};
 use crate::detect::{self, Protocol};
-use crate::engine::{self, Context, http, tunnel};
+use crate::engine::{Context, http, tunnel};
 use crate::policy::{self, Verdict};
 use crate::record::{ExchangeHead, Session, Unrecordable};
 use crate::report::Chain;
@@ -34,10 +34,12 @@ enum Error {
     DialTimeout,
     #[error("the connection's protocol is not known")]
     Detect(#[source] detect::Error),
-    #[error("TLS was refused")]
-    Tls(#[source] tls::Refused),
-    #[error("the exchange ended early")]
-    Engine(#[source] engine::Error),
+    #[error("TLS was refused: {}{}", .0.reason, .0.remedy.map(|remedy| format!(" ({remedy})")).unwrap_or_default())]
+    Tls(tls::Refused),
+    #[error("HTTP ended early")]
+    Http(#[source] http::Error),
+    #[error("the tunnel ended early")]
+    Tunnel(#[source] tunnel::Error),
     #[error("more than {LAYERS} layers of tunnels and TLS inside one connection")]
     TooDeep,
     #[error(transparent)]
@@ -48,7 +50,7 @@ enum Error {
 pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     let listener = accepted.listener;
     let Some(who) = identify::who(accepted, &services.warden).await else {
-        tracing::debug!(%listener.0, "closed: no tagged process is behind this connection");
+        tracing::debug!(listener = %listener.0, "closed: no tagged process is behind this connection");
         return;
     };
     let _place = who.place;
@@ -63,7 +65,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                 layers: LAYERS,
             };
             let ended = Box::pin(line.take(who.io)).await;
-            session.close(ended.err().map(|error| Chain(&error).to_string()));
+            session.end(ended.err().map(|error| Chain(&error).to_string()));
         }
         Err(error) => {
             services.warden.tell(ToWarden::Trouble(format!("a connection was refused: {}", Chain(&error))));
@@ -88,6 +90,9 @@ fn reset(io: &TcpStream) {
     }
 }
 
+/// How one layer's way ends.
+type Ended = BoxFuture<'static, Result<(), Error>>;
+
 /// What stays the same while a connection's layers are opened.
 #[derive(Clone)]
 struct Line {
@@ -111,29 +116,38 @@ impl Line {
             Ok(upstream) => upstream,
             Err(error) => {
                 reset(&client);
-                self.refused("tcp", &error)?;
+                self.refused("tcp", &error);
                 return Err(error);
             }
         };
         self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
     }
 
-    /// detect -> tls -> engine, for one layer of the connection.
-    async fn follow(mut self, client: BoxStream, upstream: BoxStream, verified: Verified) -> Result<(), Error> {
+    /// detect -> tls -> engine, for one layer of the connection. Boxed, since TLS and CONNECT come back to it.
+    fn follow(self, client: BoxStream, upstream: BoxStream, verified: Verified) -> Ended {
+        Box::pin(self.follow_layer(client, upstream, verified))
+    }
+
+    async fn follow_layer(
+        mut self,
+        client: BoxStream,
+        upstream: BoxStream,
+        verified: Verified,
+    ) -> Result<(), Error> {
         self.layers = match self.layers.checked_sub(1) {
             Some(left) => left,
             None => {
-                self.refused("tunnel", &Error::TooDeep)?;
+                self.refused("tunnel", &Error::TooDeep);
                 return Err(Error::TooDeep);
             }
         };
-        let seen = match detect::listen(client, upstream, &detect::Limits::default()).await {
+        let seen = match detect::listen(client, upstream, detect::Limits::default()).await {
             Ok(seen) => seen,
             // Opened and closed without a word: nothing was asked, so there is no exchange.
-            Err(error) if error.is_quiet() => return Ok(()),
+            Err(error) if error.is_clean() => return Ok(()),
             Err(error) => {
                 let error = Error::Detect(error);
-                self.refused("tcp", &error)?;
+                self.refused("tcp", &error);
                 return Err(error);
             }
         };
@@ -150,9 +164,9 @@ impl Line {
         let opened = match Box::pin(opening).await {
             Ok(opened) => opened,
             Err(refused) => {
-                let host = refused.host().map_or_else(|| self.destination.to_string(), str::to_owned);
+                let host = refused.facts.sni.clone().unwrap_or_else(|| self.destination.to_string());
                 let error = Error::Tls(refused);
-                self.refused_for(host, "tls", &error)?;
+                self.refused_for(host, "tls", &error);
                 return Err(error);
             }
         };
@@ -162,7 +176,7 @@ impl Line {
             Alpn::H2 => self.http(client, upstream, http::Version::Http2, verified).await,
             Alpn::Http1 => self.http(client, upstream, http::Version::Http1, verified).await,
             // Nothing was agreed on: what is inside is found out the same way as outside.
-            Alpn::None => Box::pin(self.follow(client, upstream, verified)).await,
+            Alpn::None => self.follow(client, upstream, verified).await,
             Alpn::Other(protocol) => {
                 let why = format!("the two sides agreed on {protocol:?}, which is not read yet");
                 self.tunnel(client, upstream, &why, verified).await
@@ -178,7 +192,7 @@ impl Line {
         verified: Verified,
     ) -> Result<(), Error> {
         let context = self.context(verified);
-        Box::pin(http::serve(client, upstream, version, context)).await.map_err(Error::Engine)
+        Box::pin(http::serve(client, upstream, version, context)).await.map_err(Error::Http)
     }
 
     async fn tunnel(
@@ -189,7 +203,7 @@ impl Line {
         verified: Verified,
     ) -> Result<(), Error> {
         let context = self.context(verified);
-        Box::pin(tunnel::serve(client, upstream, why, context)).await.map_err(Error::Engine)
+        Box::pin(tunnel::serve(client, upstream, why, context)).await.map_err(Error::Tunnel)
     }
 
     fn context(self, verified: Verified) -> Context {
@@ -213,11 +227,11 @@ impl Line {
     }
 
     /// Records a refusal that came before any exchange.
-    fn refused(&self, protocol: &'static str, error: &Error) -> Result<(), Unrecordable> {
-        self.refused_for(self.destination.to_string(), protocol, error)
+    fn refused(&self, protocol: &'static str, error: &Error) {
+        self.refused_for(self.destination.to_string(), protocol, error);
     }
 
-    fn refused_for(&self, host: String, protocol: &'static str, error: &Error) -> Result<(), Unrecordable> {
+    fn refused_for(&self, host: String, protocol: &'static str, error: &Error) {
         let head = ExchangeHead {
             protocol,
             host,
@@ -227,7 +241,7 @@ impl Line {
             rule: None,
             verdict: types::Verdict::Deny,
         };
-        self.session.refused(head, Chain(error).to_string())
+        self.session.refused(head, Chain(error).to_string());
     }
 }
 

@@ -21,7 +21,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::Verified;
 use super::refused::Failure;
 use super::tags::Tag;
-use super::upstream::Upstream;
 use crate::types::TagName;
 use crate::wire::LeafRequest;
 
@@ -84,22 +83,28 @@ impl Mint {
         tag_name: &TagName,
         tag: &Tag,
         name: &Verified,
-        upstream: &Upstream,
+        upstream_leaf: &CertificateDer<'_>,
+        alpn: Option<Vec<u8>>,
         now: i64,
     ) -> Result<Ready, Failure> {
-        let upstream_leaf = sha256(&upstream.leaf);
         let purpose =
-            For { tag: tag_name.clone(), name: name.to_string(), upstream_leaf, alpn: upstream.alpn.clone() };
+            For { tag: tag_name.clone(), name: name.to_string(), upstream_leaf: sha256(upstream_leaf), alpn };
         let kept = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(&purpose).cloned();
         if let Some(ready) = kept.filter(|ready| now < ready.until) {
             return Ok(ready);
         }
-        let made = self.mint(tag, &purpose, upstream, now).await?;
+        let made = self.mint(tag, &purpose, upstream_leaf, now).await?;
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).put(purpose, made.clone());
         Ok(made)
     }
 
-    async fn mint(&self, tag: &Tag, purpose: &For, upstream: &Upstream, now: i64) -> Result<Ready, Failure> {
+    async fn mint(
+        &self,
+        tag: &Tag,
+        purpose: &For,
+        upstream_leaf: &CertificateDer<'_>,
+        now: i64,
+    ) -> Result<Ready, Failure> {
         let failed = |why: String| {
             Failure::new(
                 AlertDescription::InternalError,
@@ -108,7 +113,7 @@ impl Mint {
         };
         let key = self.leaf_key().map_err(|_| failed("no key could be made".to_owned()))?;
         let (_, certificate) =
-            X509Certificate::from_der(&upstream.leaf).map_err(|e| failed(e.to_string()))?;
+            X509Certificate::from_der(upstream_leaf).map_err(|e| failed(e.to_string()))?;
         let request = LeafRequest {
             name: purpose.name.clone(),
             public_key: key.public.to_vec(),

@@ -239,8 +239,8 @@ impl Tls {
         facts.upstream = upstream.leg.clone();
         facts.upstream_leaf_sha256 = hex(&sha256(&upstream.leaf));
         let now = UnixTime::now().as_secs().cast_signed();
-        let ready =
-            self.mint.ready(tag_name, &tag, verified, &upstream, now).await.map_err(|f| (Stage::Mint, f))?;
+        let ready = self.mint.ready(tag_name, &tag, verified, &upstream.leaf, upstream.alpn.clone(), now).await;
+        let ready = ready.map_err(|failure| (Stage::Mint, failure))?;
         facts.issued_leaf_sha256 = hex(&ready.leaf);
         Ok((upstream, ready))
     }

@@ -110,7 +110,7 @@ pub struct LeafRequest {
 }
 
 /// How the gate works: everything it is told, since it reads no configuration itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateSettings {
     /// DER of the CA's certificate: sent to clients in the chain and taken out of the upstream roots.
     pub ca: Vec<u8>,
