@@ -7,6 +7,7 @@ pub mod binary;
 pub mod client;
 pub mod daemon;
 pub mod harness;
+pub mod host;
 pub mod journal;
 pub mod load;
 pub mod netns;

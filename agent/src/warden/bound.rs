@@ -1,0 +1,224 @@
+//! What the daemon holds while it lives: everything that needed privilege to get.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use agent_ebpf::Origin;
+use nix::unistd::{Gid, Uid, User};
+
+use super::ca::{self, CertificateAuthority};
+use super::caller::Callers;
+use super::control::{self, Control};
+use super::gate_process::{self, GateProcess};
+use super::journal::Journal;
+use super::kernel::{self, Kernel};
+use super::listen::{self, Listeners};
+use super::tags::{self, Tags};
+use crate::config::Config;
+use crate::paths;
+use crate::report::Chain;
+use crate::trust;
+use crate::types::{ClientAddr, Destination, ListenerAddr};
+use crate::wire::{GateSettings, Identity};
+
+/// Why the daemon could not bind.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not started as root.
+    #[error("the daemon must be started as root: it loads kernel programs")]
+    NotRoot,
+    /// The gate's user does not exist.
+    #[error("there is no user {0:?} for the gate: make one with `systemd-sysusers`, or set `user` in sluice.toml")]
+    NoUser(String),
+    /// A directory could not be made.
+    #[error("{path} cannot be made")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The CA.
+    #[error("the CA cannot be opened")]
+    Ca(#[source] ca::Error),
+    /// The listeners.
+    #[error("the listeners cannot be made")]
+    Listen(#[source] io::Error),
+    /// The kernel programs and maps.
+    #[error("the kernel part cannot be set up")]
+    Kernel(#[source] kernel::Error),
+    /// The tags.
+    #[error("the tags cannot be set up")]
+    Tags(#[source] tags::Error),
+    /// The control socket.
+    #[error("the control socket cannot be made")]
+    Control(#[source] io::Error),
+    /// The trust bundle.
+    #[error("the trust bundle cannot be written")]
+    Trust(#[source] trust::Error),
+}
+
+/// See the module.
+pub struct Bound {
+    /// What is in force.
+    pub config: Config,
+    /// Signs leaves.
+    pub ca: CertificateAuthority,
+    /// Writes the journal.
+    pub journal: Journal,
+    /// The tags and, below them, the kernel programs.
+    pub tags: Tags<Kernel>,
+    /// The command line's socket.
+    pub control: Control,
+    callers: Callers,
+    listeners: Listeners,
+    /// Cookie of the listeners' network namespace.
+    netns: u64,
+    gate_user: (Uid, Gid),
+}
+
+impl Bound {
+    /// Gets everything. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn bind(config: Config) -> Result<Self, Error> {
+        if !Uid::effective().is_root() {
+            return Err(Error::NotRoot);
+        }
+        let gate_user = gate_user(&config.user)?;
+        directory(&config.paths.runtime, 0o755, None)?;
+        directory(&config.paths.state, 0o755, None)?;
+        directory(&config.paths.state.join(paths::STORE_DIR), 0o750, Some(gate_user))?;
+
+        let ca = CertificateAuthority::open(&config.paths.state.join(paths::CA_DIR)).map_err(Error::Ca)?;
+        trust::write_bundle(&config.paths.runtime, &ca.certificate_pem()).map_err(Error::Trust)?;
+        let journal = Journal::start();
+        let listeners = Listeners::resume_or_bind().map_err(Error::Listen)?;
+        let netns = kernel::netns_cookie(listeners.first()).map_err(Error::Listen)?;
+        // Refused until the gate is ready.
+        let kernel = Kernel::open(&config.paths.bpf, listen::refusing(agent_cgroup())).map_err(Error::Kernel)?;
+        let mut tags = Tags::open(&config.paths, kernel, journal.clone()).await.map_err(Error::Tags)?;
+        tags.apply(&config.intercepts).await;
+        let control = Control::bind(&config.paths.runtime.join(paths::CONTROL_SOCKET)).map_err(Error::Control)?;
+        Ok(Self { config, ca, journal, tags, control, callers: Callers::default(), listeners, netns, gate_user })
+    }
+
+    /// Starts a gate with the configuration in force.
+    ///
+    /// # Errors
+    /// [`gate_process::Error`].
+    pub async fn start_gate(&self) -> Result<GateProcess, gate_process::Error> {
+        let (settings, roots) = self.gate_settings();
+        GateProcess::start(&settings, &roots, &self.listeners.sockets()).await
+    }
+
+    fn gate_settings(&self) -> (GateSettings, Vec<Vec<u8>>) {
+        let roots = self.config.tls.extra_roots.iter().filter_map(|path| match fs::read(path) {
+            Ok(pem) => Some(pem),
+            Err(error) => {
+                tracing::error!("extra_roots: {} is left out: {error}", path.display());
+                None
+            }
+        });
+        let settings = GateSettings {
+            ca: self.ca.certificate_der().to_vec(),
+            extra_roots: Vec::new(),
+            uid: self.gate_user.0.as_raw(),
+            gid: self.gate_user.1.as_raw(),
+            mode: self.config.mode,
+            store: self.config.paths.state.join(paths::STORE_DIR).to_string_lossy().into_owned(),
+            body_limit: self.config.record.body_limit,
+            store_bytes: self.config.record.max_bytes,
+            durable: self.config.record.durable,
+            max_sessions: self.config.limits.sessions,
+        };
+        (settings, roots.collect())
+    }
+
+    /// Leads tagged connections to the listeners: the gate is there.
+    pub fn open_for_connections(&self) {
+        self.configure(self.listeners.config(agent_cgroup()));
+    }
+
+    /// Has the kernel refuse tagged connections: no gate is coming soon.
+    pub fn refuse_connections(&self) {
+        self.configure(listen::refusing(agent_cgroup()));
+    }
+
+    fn configure(&self, config: agent_ebpf::Config) {
+        if let Err(error) = self.tags.kernel().configure(config) {
+            tracing::error!("telling the kernel programs where the listeners are: {}", Chain(&error));
+        }
+    }
+
+    /// Whose connection this is; consumes the kernel's memory of it. `None`: nobody's that we know.
+    pub fn identify(&mut self, client: ClientAddr, listener: ListenerAddr) -> Option<Identity> {
+        let origin = match self.tags.kernel().lookup(self.netns, client.0, listener.0) {
+            Ok(origin) => origin?,
+            Err(error) => {
+                tracing::error!("looking up {}: {}", client.0, Chain(&error));
+                return None;
+            }
+        };
+        let (tag, cgroup) = self.tags.resolve(origin.tag)?;
+        let caller = self.callers.describe(&origin, tag, &cgroup);
+        Some(Identity { destination: destination(&origin), caller })
+    }
+
+    /// Forgets connections that were never asked for.
+    pub fn sweep(&self) {
+        if let Err(error) = self.tags.kernel().sweep() {
+            tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
+        }
+    }
+
+    /// Takes a new configuration into force. Returns whether the gate must be started anew for it.
+    pub async fn reconfigure(&mut self, config: Config) -> bool {
+        let before = self.gate_settings();
+        if config.paths != self.config.paths || config.user != self.config.user {
+            tracing::warn!("[paths] and user take effect at the next restart");
+        }
+        self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
+        self.tags.apply(&self.config.intercepts).await;
+        self.gate_settings() != before
+    }
+
+    /// Answers one request of the command line.
+    pub async fn control(&mut self, request: control::Request, gate: Option<u32>) {
+        control::answer(request, &mut self.tags, &self.config, gate).await;
+    }
+}
+
+fn gate_user(name: &str) -> Result<(Uid, Gid), Error> {
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok((user.uid, user.gid)),
+        Ok(None) | Err(_) => Err(Error::NoUser(name.to_owned())),
+    }
+}
+
+fn directory(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> Result<(), Error> {
+    let make = || {
+        fs::create_dir_all(path)?;
+        if let Some((uid, gid)) = owner {
+            chown(path, Some(uid.as_raw()), Some(gid.as_raw()))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    make().map_err(|source| Error::Directory { path: path.to_owned(), source })
+}
+
+fn destination(origin: &Origin) -> Destination {
+    Destination::new(IpAddr::V6(Ipv6Addr::from(origin.address)), origin.port)
+}
+
+/// The id of the agent's own cgroup, whose connections the kernel programs leave alone; 0 (nobody's) when the agent
+/// runs in the root cgroup, which would exempt the whole host.
+fn agent_cgroup() -> u64 {
+    tags::own_cgroup().map_or(0, |cgroup| cgroup.id)
+}
