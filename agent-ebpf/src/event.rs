@@ -24,6 +24,17 @@ pub fn refused<C: EbpfContext>(ctx: &C, why: Counter) {
         }
         *last = now;
     }
-    // One message for all kinds: each call of the macro is some hundred instructions in every program.
-    warn!(ctx, "tag {}: connection refused, counter {}", TAG.load(), why as u32);
+    warn!(ctx, "tag {}: {}", TAG.load(), words(why));
+}
+
+#[inline(always)]
+fn words(why: Counter) -> &'static str {
+    match why {
+        Counter::MapFull => "connection refused: no room to remember it",
+        Counter::BoundDevice => "connection refused: its socket is bound to a network device",
+        Counter::NoListener => "connection refused: there is no listener to lead it to",
+        Counter::OwnListener => "connection refused: it dialled a listener of ours",
+        Counter::Protocol => "connection refused: its stream socket speaks neither TCP nor MPTCP",
+        Counter::Taken | Counter::Loopback | Counter::Agent => "connection refused",
+    }
 }

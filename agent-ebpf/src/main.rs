@@ -5,6 +5,7 @@
 //! They attach to tags' cgroups only. Kernel 5.15 is the oldest that they load on: every helper used here is there.
 #![no_std]
 #![no_main]
+#![expect(missing_docs, reason = "the attribute macros wrap each entry point in a bare function of its name")]
 #![expect(unsafe_code, reason = "kernel contexts and maps are raw pointers; the verifier checks every access")]
 
 mod connect;

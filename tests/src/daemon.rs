@@ -11,8 +11,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sluice::types::Summary;
 
-use crate::harness::{Options, PATIENCE, eventually, run, sluice_binary};
+use crate::binary::sluice_binary;
+use crate::harness::Options;
 use crate::netns::{AGENT_USER, Space};
+use crate::process::{PATIENCE, eventually, run};
 
 /// The cgroup of the agent below the space's.
 pub const CGROUP: &str = "agent";

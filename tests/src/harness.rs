@@ -6,24 +6,21 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustls::ServerConfig;
 use sluice::types::Summary;
 
 use crate::daemon::Daemon;
+use crate::journal::Journal;
 use crate::netns::Space;
+use crate::process::{PATIENCE, eventually};
 use crate::upstream::certs::{Authority, BySni, Flaw};
 use crate::upstream::{self, Behaviour, Seen, hostile};
-
-/// Longest wait for anything that should happen at once; generous, since the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Outside hosts. The comment says what listens there.
 const HOSTS: [(&str, [u16; 8]); 14] = [
@@ -73,6 +70,8 @@ pub struct Options {
     pub config: String,
     /// Size of a tmpfs that the store is on, in KiB; `None`: the space's directory.
     pub store_kib: Option<u64>,
+    /// A stand-in for journald in the space; without it the agent's journal lines go to its standard error.
+    pub journal: bool,
     /// No agent.
     pub direct: bool,
 }
@@ -81,29 +80,12 @@ pub struct Options {
 pub struct World {
     // Order of fields is order of dropping: the agent first, its space last.
     daemon: Option<Daemon>,
+    journal: Option<Journal>,
     seen: Arc<Seen>,
     runtime: Option<tokio::runtime::Runtime>,
     authority: Authority,
     space: Space,
     direct: bool,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// Exit status; `None` when it had to be killed at its deadline.
-    pub status: Option<ExitStatus>,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-}
-
-impl Ended {
-    /// Whether it ended by itself with 0.
-    pub fn good(&self) -> bool {
-        self.status.is_some_and(|s| s.success())
-    }
 }
 
 impl World {
@@ -128,8 +110,12 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let seen = Arc::new(Seen::default());
         let direct = options.direct || std::env::var_os("SLUICE_E2E_DIRECT").is_some();
-        let mut world = Self { daemon: None, seen, runtime: Some(runtime), authority, space, direct };
+        let mut world =
+            Self { daemon: None, journal: None, seen, runtime: Some(runtime), authority, space, direct };
         world.start_upstreams()?;
+        if options.journal {
+            world.journal = Some(Journal::start(&world.space.dir().join("run"))?);
+        }
         if !direct {
             world.daemon = Some(Daemon::prepare(&world.space, &options)?);
             world.daemon_mut().start()?;
@@ -267,6 +253,11 @@ impl World {
         self.daemon.as_mut().expect("a world with an agent")
     }
 
+    /// The stand-in for journald, or none; take it away to make journald die.
+    pub fn journal_mut(&mut self) -> &mut Option<Journal> {
+        &mut self.journal
+    }
+
     /// Whether the agent is left out.
     pub fn is_direct(&self) -> bool {
         self.direct
@@ -303,105 +294,6 @@ impl Drop for World {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Runs a command to its end with nothing on standard input, or kills it at the deadline.
-///
-/// # Errors
-/// It cannot be started.
-pub fn run(command: &mut Command, patience: Duration) -> Result<Ended> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    finish(child.with_context(|| format!("starting {command:?}"))?, patience)
-}
-
-/// Waits for a child whose output is piped, or kills it at the deadline.
-///
-/// # Errors
-/// Waiting failed.
-pub fn finish(mut child: Child, patience: Duration) -> Result<Ended> {
-    let stdout = reader(child.stdout.take());
-    let stderr = reader(child.stderr.take());
-    let status = eventually(patience, || Ok(child.try_wait()?))?;
-    if status.is_none() {
-        child.kill()?;
-        child.wait()?;
-    }
-    let text = |thread: std::thread::JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned()
-    };
-    // A killed child's own children may hold the pipes: what they wrote is not worth a wait.
-    if status.is_none() && !(stdout.is_finished() && stderr.is_finished()) {
-        return Ok(Ended { status, stdout: String::new(), stderr: "killed at its deadline".to_owned() });
-    }
-    Ok(Ended { status, stdout: text(stdout), stderr: text(stderr) })
-}
-
-fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            let _ = pipe.read_to_end(&mut bytes);
-        }
-        bytes
-    })
-}
-
-/// Asks `level` until it says `Some`, or the time is over. The wait between two questions bounds their number, it
-/// synchronises nothing.
-///
-/// # Errors
-/// The first of `level`'s.
-pub fn eventually<T>(patience: Duration, mut level: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
-    let end = Instant::now() + patience;
-    let mut pause = Duration::from_millis(2);
-    loop {
-        if let Some(value) = level()? {
-            return Ok(Some(value));
-        }
-        if Instant::now() >= end {
-            return Ok(None);
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(100));
-    }
-}
-
-/// The binary under test: `SLUICE_BIN`, or the workspace's own, brought up to date by cargo once.
-///
-/// # Errors
-/// The build failed.
-pub fn sluice_binary() -> Result<&'static Path> {
-    static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| build().map_err(|e| format!("{e:#}")));
-    BUILT.as_deref().map_err(|e| anyhow::anyhow!("{e}"))
-}
-
-fn build() -> Result<PathBuf> {
-    if let Some(given) = std::env::var_os("SLUICE_BIN") {
-        return Ok(PathBuf::from(given));
-    }
-    let profile = profile_dir()?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "sluice", "--bin", "sluice"]).current_dir(workspace());
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
-    ensure!(cargo.status().context("running cargo")?.success(), "cargo build --bin sluice failed");
-    Ok(profile.join("sluice"))
-}
-
-/// `target/debug` or `target/release`, whichever this program was built into.
-///
-/// # Errors
-/// The program's own path is unknown.
-pub fn profile_dir() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let dir = own.parent().context("an executable is in a directory")?;
-    Ok(if dir.ends_with("deps") { dir.parent().unwrap_or(dir).to_owned() } else { dir.to_owned() })
-}
-
-/// The workspace's directory.
-pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
 }
 
 /// The variables by which unchanged clients are told of a bundle, as `sluice run` sets them; here with the upstreams'

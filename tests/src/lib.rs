@@ -3,10 +3,14 @@
 //!
 //! Read [`netns`] (the space a test lives in), then [`harness`] (the agent in it), then [`upstream`] and [`client`].
 
+pub mod binary;
 pub mod client;
 pub mod daemon;
 pub mod harness;
 pub mod host;
+pub mod journal;
 pub mod load;
 pub mod netns;
+pub mod process;
+pub mod tree;
 pub mod upstream;

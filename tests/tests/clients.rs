@@ -1,83 +1,14 @@
 //! Unchanged clients, each inside a tag, with only the trust variables that `sluice run` sets: what they print is what
 //! they print without the agent, and each exchange is recorded with host, method, path, status, protocol, exe and tag.
+//! Here what Debian has; `packages` has what PyPI and npm have.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use sluice::types::{Summary, Verdict};
 use sluice_tests::client;
-use sluice_tests::harness::{Ended, PATIENCE, World, run};
-
-const TAG: &str = "job";
-
-/// What the record must say of one exchange.
-struct Wanted<'a> {
-    protocol: &'a str,
-    host: &'a str,
-    method: &'a str,
-    path: &'a str,
-    status: u16,
-}
-
-const fn wanted<'a>(
-    protocol: &'a str,
-    host: &'a str,
-    method: &'a str,
-    path: &'a str,
-    status: u16,
-) -> Wanted<'a> {
-    Wanted { protocol, host, method, path, status }
-}
-
-fn world() -> World {
-    World::start().expect("a world with the agent")
-}
-
-fn job(world: &World, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    world.job(TAG, program).expect("a job")
-}
-
-#[track_caller]
-fn ok(command: &mut Command) -> Ended {
-    let ended = run(command, PATIENCE).expect("started");
-    assert!(
-        ended.good(),
-        "{command:?}\n{:?}\nstdout: {}\nstderr: {}",
-        ended.status,
-        ended.stdout,
-        ended.stderr
-    );
-    ended
-}
-
-/// Every exchange of `all` is recorded, by `exe`, and nothing reached the upstream past the agent.
-#[track_caller]
-fn recorded(world: &World, exe: &Path, all: &[Wanted<'_>]) -> Vec<Summary> {
-    let exe = fs::canonicalize(exe).expect("the client's executable");
-    let mut found = Vec::new();
-    for w in all {
-        let what = format!("{} {} {}{} {}", w.protocol, w.method, w.host, w.path, w.status);
-        let same = |s: &Summary| {
-            s.protocol == w.protocol
-                && s.host == w.host
-                && s.method.as_deref() == Some(w.method)
-                && s.path.as_deref() == Some(w.path)
-                && s.status == Some(w.status)
-        };
-        let summary = world.expect(&what, same).expect("recorded");
-        if let Some(s) = &summary {
-            assert_eq!((s.tag.as_str(), s.verdict, s.error.as_deref()), (TAG, Verdict::Allow, None), "{s:?}");
-            assert_eq!(s.exe.as_deref(), exe.to_str(), "{s:?}");
-            assert!(s.pid > 0 && s.duration_us.is_some() && s.rule.as_deref() == Some("observe"), "{s:?}");
-        }
-        found.extend(summary);
-    }
-    if !world.is_direct() {
-        assert_eq!(world.seen().strangers(), [], "connections that the agent did not make");
-    }
-    found
-}
+use sluice_tests::client::check::{job, ok, recorded, wanted, world};
+use sluice_tests::harness::World;
 
 #[test]
 fn curl_http1() {
@@ -266,14 +197,6 @@ fn git_clone() {
     );
 }
 
-/// Runs a Python client with the pinned packages.
-fn python(world: &World, script: &str, args: &[&str]) -> (Ended, PathBuf) {
-    let python = client::python().expect("python clients");
-    let out =
-        ok(job(world, &python).arg(client::program(script)).args(args).env("OPENAI_API_KEY", "sk-test"));
-    (out, python)
-}
-
 #[test]
 fn python_urllib() {
     let world = world();
@@ -283,111 +206,6 @@ fn python_urllib() {
         .arg("https://www.example.test/bytes/1000"));
     assert_eq!(out.stdout, "200 1000\n");
     recorded(&world, python, &[wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200)]);
-}
-
-#[test]
-fn python_requests() {
-    let world = world();
-    let (out, python) = python(&world, "requests_get.py", &["https://www.example.test"]);
-    assert_eq!(out.stdout, "200 1000\n200 {'a': 1}\n");
-    let found = recorded(
-        &world,
-        &python,
-        &[
-            wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200),
-            wanted("http/1.1", "www.example.test", "POST", "/echo", 200),
-        ],
-    );
-    if let [get, post] = &found[..] {
-        assert_eq!(get.session, post.session, "one connection, one session");
-        assert!(post.exchange > get.exchange);
-    }
-}
-
-#[test]
-fn python_httpx() {
-    let world = world();
-    let (out, python) = python(&world, "httpx_get.py", &["https://www.example.test"]);
-    assert_eq!(out.stdout, "200 1000\n200 3\n");
-    recorded(
-        &world,
-        &python,
-        &[
-            wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200),
-            wanted("http/1.1", "www.example.test", "GET", "/sse?n=3&ms=10", 200),
-        ],
-    );
-}
-
-#[test]
-fn python_openai() {
-    let world = world();
-    let (out, python) = python(&world, "openai_chat.py", &[]);
-    let lines: Vec<&str> = out.stdout.lines().collect();
-    assert_eq!(
-        lines,
-        [
-            "echo: plain chat",
-            "echo: streamed chat 3",
-            "echo: plain response",
-            "echo: streamed response 3 response.completed"
-        ]
-    );
-    let chat = || wanted("http/1.1", "api.openai.com", "POST", "/v1/chat/completions", 200);
-    let responses = || wanted("http/1.1", "api.openai.com", "POST", "/v1/responses", 200);
-    recorded(&world, &python, &[chat(), responses()]);
-    if !world.is_direct() {
-        assert_eq!(world.sessions().expect("sessions").len(), 4, "two of each");
-    }
-}
-
-#[test]
-fn python_grpc() {
-    let world = world();
-    let (out, python) = python(&world, "grpc_echo.py", &["www.example.test:443"]);
-    assert_eq!(out.stdout, "hello grpc OK\n");
-    recorded(&world, &python, &[wanted("h2", "www.example.test", "POST", "/echo.Echo/Unary", 200)]);
-}
-
-#[test]
-fn python_websocket() {
-    let world = world();
-    let (out, python) = python(&world, "websocket_echo.py", &["wss://www.example.test/ws"]);
-    assert_eq!(out.stdout, "hello websocket\n70000\nTrue\nclosed 1000\n");
-    recorded(&world, &python, &[wanted("websocket", "www.example.test", "GET", "/ws", 101)]);
-}
-
-#[test]
-fn node_fetch() {
-    let world = world();
-    let dir = client::node().expect("node clients");
-    let out = ok(job(&world, "/usr/bin/node").arg(dir.join("fetch.mjs")).arg("https://www.example.test"));
-    assert_eq!(out.stdout, "200 1000\n200 {\"a\":1}\n");
-    recorded(
-        &world,
-        Path::new("/usr/bin/node"),
-        &[
-            wanted("http/1.1", "www.example.test", "GET", "/bytes/1000", 200),
-            wanted("http/1.1", "www.example.test", "POST", "/echo", 200),
-        ],
-    );
-}
-
-#[test]
-fn node_openai() {
-    let world = world();
-    let dir = client::node().expect("node clients");
-    let out =
-        ok(job(&world, "/usr/bin/node").arg(dir.join("openai_chat.mjs")).env("OPENAI_API_KEY", "sk-test"));
-    assert_eq!(out.stdout, "echo: plain chat\necho: streamed chat 3\necho: plain response\n");
-    recorded(
-        &world,
-        Path::new("/usr/bin/node"),
-        &[
-            wanted("http/1.1", "api.openai.com", "POST", "/v1/chat/completions", 200),
-            wanted("http/1.1", "api.openai.com", "POST", "/v1/responses", 200),
-        ],
-    );
 }
 
 #[test]

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sluice_tests::client;
-use sluice_tests::harness::{PATIENCE, World, eventually, run};
+use sluice_tests::harness::World;
+use sluice_tests::process::{PATIENCE, eventually, run};
 
 /// Steady load inside a tag, and what it says.
 struct Load {

@@ -161,11 +161,7 @@ async fn report(store: Store, folding: Folding, warden: Warden) {
                     return;
                 }
                 let now = health.borrow_and_update().clone();
-                warden.tell(ToWarden::Trouble(match (now.refusing, now.last) {
-                    (Some(why), _) => format!("the store takes no records, exchanges are refused: {why}"),
-                    (None, Some(last)) => format!("the store works, after: {last}"),
-                    (None, None) => "the store works".to_owned(),
-                }));
+                warden.tell(ToWarden::Store { refusing: now.refusing, last: now.last });
             }
         }
     }

@@ -32,11 +32,15 @@ pub(super) async fn read(client: BoxStream, deadline: Instant) -> Result<Hello, 
     let start = match timeout_at(deadline, &mut acceptor).await {
         Ok(Ok(start)) => start,
         Ok(Err(error)) => {
-            // rustls has put its alert on the wire already.
-            if let Some(client) = acceptor.take_io() {
-                refused::linger(client).await;
+            let failure = unreadable(&error);
+            match (acceptor.take_io(), failure.alert) {
+                // rustls answers a hello that it could read with an alert of its own, and bytes that are none with
+                // nothing; a second alert after the first does no harm.
+                (Some(client), Some(alert)) => refused::alert(client, alert).await,
+                (Some(client), None) => refused::linger(client).await,
+                (None, _) => {}
             }
-            return Err(unreadable(&error));
+            return Err(failure);
         }
         Err(_) => {
             let failure = Failure::new(

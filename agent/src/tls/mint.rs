@@ -56,6 +56,12 @@ pub(super) struct Ready {
     until: i64,
 }
 
+/// What of a verified upstream a leaf is made from.
+pub(super) struct Source<'a> {
+    pub leaf: &'a CertificateDer<'static>,
+    pub alpn: Option<&'a [u8]>,
+}
+
 /// Makes and keeps leaves.
 pub(super) struct Mint {
     provider: Arc<CryptoProvider>,
@@ -83,28 +89,22 @@ impl Mint {
         tag_name: &TagName,
         tag: &Tag,
         name: &Verified,
-        upstream_leaf: &CertificateDer<'_>,
-        alpn: Option<Vec<u8>>,
+        upstream: Source<'_>,
         now: i64,
     ) -> Result<Ready, Failure> {
+        let upstream_leaf = sha256(upstream.leaf);
         let purpose =
-            For { tag: tag_name.clone(), name: name.to_string(), upstream_leaf: sha256(upstream_leaf), alpn };
+            For { tag: tag_name.clone(), name: name.to_string(), upstream_leaf, alpn: upstream.alpn.map(<[u8]>::to_vec) };
         let kept = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(&purpose).cloned();
         if let Some(ready) = kept.filter(|ready| now < ready.until) {
             return Ok(ready);
         }
-        let made = self.mint(tag, &purpose, upstream_leaf, now).await?;
+        let made = self.mint(tag, &purpose, upstream.leaf, now).await?;
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).put(purpose, made.clone());
         Ok(made)
     }
 
-    async fn mint(
-        &self,
-        tag: &Tag,
-        purpose: &For,
-        upstream_leaf: &CertificateDer<'_>,
-        now: i64,
-    ) -> Result<Ready, Failure> {
+    async fn mint(&self, tag: &Tag, purpose: &For, upstream: &CertificateDer<'_>, now: i64) -> Result<Ready, Failure> {
         let failed = |why: String| {
             Failure::new(
                 AlertDescription::InternalError,
@@ -113,7 +113,7 @@ impl Mint {
         };
         let key = self.leaf_key().map_err(|_| failed("no key could be made".to_owned()))?;
         let (_, certificate) =
-            X509Certificate::from_der(upstream_leaf).map_err(|e| failed(e.to_string()))?;
+            X509Certificate::from_der(upstream).map_err(|e| failed(e.to_string()))?;
         let request = LeafRequest {
             name: purpose.name.clone(),
             public_key: key.public.to_vec(),

@@ -239,8 +239,8 @@ impl Tls {
         facts.upstream = upstream.leg.clone();
         facts.upstream_leaf_sha256 = hex(&sha256(&upstream.leaf));
         let now = UnixTime::now().as_secs().cast_signed();
-        let ready = self.mint.ready(tag_name, &tag, verified, &upstream.leaf, upstream.alpn.clone(), now).await;
-        let ready = ready.map_err(|failure| (Stage::Mint, failure))?;
+        let source = mint::Source { leaf: &upstream.leaf, alpn: upstream.alpn.as_deref() };
+        let ready = self.mint.ready(tag_name, &tag, verified, source, now).await.map_err(|f| (Stage::Mint, f))?;
         facts.issued_leaf_sha256 = hex(&ready.leaf);
         Ok((upstream, ready))
     }
@@ -268,3 +268,6 @@ fn printable(protocol: &[u8]) -> String {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,3 +240,57 @@ pub fn bundle(source: &str, pem: &[u8]) -> (Vec<Candidate>, Vec<Omitted>) {
     }
     (found, omitted)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+
+    use super::*;
+
+    fn root(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Candidate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let certificate = params.self_signed(&KeyPair::generate().expect("key")).expect("root").der().clone();
+        Candidate { source: name.to_owned(), certificate }
+    }
+
+    #[test]
+    fn no_root_of_this_host_is_lost_but_the_old() {
+        let (found, unreadable) = system();
+        assert_eq!(unreadable, []);
+        let count = found.len();
+        let (roots, omitted) = Roots::new(found, None, UnixTime::now());
+        assert!(omitted.iter().all(|o| o.why.starts_with("expired at")), "{omitted:#?}");
+        assert!(roots.len() > 50 && roots.len() + omitted.len() == count, "{} of {count}", roots.len());
+    }
+
+    #[test]
+    fn what_is_left_out_is_named() {
+        let now = UnixTime::now();
+        let past = time::OffsetDateTime::now_utc() - time::Duration::DAY;
+        let own = root("own", |_| ());
+        let twice = root("good", |_| ());
+        let candidates = [
+            own.clone(),
+            twice.clone(),
+            twice,
+            root("expired", |p| p.not_after = past),
+            root("critical", |p| {
+                let mut unknown = rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55738, 666], vec![5, 0]);
+                unknown.set_criticality(true);
+                p.custom_extensions.push(unknown);
+            }),
+            Candidate { source: "garbage".to_owned(), certificate: CertificateDer::from(vec![0x30, 3, 1]) },
+        ];
+        let (roots, omitted) = Roots::new(candidates, Some(&own.certificate), now);
+        assert_eq!(roots.len(), 1);
+        let named: Vec<_> = omitted.iter().map(|o| o.source.as_str()).collect();
+        assert_eq!(named, ["own", "expired", "critical", "garbage"]);
+        assert!(omitted[0].to_string().contains("our own CA"), "{}", omitted[0]);
+
+        let (found, omitted) = bundle("extra", b"-----BEGIN CERTIFICATE-----\nnot base64!\n-----END CERTIFICATE-----\n");
+        assert!(found.is_empty() && !omitted.is_empty());
+    }
+}

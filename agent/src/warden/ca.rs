@@ -5,13 +5,14 @@
 //!
 //! Not here: who asks (wire), which upstream was verified (the gate's `tls`), where clients find the certificate (trust).
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
@@ -41,8 +42,6 @@ const LEAF_AHEAD: Duration = Duration::hours(22);
 const LEAF_PAST: Duration = Duration::hours(1);
 /// Upper bound of a common name (RFC 5280 appendix A.1, ub-common-name).
 const COMMON_NAME: usize = 64;
-/// Upper bound of the files that are read.
-const FILE: u64 = 64 * 1024;
 
 /// Why the CA cannot be opened or made.
 #[derive(Debug, thiserror::Error)]
@@ -128,29 +127,29 @@ impl CertificateAuthority {
     /// # Errors
     /// [`Error`]: an exposed key is never used.
     pub fn open(directory: &Path) -> Result<Self, Error> {
-        let _lock = prepare(directory)?;
+        let _lock = file::prepare(directory)?;
         let (key_path, certificate_path) = (directory.join(KEY), directory.join(CERTIFICATE));
-        let key = match read(&key_path, true)? {
+        let key = match file::read(&key_path, true)? {
             Some(pem) => KeyPair::from_pem(&pem).map_err(|e| unusable(&key_path, e))?,
             None if certificate_path.exists() => {
                 return Err(unusable(&key_path, "it is missing, its certificate is there"));
             }
             None => {
                 let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::Make)?;
-                write(directory, KEY, Zeroizing::new(key.serialize_pem()).as_bytes())?;
+                file::write(directory, KEY, Zeroizing::new(key.serialize_pem()).as_bytes())?;
                 key
             }
         };
         if key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(unusable(&key_path, "not a P-256 key"));
         }
-        let der = match read(&certificate_path, false)? {
+        let der = match file::read(&certificate_path, false)? {
             Some(pem) => {
                 CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| unusable(&certificate_path, e))?
             }
             None => {
                 let certificate = self_sign(&key)?;
-                write(directory, CERTIFICATE, certificate.pem().as_bytes())?;
+                file::write(directory, CERTIFICATE, certificate.pem().as_bytes())?;
                 certificate.der().clone()
             }
         };
@@ -229,14 +228,14 @@ impl CertificateAuthority {
         // Times that no calendar has: not_before cannot be met, not_after bounds nothing.
         let begins = upstream(request.not_before).map_err(|_| Refused::NotBegun)?;
         let ends = upstream(request.not_after).unwrap_or(self.not_after);
+        if self.not_after <= now {
+            return Err(Refused::CaEnded);
+        }
         if begins > now {
             return Err(Refused::NotBegun);
         }
         if ends <= now {
             return Err(Refused::Ended);
-        }
-        if self.not_after <= now {
-            return Err(Refused::CaEnded);
         }
         let not_before = (now - LEAF_PAST).max(begins).max(self.not_before);
         Ok((not_before, (now + LEAF_AHEAD).min(ends).min(self.not_after)))
@@ -296,71 +295,6 @@ fn self_sign(key: &KeyPair) -> Result<rcgen::Certificate, Error> {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.self_signed(key).map_err(Error::Make)
-}
-
-/// Makes the directory, checks that it is ours alone and locks it against a second daemon.
-fn prepare(directory: &Path) -> Result<Flock<File>, Error> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(source) => return Err(Error::Io { what: "make", path: directory.to_owned(), source }),
-    }
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
-        .open(directory)
-        .map_err(|source| Error::Io { what: "open", path: directory.to_owned(), source })?;
-    private(&opened, directory)?;
-    Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| Error::Io {
-        what: "lock (does another daemon start?)",
-        path: directory.to_owned(),
-        source: errno.into(),
-    })
-}
-
-/// Refuses what others can reach.
-fn private(file: &File, path: &Path) -> Result<(), Error> {
-    let facts =
-        file.metadata().map_err(|source| Error::Io { what: "stat", path: path.to_owned(), source })?;
-    let (mode, owner) = (facts.mode() & 0o7777, facts.uid());
-    if mode & 0o077 != 0 || owner != nix::unistd::geteuid().as_raw() {
-        return Err(Error::Exposed { path: path.to_owned(), mode, owner });
-    }
-    Ok(())
-}
-
-/// The text of a file, `None` when there is none. `secret`: refused when others can read it.
-fn read(path: &Path, secret: bool) -> Result<Option<Zeroizing<String>>, Error> {
-    let io = |source| Error::Io { what: "read", path: path.to_owned(), source };
-    let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(io(source)),
-    };
-    if secret {
-        private(&file, path)?;
-    }
-    // One allocation, so that no copy of a key is left behind by growing.
-    let mut text = Zeroizing::new(String::with_capacity(FILE as usize));
-    file.take(FILE).read_to_string(&mut text).map_err(io)?;
-    Ok(Some(text))
-}
-
-/// Writes a file so that it is there whole or not at all, on disk when this returns.
-fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    let (path, new) = (directory.join(name), directory.join(format!(".{name}.new")));
-    let attempt = || {
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(directory)?.sync_all()
-    };
-    attempt().map_err(|source| Error::Io { what: "write", path: path.clone(), source })
 }
 
 fn pem(der: &[u8]) -> String {

@@ -4,20 +4,25 @@
 //! waiting until the gate is ready: nothing is let through in between.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::Group;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval};
 
 use super::bound::{self, Bound};
 use super::gate_process::{GateProcess, Heard};
-use super::journal::{Event, Journal};
+use super::control::{Desk, Server};
+use super::journal::Event;
+use super::live::Live;
 use super::notify;
 use super::supervise::{SILENCE, Supervisor};
 use crate::config;
 use crate::report::Chain;
+use crate::trust;
 use crate::wire::{Identity, ToGate, ToWarden};
 
 /// How often the watchdog is fed, forgotten connections are swept and the gate's silence is looked at.
@@ -35,6 +40,9 @@ pub enum Error {
     /// Something that needs privilege could not be had.
     #[error("the agent cannot start")]
     Bind(#[source] bound::Error),
+    /// The control socket could not be made.
+    #[error("the control socket cannot be made")]
+    Control(#[source] io::Error),
     /// The event loop could not be made.
     #[error("the event loop cannot be made")]
     Loop(#[source] io::Error),
@@ -49,11 +57,45 @@ pub fn run(directory: &Path) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Loop)?;
     runtime.block_on(async {
         let bound = Bound::bind(config).await.map_err(Error::Bind)?;
-        let daemon = Daemon::new(directory.to_owned(), bound).map_err(Error::Loop)?;
+        let live = Live::default();
+        let beside = beside(&bound, live.clone())?;
+        let daemon = Daemon::new(directory.to_owned(), bound, live).map_err(Error::Loop)?;
         daemon.serve().await;
+        drop(beside); // the control socket's file goes
         Ok(())
     })
 }
+
+/// What runs beside the event loop: the control socket and the tags' watch over the cgroup tree.
+fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
+    // Who may ask is decided by group membership; the gate's group is not it when the gate runs as somebody's user.
+    let group = Group::from_name(CONTROL_GROUP).ok().flatten().map(|group| group.gid.as_raw());
+    let server = Server::bind(&bound.config.paths.runtime, group).map_err(Error::Control)?;
+    let desk = Desk {
+        tags: bound.tags.clone(),
+        status: live.reporter(bound),
+        environment: {
+            let runtime = bound.config.paths.runtime.clone();
+            Box::new(move || trust::environment(&runtime))
+        },
+        group,
+        gate_uid: Some(bound.gate_uid()),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.serve(Arc::new(desk)));
+    let (tags, journal) = (bound.tags.clone(), bound.journal.clone());
+    tasks.spawn(async move {
+        if let Err(error) = tags.watch().await {
+            let text = format!("units that restart are no longer followed: {}", Chain(&error));
+            tracing::error!("{text}");
+            journal.write(Event::Trouble(text));
+        }
+    });
+    Ok(tasks)
+}
+
+/// Members may run commands in tags and look at the daemon.
+const CONTROL_GROUP: &str = "sluice";
 
 /// Where the daemon is in its life.
 enum Phase {
@@ -71,6 +113,7 @@ struct Daemon {
     supervisor: Supervisor,
     phase: Phase,
     announced: bool,
+    live: Live,
     signals: Signals,
     tick: Interval,
 }
@@ -89,12 +132,10 @@ enum Woken {
     Terminate,
     Reload,
     Tick,
-    Control(super::control::Request),
-    Tags(super::tags::Event),
 }
 
 impl Daemon {
-    fn new(directory: PathBuf, bound: Bound) -> io::Result<Self> {
+    fn new(directory: PathBuf, bound: Bound, live: Live) -> io::Result<Self> {
         let signals = Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -108,6 +149,7 @@ impl Daemon {
             supervisor: Supervisor::default(),
             phase: Phase::Running,
             announced: false,
+            live,
             signals,
             tick: tokio::time::interval(TICK),
         })
@@ -134,8 +176,6 @@ impl Daemon {
                 }
                 Woken::Reload => self.reload().await,
                 Woken::Tick => self.tick(),
-                Woken::Control(request) => self.control(request).await,
-                Woken::Tags(event) => self.bound.tags.handle(event).await,
             }
         }
         self.bound.journal.write(Event::Stopped);
@@ -167,14 +207,15 @@ impl Daemon {
             () = over => Woken::DrainOver,
             _ = self.tick.tick() => Woken::Tick,
             _ = self.signals.hangup.recv() => Woken::Reload,
-            event = self.bound.tags.next() => Woken::Tags(event),
-            request = self.bound.control.next() => Woken::Control(request),
         }
     }
 
     async fn start_gate(&mut self) {
         match self.bound.start_gate().await {
-            Ok(gate) => self.gate = Some(gate),
+            Ok(gate) => {
+                self.live.gate_started(gate.pid());
+                self.gate = Some(gate);
+            }
             Err(error) => {
                 self.trouble(format!("the gate cannot be started: {}", Chain(&error)));
                 self.gate_failed(None);
@@ -206,6 +247,14 @@ impl Daemon {
                 self.bound.journal.write(Event::Fold { example, more });
             }
             ToWarden::Trouble(text) => self.trouble(text),
+            ToWarden::Store { refusing, last } => {
+                self.live.store(refusing.clone());
+                self.trouble(match (refusing, last) {
+                    (Some(why), _) => format!("the store takes no records, exchanges are refused: {why}"),
+                    (None, Some(last)) => format!("the store works, after: {last}"),
+                    (None, None) => "the store works".to_owned(),
+                });
+            }
             // The end of the process is what counts; it follows.
             ToWarden::Drained => {}
         }
@@ -214,6 +263,7 @@ impl Daemon {
     /// Returns whether the daemon is over too.
     fn gate_ended(&mut self, how: &str) -> bool {
         let Some(gate) = self.gate.take() else { return false };
+        self.live.gate_ended();
         match self.phase {
             Phase::Draining { then_exit: true, .. } => return true,
             Phase::Draining { then_exit: false, .. } => {
@@ -282,11 +332,6 @@ impl Daemon {
             gate.kill();
             self.trouble("the gate said nothing for too long: killed".to_owned());
         }
-    }
-
-    async fn control(&mut self, request: super::control::Request) {
-        let gate = self.gate.as_ref().and_then(GateProcess::pid);
-        self.bound.control(request, gate).await;
     }
 
     fn trouble(&self, text: String) {

@@ -2,8 +2,9 @@
 //! again.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
@@ -33,7 +34,7 @@ pub enum Error {
 /// A running gate. Dropped, it is killed.
 pub struct GateProcess {
     child: Child,
-    channel: std::sync::Arc<Channel>,
+    channel: Arc<Channel>,
     answers: mpsc::Sender<ToGate>,
     started: Instant,
     heard: Instant,
@@ -54,7 +55,7 @@ impl GateProcess {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn start(settings: &GateSettings, roots: &[Vec<u8>], listeners: &[OwnedFd]) -> Result<Self, Error> {
+    pub async fn start(settings: &GateSettings, roots: &[Vec<u8>], listeners: &[BorrowedFd<'_>]) -> Result<Self, Error> {
         let (ours, theirs) = wire::pair().map_err(Error::Spawn)?;
         let child = Command::new("/proc/self/exe")
             .arg("gate")
@@ -65,10 +66,10 @@ impl GateProcess {
             .kill_on_drop(true)
             .spawn()
             .map_err(Error::Spawn)?;
-        let channel = std::sync::Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
+        let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
         tell(&channel, settings, roots, listeners).await.map_err(Error::Tell)?;
         let (answers, queue) = mpsc::channel(ANSWERS);
-        tokio::spawn(post(std::sync::Arc::clone(&channel), queue));
+        tokio::spawn(post(Arc::clone(&channel), queue));
         let now = Instant::now();
         Ok(Self { child, channel, answers, started: now, heard: now, ready: false })
     }
@@ -139,14 +140,14 @@ async fn tell(
     channel: &Channel,
     settings: &GateSettings,
     roots: &[Vec<u8>],
-    listeners: &[OwnedFd],
+    listeners: &[BorrowedFd<'_>],
 ) -> Result<(), wire::Error> {
     channel.send(&ToGate::Settings(Box::new(settings.clone())), None).await?;
     for piece in roots.iter().flat_map(|pem| pieces(pem)) {
         channel.send(&ToGate::Roots(piece), None).await?;
     }
     for listener in listeners {
-        channel.send(&ToGate::Listener, Some(listener.as_fd())).await?;
+        channel.send(&ToGate::Listener, Some(*listener)).await?;
     }
     channel.send(&ToGate::Start, None).await
 }
@@ -171,7 +172,7 @@ fn pieces(pem: &[u8]) -> Vec<Vec<u8>> {
     pieces
 }
 
-async fn post(channel: std::sync::Arc<Channel>, mut queue: mpsc::Receiver<ToGate>) {
+async fn post(channel: Arc<Channel>, mut queue: mpsc::Receiver<ToGate>) {
     while let Some(answer) = queue.recv().await {
         if let Err(error) = channel.send(&answer, None).await {
             return tracing::debug!("answering the gate: {}", Chain(&error));

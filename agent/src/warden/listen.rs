@@ -89,6 +89,11 @@ impl Listeners {
         Ok(Self { v4, v6 })
     }
 
+    /// All of them, the IPv4 one first.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(&self.v4).chain(&self.v6).map(AsFd::as_fd)
+    }
+
     /// What the kernel programs need to know of them. `agent_cgroup`: see [`Config::agent_cgroup`].
     ///
     /// # Errors

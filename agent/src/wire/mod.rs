@@ -48,6 +48,13 @@ pub enum ToWarden {
     },
     /// The gate's own trouble, at priority err.
     Trouble(String),
+    /// How the store does: why new exchanges are refused, `None` when they are recorded again; and its last trouble.
+    Store {
+        /// Why nothing is recorded.
+        refusing: Option<String>,
+        /// The last thing that went wrong.
+        last: Option<String>,
+    },
     /// Drained: every session is over or was cut.
     Drained,
 }

@@ -14,10 +14,12 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use sluice_tests::binary::profile_dir;
 use sluice_tests::daemon::{cpu_ns, rss_kib};
-use sluice_tests::harness::{Ended, Options, World, address, profile_dir, run};
+use sluice_tests::harness::{Options, World, address};
 use sluice_tests::load::goals::Rounds;
 use sluice_tests::load::{self, spread};
+use sluice_tests::process::{Ended, run};
 use sluice_tests::upstream::nginx::{BULK, FULL_PORT, Nginx, PORT};
 
 /// Longest time for one measurement.

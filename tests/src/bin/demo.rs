@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use sluice_tests::harness::{PATIENCE, World, eventually, run};
+use sluice_tests::harness::World;
+use sluice_tests::process::{PATIENCE, eventually, run};
 
 /// An unchanged job: it knows nothing of Sluice, of a proxy, or of a certificate.
 const SCRIPT: &str = r#"

@@ -3,13 +3,16 @@
 //! Versions are pinned in `tests/clients/{requirements.txt,package-lock.json}`. Installing asks the registries through
 //! pip and npm as the machine has them configured; a later run with the same pins asks nobody.
 
+pub mod check;
+pub mod judged;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::harness::{profile_dir, workspace};
+use crate::binary::{profile_dir, workspace};
 
 /// A file of `tests/clients`.
 pub fn program(name: &str) -> PathBuf {

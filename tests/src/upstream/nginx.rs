@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::certs::Flaw;
-use crate::harness::{World, address, eventually, run};
+use crate::harness::{World, address};
+use crate::process::{eventually, run};
 
 /// Port with HTTP/1.1 and HTTP/2 and nginx's default of session tickets.
 pub const PORT: u16 = 8443;

@@ -62,6 +62,8 @@ struct Asked {
     method: Method,
     /// Set when the request asks for another protocol.
     switch: Option<OnUpgrade>,
+    /// Set when it is an extended CONNECT for a WebSocket.
+    websocket: bool,
     length: Length,
 }
 
@@ -128,7 +130,11 @@ impl Exchanges {
             return Err((refusal, host, shape));
         }
         let facts = (request.method(), request.uri(), request.headers());
-        let host = names::host(facts, verified, destination).map_err(|refusal| {
+        let extended = request.extensions().get::<hyper::ext::Protocol>();
+        let websocket = extended.is_some_and(|p| p.as_str() == "websocket");
+        // A plain CONNECT names where the tunnel goes, not who is asked for it.
+        let tunnels = request.method() == Method::CONNECT && extended.is_none();
+        let host = names::host(facts, tunnels, verified, destination).map_err(|refusal| {
             let host = names::unnamed(verified, destination).text;
             let shape = Shape::of(&host, request.headers());
             (refusal, host, shape)
@@ -146,7 +152,8 @@ impl Exchanges {
         // Taken out in any case: it must not travel with the request.
         let switch = Some(hyper::upgrade::on(&mut *request)).filter(|_| asks);
         let length = if http1 { Length::Told } else { Length::Untold };
-        Ok(Asked { number, host, shape, method: request.method().clone(), switch, length })
+        let method = request.method().clone();
+        Ok(Asked { number, host, shape, method, switch, websocket, length })
     }
 
     /// The one place from which a request goes upstream; it costs the permit.
@@ -200,7 +207,7 @@ impl Exchanges {
         }
         if switched && let Some(client) = asked.switch {
             let upstream = hyper::upgrade::on(&mut response);
-            (self.on_switch)(Switched::new(client, upstream, &response, finish));
+            (self.on_switch)(Switched::new(client, upstream, &response, asked.websocket, finish));
             return response.map(|_| Down::Own(None));
         }
         let (mut head, inner) = response.into_parts();

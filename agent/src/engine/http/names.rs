@@ -19,12 +19,13 @@ pub(super) struct Host {
 }
 
 /// Reads the host of a request and compares it with what was verified; a port must be the destination's. On a plain
-/// connection it is the caller's word only. A CONNECT names where the tunnel goes, not who is asked for it.
+/// connection, or when the request `tunnels` elsewhere, it is the caller's word only.
 ///
 /// # Errors
 /// The refusal to answer with: 400 for what is no host, 421 for another host's (RFC 9110 §15.5.20).
 pub(super) fn host(
     (method, uri, headers): (&Method, &Uri, &HeaderMap),
+    tunnels: bool,
     verified: &Verified,
     destination: Destination,
 ) -> Result<Host, Refusal> {
@@ -52,7 +53,7 @@ pub(super) fn host(
             Host { text: name.to_string(), name: Some(name) }
         }
     };
-    let agrees = method == Method::CONNECT
+    let agrees = tunnels
         || match verified {
             Verified::Plain => true,
             Verified::Name(verified) => found.name.as_ref() == Some(verified),
@@ -110,7 +111,7 @@ mod tests {
         }
         let destination = Destination::new([192, 0, 2, 1].into(), 443);
         let uri = uri.parse().expect("URI");
-        host((&Method::GET, &uri, &headers), &verified, destination).map_or_else(|r| r.status.as_u16(), |_| 200)
+        host((&Method::GET, &uri, &headers), false, &verified, destination).map_or_else(|r| r.status.as_u16(), |_| 200)
     }
 
     #[test]

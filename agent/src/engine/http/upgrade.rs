@@ -29,23 +29,19 @@ pub(super) struct Switched {
 }
 
 impl Switched {
-    /// Both ends as they will be once the answer is out; the exchange goes on in `finish`.
+    /// Both ends as they will be once the answer is out; the exchange goes on in `finish`. `asked` is set when an
+    /// extended CONNECT asked for a WebSocket (RFC 8441): its answer names no protocol again.
     pub(super) fn new(
         client: OnUpgrade,
         upstream: OnUpgrade,
         response: &Response<Incoming>,
+        asked: bool,
         finish: Finish,
     ) -> Self {
         let named = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"websocket");
-        let websocket = response.status() == StatusCode::SWITCHING_PROTOCOLS
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
             && response.headers().get(UPGRADE).is_some_and(named);
-        Self { client, upstream, websocket, finish }
-    }
-
-    /// An extended CONNECT for `websocket` (RFC 8441) answers 200 and names no protocol again.
-    pub(super) fn extended(mut self, websocket: bool) -> Self {
-        self.websocket |= websocket;
-        self
+        Self { client, upstream, websocket: asked || switched, finish }
     }
 
     /// Goes on with the changed connection to its end.

@@ -9,6 +9,7 @@ mod ocsp;
 pub mod refusal;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -16,6 +17,7 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use webpki::{CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, VerifiedPath};
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 pub use refusal::Refusal;
@@ -88,7 +90,7 @@ impl UpstreamVerifier {
         let entity = EndEntityCert::try_from(leaf).map_err(|e| malformed(e.to_string()))?;
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| malformed(e.to_string()))?;
         let path = self.path(&entity, &parsed, intermediates, now)?;
-        entity.verify_is_valid_for_subject_name(name).map_err(|e| wrong_name(&e, name))?;
+        entity.verify_is_valid_for_subject_name(name).map_err(|e| wrong_name(&e, name, &parsed))?;
         suffix_wildcard(&parsed, name)?;
         lint::leaf(&parsed)?;
         match staple {
@@ -243,9 +245,10 @@ fn suffix_wildcard(leaf: &X509Certificate<'_>, name: &ServerName<'_>) -> Result<
     let name = name.as_ref().trim_end_matches('.').to_ascii_lowercase();
     let Some((_, parent)) = name.split_once('.') else { return Ok(()) };
     let names = leaf.subject_alternative_name().ok().flatten();
-    let exact = names.iter().flat_map(|n| &n.value.general_names).any(
-        |n| matches!(n, x509_parser::extensions::GeneralName::DNSName(d) if d.trim_end_matches('.').eq_ignore_ascii_case(&name)),
-    );
+    let exact = names
+        .iter()
+        .flat_map(|n| &n.value.general_names)
+        .any(|n| matches!(n, GeneralName::DNSName(d) if d.trim_end_matches('.').eq_ignore_ascii_case(&name)));
     let registry = psl::suffix(parent.as_bytes()).is_some_and(|suffix| {
         suffix.as_bytes() == parent.as_bytes() && suffix.typ() != Some(psl::Type::Private)
     });
@@ -255,13 +258,26 @@ fn suffix_wildcard(leaf: &X509Certificate<'_>, name: &ServerName<'_>) -> Result<
     Ok(())
 }
 
-fn wrong_name(error: &webpki::Error, name: &ServerName<'_>) -> Refusal {
-    let wanted = plain(&name.to_str());
-    match error {
-        webpki::Error::CertNotValidForName(context) => {
-            Refusal::WrongName { wanted, names: plain_names(context.presented.iter().map(String::as_str)) }
+fn wrong_name(error: &webpki::Error, name: &ServerName<'_>, leaf: &X509Certificate<'_>) -> Refusal {
+    if !matches!(error, webpki::Error::CertNotValidForName(_)) {
+        return Refusal::Malformed { whose: lint::LEAF.to_owned(), what: error.to_string() };
+    }
+    let names = leaf.subject_alternative_name().ok().flatten();
+    let names: Vec<String> = names.iter().flat_map(|n| &n.value.general_names).filter_map(san).collect();
+    Refusal::WrongName { wanted: plain(&name.to_str()), names: plain_names(names.iter().map(String::as_str)) }
+}
+
+/// A subject alternative name that a TLS client could ask for.
+fn san(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
+                .ok()
+                .map(|address| address.to_string())
         }
-        other => Refusal::Malformed { whose: lint::LEAF.to_owned(), what: other.to_string() },
+        _ => None,
     }
 }
 

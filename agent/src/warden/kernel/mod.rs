@@ -13,13 +13,13 @@
 //! Not here: which cgroups bear which tag, and what a caller is called. That is the tags' and the callers' part.
 
 mod cgroup;
+mod error;
 mod events;
 mod instance;
 mod pins;
 mod waiting;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -34,89 +34,10 @@ use self::pins::Pins;
 use self::waiting::Waiting;
 use crate::types::TagName;
 
+pub use self::error::Error;
 pub use self::cgroup::{CgroupId, mount_point};
 pub use self::instance::{AttachError, Hook};
 pub use self::waiting::boot_time;
-
-/// Why the kernel part cannot do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file operation on bpffs or the cgroup tree.
-    #[error("{what} {path}")]
-    Io {
-        /// Verb.
-        what: &'static str,
-        /// Object.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
-    /// The object did not load.
-    #[error("cannot load the kernel object")]
-    Load(#[source] aya::EbpfError),
-    /// One program did not load.
-    #[error("the kernel refuses program {program}")]
-    Program {
-        /// Its name.
-        program: &'static str,
-        /// Cause.
-        #[source]
-        source: aya::programs::ProgramError,
-    },
-    /// One program did not attach.
-    #[error("cannot attach program {program}")]
-    Attach {
-        /// Its name.
-        program: &'static str,
-        /// Cause.
-        #[source]
-        source: AttachError,
-    },
-    /// A pin could not be made.
-    #[error("cannot pin {path}")]
-    Pin {
-        /// Where.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: aya::pin::PinError,
-    },
-    /// A map could not be read or written.
-    #[error("map {map}")]
-    Map {
-        /// Its name.
-        map: &'static str,
-        /// Cause.
-        #[source]
-        source: aya::maps::MapError,
-    },
-    /// The kernel object has no such part: object and warden do not belong together.
-    #[error("the kernel object lacks {0}")]
-    Missing(&'static str),
-    /// Not a directory of cgroup v2.
-    #[error("{0} is not a cgroup (v2)")]
-    NotACgroup(PathBuf),
-    /// The root cgroup holds the whole host.
-    #[error("{0} is the root cgroup: tagging it would take the whole host")]
-    RootCgroup(PathBuf),
-    /// The agent's own connections are never taken, so nothing below its cgroup would be.
-    #[error("{0} is the agent's own cgroup or below it: its connections would not be taken")]
-    InsideAgent(PathBuf),
-    /// A name bears another number, or a number another name.
-    #[error("tag {name}: number {number} does not fit what the kernel has ({other})")]
-    Number {
-        /// The tag asked for.
-        name: TagName,
-        /// The number asked for.
-        number: u32,
-        /// What stands against it.
-        other: String,
-    },
-    /// No such tag here.
-    #[error("tag {0} is not in the kernel")]
-    NoSuchTag(TagName),
-}
 
 /// How a tag's programs work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -214,7 +135,7 @@ impl Kernel {
         number: u32,
         options: TagOptions,
     ) -> Result<Vec<(&'static str, PathBuf)>, Error> {
-        self.instance(name, number, options)?;
+        self.or_nothing(name, |kernel| kernel.instance(name, number, options).map(drop))?;
         Ok(Hook::ALL
             .iter()
             .filter_map(|hook| Some((hook.systemd_type()?, self.pins.program(name, *hook))))
@@ -224,7 +145,8 @@ impl Kernel {
     /// Puts a cgroup, and all that are or will be below it, under a tag. Links are pinned: they outlive this process. A
     /// cgroup that bears the tag already gets fresh programs before the old ones go, so that nothing slips through.
     ///
-    /// Nothing stays behind on failure but what was there before.
+    /// Other options than before count for this cgroup from now on, for the tag's other cgroups once each is attached
+    /// again. Nothing stays behind on failure but what was there before.
     ///
     /// # Errors
     /// The root cgroup, the agent's own, no cgroup at all; a number that does not fit; the kernel refuses.
@@ -236,26 +158,25 @@ impl Kernel {
         options: TagOptions,
     ) -> Result<(), Error> {
         let target = cgroup::open(cgroup, CgroupId(self.agent_cgroup))?;
+        self.or_nothing(name, |kernel| {
+            let links = kernel.instance(name, number, options)?.attach(target.dir.as_fd())?;
+            kernel.pins.pin_links(name, number, target.id, links)
+        })
+    }
+
+    /// Does `work` on a tag; if it fails and the tag was not there before, nothing of it is there after.
+    fn or_nothing<T>(
+        &mut self,
+        name: &TagName,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let existed = self.pins.tag(name).exists();
-        let attached = self.attach_opened(name, number, &target, options);
-        if attached.is_err() && !existed {
+        let done = work(self);
+        if done.is_err() && !existed {
             self.tags.remove(name);
             self.pins.remove_tag(name)?;
         }
-        attached
-    }
-
-    fn attach_opened(
-        &mut self,
-        name: &TagName,
-        number: u32,
-        target: &cgroup::Opened,
-        options: TagOptions,
-    ) -> Result<(), Error> {
-        let pins = self.pins.clone();
-        let instance = self.instance(name, number, options)?;
-        let links = instance.attach(target.dir.as_fd())?;
-        pins.pin_links(name, number, target.id, links)
+        done
     }
 
     /// The programs of a tag, loaded by this process, with the options asked for.
