@@ -6,9 +6,10 @@ use sluice_tests::client::judged::{End, curl, record};
 use sluice_tests::harness::{Options, World};
 use sluice_tests::process::{PATIENCE, eventually, run};
 
+/// The store keeps two segments of 64 MiB ahead: the rest of the tmpfs is what the filler takes and gives back.
 #[test]
 fn disk_full() {
-    let world = World::with(Options { store_kib: Some(160 * 1024), ..Options::default() }).expect("world");
+    let world = World::with(Options { store_kib: Some(256 * 1024), ..Options::default() }).expect("world");
     if world.is_direct() {
         return;
     }

@@ -3,12 +3,14 @@
 //! Here what Debian has; `packages` has what PyPI and npm have.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use sluice_tests::client;
 use sluice_tests::client::check::{job, ok, recorded, wanted, world};
 use sluice_tests::harness::World;
+use sluice_tests::process::{PATIENCE, finish};
 
 #[test]
 fn curl_http1() {
@@ -236,4 +238,30 @@ fn go_http() {
     let out = ok(job(&world, &go).arg("https://www.example.test/bytes/1000"));
     assert_eq!(out.stdout, "200 1000 HTTP/2.0 <nil>\n");
     recorded(&world, &go, &[wanted("h2", "www.example.test", "GET", "/bytes/1000", 200)]);
+}
+
+/// A command line that a shell takes apart again into the same words.
+fn quoted(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|w| format!("'{}'", w.to_string_lossy().replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn interactive_shell() {
+    let world = world();
+    let mut bash = job(&world, "bash");
+    let shell = quoted(bash.args(["--norc", "-i"]));
+    // `script` gives it a terminal; what is typed comes through a pipe.
+    let mut script = Command::new("script");
+    script.args(["-qec", &shell, "/dev/null"]).env_clear().env("TERM", "dumb");
+    script.envs(bash.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child =
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("script");
+    let typed = "tty; test -t 0 && echo terminal-$((1+1)); (curl -sS https://www.example.test/bytes/7 | cat; echo)\nexit 7\n";
+    child.stdin.take().expect("piped").write_all(typed.as_bytes()).expect("typed");
+    let ended = finish(child, PATIENCE).expect("ended");
+    assert_eq!(ended.status.and_then(|s| s.code()), Some(7), "{ended:?}");
+    assert!(ended.stdout.contains("/dev/pts/") && ended.stdout.contains("terminal-2"), "{ended:?}");
+    assert!(ended.stdout.contains("xxxxxxx"), "{ended:?}");
+    recorded(&world, Path::new("/usr/bin/curl"), &[wanted("h2", "www.example.test", "GET", "/bytes/7", 200)]);
 }

@@ -125,7 +125,10 @@ fn destination(origin: &Origin) -> SocketAddr {
 
 /// One field of the dialler's answer.
 fn field<'a>(answer: &'a str, key: &str) -> &'a str {
-    answer.split(' ').find_map(|f| f.strip_prefix(key)?.strip_prefix('=')).unwrap_or_else(|| panic!("{answer}"))
+    answer
+        .split(' ')
+        .find_map(|f| f.strip_prefix(key)?.strip_prefix('='))
+        .unwrap_or_else(|| panic!("{answer}"))
 }
 
 #[test]
@@ -202,9 +205,13 @@ fn loopback_is_left_alone() {
     let stage = Stage::tagged("lo");
     let _v4 = stage.world("127.0.0.1:4000");
     let _v6 = stage.world("[::1]:4000");
-    for (address, more) in
-        [("127.0.0.1:4000", ""), ("[::1]:4000", ""), ("0.0.0.0:4000", ""), ("[::]:4000", ""), ("127.0.0.1:4000", "mapped")]
-    {
+    for (address, more) in [
+        ("127.0.0.1:4000", ""),
+        ("[::1]:4000", ""),
+        ("0.0.0.0:4000", ""),
+        ("[::]:4000", ""),
+        ("127.0.0.1:4000", "mapped"),
+    ] {
         let words = ["connect", address, more];
         let answer = stage.dial(if more.is_empty() { &words[..2] } else { &words });
         assert!(answer.starts_with("ok "), "{address} {more}: {answer}");
@@ -448,7 +455,10 @@ fn prepared_programs_are_pinned_before_there_is_a_cgroup() {
     let types: Vec<&str> = pins.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(types, ["sock_ops", "connect4", "connect6"]);
     assert!(pins.iter().all(|(_, path)| path.exists() && !path.to_string_lossy().contains('.')));
-    stage.kernel.attach(&tag("legacy.service"), 9, stage.cgroup.path(), TagOptions::default()).expect("attach");
+    stage
+        .kernel
+        .attach(&tag("legacy.service"), 9, stage.cgroup.path(), TagOptions::default())
+        .expect("attach");
     stage.dial(&["connect", WORLD4]);
     assert!(stage.origin(&stage.accept(false)).is_some());
 }
@@ -576,7 +586,8 @@ fn connect_of_a_tagged_process_takes_at_most_15_microseconds_more() {
     let other = Cgroup::new("latency-other");
     let own = format!("127.83.7.1:{}", stage.config().port4);
     let measure = |cgroup: &Cgroup, address: &str| -> i64 {
-        let (answer, _, _) = serve(&stage, false, || stage.dial_in(Some(cgroup), &["latency", address, "4000"]));
+        let (answer, _, _) =
+            serve(&stage, false, || stage.dial_in(Some(cgroup), &["latency", address, "4000"]));
         answer.strip_prefix("ok ").and_then(|ns| ns.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
     };
     let mut rounds: Vec<(i64, i64)> =

@@ -12,7 +12,8 @@ fn a_taken_over_gate_can_do_its_work_and_nothing_else() {
     std::fs::create_dir(&store).expect("mkdir");
     std::os::unix::fs::chown(&store, Some(65534), Some(65534)).expect("chown");
 
-    let output = Command::new(env!("CARGO_BIN_EXE_sandbox_probe")).arg(&store).output().expect("the probe runs");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_sandbox_probe")).arg(&store).output().expect("the probe runs");
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let results: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(' ')).collect();

@@ -41,7 +41,11 @@ fn main() {
     for (name, call, arguments) in [
         ("become-root", libc::SYS_setuid, [0, 0, 0]),
         ("signal-parent", libc::SYS_kill, [i64::from(parent), 0, 0]),
-        ("ptrace-parent", libc::SYS_ptrace, [i64::from(libc::PTRACE_SEIZE.cast_signed()), i64::from(parent), 0]),
+        (
+            "ptrace-parent",
+            libc::SYS_ptrace,
+            [i64::from(libc::PTRACE_SEIZE.cast_signed()), i64::from(parent), 0],
+        ),
         ("bpf", libc::SYS_bpf, [0, 0, 0]),
         ("fork", libc::SYS_fork, [0, 0, 0]),
         ("new-user-namespace", libc::SYS_unshare, [i64::from(libc::CLONE_NEWUSER), 0, 0]),
@@ -61,7 +65,8 @@ fn main() {
         report(name, if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) });
     }
     // SAFETY: an anonymous mapping of one page that nothing else uses.
-    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, 3, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    let page =
+        unsafe { libc::mmap(std::ptr::null_mut(), 4096, 3, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
     // SAFETY: the page mapped above.
     let result = unsafe { libc::mprotect(page, 4096, libc::PROT_READ | libc::PROT_EXEC) };
     report("executable-memory", if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) });
