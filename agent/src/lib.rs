@@ -33,6 +33,7 @@ pub mod policy;
 
 // Effects.
 pub mod config;
+pub mod control;
 pub mod drain;
 pub mod record;
 pub mod stream;

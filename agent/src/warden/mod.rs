@@ -1,1 +1,5 @@
 //! SKELETON
+
+pub mod control;
+pub mod destroy;
+pub mod tags;
