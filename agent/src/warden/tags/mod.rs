@@ -408,7 +408,7 @@ fn directory(inner: &Inner, cgroup: &CgroupPath) -> PathBuf {
 
 /// Reads the agent's own cgroup.
 fn own_cgroup() -> io::Result<CgroupPath> {
-    tree::of_process(std::process::id())
+    of_process(std::process::id())
 }
 
 /// The units directory that drop-ins go to.
