@@ -1,1 +1,5 @@
 //! SKELETON
+
+pub mod sessions;
+pub mod show;
+pub mod table;
