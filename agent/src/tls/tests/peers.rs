@@ -175,8 +175,34 @@ async fn stapled_answers() {
             .args(["-rsigner", signer.0, "-rkey", signer.1, "-respout", "staple.der"])
             .current_dir(path));
     };
+    // A responder with a certificate of the issuer's for it, and the server itself, which has none for it.
+    fs::write(path.join("responder.ext"), "authorityKeyIdentifier=keyid\nextendedKeyUsage=OCSPSigning\n")
+        .expect("write");
+    let request = ["req", "-new", "-nodes", "-subj", "/CN=responder", "-newkey", "rsa:2048"];
+    run(program("openssl")
+        .args(request)
+        .args(["-keyout", "responder.key", "-out", "responder.csr"])
+        .current_dir(path));
+    run(program("openssl")
+        .args([
+            "x509",
+            "-req",
+            "-in",
+            "responder.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-set_serial",
+            "0x52",
+        ])
+        .args(["-extfile", "responder.ext", "-out", "responder.pem"])
+        .current_dir(path));
     let (issuer, stranger) = (("ca.pem", "ca.key"), ("leaf.pem", "key.pem"));
-    for (status, signer, refused) in [("V", issuer, false), ("R", issuer, true), ("R", stranger, false)] {
+    let responder = ("responder.pem", "responder.key");
+    for (status, signer, refused) in
+        [("V", issuer, false), ("R", issuer, true), ("R", stranger, false), ("R", responder, true)]
+    {
         respond(status, signer, "1");
         let (_server, address) = s_server(path, &["-status_file", "staple.der"]).await;
         let verdict = verdict(&fixture, address).await;
