@@ -13,6 +13,7 @@ use crate::types::{Caller, Destination};
 pub use crate::tls::Verified;
 
 pub mod http;
+mod pump;
 pub mod tunnel;
 
 /// What an engine knows of the connection whose exchanges it reads.
