@@ -145,6 +145,32 @@ async fn keys_of_an_openssl_upstream() {
     }
 }
 
+/// A responder with a certificate of the issuer's for it: responder.pem and responder.key.
+fn openssl_responder(path: &Path) {
+    fs::write(path.join("responder.ext"), "authorityKeyIdentifier=keyid\nextendedKeyUsage=OCSPSigning\n")
+        .expect("write");
+    let request = ["req", "-new", "-nodes", "-subj", "/CN=responder", "-newkey", "rsa:2048"];
+    run(program("openssl")
+        .args(request)
+        .args(["-keyout", "responder.key", "-out", "responder.csr"])
+        .current_dir(path));
+    run(program("openssl")
+        .args([
+            "x509",
+            "-req",
+            "-in",
+            "responder.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-set_serial",
+            "0x52",
+        ])
+        .args(["-extfile", "responder.ext", "-out", "responder.pem"])
+        .current_dir(path));
+}
+
 #[tokio::test]
 async fn stapled_answers() {
     let directory = tempfile::tempdir().expect("directory");
@@ -175,30 +201,9 @@ async fn stapled_answers() {
             .args(["-rsigner", signer.0, "-rkey", signer.1, "-respout", "staple.der"])
             .current_dir(path));
     };
-    // A responder with a certificate of the issuer's for it, and the server itself, which has none for it.
-    fs::write(path.join("responder.ext"), "authorityKeyIdentifier=keyid\nextendedKeyUsage=OCSPSigning\n")
-        .expect("write");
-    let request = ["req", "-new", "-nodes", "-subj", "/CN=responder", "-newkey", "rsa:2048"];
-    run(program("openssl")
-        .args(request)
-        .args(["-keyout", "responder.key", "-out", "responder.csr"])
-        .current_dir(path));
-    run(program("openssl")
-        .args([
-            "x509",
-            "-req",
-            "-in",
-            "responder.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-set_serial",
-            "0x52",
-        ])
-        .args(["-extfile", "responder.ext", "-out", "responder.pem"])
-        .current_dir(path));
+    openssl_responder(path);
     let (issuer, stranger) = (("ca.pem", "ca.key"), ("leaf.pem", "key.pem"));
+    // The stranger is the server itself, whose certificate is for no responder.
     let responder = ("responder.pem", "responder.key");
     for (status, signer, refused) in
         [("V", issuer, false), ("R", issuer, true), ("R", stranger, false), ("R", responder, true)]
