@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod demo;
 mod dist;
+mod ebpf;
 mod lex;
 mod order;
 mod setup;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         "ci" => ci::run(&rest),
         "bench" => bench::run(&rest),
         "dist" => dist::run(&rest),
+        "ebpf" if rest.iter().any(|argument| argument == "--check") => ebpf::check(),
+        "ebpf" => ebpf::build(),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

@@ -1,0 +1,259 @@
+//! Every key, in one place: what may be written where, and what it becomes.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::intercept::{self, Intercept, user_name};
+use super::section::{Place, Problems, Section, Sited, nearest};
+use super::{Config, Problem, Source, quantity};
+use crate::policy::Mode;
+
+/// The cgroup tree and the kernel's maps are sized for this many tags at once, run-time ones included.
+const MAX_INTERCEPTS: usize = 200;
+
+/// Resolves all files into one configuration; what is wrong goes to `problems` and keeps its default.
+pub(super) fn resolve(sources: &[Source], dir: &Path, problems: &mut Vec<Problem>) -> Config {
+    let mut resolver = Resolver {
+        config: Config::default(),
+        set: HashMap::new(),
+        intercepts: Vec::new(),
+        dir,
+        problems: Problems(problems),
+    };
+    for source in sources {
+        resolver.file(source);
+    }
+    resolver.finish()
+}
+
+struct Resolver<'a> {
+    config: Config,
+    /// Where each key was set: a second file that sets it again is a mistake, not an override.
+    set: HashMap<&'static str, Place>,
+    intercepts: Vec<Sited<Intercept>>,
+    dir: &'a Path,
+    problems: Problems<'a>,
+}
+
+impl Resolver<'_> {
+    fn file(&mut self, source: &Source) {
+        let mut top = Section::of_file(source, &mut self.problems);
+        if let Some(mode) = top.text("mode", &mut self.problems) {
+            self.mode(&mode);
+        }
+        if let Some(user) = top.text("user", &mut self.problems)
+            && self.first("user", &user.place)
+        {
+            self.user(user);
+        }
+        for section in top.tables("intercept", &mut self.problems) {
+            self.intercepts.extend(intercept::resolve(section, &mut self.problems));
+        }
+        if let Some(section) = top.table("record", &mut self.problems) {
+            self.record(section);
+        }
+        if let Some(section) = top.table("tls", &mut self.problems) {
+            self.tls(section);
+        }
+        if let Some(section) = top.table("limits", &mut self.problems) {
+            self.limits(section);
+        }
+        if let Some(section) = top.table("drain", &mut self.problems) {
+            self.drain(section);
+        }
+        if let Some(section) = top.table("paths", &mut self.problems) {
+            self.paths(section);
+        }
+        top.finish(&mut self.problems);
+    }
+
+    /// Whether `key` is set here for the first time; otherwise that is reported.
+    fn first(&mut self, key: &'static str, place: &Place) -> bool {
+        if let Some(earlier) = self.set.get(key) {
+            let file = earlier.file.display();
+            let what = format!("{key} is set already at {file}:{}", earlier.line);
+            self.problems.add(place, what, "keep one of the two");
+            return false;
+        }
+        self.set.insert(key, place.clone());
+        true
+    }
+
+    fn mode(&mut self, text: &Sited<String>) {
+        if !self.first("mode", &text.place) {
+            return;
+        }
+        match text.value.as_str() {
+            "observe" => self.config.mode = Mode::Observe,
+            "enforce" => self.problems.add(
+                &text.place,
+                "mode = \"enforce\" is not there yet: this version has no rules, so it would refuse everything",
+                "write mode = \"observe\"",
+            ),
+            other => {
+                let near = nearest(other, &["observe"]).map_or("write", |_| "did you mean");
+                self.problems.add(&text.place, format!("mode is {other:?}"), format!("{near} \"observe\""));
+            }
+        }
+    }
+
+    fn user(&mut self, user: Sited<String>) {
+        if user.value == "root" {
+            let remedy = "name a user without rights, such as sluice";
+            self.problems.add(&user.place, "user = \"root\": the gate reads network bytes", remedy);
+        } else if user_name(&user.value) {
+            self.config.user = user.value;
+        } else {
+            let what = format!("user {:?} is not a user's name", user.value);
+            self.problems.add(&user.place, what, "write the name of a system user");
+        }
+    }
+
+    fn record(&mut self, mut section: Section<'_>) {
+        // A body is held in one record, and a record is read back whole.
+        let body = (0, 1 << 30, "a size up to 1GiB, such as \"1MiB\"");
+        if let Some(n) = self.bytes(&mut section, "body_limit", "record.body_limit", body) {
+            self.config.record.body_limit = n;
+        }
+        let store = (64 << 20, u64::MAX, "a size from 64MiB, such as \"4GiB\"");
+        if let Some(n) = self.bytes(&mut section, "max_bytes", "record.max_bytes", store) {
+            self.config.record.max_bytes = n;
+        }
+        if let Some(flag) = section.flag("durable", &mut self.problems)
+            && self.first("record.durable", &flag.place)
+        {
+            self.config.record.durable = flag.value;
+        }
+        section.finish(&mut self.problems);
+    }
+
+    fn bytes(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &'static str,
+        full: &'static str,
+        (min, max, shape): (u64, u64, &str),
+    ) -> Option<u64> {
+        let text = section.quantity(key, &mut self.problems)?;
+        if !self.first(full, &text.place) {
+            return None;
+        }
+        let size = quantity::bytes(&text.value).filter(|n| (min..=max).contains(n));
+        if size.is_none() {
+            self.problems.add(&text.place, format!("{full} is {:?}", text.value), format!("write {shape}"));
+        }
+        size
+    }
+
+    fn tls(&mut self, mut section: Section<'_>) {
+        let place = section.place().clone();
+        if let Some(files) = section.texts("extra_roots", &mut self.problems)
+            && self.first("tls.extra_roots", &place)
+        {
+            for file in files {
+                let path = self.dir.join(&file.value);
+                match holds_certificate(&path) {
+                    Ok(true) => self.config.tls.extra_roots.push(path),
+                    Ok(false) => self.problems.add(
+                        &file.place,
+                        format!("{} holds no PEM certificate", path.display()),
+                        "name a file with -----BEGIN CERTIFICATE-----",
+                    ),
+                    Err(e) => self.problems.add(
+                        &file.place,
+                        format!("{} cannot be read: {e}", path.display()),
+                        "name a PEM file, absolute or beside the configuration",
+                    ),
+                }
+            }
+        }
+        section.finish(&mut self.problems);
+    }
+
+    fn limits(&mut self, mut section: Section<'_>) {
+        if let Some(text) = section.quantity("sessions", &mut self.problems)
+            && self.first("limits.sessions", &text.place)
+        {
+            match text.value.parse::<u32>() {
+                Ok(n) if (1..=1_000_000).contains(&n) => self.config.limits.sessions = n,
+                _ => self.problems.add(
+                    &text.place,
+                    format!("limits.sessions is {:?}", text.value),
+                    "write a number from 1 to 1000000",
+                ),
+            }
+        }
+        section.finish(&mut self.problems);
+    }
+
+    fn drain(&mut self, mut section: Section<'_>) {
+        if let Some(text) = section.quantity("grace", &mut self.problems)
+            && self.first("drain.grace", &text.place)
+        {
+            // systemd kills a stopping service after 90 s unless it is told otherwise.
+            match quantity::duration(&text.value).filter(|d| *d <= Duration::from_secs(80)) {
+                Some(grace) => self.config.drain.grace = grace,
+                None => self.problems.add(
+                    &text.place,
+                    format!("drain.grace is {:?}", text.value),
+                    "write a duration up to 80s, such as \"10s\"",
+                ),
+            }
+        }
+        section.finish(&mut self.problems);
+    }
+
+    fn paths(&mut self, mut section: Section<'_>) {
+        for (key, full) in [("state", "paths.state"), ("runtime", "paths.runtime"), ("bpf", "paths.bpf")] {
+            let Some(text) = section.text(key, &mut self.problems) else { continue };
+            if !self.first(full, &text.place) {
+                continue;
+            }
+            let path = PathBuf::from(&text.value);
+            let dots = path.components().any(|c| c == std::path::Component::ParentDir);
+            if !path.is_absolute() || dots || path.parent().is_none() {
+                let what = format!("{full} is {:?}", text.value);
+                self.problems.add(&text.place, what, "write an absolute path below / without ..");
+                continue;
+            }
+            let paths = &mut self.config.paths;
+            *match key {
+                "state" => &mut paths.state,
+                "runtime" => &mut paths.runtime,
+                _ => &mut paths.bpf,
+            } = path;
+        }
+        section.finish(&mut self.problems);
+    }
+
+    fn finish(mut self) -> Config {
+        let mut kept: Vec<Sited<Intercept>> = Vec::new();
+        for one in self.intercepts {
+            let name = kept.iter().find(|k| k.value.name == one.value.name);
+            let same = kept.iter().find(|k| k.value.designation == one.value.designation);
+            if let Some(earlier) = name.or(same) {
+                let of = if name.is_some() { "name" } else { one.value.designation.key() };
+                let at = format!("{}:{}", earlier.place.file.display(), earlier.place.line);
+                let what = format!("[[intercept]] {}: its {of} is taken already at {at}", one.value.name);
+                self.problems.add(&one.place, what, "give each tag its own name and its own processes");
+            } else if kept.len() == MAX_INTERCEPTS {
+                let what = format!("more than {MAX_INTERCEPTS} [[intercept]]");
+                self.problems.add(&one.place, what, "put the jobs into one slice and tag that");
+                break;
+            } else {
+                kept.push(one);
+            }
+        }
+        self.config.intercepts = kept.into_iter().map(|k| k.value).collect();
+        self.config
+    }
+}
+
+/// Whether a file looks like PEM certificates. How good they are is judged where they are used.
+fn holds_certificate(path: &Path) -> std::io::Result<bool> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(4 << 20).read_to_end(&mut bytes)?;
+    Ok(bytes.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----"))
+}

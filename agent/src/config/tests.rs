@@ -1,0 +1,209 @@
+//! Configuration as users write it: every mistake at once, each with its line.
+
+use std::fs;
+
+use super::*;
+
+fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+        fs::write(path, text).expect("file");
+    }
+    dir
+}
+
+/// `file:line: what (remedy)`, the directory cut off.
+fn complaints(files: &[(&str, &str)]) -> Vec<String> {
+    let dir = directory(files);
+    let base = format!("{}/", dir.path().display());
+    let problems = load(dir.path()).expect_err("problems");
+    problems.iter().map(|p| p.to_string().replace(&base, "")).collect()
+}
+
+#[test]
+fn nothing_is_the_default() {
+    let dir = directory(&[]);
+    assert_eq!(load(dir.path()).expect("empty directory"), Config::default());
+    assert_eq!(load(&dir.path().join("absent")).expect("no directory"), Config::default());
+}
+
+#[test]
+fn every_key() {
+    let pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
+    let text = r#"
+        mode = "observe"
+        user = "gate"
+        [[intercept]]
+        name = "ci"
+        unit = "gitlab-runner"
+        [[intercept]]
+        name = "builds"
+        slice = "builds.slice"
+        loopback = "take"
+        [record]
+        body_limit = "2MiB"
+        max_bytes = "1GiB"
+        durable = true
+        [tls]
+        extra_roots = ["corp.pem"]
+        [limits]
+        sessions = 1_000
+        [drain]
+        grace = "3s"
+        [paths]
+        state = "/srv/sluice"
+        runtime = "/run/other"
+        bpf = "/sys/fs/bpf/other"
+    "#;
+    let more = "[[intercept]]\nname = \"box\"\ncgroup = \"machine/box\"\n[[intercept]]\nname=\"u\"\nuser=\"1000\"\n";
+    let dir = directory(&[("sluice.toml", text), ("corp.pem", pem), ("policy.d/10.toml", more)]);
+    let config = load(dir.path()).expect("good configuration");
+    let intercept = |name: &str, designation, loopback| Intercept {
+        name: crate::types::TagName::parse(name).expect("name"),
+        designation,
+        loopback,
+    };
+    assert_eq!(
+        config.intercepts,
+        [
+            intercept("ci", Designation::Unit("gitlab-runner.service".into()), Loopback::Pass),
+            intercept("builds", Designation::Slice("builds.slice".into()), Loopback::Take),
+            intercept("box", Designation::Cgroup("/machine/box".into()), Loopback::Pass),
+            intercept("u", Designation::User("1000".into()), Loopback::Pass),
+        ]
+    );
+    assert_eq!(config.user, "gate");
+    assert_eq!(config.record, Record { body_limit: 2 << 20, max_bytes: 1 << 30, durable: true });
+    assert_eq!(config.tls.extra_roots, [dir.path().join("corp.pem")]);
+    assert_eq!(config.limits.sessions, 1000);
+    assert_eq!(config.drain.grace, Duration::from_secs(3));
+    assert_eq!(config.paths.bpf, Path::new("/sys/fs/bpf/other"));
+}
+
+#[test]
+fn all_problems_at_once_with_lines() {
+    let main = r#"mode = "enforce"
+usr = "sluice"
+[[intercept]]
+name = "ci"
+unit = "a.service"
+slice = "b.slice"
+[[intercept]]
+nmae = "x"
+unit = "a.timer"
+[record]
+body_limit = "1 mega"
+durable = "yes"
+[limits]
+sessions = 0
+"#;
+    let second = "mode = \"observe\"\n[recrod]\n[[intercept]]\nname = \"root\"\ncgroup = \"/\"\n";
+    assert_eq!(
+        complaints(&[("sluice.toml", main), ("policy.d/50-more.toml", second)]),
+        [
+            "sluice.toml:1: mode = \"enforce\" is not there yet: this version has no rules, so it would refuse \
+             everything (write mode = \"observe\")",
+            "sluice.toml:2: unknown key usr (did you mean user?)",
+            "sluice.toml:3: [[intercept]] says twice what it tags (write exactly one of unit, slice, cgroup or user)",
+            "sluice.toml:7: [[intercept]] has no name (add name = \"…\")",
+            "sluice.toml:8: unknown key intercept.nmae (did you mean intercept.name?)",
+            "sluice.toml:9: \"a.timer\" runs no job (name the .service that it starts)",
+            "sluice.toml:11: record.body_limit is \"1 mega\" (write a size up to 1GiB, such as \"1MiB\")",
+            "sluice.toml:12: record.durable is a text, not true or false (write true or false)",
+            "sluice.toml:14: limits.sessions is \"0\" (write a number from 1 to 1000000)",
+            "policy.d/50-more.toml:1: mode is set already at sluice.toml:1 (keep one of the two)",
+            "policy.d/50-more.toml:2: unknown key recrod (did you mean record?)",
+            "policy.d/50-more.toml:5: the root cgroup cannot be tagged (name a cgroup below it)",
+        ]
+    );
+}
+
+#[test]
+fn broken_syntax_names_its_line_and_does_not_hide_the_rest() {
+    let found = complaints(&[("sluice.toml", "user = \"sluice\"\nmode = \n[drain]\ngarce = \"1s\"\n")]);
+    assert!(found.iter().any(|c| c.starts_with("sluice.toml:2: ")), "{found:?}");
+    assert!(found.iter().any(|c| c.contains("did you mean drain.grace?")), "{found:?}");
+}
+
+#[test]
+fn names_and_processes_are_taken_once() {
+    let text = "[[intercept]]\nname = \"a\"\nunit = \"x\"\n[[intercept]]\nname = \"a\"\nunit = \"y\"\n\
+                [[intercept]]\nname = \"b\"\nunit = \"x.service\"\n";
+    let found = complaints(&[("sluice.toml", text)]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("sluice.toml:4: [[intercept]] a: its name is taken already at sluice.toml:1"));
+    assert!(found[1].starts_with("sluice.toml:7: [[intercept]] b: its unit is taken already"));
+}
+
+#[test]
+fn files_that_cannot_be_used() {
+    let dir = directory(&[("policy.d/a.toml", ""), ("policy.d/.hidden.toml", "nonsense"), ("policy.d/b.txt", "=")]);
+    assert!(load(dir.path()).is_ok());
+    fs::write(dir.path().join("policy.d/c.toml"), b"a = 1\n\xff").expect("file");
+    fs::create_dir(dir.path().join(MAIN_FILE)).expect("directory");
+    let problems = load(dir.path()).expect_err("problems");
+    assert!(problems[0].what.starts_with("cannot be read"), "{problems:?}");
+    assert_eq!((problems[1].line, problems[1].what.as_str()), (2, "not UTF-8"));
+    let huge = directory(&[(MAIN_FILE, &"# filler\n".repeat(200_000))]);
+    assert!(load(huge.path()).expect_err("too large")[0].what.starts_with("larger than"));
+}
+
+#[test]
+fn designations() {
+    for (text, want) in [
+        ("ssh", Some("ssh.service")),
+        ("run-u1.scope", Some("run-u1.scope")),
+        ("a@b.service", Some("a@b.service")),
+        ("a@.service", None),
+        ("a@", None),
+        ("../x.service", None),
+        ("x.slice", None),
+        ("", None),
+    ] {
+        let got = Designation::unit(text).ok();
+        assert_eq!(got.as_ref().map(Designation::target), want, "{text:?}");
+    }
+    for (text, want) in [("/a/b", Some("/a/b")), ("a", Some("/a")), ("/a/../b", None), ("//", None), ("/a/", None)] {
+        let got = Designation::cgroup(text).ok();
+        assert_eq!(got.as_ref().map(Designation::target), want, "{text:?}");
+    }
+    assert!(Designation::slice("-.slice").is_err());
+    assert!(Designation::slice("a--b").is_err());
+    assert!(Designation::user("root").is_err());
+    assert!(Designation::user("a b").is_err());
+}
+
+/// What we ship must load: each file in `config/` alone, as the main file.
+#[test]
+fn shipped_files_resolve() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let mut seen = 0;
+    let mut folders = vec![shipped];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("config/") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("readable");
+            let dir = directory(&[(MAIN_FILE, &text)]);
+            load(dir.path()).unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
+            // The commented keys are promises too: uncommented, they must resolve to the same defaults.
+            if path.file_name().is_some_and(|n| n == MAIN_FILE) {
+                let bare: String = text.lines().map(|l| l.strip_prefix("#:").unwrap_or(l)).fold(
+                    String::new(),
+                    |all, line| all + line + "\n",
+                );
+                let dir = directory(&[(MAIN_FILE, &bare)]);
+                let config = load(dir.path()).unwrap_or_else(|e| panic!("uncommented: {e:?}"));
+                assert_eq!(config, Config { intercepts: config.intercepts.clone(), ..Config::default() });
+                assert_eq!(config.intercepts.len(), 4);
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
