@@ -148,6 +148,7 @@ impl From<sniff::Protocol> for Protocol {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's own task, joined by it")]
 mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 

@@ -248,6 +248,7 @@ impl Line {
 /// The only maker of upstream connections; it spends the permit to connect.
 async fn dial(permit: policy::Permit, destination: Destination) -> Result<TcpStream, Error> {
     tracing::trace!(%destination, rule = permit.rule(), "dial");
+    #[expect(clippy::disallowed_methods, reason = "this is that one place")]
     let dialling = TcpStream::connect(destination.socket());
     let upstream = match tokio::time::timeout(DIAL_WITHIN, dialling).await {
         Ok(dialled) => dialled.map_err(Error::Dial)?,

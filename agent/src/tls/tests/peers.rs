@@ -1,5 +1,7 @@
 //! The same with other people's programs: OpenSSL as upstream, curl, Python and OpenSSL as clients, on loopback.
 
+#![expect(clippy::disallowed_methods, reason = "the tests' own servers and clients")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
