@@ -35,6 +35,7 @@ fn words(why: Counter) -> &'static str {
         Counter::NoListener => "connection refused: there is no listener to lead it to",
         Counter::OwnListener => "connection refused: it dialled a listener of ours",
         Counter::Protocol => "connection refused: its stream socket speaks neither TCP nor MPTCP",
+        Counter::SourceRoute => "setsockopt refused: a source route would lead past the listener",
         Counter::Taken | Counter::Loopback | Counter::Agent => "connection refused",
     }
 }

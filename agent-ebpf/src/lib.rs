@@ -113,10 +113,12 @@ pub enum Counter {
     Protocol = 6,
     /// Connections of the agent itself that were left alone.
     Agent = 7,
+    /// setsockopt() refused because it asked for a source route, which would lead past the listener.
+    SourceRoute = 8,
 }
 
 /// How many counters there are.
-pub const COUNTERS: u32 = 8;
+pub const COUNTERS: u32 = 9;
 
 const _: () = assert!(size_of::<Tuple>() == 48);
 const _: () = assert!(size_of::<Origin>() == 80);

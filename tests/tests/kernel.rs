@@ -381,6 +381,45 @@ fn a_tagged_process_in_a_network_namespace_of_its_own_reaches_nothing() {
     }
 }
 
+/// How many IPv4 packets the namespace has sent (`OutRequests` of /proc/net/snmp).
+fn sent(namespace: &Namespace) -> u64 {
+    let table = run(namespace.command(None, "cat").arg("/proc/net/snmp"));
+    let mut rows = table.lines().filter(|line| line.starts_with("Ip:")).map(|line| line.split(' '));
+    let (names, values) = (rows.next().expect("names"), rows.next().expect("values"));
+    let sent = names.zip(values).find(|(name, _)| *name == "OutRequests").expect("the counter");
+    sent.1.parse().expect("a number")
+}
+
+#[test]
+fn a_source_route_cannot_lead_past_the_listener() {
+    let stage = Stage::tagged("route");
+    stage.namespace.enter(|| {
+        let ip = |words: &str| run(Command::new("ip").args(words.split(' ')));
+        ip("link add out0 type veth peer name out1");
+        ip("link set out1 up");
+        ip("link set out0 up");
+        ip("addr add 192.0.2.1/24 dev out0");
+        ip("neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev out0 nud permanent");
+    });
+    let other = Cgroup::new("route-other");
+    let before = sent(&stage.namespace);
+    let mut untagged = stage.dialler(Some(&other));
+    untagged.args(["connect", WORLD4, "route=192.0.2.9", "nonblocking"]);
+    assert_eq!(run(&mut untagged).trim(), "refused EINPROGRESS");
+    assert!(sent(&stage.namespace) > before, "untagged, its SYN goes to the hop: this is what must not be");
+
+    let before = sent(&stage.namespace);
+    assert_eq!(stage.dial(&["connect", WORLD4, "route=192.0.2.9", "nonblocking"]), "refused EPERM");
+    assert_eq!((sent(&stage.namespace), stage.count(Counter::SourceRoute)), (before, 1));
+}
+
+#[test]
+fn long_socket_options_still_work_in_a_tag() {
+    let stage = Stage::tagged("sockopt");
+    let answer = stage.dial(&["connect", WORLD4, "filter"]);
+    assert!(answer.starts_with("ok "), "{answer}");
+}
+
 /// getpeername() of such a socket shows the listener: the kernel asks for the outer socket, and what was dialled stands
 /// beside the inner one.
 #[test]
@@ -446,7 +485,7 @@ fn prepared_programs_are_pinned_before_there_is_a_cgroup() {
     let mut stage = Stage::new("prepare");
     let pins = stage.kernel.prepare(&tag("legacy.service"), 9, TagOptions::default()).expect("prepare");
     let types: Vec<&str> = pins.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(types, ["sock_ops", "connect4", "connect6"]);
+    assert_eq!(types, ["sock_ops", "setsockopt", "connect4", "connect6"]);
     assert!(pins.iter().all(|(_, path)| path.exists() && !path.to_string_lossy().contains('.')));
     stage.kernel.attach(&tag("legacy.service"), 9, stage.cgroup.path(), TagOptions::default()).expect("attach");
     stage.dial(&["connect", WORLD4]);

@@ -1,15 +1,15 @@
 //! The object, loaded once for each tag with the tag's number in it.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use agent_ebpf::Config;
 use aya::maps::{Array, Map, MapData, PerCpuArray};
-use aya::programs::links::{CgroupAttachMode, FdLink, LinkError};
-use aya::programs::{CgroupSockAddr, Program, ProgramError, SockOps};
+use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 
 use super::events::Events;
+use super::link::Link;
 use super::pins::Pins;
 use super::waiting::Waiting;
 use super::{Error, TagOptions};
@@ -30,6 +30,8 @@ pub enum Hook {
     GetPeerName4,
     /// getpeername() on IPv6 sockets.
     GetPeerName6,
+    /// setsockopt(): no source routes.
+    Route,
     /// connect() on IPv4 sockets.
     Connect4,
     /// connect() on IPv6 sockets.
@@ -38,8 +40,14 @@ pub enum Hook {
 
 impl Hook {
     /// In the order in which they are attached: what rewrites comes last, when all that must know of it listens.
-    pub const ALL: [Self; 5] =
-        [Self::Established, Self::GetPeerName4, Self::GetPeerName6, Self::Connect4, Self::Connect6];
+    pub const ALL: [Self; 6] = [
+        Self::Established,
+        Self::GetPeerName4,
+        Self::GetPeerName6,
+        Self::Route,
+        Self::Connect4,
+        Self::Connect6,
+    ];
 
     /// The program's name in the object.
     pub fn name(self) -> &'static str {
@@ -47,8 +55,21 @@ impl Hook {
             Self::Established => "established",
             Self::GetPeerName4 => "getpeername4",
             Self::GetPeerName6 => "getpeername6",
+            Self::Route => "route",
             Self::Connect4 => "connect4",
             Self::Connect6 => "connect6",
+        }
+    }
+
+    /// `enum bpf_attach_type` of the kernel.
+    fn attach_type(self) -> u32 {
+        match self {
+            Self::Established => 3,
+            Self::GetPeerName4 => 29,
+            Self::GetPeerName6 => 30,
+            Self::Route => 22,
+            Self::Connect4 => 10,
+            Self::Connect6 => 11,
         }
     }
 
@@ -56,6 +77,7 @@ impl Hook {
     pub fn systemd_type(self) -> Option<&'static str> {
         match self {
             Self::Established => Some("sock_ops"),
+            Self::Route => Some("setsockopt"),
             Self::Connect4 => Some("connect4"),
             Self::Connect6 => Some("connect6"),
             Self::GetPeerName4 | Self::GetPeerName6 => None,
@@ -68,17 +90,6 @@ pub struct Shared {
     pub config: Array<MapData, Config>,
     pub counters: PerCpuArray<MapData, u64>,
     pub events: Events,
-}
-
-/// Why a program could not be attached.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// The kernel refused.
-    #[error(transparent)]
-    Program(#[from] ProgramError),
-    /// It attached without a link: a kernel before 5.7.
-    #[error(transparent)]
-    Link(#[from] LinkError),
 }
 
 /// Programs that serve one tag. Dropping it leaves pinned programs and links as they are.
@@ -124,6 +135,7 @@ fn load_programs(object: &mut Ebpf) -> Result<(), Error> {
         match find(object, hook)? {
             Program::CgroupSockAddr(p) => p.load().map_err(failed)?,
             Program::SockOps(p) => p.load().map_err(failed)?,
+            Program::CgroupSockopt(p) => p.load().map_err(failed)?,
             _ => return Err(Error::Missing(program)),
         }
     }
@@ -171,29 +183,15 @@ impl Instance {
 
     /// Attaches every program to a cgroup, beside what others have attached there. On failure those that were attached
     /// are detached when this returns.
-    pub fn attach(&mut self, cgroup: BorrowedFd<'_>) -> Result<Vec<(Hook, FdLink)>, Error> {
+    pub fn attach(&mut self, cgroup: BorrowedFd<'_>) -> Result<Vec<(Hook, Link)>, Error> {
         Hook::ALL
             .into_iter()
             .map(|hook| {
-                let link = match find(&mut self.object, hook)? {
-                    Program::CgroupSockAddr(program) => attach_addr(program, cgroup),
-                    Program::SockOps(program) => attach_ops(program, cgroup),
-                    _ => return Err(Error::Missing(hook.name())),
-                };
-                let failed = |source| Error::Attach { program: hook.name(), source };
-                Ok((hook, link.map_err(failed)?))
+                let program = hook.name();
+                let fd = find(&mut self.object, hook)?.fd().map_err(|source| Error::Program { program, source })?;
+                let link = Link::create(fd.as_fd(), cgroup, hook.attach_type());
+                Ok((hook, link.map_err(|source| Error::Attach { program, source })?))
             })
             .collect()
     }
-}
-
-// Links take no mode: they always stand beside others. `Single` is how aya says "no flags".
-fn attach_addr(program: &mut CgroupSockAddr, cgroup: BorrowedFd<'_>) -> Result<FdLink, AttachError> {
-    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
-    Ok(program.take_link(id)?.try_into()?)
-}
-
-fn attach_ops(program: &mut SockOps, cgroup: BorrowedFd<'_>) -> Result<FdLink, AttachError> {
-    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
-    Ok(program.take_link(id)?.try_into()?)
 }

@@ -16,6 +16,7 @@ mod cgroup;
 mod error;
 mod events;
 mod instance;
+mod link;
 mod pins;
 mod waiting;
 
@@ -36,7 +37,7 @@ use crate::types::TagName;
 
 pub use self::error::Error;
 pub use self::cgroup::{CgroupId, mount_point};
-pub use self::instance::{AttachError, Hook};
+pub use self::instance::Hook;
 pub use self::waiting::boot_time;
 
 /// How a tag's programs work.

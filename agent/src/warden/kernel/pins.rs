@@ -8,11 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use agent_ebpf::ABI;
-use aya::programs::links::FdLink;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::cgroup::CgroupId;
+use super::link::Link;
 use super::{Error, Hook};
 use crate::types::TagName;
 
@@ -102,14 +102,14 @@ impl Pins {
         name: &TagName,
         number: u32,
         cgroup: CgroupId,
-        links: Vec<(Hook, FdLink)>,
+        links: Vec<(Hook, Link)>,
     ) -> Result<(), Error> {
         let place = self.links(name, number, cgroup);
         let fresh = Self::fresh(&place)?;
         let pinned = make_dir(&fresh).and_then(|()| {
             links.into_iter().try_for_each(|(hook, link)| {
                 let path = fresh.join(format!("link_{}", hook.name()));
-                link.pin(&path).map(drop).map_err(|source| Error::Pin { path, source })
+                link.pin(&path).map_err(|source| Error::PinLink { path, source })
             })
         });
         if pinned.is_err() {
