@@ -36,10 +36,10 @@ pub struct Link(OwnedFd);
 impl Link {
     /// Attaches `program` to `cgroup`, beside what others have there: links always stand beside others (Linux 5.7).
     pub fn create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Self> {
-        let attr =
-            Create { program: number(program), target: number(cgroup), attach_type, flags: 0 };
+        let attr = Create { program: number(program), target: number(cgroup), attach_type, flags: 0 };
         // SAFETY: `attr` is a whole struct that the kernel only reads, with its size.
-        let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of_val(&attr)) };
+        let fd =
+            unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of_val(&attr)) };
         let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
         // SAFETY: a new descriptor (close-on-exec), owned by nobody else.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
