@@ -13,10 +13,10 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::SockAddrContext;
 
-use agent_ebpf::{Config, Counter, Origin, PORTS6};
+use agent_ebpf::{Config, Counter, Origin, PORTS6, Settings};
 
 use crate::event::refused;
-use crate::maps::{CONFIG, Held, ORIGINS, REWRITTEN, TAG, TAKE_LOOPBACK, count};
+use crate::maps::{CONFIG, Held, ORIGINS, REWRITTEN, SETTINGS, count};
 
 /// What the kernel takes for an answer: connect() fails with EPERM.
 const REFUSE: i32 = 0;
@@ -150,51 +150,76 @@ struct Target {
     port: u32,
 }
 
+/// What is not led to a listener.
+enum Otherwise {
+    /// Datagrams, and what a program of ours has led already: untouched.
+    Untouched,
+    /// Left alone on purpose.
+    Left(Counter),
+    /// Refused.
+    Refused(Counter),
+}
+
 /// Where the connection shall go, or what to answer at once.
 #[inline(always)]
 fn judge(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, i32> {
+    match lead(ctx, dialled) {
+        Ok(target) => {
+            count(Counter::Taken);
+            Ok(target)
+        }
+        Err(Otherwise::Untouched) => Err(PASS),
+        Err(Otherwise::Left(why)) => {
+            count(why);
+            forget(ctx);
+            Err(PASS)
+        }
+        Err(Otherwise::Refused(why)) => {
+            refused(ctx, why);
+            Err(REFUSE)
+        }
+    }
+}
+
+#[inline(always)]
+fn lead(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, Otherwise> {
     // SAFETY: fields of the context.
     let (kind, protocol) = unsafe {
-        ((&raw const (*ctx.sock_addr).type_).read_volatile(), (&raw const (*ctx.sock_addr).protocol).read_volatile())
+        (
+            (&raw const (*ctx.sock_addr).type_).read_volatile(),
+            (&raw const (*ctx.sock_addr).protocol).read_volatile(),
+        )
     };
-    if kind != SOCK_STREAM {
-        return Err(PASS); // Datagrams are not this hook's business.
+    if kind != SOCK_STREAM || already_led(ctx, dialled) {
+        return Err(Otherwise::Untouched);
     }
     if protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP {
-        refused(ctx, Counter::Protocol);
-        return Err(REFUSE);
+        return Err(Otherwise::Refused(Counter::Protocol));
     }
-    if already_led(ctx, dialled) {
-        return Err(PASS);
-    }
-    let Some(config) = CONFIG.get(0) else { return Err(REFUSE) };
+    // Both are arrays of one: neither lookup can miss.
+    let (Some(config), Some(settings)) = (CONFIG.get(0), SETTINGS.get(0)) else {
+        return Err(Otherwise::Refused(Counter::NoListener));
+    };
     if dialled.is_loopback() {
         if dialled.is_ours(config) {
-            refused(ctx, Counter::OwnListener);
-            return Err(REFUSE);
+            return Err(Otherwise::Refused(Counter::OwnListener));
         }
-        if TAKE_LOOPBACK.load() == 0 {
-            count(Counter::Loopback);
-            return Err(leave_alone(ctx));
+        if settings.take_loopback == 0 {
+            return Err(Otherwise::Left(Counter::Loopback));
         }
     }
     if is_agent(config) {
-        count(Counter::Agent);
-        return Err(leave_alone(ctx));
+        return Err(Otherwise::Left(Counter::Agent));
     }
-    let Some(target) = listener(config, dialled) else {
-        refused(ctx, Counter::NoListener);
-        return Err(REFUSE);
+    let Some(target) = listener(config, settings, dialled) else {
+        return Err(Otherwise::Refused(Counter::NoListener));
     };
     if is_bound_elsewhere(ctx) {
-        refused(ctx, Counter::BoundDevice);
-        return Err(REFUSE);
+        return Err(Otherwise::Refused(Counter::BoundDevice));
     }
-    if !remember(ctx, dialled, &target) {
-        refused(ctx, Counter::MapFull);
-        return Err(REFUSE);
+    if !remember(ctx, dialled, &target, settings) {
+        return Err(Otherwise::Refused(Counter::MapFull));
     }
-    count(Counter::Taken);
     Ok(target)
 }
 
@@ -216,15 +241,14 @@ fn already_led(ctx: &SockAddrContext, dialled: &Dialled) -> bool {
     }
 }
 
-/// Lets the connection be, and forgets what an earlier connect() of the same socket left behind.
+/// Forgets what an earlier connect() of the same socket left behind.
 #[inline(always)]
-fn leave_alone(ctx: &SockAddrContext) -> i32 {
+fn forget(ctx: &SockAddrContext) {
     // SAFETY: the context's own socket.
     unsafe {
         let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
         let _nothing_to_forget = ORIGINS.delete(sk);
     }
-    PASS
 }
 
 /// Whether the calling task runs in the agent's cgroup or below it.
@@ -256,14 +280,14 @@ fn is_agent(config: &Config) -> bool {
 /// The listener for a connection: 127.83.T.n for IPv4, with T the tag's number modulo 256 so that tags do not share
 /// addresses, and n at random; `[::1]` at a random port for IPv6, which has one loopback address only.
 #[inline(always)]
-fn listener(config: &Config, dialled: &Dialled) -> Option<Target> {
+fn listener(config: &Config, settings: &Settings, dialled: &Dialled) -> Option<Target> {
     // SAFETY: helper without arguments.
     let random = unsafe { bpf_get_prandom_u32() };
     if dialled.is_v4() {
         if config.port4 == 0 {
             return None;
         }
-        let v4 = u32::from(config.prefix4) << 16 | (TAG.load() & 0xff) << 8 | (1 + random % 254);
+        let v4 = u32::from(config.prefix4) << 16 | (settings.tag & 0xff) << 8 | (1 + random % 254);
         return Some(Target { words: [0, 0, MAPPED, v4.to_be()], port: u32::from(config.port4.to_be()) });
     }
     if config.count6 == 0 {
@@ -293,7 +317,7 @@ fn is_bound_elsewhere(ctx: &SockAddrContext) -> bool {
 
 /// Writes down destination and caller beside the socket. False when there is no memory for it.
 #[inline(always)]
-fn remember(ctx: &SockAddrContext, dialled: &Dialled, target: &Target) -> bool {
+fn remember(ctx: &SockAddrContext, dialled: &Dialled, target: &Target, settings: &Settings) -> bool {
     // SAFETY: the storage of the context's own socket, checked for null; helpers on the current task and context.
     unsafe {
         let held: *mut Held = ORIGINS.get_or_insert_ptr_mut(ctx, None);
@@ -311,7 +335,7 @@ fn remember(ctx: &SockAddrContext, dialled: &Dialled, target: &Target) -> bool {
         (&raw mut (*origin).address).cast::<[u32; 4]>().write_unaligned(dialled.words);
         (*origin).port = u16::from_be(dialled.port as u16);
         (*origin).family = dialled.family;
-        (*origin).tag = TAG.load();
+        (*origin).tag = settings.tag;
         let task = bpf_get_current_pid_tgid();
         (*origin).tgid = (task >> 32) as u32;
         (*origin).pid = task as u32;

@@ -1,5 +1,6 @@
-//! Rare events in words, by aya-log: at most one a second for each kind, CPU and tag, so that a job that provokes them
-//! cannot flood the log. The counters stay complete.
+//! Rare events, by aya-log: at most one a second for each kind, CPU and tag, so that a job that provokes them cannot flood
+//! the log. The counters stay complete. The warden puts words to the numbers: a message costs the verifier more than all
+//! the rest, so there is one for all kinds, and one place in each program that sends it.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
@@ -7,11 +8,11 @@ use aya_log_ebpf::warn;
 
 use agent_ebpf::Counter;
 
-use crate::maps::{LAST_EVENT, TAG, count};
+use crate::maps::{LAST_EVENT, count, tag};
 
 const PAUSE_NS: u64 = 1_000_000_000;
 
-/// Counts a refusal and says why, if this kind was quiet for a second.
+/// Counts a refusal and tells of it, if this kind was quiet for a second.
 #[inline(always)]
 pub fn refused<C: EbpfContext>(ctx: &C, why: Counter) {
     count(why);
@@ -24,17 +25,5 @@ pub fn refused<C: EbpfContext>(ctx: &C, why: Counter) {
         }
         *last = now;
     }
-    warn!(ctx, "tag {}: {}", TAG.load(), words(why));
-}
-
-#[inline(always)]
-fn words(why: Counter) -> &'static str {
-    match why {
-        Counter::MapFull => "connection refused: no room to remember it",
-        Counter::BoundDevice => "connection refused: its socket is bound to a network device",
-        Counter::NoListener => "connection refused: there is no listener to lead it to",
-        Counter::OwnListener => "connection refused: it dialled a listener of ours",
-        Counter::Protocol => "connection refused: its stream socket speaks neither TCP nor MPTCP",
-        Counter::Taken | Counter::Loopback | Counter::Agent => "connection refused",
-    }
+    warn!(ctx, "{} {}", tag(), why as u32);
 }

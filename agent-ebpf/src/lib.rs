@@ -48,7 +48,7 @@ pub struct Origin {
     pub port: u16,
     /// `AF_INET` (2) or `AF_INET6` (10): the family of the hook, never the caller's word.
     pub family: u16,
-    /// Number of the tag whose program took the connection (global `TAG`).
+    /// Number of the tag whose program took the connection (`Settings::tag`).
     pub tag: u32,
     /// Process id (thread group) in the initial pid namespace.
     pub tgid: u32,
@@ -93,6 +93,16 @@ pub struct Config {
     pub ports6: [u16; PORTS6],
 }
 
+/// What a tag's programs are told, one entry at index 0 of its `SETTINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The tag's number.
+    pub tag: u32,
+    /// 1: loopback destinations are taken too; 0: they are left alone.
+    pub take_loopback: u32,
+}
+
 /// Indices of the per-CPU array `COUNTERS`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,15 +123,18 @@ pub enum Counter {
     Protocol = 6,
     /// Connections of the agent itself that were left alone.
     Agent = 7,
+    /// setsockopt() refused because it asked for a source route, which would lead past the listener.
+    SourceRoute = 8,
 }
 
 /// How many counters there are.
-pub const COUNTERS: u32 = 8;
+pub const COUNTERS: u32 = 9;
 
 const _: () = assert!(size_of::<Tuple>() == 48);
 const _: () = assert!(size_of::<Origin>() == 80);
 const _: () = assert!(size_of::<Waiting>() == 88);
 const _: () = assert!(size_of::<Config>() == 32);
+const _: () = assert!(size_of::<Settings>() == 8);
 
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "plain old data without padding: sizes asserted above")]
@@ -134,4 +147,6 @@ mod user {
     unsafe impl aya::Pod for super::Waiting {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Settings {}
 }

@@ -1,21 +1,25 @@
 //! The kernel programs: entry points only, one line each. What they do stands in the modules, in the order of a
 //! connection's life: [`connect`] takes it, [`established`] makes it known to the warden, [`peername`] keeps up
-//! appearances. Compiled for `bpfel-unknown-none` by `cargo xtask ebpf`, never for the host.
+//! appearances, [`route`] closes a way past all of them. Compiled for `bpfel-unknown-none` by `cargo xtask ebpf`, never for the host.
 //!
 //! They attach to tags' cgroups only. Kernel 5.15 is the oldest that they load on: every helper used here is there.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "the attribute macros wrap each entry point in a bare function of its name")]
-#![expect(unsafe_code, reason = "kernel contexts and maps are raw pointers; the verifier checks every access")]
+#![expect(
+    unsafe_code,
+    reason = "kernel contexts and maps are raw pointers; the verifier checks every access"
+)]
 
 mod connect;
 mod established;
 mod event;
 mod maps;
 mod peername;
+mod route;
 
-use aya_ebpf::macros::{cgroup_sock_addr, sock_ops};
-use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
+use aya_ebpf::macros::{cgroup_sock_addr, cgroup_sockopt, sock_ops};
+use aya_ebpf::programs::{SockAddrContext, SockOpsContext, SockoptContext};
 
 /// connect() on an IPv4 socket.
 #[cgroup_sock_addr(connect4)]
@@ -45,6 +49,12 @@ pub fn getpeername6(ctx: SockAddrContext) -> i32 {
 #[sock_ops]
 pub fn established(ctx: SockOpsContext) -> u32 {
     established::on(&ctx)
+}
+
+/// setsockopt() on any socket.
+#[cgroup_sockopt(setsockopt)]
+pub fn route(ctx: SockoptContext) -> i32 {
+    route::guard(&ctx)
 }
 
 #[panic_handler]

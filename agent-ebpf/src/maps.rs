@@ -1,10 +1,11 @@
-//! All maps and globals, with who writes and who reads each.
+//! All maps, with who writes and who reads each.
 //!
 //! | map | shared by | kernel | warden |
 //! |---|---|---|---|
 //! | `CONFIG` | all tags | reads | writes |
 //! | `COUNTERS` | all tags | adds | reads |
 //! | `ORIGINS` | all tags | writes, reads | – |
+//! | `SETTINGS` | one tag | reads | writes |
 //! | `WAITING` | one tag | inserts, marks closed | looks up and deletes, sweeps |
 //! | `LAST_EVENT` | one tag | writes, reads | – |
 //! | `AYA_LOGS` (aya-log) | all tags | writes | reads |
@@ -12,20 +13,11 @@
 //! `ORIGINS` is storage that the kernel frees with its socket: open connections need no bound of ours and no clean-up,
 //! and one job cannot use up another's room. `WAITING` is a map per tag for the same reason.
 
-use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 
-use agent_ebpf::{COUNTERS as COUNT, Config, Counter, Tuple, WAITING_ENTRIES, Waiting};
-
-/// Number of the tag that this instance serves, set by the loader.
-#[unsafe(no_mangle)]
-pub static TAG: Global<u32> = Global::new(0);
-
-/// Whether loopback destinations are taken too (1) or left alone (0), set by the loader.
-#[unsafe(no_mangle)]
-pub static TAKE_LOOPBACK: Global<u8> = Global::new(0);
+use agent_ebpf::{COUNTERS as COUNT, Config, Counter, Settings, Tuple, WAITING_ENTRIES, Waiting};
 
 /// What a socket bears from connect() to its end.
 #[repr(C)]
@@ -49,6 +41,10 @@ pub const CONNECTING: u32 = 2;
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
 
+/// Which tag this is, and how it is meant. One entry.
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
 /// Indexed by [`Counter`].
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { COUNT as usize }> = PerCpuArray::new();
@@ -65,6 +61,12 @@ pub static WAITING: HashMap<Tuple, Waiting, { WAITING_ENTRIES as usize }, { BPF_
 /// Nanoseconds since boot of the last logged event of each kind on this CPU.
 #[btf_map]
 pub static LAST_EVENT: PerCpuArray<u64, { COUNT as usize }> = PerCpuArray::new();
+
+/// The tag's number; 0, which no tag bears, cannot happen with an array of one.
+#[inline(always)]
+pub fn tag() -> u32 {
+    SETTINGS.get(0).map_or(0, |settings| settings.tag)
+}
 
 /// Adds one to a counter.
 #[inline(always)]

@@ -1,7 +1,8 @@
 //! A client that connects in every way that the kernel tests need, and says in one line what it saw.
 //!
 //! ```text
-//! sluice-dial connect ADDRESS [mapped] [mptcp] [device=NAME] [source=IP] [fastopen] [again=ADDRESS] [write=TEXT] [read] [hold]
+//! sluice-dial connect ADDRESS [mapped] [mptcp] [device=NAME] [source=IP] [fastopen] [route=HOP] [filter]
+//!                             [nonblocking] [again=ADDRESS] [write=TEXT] [read] [hold]
 //! sluice-dial storm ADDRESS COUNT      one short connection after the other
 //! sluice-dial many ADDRESS COUNT       all at once, held until standard input closes
 //! sluice-dial latency ADDRESS COUNT    median nanoseconds of connect()
@@ -73,6 +74,20 @@ fn one(address: &str, options: &[&str]) {
         let source: IpAddr = source.parse().expect("an address");
         bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source, 0))).expect("bind");
     }
+    if has("nonblocking") {
+        nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).expect("flags");
+    }
+    if has("filter") {
+        // IP_MSFILTER takes as many addresses as are given: more than a page of them.
+        let mut filter = vec![0_u8; 8192];
+        filter[12..16].copy_from_slice(&2044_u32.to_ne_bytes());
+        let errno = set_option(&fd, libc::IPPROTO_IP, 41, &filter);
+        assert_ne!(errno, Errno::EPERM);
+        assert_ne!(errno, Errno::EFAULT);
+    }
+    if let Some(hop) = value("route") {
+        source_route(&fd, hop);
+    }
     let to = target(address, mapped);
     let mut done = if has("fastopen") {
         sendto(fd.as_raw_fd(), b"fast", &to, MsgFlags::from_bits_retain(libc::MSG_FASTOPEN)).map(drop)
@@ -101,6 +116,28 @@ fn one(address: &str, options: &[&str]) {
     if has("hold") {
         wait();
     }
+}
+
+/// `IP_OPTIONS` with a loose source route by way of `hop` (RFC 791, page 18): any user may ask for it.
+fn source_route(fd: &OwnedFd, hop: &str) {
+    let hop: std::net::Ipv4Addr = hop.parse().expect("an IPv4 address");
+    let mut option = vec![0x83, 7, 4];
+    option.extend(hop.octets());
+    option.push(0);
+    let errno = set_option(fd, libc::IPPROTO_IP, libc::IP_OPTIONS, &option);
+    if errno != Errno::UnknownErrno {
+        println!("refused {errno:?}");
+        std::process::exit(0);
+    }
+}
+
+/// setsockopt(); `UnknownErrno` (0) when it went well.
+#[expect(unsafe_code, reason = "options that nix has no word for")]
+fn set_option(fd: &OwnedFd, level: i32, name: i32, value: &[u8]) -> Errno {
+    // SAFETY: the buffer with its size.
+    let done =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as u32) };
+    if done == 0 { Errno::UnknownErrno } else { Errno::last() }
 }
 
 /// connect() to `AF_UNSPEC`: dissolves the association, the socket can be used again.

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::instance::AttachError;
 use crate::types::TagName;
 
 /// Why the kernel part cannot do what it was asked for.
@@ -39,7 +38,7 @@ pub enum Error {
         program: &'static str,
         /// Cause.
         #[source]
-        source: AttachError,
+        source: io::Error,
     },
     /// A pin could not be made.
     #[error("cannot pin {path}")]
@@ -49,6 +48,15 @@ pub enum Error {
         /// Cause.
         #[source]
         source: aya::pin::PinError,
+    },
+    /// A link could not be pinned.
+    #[error("cannot pin {path}")]
+    PinLink {
+        /// Where.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
     },
     /// A map could not be read or written.
     #[error("map {map}")]

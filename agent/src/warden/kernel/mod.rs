@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! BPF_DIR/maps_v1/{CONFIG,COUNTERS,ORIGINS,AYA_LOGS}     shared by all tags
-//! BPF_DIR/tags/NAME/WAITING_v1                           the tag's connections that nobody asked for yet
+//! BPF_DIR/tags/NAME/{WAITING,SETTINGS}_v1                the tag's connections that nobody asked for yet; its options
 //! BPF_DIR/tags/NAME/prog_connect4 …                      the programs, for systemd's BPFProgram=
 //! BPF_DIR/tags/NAME/NUMBER/CGROUP_ID/link_connect4 …     one directory for each cgroup that bears the tag
 //! ```
@@ -16,6 +16,7 @@ mod cgroup;
 mod error;
 mod events;
 mod instance;
+mod link;
 mod pins;
 mod waiting;
 
@@ -25,18 +26,18 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_ebpf::{COUNTERS, Config, Origin};
+use agent_ebpf::{COUNTERS, Config, Origin, Settings};
 use aya::maps::{Array, MapData, PerCpuArray};
 
 use self::events::Events;
-use self::instance::Instance;
+use self::instance::{Instance, Loader, Shared};
 use self::pins::Pins;
 use self::waiting::Waiting;
 use crate::types::TagName;
 
 pub use self::cgroup::{CgroupId, mount_point};
 pub use self::error::Error;
-pub use self::instance::{AttachError, Hook};
+pub use self::instance::Hook;
 pub use self::waiting::boot_time;
 
 /// How a tag's programs work.
@@ -71,13 +72,13 @@ struct Tag {
     number: u32,
     waiting: Option<Waiting>,
     /// `None` until this process has loaded programs of its own for the tag.
-    instance: Option<(TagOptions, Instance)>,
+    instance: Option<Instance>,
 }
 
 /// The kernel part. Dropping it changes nothing in the kernel.
 pub struct Kernel {
     pins: Pins,
-    sizes: Sizes,
+    loader: Loader,
     config: Array<MapData, Config>,
     counters: PerCpuArray<MapData, u64>,
     agent_cgroup: u64,
@@ -101,9 +102,10 @@ impl Kernel {
     /// As [`Kernel::open`].
     pub fn open_sized(bpf_dir: &Path, config: Config, sizes: Sizes) -> Result<Self, Error> {
         let pins = Pins::open(bpf_dir)?;
-        let instance::Shared { config: map, counters, events } = instance::shared(&pins)?;
-        let mut kernel =
-            Self { pins, sizes, config: map, counters, agent_cgroup: 0, tags: BTreeMap::new(), events };
+        let mut loader = Loader::new(&pins, sizes.waiting);
+        let Shared { config: map, counters, events } = loader.shared()?;
+        let tags = BTreeMap::new();
+        let mut kernel = Self { pins, loader, config: map, counters, agent_cgroup: 0, tags, events };
         kernel.configure(config)?;
         Ok(kernel)
     }
@@ -145,8 +147,8 @@ impl Kernel {
     /// Puts a cgroup, and all that are or will be below it, under a tag. Links are pinned: they outlive this process. A
     /// cgroup that bears the tag already gets fresh programs before the old ones go, so that nothing slips through.
     ///
-    /// Other options than before count for this cgroup from now on, for the tag's other cgroups once each is attached
-    /// again. Nothing stays behind on failure but what was there before.
+    /// Other options than before count for the whole tag from now on. Nothing stays behind on failure but what was there
+    /// before.
     ///
     /// # Errors
     /// The root cgroup, the agent's own, no cgroup at all; a number that does not fit; the kernel refuses.
@@ -190,20 +192,18 @@ impl Kernel {
             let other = format!("{name} bears {}", tag.number);
             return Err(Error::Number { name: name.clone(), number, other });
         }
-        let loaded = self.tags.get(name).and_then(|tag| tag.instance.as_ref()).map(|(o, _)| *o);
-        if loaded != Some(options) {
+        let settings = Settings { tag: number, take_loopback: u32::from(options.take_loopback) };
+        if self.tags.get(name).is_none_or(|tag| tag.instance.is_none()) {
             self.pins.make_tag(name, number)?;
-            let (mut instance, waiting) =
-                Instance::load(&self.pins, name, number, options, self.sizes.waiting)?;
+            let mut instance = self.loader.load(&self.pins, name, settings)?;
             instance.pin_programs(&self.pins, name)?;
-            let tag = Tag { number, waiting: Some(waiting), instance: Some((options, instance)) };
-            self.tags.insert(name.clone(), tag);
+            let waiting = Some(instance.waiting()?);
+            self.tags.insert(name.clone(), Tag { number, waiting, instance: Some(instance) });
         }
-        self.tags
-            .get_mut(name)
-            .and_then(|tag| tag.instance.as_mut())
-            .map(|(_, instance)| instance)
-            .ok_or_else(|| Error::NoSuchTag(name.clone()))
+        let loaded = self.tags.get_mut(name).and_then(|tag| tag.instance.as_mut());
+        let instance = loaded.ok_or_else(|| Error::NoSuchTag(name.clone()))?;
+        instance.set(settings)?;
+        Ok(instance)
     }
 
     /// Takes over the tags of an earlier daemon: their connections can be looked up from now on. Pins of cgroups that
@@ -227,7 +227,7 @@ impl Kernel {
                     None => self.pins.remove_links(&found.name, number, id)?,
                 }
             }
-            let waiting = Waiting::from_pin(&self.pins.waiting(&found.name))?;
+            let waiting = Waiting::from_pin(&self.pins.own_map(&found.name, "WAITING"))?;
             let stale = waiting.is_none();
             self.tags.entry(found.name.clone()).or_insert(Tag { number, waiting, instance: None });
             adopted.push(Adopted { name: found.name, number, cgroups, stale });

@@ -8,11 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use agent_ebpf::ABI;
-use aya::programs::links::FdLink;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::cgroup::CgroupId;
+use super::link::Link;
 use super::{Error, Hook};
 use crate::types::TagName;
 
@@ -64,9 +64,9 @@ impl Pins {
         self.dir.join("tags").join(name.as_str().replace('.', "+"))
     }
 
-    /// A tag's `WAITING`.
-    pub fn waiting(&self, name: &TagName) -> PathBuf {
-        self.tag(name).join(format!("WAITING_v{ABI}"))
+    /// Of a map that one tag has to itself.
+    pub fn own_map(&self, name: &TagName, map: &str) -> PathBuf {
+        self.tag(name).join(format!("{map}_v{ABI}"))
     }
 
     /// A tag's program.
@@ -81,6 +81,10 @@ impl Pins {
     /// Makes a tag's directory and writes its number down.
     pub fn make_tag(&self, name: &TagName, number: u32) -> Result<(), Error> {
         make_dir(&self.tag(name))?;
+        if let Some((other, _)) = self.number(name)?.filter(|(other, _)| *other != number) {
+            let other = format!("{name} bears {other}");
+            return Err(Error::Number { name: name.clone(), number, other });
+        }
         make_dir(&self.tag(name).join(number.to_string()))
     }
 
@@ -102,14 +106,14 @@ impl Pins {
         name: &TagName,
         number: u32,
         cgroup: CgroupId,
-        links: Vec<(Hook, FdLink)>,
+        links: Vec<(Hook, Link)>,
     ) -> Result<(), Error> {
         let place = self.links(name, number, cgroup);
         let fresh = Self::fresh(&place)?;
         let pinned = make_dir(&fresh).and_then(|()| {
             links.into_iter().try_for_each(|(hook, link)| {
                 let path = fresh.join(format!("link_{}", hook.name()));
-                link.pin(&path).map(drop).map_err(|source| Error::Pin { path, source })
+                link.pin(&path).map_err(|source| Error::PinLink { path, source })
             })
         });
         if pinned.is_err() {
@@ -123,6 +127,12 @@ impl Pins {
         }
         Self::settle(&place)?;
         remove(&old)
+    }
+
+    /// A tag's number, and the directory that says so.
+    fn number(&self, name: &TagName) -> Result<Option<(u32, PathBuf)>, Error> {
+        let dirs = list(&self.tag(name))?.into_iter().filter(|path| path.is_dir());
+        Ok(dirs.filter_map(|path| Some((file_name(&path)?.parse().ok()?, path))).next())
     }
 
     /// Detaches one cgroup.
@@ -146,9 +156,7 @@ impl Pins {
             let Some(name) = file_name(&dir).and_then(|n| TagName::parse(&n.replace('+', ".")).ok()) else {
                 continue; // Not ours: nothing of ours has such a name.
             };
-            let numbered = list(&dir)?.into_iter().filter(|p| p.is_dir());
-            let numbered = numbered.filter_map(|p| Some((file_name(&p)?.parse().ok()?, p))).next();
-            let (number, cgroups) = match numbered {
+            let (number, cgroups) = match self.number(&name)? {
                 Some((number, path)) => (Some(number), mend(&path)?),
                 None => (None, Vec::new()),
             };
