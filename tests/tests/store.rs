@@ -99,7 +99,8 @@ fn write_for_ever(store: &Store) {
                     for number in 1..=random(&mut state) % 20 + 1 {
                         let exchange = session.exchange(head()).expect("exchange");
                         say(format!("E {id} {number}"));
-                        let length = random(&mut state) as usize % if random(&mut state) % 4 == 0 { 40_000 } else { 400 };
+                        let length = random(&mut state) as usize
+                            % if random(&mut state) % 4 == 0 { 40_000 } else { 400 };
                         let body = pattern(exchange.number().0, length);
                         exchange.response(200, &http::HeaderMap::new()).expect("response");
                         body.chunks(5000).for_each(|piece| exchange.down(piece).expect("down"));
@@ -186,7 +187,10 @@ fn bodies(dir: &Path) -> HashMap<(String, u32), u64> {
 
 /// A ULID's text (Crockford's Base32), so that the test does not trust the store's own.
 fn sluice_id(id: u128) -> String {
-    (0..26).rev().map(|at| char::from(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[(id >> (5 * at)) as usize & 31])).collect()
+    (0..26)
+        .rev()
+        .map(|at| char::from(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[(id >> (5 * at)) as usize & 31]))
+        .collect()
 }
 
 #[test]
@@ -226,14 +230,24 @@ fn killed_at_any_point_nothing_acknowledged_is_lost() {
                     ends += 1;
                     let end = &found[&key(id, n)];
                     let length: u64 = length.parse().expect("length");
-                    assert_eq!((end.status, end.bytes_down, &end.error), (Some(200), length, &None), "round {round}: {line}");
-                    assert_eq!(lengths.get(&key(id, n)).copied().unwrap_or(0), length, "round {round}: {line}");
+                    assert_eq!(
+                        (end.status, end.bytes_down, &end.error),
+                        (Some(200), length, &None),
+                        "round {round}: {line}"
+                    );
+                    assert_eq!(
+                        lengths.get(&key(id, n)).copied().unwrap_or(0),
+                        length,
+                        "round {round}: {line}"
+                    );
                 }
                 _ => panic!("the child said {line:?} {said}"),
             }
         }
     }
-    println!("{ROUNDS} kills: {heads} heads and {ends} ends acknowledged, all there; {torn} writes were torn");
+    println!(
+        "{ROUNDS} kills: {heads} heads and {ends} ends acknowledged, all there; {torn} writes were torn"
+    );
     assert!(ends > ROUNDS, "the child did hardly anything");
 }
 
@@ -373,7 +387,8 @@ fn the_reader_in_the_documentation_reads_the_store() {
     session.close(None);
     store.close();
     let page = include_str!("../../docs/store.md");
-    let script = page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a reader");
+    let script =
+        page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a reader");
     let read = Command::new("python3").args(["-c", script]).arg(dir.path()).output().expect("python3 runs");
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     let text = String::from_utf8(read.stdout).expect("text");
