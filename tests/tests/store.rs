@@ -100,7 +100,7 @@ fn write_for_ever(store: &Store) {
                         let exchange = session.exchange(head()).expect("exchange");
                         say(format!("E {id} {number}"));
                         let length = random(&mut state) as usize
-                            % if random(&mut state) % 4 == 0 { 40_000 } else { 400 };
+                            % if random(&mut state).is_multiple_of(4) { 40_000 } else { 400 };
                         let body = pattern(exchange.number().0, length);
                         exchange.response(200, &http::HeaderMap::new()).expect("response");
                         body.chunks(5000).for_each(|piece| exchange.down(piece).expect("down"));
