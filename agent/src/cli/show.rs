@@ -5,9 +5,6 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use base64::Engine;
-use serde_json::{Value, json};
-
 use super::sessions::{damaged, default_store, unreadable};
 use super::table;
 use crate::record::headers::Stored;
@@ -16,6 +13,10 @@ use crate::record::read::whole::{self, Exchange, Headers, NotFound, Session, Whi
 use crate::record::visible::{Keep, visible};
 use crate::record::{Direction, TlsFacts};
 use crate::types::Caller;
+
+mod body;
+
+use body::{Body, as_json};
 
 /// Exchanges of a session that are shown at once.
 const EXCHANGES: u32 = 100;
@@ -273,101 +274,12 @@ fn body_text(
     Ok(())
 }
 
-/// One direction's body.
-struct Body<'a> {
-    bytes: &'a [u8],
-    kept: Kept,
-    coding: Option<&'a str>,
-}
-
-impl<'a> Body<'a> {
-    fn of(exchange: &'a Exchange, direction: Direction) -> Self {
-        let up = direction == Direction::Up;
-        let bytes = if up { &exchange.up } else { &exchange.down };
-        let seen = bytes.len() as u64;
-        let kept = exchange
-            .end
-            .as_ref()
-            .map_or(Kept { kept: seen, total: seen }, |end| if up { end.up } else { end.down });
-        let headers = if up {
-            exchange.head.as_ref().map(|h| &h.headers)
-        } else {
-            exchange.responses.last().map(|r| &r.headers)
-        };
-        let coding = headers.and_then(|headers| {
-            headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding")).and_then(
-                |(_, value)| match value {
-                    Stored::Text(text) => Some(text.as_ref()),
-                    Stored::Raw { .. } => None,
-                },
-            )
-        });
-        Self { bytes, kept, coding }
-    }
-
-    /// The body when it is text: UTF-8 (a character cut at the end is let go), with hardly any control characters.
-    fn text(&self) -> Option<&'a str> {
-        let text = match std::str::from_utf8(self.bytes) {
-            Ok(text) => text,
-            Err(error) if error.error_len().is_none() => {
-                std::str::from_utf8(&self.bytes[..error.valid_up_to()]).ok()?
-            }
-            Err(_) => return None,
-        };
-        let controls =
-            text.bytes().filter(|b| *b < 0x20 && !matches!(b, b'\n' | b'\r' | b'\t' | 0x1b)).count();
-        (controls * 20 <= text.len() && !text.contains('\0')).then_some(text)
-    }
-
-    fn json(&self, headers_only: bool) -> Value {
-        let mut body = json!({"kept": self.kept.kept, "total": self.kept.total});
-        if !headers_only {
-            // Text only where nothing is lost by it.
-            match self.text().filter(|text| text.len() == self.bytes.len()) {
-                Some(text) => body["text"] = json!(text),
-                None => body["base64"] = json!(base64::engine::general_purpose::STANDARD.encode(self.bytes)),
-            }
-        }
-        body
-    }
-}
-
-fn as_json(session: &Session, headers_only: bool) -> Value {
-    let exchanges: Vec<Value> =
-        session.exchanges.iter().map(|(n, e)| exchange_json(*n, e, headers_only)).collect();
-    json!({
-        "session": session.begin,
-        "tls": session.tls,
-        "end": session.end,
-        "interrupted": session.interrupted,
-        "exchanges": exchanges,
-        "more": session.more,
-    })
-}
-
-fn exchange_json(number: u32, exchange: &Exchange, headers_only: bool) -> Value {
-    let trailers =
-        |direction| -> Vec<_> { exchange.trailers.iter().filter(|t| t.direction == direction).collect() };
-    json!({
-        "exchange": number,
-        "summary": exchange.end.as_ref().map(|end| &end.summary),
-        "request": {
-            "head": exchange.head,
-            "body": Body::of(exchange, Direction::Up).json(headers_only),
-            "trailers": trailers(Direction::Up),
-        },
-        "response": {
-            "heads": exchange.responses,
-            "body": Body::of(exchange, Direction::Down).json(headers_only),
-            "trailers": trailers(Direction::Down),
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::body::exchange_json;
     use super::*;
     use crate::record::payload::Response;
+    use serde_json::Value;
 
     fn exchange(down: &[u8]) -> Exchange {
         let response = Response {

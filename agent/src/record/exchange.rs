@@ -1,7 +1,6 @@
 //! The record of one exchange: its head at once, what follows in few writes, its end exactly once.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -9,24 +8,20 @@ use std::time::Instant;
 use http::HeaderMap;
 use time::OffsetDateTime;
 
+use super::edges::{end, framed, opening, shortened, unrecorded};
 use super::frame::{Batch, BodyAt, Kind};
-use super::headers::{Redacted, path};
+use super::headers::Redacted;
 use super::log::Holding;
-use super::payload::{ExchangeBegin, ExchangeEnd, Kept, Response, Trailers, stamp};
-use super::session::{Facts, cut, micros};
+use super::payload::{Kept, Response, Trailers, stamp};
+use super::session::{Facts, micros};
 use super::writer::Need;
 use super::{Direction, ExchangeHead, Unrecordable};
-use crate::types::{Caller, Destination, ExchangeNumber, Summary, Verdict};
+use crate::types::{ExchangeNumber, Summary};
 
 /// Bytes held back before they are written; what is held is written with the next sync at the latest.
 const HELD: usize = 16 * 1024;
 /// Largest body frame: a longer piece is written as several.
 const CHUNK: usize = 1 << 20;
-/// Longest texts of a summary, which must fit a message to the warden and the reserve of the store. The head has the whole.
-const LONG: usize = 64 * 1024;
-const PATH: usize = 2048;
-const WORD: usize = 512;
-const ERROR: usize = 1024;
 
 /// One exchange: cheap to clone, shared by the two directions. The first `finish` counts; when the last clone is
 /// dropped without one, the exchange is recorded as dropped.
@@ -104,7 +99,7 @@ impl Exchange {
         let (mut summary, batch) = opening(&session, number, head);
         summary.status = status;
         summary.duration_us = Some(0);
-        summary.error = Some(cut(error, ERROR));
+        summary.error = Some(shortened(error));
         let written = batch.and_then(|mut batch| {
             end(&mut batch, &session, &summary, Kept::default(), Kept::default())?;
             session.shared.log.append(&mut batch, Need::More)
@@ -310,7 +305,7 @@ impl Inner {
         summary.duration_us = Some(micros(self.begun));
         summary.bytes_up = self.up.total.load(Ordering::Relaxed);
         summary.bytes_down = self.down.total.load(Ordering::Relaxed);
-        summary.error = error.map(|error| cut(error, ERROR));
+        summary.error = error.map(shortened);
         if let Err(unrecordable) = self.write_end(&mut state, &summary) {
             unrecorded(&mut summary, &unrecordable);
             tracing::warn!(session = self.session.text, exchange = self.number, %unrecordable, "an exchange's end is not in the store");
@@ -370,100 +365,4 @@ fn settle(state: &mut State, lengths: [usize; 2]) {
         body.held.clear();
         body.held.shrink_to(HELD);
     }
-}
-
-fn framed(result: Result<(), super::frame::Unframeable>) -> Result<(), Unrecordable> {
-    result.map_err(|error| Unrecordable(error.to_string()))
-}
-
-fn unrecorded(summary: &mut Summary, why: &Unrecordable) {
-    let error = summary.error.take().map_or_else(|| why.to_string(), |error| format!("{error}; {why}"));
-    summary.error = Some(cut(error, ERROR));
-}
-
-/// The summary as far as it is known, and the begin frame. Secrets are taken out before anything else sees the head.
-fn opening(session: &Facts, number: u32, head: ExchangeHead) -> (Box<Summary>, Result<Batch, Unrecordable>) {
-    let salt = &session.shared.salt;
-    let clean = head.path.map(|text| match path(&text, salt) {
-        Cow::Owned(clean) => clean,
-        Cow::Borrowed(_) => text,
-    });
-    let clean = clean.map(|text| cut(text, LONG));
-    let (host, method) = (cut(head.host, WORD), head.method.map(|text| cut(text, WORD)));
-    let redacted = Redacted::new(&head.headers, salt);
-    let time = stamp(OffsetDateTime::now_utc());
-    let begin = ExchangeBegin {
-        session: Cow::Borrowed(&session.text),
-        exchange: number,
-        time: Cow::Borrowed(&time),
-        protocol: Cow::Borrowed(head.protocol),
-        host: Cow::Borrowed(&host),
-        method: method.as_deref().map(Cow::Borrowed),
-        path: clean.as_deref().map(Cow::Borrowed),
-        rule: head.rule.as_deref().map(Cow::Borrowed),
-        verdict: head.verdict,
-        headers_cut: redacted.cut(),
-        headers: redacted,
-    };
-    let mut batch = Batch::with_capacity(1024);
-    let framed = framed(batch.json(Kind::Exchange, &begin));
-    let mut summary = summary(&session.text, number, &session.caller, session.destination);
-    summary.time = time;
-    summary.protocol = head.protocol.to_owned();
-    summary.host = host;
-    summary.method = method;
-    summary.path = clean.map(|text| cut(text, PATH));
-    summary.rule = head.rule;
-    summary.verdict = head.verdict;
-    (Box::new(summary), framed.map(|()| batch))
-}
-
-/// What the session says of each of its exchanges; the rest is empty.
-pub(super) fn summary(session: &str, exchange: u32, caller: &Caller, destination: Destination) -> Summary {
-    Summary {
-        session: session.to_owned(),
-        exchange,
-        time: String::new(),
-        duration_us: None,
-        tag: caller.tag.as_str().to_owned(),
-        unit: caller.unit.clone(),
-        cgroup: cut(caller.cgroup.clone(), PATH),
-        pid: caller.pid,
-        start_time: caller.start_time,
-        exe: caller.exe.as_ref().map(|exe| cut(exe.path.clone(), PATH)),
-        uid: caller.uid,
-        user: caller.user.clone(),
-        identity: None,
-        groups: Vec::new(),
-        protocol: String::new(),
-        host: String::new(),
-        address: destination.to_string(),
-        method: None,
-        path: None,
-        status: None,
-        rule: None,
-        verdict: Verdict::Allow,
-        credential: None,
-        masked: BTreeMap::new(),
-        bytes_up: 0,
-        bytes_down: 0,
-        error: None,
-    }
-}
-
-fn end(
-    batch: &mut Batch,
-    session: &Facts,
-    summary: &Summary,
-    up: Kept,
-    down: Kept,
-) -> Result<(), Unrecordable> {
-    let end = ExchangeEnd {
-        session: Cow::Borrowed(&session.text),
-        exchange: summary.exchange,
-        up,
-        down,
-        summary: Cow::Borrowed(summary),
-    };
-    framed(batch.json(Kind::ExchangeEnd, &end))
 }

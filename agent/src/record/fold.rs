@@ -36,6 +36,8 @@ struct Bucket {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     tag: String,
+    /// Not to count one job's exchanges in another job's journal.
+    unit: Option<String>,
     host: String,
     method: Option<String>,
     status: Option<u16>,
@@ -59,6 +61,7 @@ impl Fold {
         }
         let exact = Kind {
             tag: summary.tag.clone(),
+            unit: summary.unit.clone(),
             host: summary.host.clone(),
             method: summary.method.clone(),
             status: summary.status,
@@ -100,6 +103,7 @@ impl Fold {
         };
         let mut kind = Kind {
             tag: example.tag.clone(),
+            unit: example.unit.clone(),
             host: MANY.to_owned(),
             method: None,
             status: None,
@@ -108,8 +112,8 @@ impl Fold {
             failed: false,
         };
         if self.kinds.len() >= 2 * KINDS && !self.kinds.contains_key(&kind) {
-            kind.tag = MANY.to_owned();
-            example.tag = MANY.to_owned();
+            (kind.tag, kind.unit) = (MANY.to_owned(), None);
+            (example.tag, example.unit, example.start_time) = (MANY.to_owned(), None, None);
         }
         self.kinds.entry(kind).or_insert_with(|| (Box::new(example), 0)).1 += 1;
     }

@@ -217,7 +217,7 @@ pub fn path<'a>(text: &'a str, salt: &Salt) -> Cow<'a, str> {
     if let Some((from, to)) = user {
         out.push_str(&text[..from]);
         out.push_str("redacted-");
-        out.push_str(&salt.fingerprint(text[from..to].as_bytes()));
+        out.push_str(&salt.fingerprint(&text.as_bytes()[from..to]));
         rest = &text[to..];
     }
     while !rest.is_empty() {

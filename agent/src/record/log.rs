@@ -2,15 +2,15 @@
 //! ready, and keeps the size bound.
 //!
 //! A caller writes to the page cache itself, under the lock: that survives the death of the process at any point. The sync
-//! thread then makes it survive the death of the machine, [`LINGER`] after the first write that is not yet synced, or at
+//! thread then makes it survive the death of the machine, [`LINGER`](super::wake::LINGER) after the first write that is not yet synced, or at
 //! once when somebody waits. A sync that fails is never tried again on the same file (the kernel may have dropped the
 //! pages and would report success): the segment is left, and those who wait are told.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,11 +20,11 @@ use tokio::sync::watch;
 use super::frame::{Batch, Kind};
 use super::payload::{Deleted, GivenUp, stamp};
 use super::segment::{self, Segment};
+use super::synced::Synced;
+use super::wake::Wake;
 use super::writer::{Need, RETRY, Retired, Writer};
 use super::{Health, Unrecordable};
 
-/// From the first write that is not synced to the sync. The promise is 50 ms; the rest is for the disk.
-pub const LINGER: Duration = Duration::from_millis(40);
 /// A wait for the disk that takes longer is given up: the exchange is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,43 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub trait Holding: Send + Sync {
     /// Writes them now.
     fn flush(&self);
-}
-
-/// What is on disk.
-#[derive(Clone, Debug, Default)]
-struct Synced {
-    /// Every frame up to this one, save the lost.
-    through: u64,
-    /// Frames that no sync will ever cover. The newest ranges only: nobody waits that long.
-    lost: Vec<(u64, u64)>,
-    /// Up to here nothing is known any more, and the answer is no.
-    forgotten: u64,
-    /// No sync will come any more.
-    over: bool,
-}
-
-impl Synced {
-    fn lose(&mut self, first: u64, last: u64) {
-        self.through = self.through.max(last);
-        match self.lost.last_mut() {
-            Some(before) if first <= before.1 + 1 => before.1 = before.1.max(last),
-            _ => self.lost.push((first, last)),
-        }
-        if self.lost.len() > 16 {
-            self.forgotten = self.lost.remove(0).1;
-        }
-    }
-
-    fn covers(&self, sequence: u64) -> Option<bool> {
-        let lost = self.lost.iter().any(|(first, last)| (*first..=*last).contains(&sequence));
-        if lost || sequence <= self.forgotten {
-            Some(false)
-        } else if sequence <= self.through {
-            Some(true)
-        } else {
-            self.over.then_some(false)
-        }
-    }
 }
 
 /// See the module.
@@ -85,7 +48,7 @@ pub struct Log {
     max_bytes: u64,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic elsewhere must not stop the record; every holder leaves the value whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -99,7 +62,7 @@ impl Log {
         let log = Arc::new(Self {
             writer: Mutex::new(writer),
             wake: Wake::default(),
-            synced: watch::Sender::new(Synced { through: synced, ..Synced::default() }),
+            synced: watch::Sender::new(Synced::up_to(synced)),
             health: watch::Sender::new(Health::default()),
             holding: Mutex::default(),
             holders: AtomicU64::new(0),
@@ -212,7 +175,9 @@ impl Log {
             bounded = self.keep_bound(bounded);
         }
         let mut writer = locked(&self.writer);
-        writer.spare.take().map(Segment::discard);
+        if let Some(spare) = writer.spare.take() {
+            spare.discard();
+        }
         if let Some(segment) = writer.current.take() {
             // Only zeros are behind the end.
             let _ = segment.file.set_len(segment.end);
@@ -400,63 +365,5 @@ impl Log {
     fn well(&self) {
         locked(&self.writer).trouble = None;
         self.health.send_if_modified(|h| h.refusing.take().is_some());
-    }
-}
-
-/// How the sync thread is woken. `dirty` costs one load when it is set already.
-#[derive(Default)]
-struct Wake {
-    dirty: AtomicBool,
-    state: Mutex<Wanted>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Wanted {
-    since: Option<Instant>,
-    urgent: bool,
-    stop: bool,
-}
-
-impl Wake {
-    fn dirty(&self) {
-        if !self.dirty.load(Ordering::Acquire) && !self.dirty.swap(true, Ordering::AcqRel) {
-            locked(&self.state).since = Some(Instant::now());
-            self.changed.notify_one();
-        }
-    }
-
-    fn urgent(&self) {
-        locked(&self.state).urgent = true;
-        self.changed.notify_one();
-    }
-
-    fn stop(&self) {
-        locked(&self.state).stop = true;
-        self.changed.notify_one();
-    }
-
-    /// Waits until there is something to do, or for `idle`; true when it is the last time.
-    fn wait(&self, idle: Option<Duration>) -> bool {
-        let idle = idle.map(|d| Instant::now() + d);
-        let mut state = locked(&self.state);
-        loop {
-            let now = Instant::now();
-            let due = [state.since.map(|t| t + LINGER), idle].into_iter().flatten().min();
-            if state.stop || state.urgent || due.is_some_and(|due| due <= now) {
-                state.urgent = false;
-                state.since = None;
-                // Cleared before anything is collected: a write after this wakes the thread again.
-                self.dirty.store(false, Ordering::Release);
-                return state.stop;
-            }
-            state = match due {
-                Some(due) => {
-                    let waited = self.changed.wait_timeout(state, due - now);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
     }
 }

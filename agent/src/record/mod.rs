@@ -2,7 +2,7 @@
 //!
 //! [`Store::open`] gives the writing side. A connection begins a [`Session`]; each request begins an [`Exchange`], whose
 //! head is in the store when [`Session::exchange`] returns. What follows (answer, bodies) is held back for a moment and
-//! written in few pieces, at most [`log::LINGER`] late; [`Exchange::finish`] writes all of it. Both are guards: dropped
+//! written in few pieces, at most 40 ms late; [`Exchange::finish`] writes all of it. Both are guards: dropped
 //! without an end, they record that. A call that gives [`Unrecordable`] means: refuse, never pass unrecorded.
 //!
 //! [`read`] is the other side, for the command line and for whoever has a copy. The format is in `docs/store.md`.
@@ -14,6 +14,7 @@ use http::HeaderMap;
 
 use crate::types::Summary;
 
+mod edges;
 mod exchange;
 pub mod fold;
 pub mod frame;
@@ -24,7 +25,9 @@ pub mod payload;
 pub mod read;
 mod segment;
 mod session;
+mod synced;
 pub mod visible;
+mod wake;
 mod writer;
 
 pub use exchange::Exchange;

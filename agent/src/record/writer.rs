@@ -144,10 +144,10 @@ impl Writer {
     /// # Errors
     /// No segment can be made; the current one stays.
     pub fn rotate(&mut self, length: u64) -> Result<(), String> {
-        let fits = |spare: &Segment| spare.size >= length + OPENING + self.pending.bytes().len() as u64;
-        let mut next = match self.spare.take_if(|spare| fits(spare)) {
+        let least = length + OPENING + self.pending.bytes().len() as u64;
+        let mut next = match self.spare.take_if(|spare| spare.size >= least) {
             Some(spare) => spare,
-            None => self.allocate(self.segment_bytes.max(length + OPENING + RESERVE))?,
+            None => self.allocate(self.segment_bytes.max(least))?,
         };
         if let Err(error) = self.open_segment(&mut next) {
             next.discard();

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Damage, Error, Frame, Reader};
-use crate::record::exchange::summary;
+use crate::record::edges::summary;
 use crate::record::frame::{BodyAt, Kind};
 use crate::record::payload::{ExchangeBegin, ExchangeEnd, SessionBegin, SessionEnd};
 use crate::types::{Caller, Summary};

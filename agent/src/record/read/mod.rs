@@ -176,7 +176,11 @@ impl Reader {
         for index in range {
             let Some((found, _)) = self.segments.get(index) else { break };
             let mut scan = match Scan::open(&found.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // The size bound took it meanwhile, which is no gap.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    last = None;
+                    continue;
+                }
                 scan => scan.map_err(|source| wrong(found, source))?,
             };
             if self.segment(index, &mut scan, &mut last, &mut damage, &mut each)?.is_break() {

@@ -1,0 +1,127 @@
+//! The edges of an exchange's record: what it begins and ends with, and its summary.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use super::frame::{Batch, Kind, Unframeable};
+use super::headers::{Redacted, path};
+use super::payload::{ExchangeBegin, ExchangeEnd, Kept, stamp};
+use super::session::{Facts, cut};
+use super::{ExchangeHead, Unrecordable};
+use crate::types::{Caller, Destination, Summary, Verdict};
+
+/// Longest texts of a summary, which must fit a message to the warden and the reserve of the store. The head has the whole.
+const LONG: usize = 64 * 1024;
+const PATH: usize = 2048;
+const WORD: usize = 512;
+const ERROR: usize = 1024;
+
+/// An error as summaries bear it.
+pub fn shortened(error: String) -> String {
+    cut(error, ERROR)
+}
+
+/// A frame that cannot be made cannot be recorded.
+pub fn framed(result: Result<(), Unframeable>) -> Result<(), Unrecordable> {
+    result.map_err(|error| Unrecordable(error.to_string()))
+}
+
+/// Adds to a summary that the store does not have it.
+pub fn unrecorded(summary: &mut Summary, why: &Unrecordable) {
+    let error = summary.error.take().map_or_else(|| why.to_string(), |error| format!("{error}; {why}"));
+    summary.error = Some(shortened(error));
+}
+
+/// The summary as far as it is known, and the begin frame. Secrets are taken out before anything else sees the head.
+pub fn opening(
+    session: &Facts,
+    number: u32,
+    head: ExchangeHead,
+) -> (Box<Summary>, Result<Batch, Unrecordable>) {
+    let salt = &session.shared.salt;
+    let clean = head.path.map(|text| match path(&text, salt) {
+        Cow::Owned(clean) => clean,
+        Cow::Borrowed(_) => text,
+    });
+    let clean = clean.map(|text| cut(text, LONG));
+    let (host, method) = (cut(head.host, WORD), head.method.map(|text| cut(text, WORD)));
+    let redacted = Redacted::new(&head.headers, salt);
+    let time = stamp(OffsetDateTime::now_utc());
+    let begin = ExchangeBegin {
+        session: Cow::Borrowed(&session.text),
+        exchange: number,
+        time: Cow::Borrowed(&time),
+        protocol: Cow::Borrowed(head.protocol),
+        host: Cow::Borrowed(&host),
+        method: method.as_deref().map(Cow::Borrowed),
+        path: clean.as_deref().map(Cow::Borrowed),
+        rule: head.rule.as_deref().map(Cow::Borrowed),
+        verdict: head.verdict,
+        headers_cut: redacted.cut(),
+        headers: redacted,
+    };
+    let mut batch = Batch::with_capacity(1024);
+    let framed = framed(batch.json(Kind::Exchange, &begin));
+    let mut summary = summary(&session.text, number, &session.caller, session.destination);
+    summary.time = time;
+    summary.protocol = head.protocol.to_owned();
+    summary.host = host;
+    summary.method = method;
+    summary.path = clean.map(|text| cut(text, PATH));
+    summary.rule = head.rule;
+    summary.verdict = head.verdict;
+    (Box::new(summary), framed.map(|()| batch))
+}
+
+/// What the session says of each of its exchanges; the rest is empty.
+pub fn summary(session: &str, exchange: u32, caller: &Caller, destination: Destination) -> Summary {
+    Summary {
+        session: session.to_owned(),
+        exchange,
+        time: String::new(),
+        duration_us: None,
+        tag: caller.tag.as_str().to_owned(),
+        unit: caller.unit.clone(),
+        cgroup: cut(caller.cgroup.clone(), PATH),
+        pid: caller.pid,
+        start_time: caller.start_time,
+        exe: caller.exe.as_ref().map(|exe| cut(exe.path.clone(), PATH)),
+        uid: caller.uid,
+        user: caller.user.clone(),
+        identity: None,
+        groups: Vec::new(),
+        protocol: String::new(),
+        host: String::new(),
+        address: destination.to_string(),
+        method: None,
+        path: None,
+        status: None,
+        rule: None,
+        verdict: Verdict::Allow,
+        credential: None,
+        masked: BTreeMap::new(),
+        bytes_up: 0,
+        bytes_down: 0,
+        error: None,
+    }
+}
+
+/// Adds the end frame.
+pub fn end(
+    batch: &mut Batch,
+    session: &Facts,
+    summary: &Summary,
+    up: Kept,
+    down: Kept,
+) -> Result<(), Unrecordable> {
+    let end = ExchangeEnd {
+        session: Cow::Borrowed(&session.text),
+        exchange: summary.exchange,
+        up,
+        down,
+        summary: Cow::Borrowed(summary),
+    };
+    framed(batch.json(Kind::ExchangeEnd, &end))
+}
