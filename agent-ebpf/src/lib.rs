@@ -4,6 +4,14 @@
 //! keys as bytes and both sides must agree on every one of them.
 #![no_std]
 
+/// Version of everything below, and of what the pinned maps hold. It is part of the pins' names, so that a warden never
+/// reads the maps of programs that another version left behind. Raise it with any change of a layout here.
+pub const ABI: u32 = 1;
+
+/// How many connections of one tag may wait to be asked for. A listener's backlog bounds them in practice; beyond this
+/// a connection is closed by the gate, since nobody remembers it.
+pub const WAITING_ENTRIES: u32 = 32_768;
+
 /// Which connection: the kernel's key for what it remembers once the four-tuple is known.
 ///
 /// The network namespace is part of the key, so equal tuples in two namespaces never meet.
@@ -54,6 +62,17 @@ pub struct Origin {
     pub comm: [u8; 16],
 }
 
+/// A taken connection that is established and that nobody has asked for yet: the value of a tag's map `WAITING`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What was remembered in connect().
+    pub origin: Origin,
+    /// When the tagged process's end was closed, in nanoseconds since boot; 0 while it is open. What it had written
+    /// may still wait for the gate, so the entry stays until it is asked for or swept.
+    pub closed_at: u64,
+}
+
 /// How many TCP ports the listeners on `[::1]` may have: IPv6 has one loopback address, so ports spread it.
 pub const PORTS6: usize = 8;
 
@@ -80,7 +99,7 @@ pub struct Config {
 pub enum Counter {
     /// Connections led to a listener.
     Taken = 0,
-    /// Refused because a map was full.
+    /// Not remembered because memory or a map ran out: refused in connect(), or closed by the gate as unknown.
     MapFull = 1,
     /// Refused because the socket is bound to a device (`SO_BINDTODEVICE`): the rewrite could not reach us.
     BoundDevice = 2,
@@ -88,13 +107,20 @@ pub enum Counter {
     NoListener = 3,
     /// Loopback destinations that were left alone.
     Loopback = 4,
+    /// Refused because a tagged process dialled a listener of ours by itself.
+    OwnListener = 5,
+    /// Refused because the stream socket speaks neither TCP nor MPTCP.
+    Protocol = 6,
+    /// Connections of the agent itself that were left alone.
+    Agent = 7,
 }
 
 /// How many counters there are.
-pub const COUNTERS: u32 = 5;
+pub const COUNTERS: u32 = 8;
 
 const _: () = assert!(size_of::<Tuple>() == 48);
 const _: () = assert!(size_of::<Origin>() == 80);
+const _: () = assert!(size_of::<Waiting>() == 88);
 const _: () = assert!(size_of::<Config>() == 32);
 
 #[cfg(feature = "user")]
@@ -104,6 +130,8 @@ mod user {
     unsafe impl aya::Pod for super::Tuple {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Origin {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Waiting {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Config {}
 }

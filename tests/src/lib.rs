@@ -1,1 +1,16 @@
-//! x
+//! End-to-end tests of Sluice: the real daemon, real kernel programs, unchanged clients, upstreams that behave and
+//! upstreams that do not. Needs root; makes its own namespaces and cgroups and removes them.
+//!
+//! Read [`netns`] (the space a test lives in), then [`harness`] (the agent in it), then [`upstream`] and [`client`].
+
+pub mod binary;
+pub mod client;
+pub mod daemon;
+pub mod harness;
+pub mod host;
+pub mod journal;
+pub mod load;
+pub mod netns;
+pub mod process;
+pub mod tree;
+pub mod upstream;

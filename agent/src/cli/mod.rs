@@ -14,9 +14,11 @@ use crate::control::{self, Answer, ControlError, Request};
 use crate::paths;
 use crate::report::Chain;
 
+mod daemon;
 mod run;
 mod status;
 mod tag;
+pub mod trust;
 
 /// Takes the outbound connections of tagged processes, reads, records and sends them on.
 #[derive(Debug, Parser)]
@@ -50,7 +52,13 @@ enum Verb {
     Tags(tag::TagsArgs),
     /// What is running and taken.
     Status(status::StatusArgs),
-    // The verbs of the other parts stand here: `sessions`, `show`, `trust`, `daemon`, hidden `gate`.
+    /// The CA in the host's trust stores, and the variables for runtimes with their own.
+    Trust(trust::TrustArgs),
+    /// Run the agent: what the systemd unit starts.
+    Daemon(daemon::DaemonArgs),
+    /// The process that touches the network's bytes: started by the daemon.
+    #[command(hide = true)]
+    Gate,
     /// Completions for a shell, on stdout.
     Completions(CompletionsArgs),
     /// Asked by the drop-in of a tagged service: is this cgroup taken? Exit 255 if not, so that it does not start.
@@ -68,6 +76,9 @@ impl Verb {
             Self::Status(_) => "status",
             Self::Completions(_) => "completions",
             Self::Taken(_) => "taken",
+            Self::Trust(_) => "trust",
+            Self::Daemon(_) => "daemon",
+            Self::Gate => "gate",
         }
     }
 
@@ -80,6 +91,9 @@ impl Verb {
             Self::Status(args) => args.run(daemon),
             Self::Completions(args) => args.run(),
             Self::Taken(args) => args.run(daemon),
+            Self::Trust(args) => args.run(),
+            Self::Daemon(args) => args.run(),
+            Self::Gate => daemon::gate(),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Engines: each reads one protocol's exchanges and takes them through decide, record and forward.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -9,21 +8,13 @@ use crate::drain::Drain;
 use crate::policy::Policy;
 use crate::record::Session;
 use crate::stream::BoxStream;
-use crate::types::{Caller, Destination, HostName};
+use crate::types::{Caller, Destination};
+
+pub use crate::tls::Verified;
 
 pub mod http;
+mod pump;
 pub mod tunnel;
-
-/// The name that the upstream's certificate was verified for, or none on a plain connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verified {
-    /// A DNS name: Host/:authority must be this name.
-    Name(HostName),
-    /// An IP address: Host/:authority must be this address.
-    Address(IpAddr),
-    /// No TLS: Host/:authority is the caller's word only.
-    Plain,
-}
 
 /// What an engine knows of the connection whose exchanges it reads.
 #[derive(Clone)]

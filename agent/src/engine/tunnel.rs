@@ -1,1 +1,103 @@
-//! SKELETON
+//! The tunnel: bytes that are not read, passed both ways under a verdict, counted and recorded.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::pump::{self, Tap};
+use super::{Context, Verified};
+use crate::policy::{self, Permit};
+use crate::record::{Exchange, ExchangeHead, Unrecordable};
+use crate::report::Chain;
+use crate::stream::BoxStream;
+use crate::types::{Action, Verdict};
+
+/// A tunnel without a byte either way for so long is closed. Interactive sessions idle for hours; dead peers are found
+/// long before by the sockets' keep-alive.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// Why a tunnel ended but by both sides' closing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing was passed.
+    #[error("the tunnel cannot be recorded")]
+    Unrecordable(#[source] Unrecordable),
+    /// It broke.
+    #[error("the tunnel broke")]
+    Broke(#[source] pump::Error),
+}
+
+/// Passes one connection that is not read, for the reason `why`.
+///
+/// # Errors
+/// [`Error`]; it stands in the exchange's record too.
+pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, cx: Context) -> Result<(), Error> {
+    let action = Action::Tunnel { destination: cx.destination, why };
+    let policy::Verdict::Allow(permit) = policy::decide(&cx.policy, &cx.caller, action);
+    let host = match &cx.verified {
+        Verified::Name(name) => name.to_string(),
+        Verified::Address(_) | Verified::Plain => cx.destination.ip().to_string(),
+    };
+    let head = ExchangeHead {
+        protocol: "tunnel",
+        host,
+        method: None,
+        path: None,
+        headers: HeaderMap::new(),
+        rule: Some(permit.rule().to_owned()),
+        verdict: Verdict::Allow,
+    };
+    let exchange = cx.session.exchange(head).map_err(Error::Unrecordable)?;
+    if permit.durable()
+        && let Err(error) = exchange.durable().await
+    {
+        exchange.finish(Some(error.to_string()));
+        return Err(Error::Unrecordable(error));
+    }
+    let mut tap = Recorded { exchange, why, ended: false };
+    let result = send(permit, client, upstream, &mut tap).await;
+    tap.ended(result.as_ref().err().map(|e| Chain(e).to_string()).as_deref());
+    result.map_err(Error::Broke)
+}
+
+/// The one place from which a tunnel's bytes go upstream.
+async fn send(
+    permit: Permit,
+    client: BoxStream,
+    upstream: BoxStream,
+    tap: &mut Recorded<'_>,
+) -> Result<(), pump::Error> {
+    let _spent = permit;
+    pump::pump(client, upstream, tap, IDLE).await
+}
+
+struct Recorded<'a> {
+    exchange: Exchange,
+    why: &'a str,
+    ended: bool,
+}
+
+impl Recorded<'_> {
+    fn ended(&mut self, error: Option<&str>) {
+        if !std::mem::replace(&mut self.ended, true) {
+            let not_read = format!("not read: {}", self.why);
+            self.exchange.finish(Some(error.map_or(not_read.clone(), |e| format!("{not_read}; {e}"))));
+        }
+    }
+}
+
+impl Drop for Recorded<'_> {
+    fn drop(&mut self) {
+        self.ended(Some("the agent ended it"));
+    }
+}
+
+impl Tap for Recorded<'_> {
+    fn up(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
+        self.exchange.up(bytes)
+    }
+
+    fn down(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
+        self.exchange.down(bytes)
+    }
+}

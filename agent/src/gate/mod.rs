@@ -1,1 +1,179 @@
-//! SKELETON
+//! The gate: the process that touches the bytes. It begins as root for as long as it takes to become the unprivileged
+//! user, enters its sandbox before it reads a byte from any network, and ends when the warden does.
+
+mod accept;
+mod identify;
+mod link;
+pub mod sandbox;
+mod session;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+
+use crate::drain::{Drain, Drained};
+use crate::policy::Policy;
+use crate::record::fold::Folding;
+use crate::record::{self, Store};
+use crate::tls::{self, Tls};
+use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
+
+pub use link::Warden;
+
+/// Why the gate could not work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The conversation with the warden failed.
+    #[error("the warden cannot be understood")]
+    Channel(#[source] wire::Error),
+    /// The warden ended, or said things in another order than agreed.
+    #[error("the warden ended the conversation before the gate could start")]
+    Abandoned,
+    /// The sandbox could not be entered.
+    #[error("the sandbox cannot be entered")]
+    Sandbox(#[source] sandbox::Error),
+    /// The store could not be opened.
+    #[error("the store cannot be opened")]
+    Store(#[source] record::Error),
+    /// TLS could not be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] tls::Error),
+    /// The runtime or a socket failed.
+    #[error("the gate's runtime failed")]
+    Io(#[source] std::io::Error),
+}
+
+/// What every session needs. One for the process.
+pub(crate) struct Services {
+    pub policy: Arc<Policy>,
+    pub store: Store,
+    pub tls: Tls,
+    pub warden: Warden,
+    pub drain: Drain,
+    /// One permit a session; at the bound, connections wait in the listeners' backlog.
+    pub sessions: Arc<Semaphore>,
+}
+
+/// Runs the gate on its end of the channel until the warden ends it.
+///
+/// # Errors
+/// [`Error`], before the first connection is accepted.
+pub fn run(channel: OwnedFd) -> Result<(), Error> {
+    let told = hear(&channel)?;
+    sandbox::enter(&told.settings).map_err(Error::Sandbox)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Io)?;
+    runtime.block_on(serve(channel, told))
+}
+
+/// What the warden says before the start.
+struct Told {
+    settings: GateSettings,
+    listeners: Vec<OwnedFd>,
+}
+
+fn hear(channel: &OwnedFd) -> Result<Told, Error> {
+    let mut settings: Option<GateSettings> = None;
+    let mut listeners = Vec::new();
+    loop {
+        let (message, fd) =
+            wire::receive_blocking(channel.as_fd()).map_err(Error::Channel)?.ok_or(Error::Abandoned)?;
+        match (message, fd, &mut settings) {
+            (ToGate::Settings(said), None, none @ None) => *none = Some(*said),
+            (ToGate::Roots(pem), None, Some(settings)) => settings.extra_roots.push(pem),
+            (ToGate::Listener, Some(fd), Some(_)) => listeners.push(fd),
+            (ToGate::Start, None, Some(_)) => break,
+            _ => return Err(Error::Abandoned),
+        }
+    }
+    let settings = settings.ok_or(Error::Abandoned)?;
+    Ok(Told { settings, listeners })
+}
+
+async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
+    let Told { settings, listeners } = told;
+    let (warden, mut orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
+    let folding = Folding::new({
+        let warden = warden.clone();
+        move |message| warden.tell(message)
+    });
+    let store = open_store(&settings, &folding)?;
+    let (tls, omitted) = Tls::new(&tls_settings(&settings), signer(warden.clone())).map_err(Error::Tls)?;
+    for root in omitted {
+        tracing::warn!("not trusted upstream: {root}");
+    }
+    let services = Arc::new(Services {
+        policy: Arc::new(Policy { mode: settings.mode, durable: settings.durable }),
+        store: store.clone(),
+        tls,
+        warden: warden.clone(),
+        drain: Drain::default(),
+        sessions: Arc::new(Semaphore::new(settings.max_sessions as usize)),
+    });
+    tokio::spawn(report(store.clone(), folding.clone(), warden.clone()));
+    for listener in listeners {
+        accept::start(listener, Arc::clone(&services)).map_err(Error::Io)?;
+    }
+    warden.tell(ToWarden::Ready);
+
+    // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
+    if let Some(grace) = orders.recv().await {
+        let outcome = services.drain.run(grace).await;
+        if let Drained::Cut(cut) = outcome {
+            tracing::warn!(cut, "the drain time ran out: sessions were cut");
+        }
+    }
+    store.close();
+    folding.flush();
+    warden.drained().await;
+    Ok(())
+}
+
+fn open_store(settings: &GateSettings, folding: &Folding) -> Result<Store, Error> {
+    let store = record::Settings {
+        body_limit: settings.body_limit,
+        max_bytes: settings.store_bytes,
+        ..record::Settings::new(&settings.store)
+    };
+    Store::open(store, folding.sink()).map_err(Error::Store)
+}
+
+fn tls_settings(settings: &GateSettings) -> tls::Settings {
+    tls::Settings {
+        ca: settings.ca.clone(),
+        system_roots: true,
+        extra_roots: settings.extra_roots.clone(),
+        deadlines: tls::Deadlines::default(),
+    }
+}
+
+/// Each second: what was folded goes to the journal, and so does what happens to the store.
+async fn report(store: Store, folding: Folding, warden: Warden) {
+    let mut health = store.health();
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = second.tick() => folding.flush(),
+            changed = health.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = health.borrow_and_update().clone();
+                warden.tell(ToWarden::Store { refusing: now.refusing, last: now.last });
+            }
+        }
+    }
+}
+
+/// Signing as `tls` wants it, done by the warden.
+fn signer(warden: Warden) -> tls::Sign {
+    Arc::new(move |request| -> BoxFuture<'static, Result<Vec<u8>, String>> {
+        let warden = warden.clone();
+        Box::pin(async move { warden.sign(request).await })
+    })
+}
+
+/// How long the warden may take to answer before the connection is refused.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -1,13 +1,35 @@
-//! The record: every session and exchange, written before it matters.
+//! The record: every session and exchange, written before it matters, to an embedded store that survives a crash.
 //!
-//! SKELETON: signatures that the engine stands on.
+//! [`Store::open`] gives the writing side. A connection begins a [`Session`]; each request begins an [`Exchange`], whose
+//! head is in the store when [`Session::exchange`] returns. What follows (answer, bodies) is held back for a moment and
+//! written in few pieces, at most [`log::LINGER`] late; [`Exchange::finish`] writes all of it. Both are guards: dropped
+//! without an end, they record that. A call that gives [`Unrecordable`] means: refuse, never pass unrecorded.
+//!
+//! [`read`] is the other side, for the command line and for whoever has a copy. The format is in `docs/store.md`.
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::types::{Caller, Destination, ExchangeNumber, SessionId, Summary};
+use crate::types::Summary;
+
+mod exchange;
+pub mod fold;
+pub mod frame;
+pub mod headers;
+mod log;
+mod open;
+pub mod payload;
+pub mod read;
+mod segment;
+mod session;
+pub mod visible;
+mod writer;
+
+pub use exchange::Exchange;
+pub use open::{Error, Store};
+pub use session::Session;
 
 /// The store cannot take a record: the exchange must be refused, never passed unrecorded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,12 +39,40 @@ pub struct Unrecordable(pub String);
 /// Where finished summaries go (the journal, by way of the warden). Must not block.
 pub type Sink = Arc<dyn Fn(&Summary) + Send + Sync>;
 
-/// The store's writing side. Cheap to clone.
-#[derive(Clone)]
-pub struct Store {}
+/// How the store works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its directory: made when missing, used by one writer at a time.
+    pub dir: PathBuf,
+    /// Bytes kept of each body, each way.
+    pub body_limit: u64,
+    /// Size of a segment, allocated as a whole. At least 64 KiB.
+    pub segment_bytes: u64,
+    /// All segments together; beyond it the oldest are deleted, which is recorded. 0: no bound. The segment in use and the
+    /// one ready to follow always stay.
+    pub max_bytes: u64,
+}
+
+impl Settings {
+    /// The defaults for a store in `dir`: bodies up to 1 MiB, segments of 64 MiB, 10 GiB in all.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), body_limit: 1 << 20, segment_bytes: 64 << 20, max_bytes: 10 << 30 }
+    }
+}
+
+/// How the store does, for the journal and `sluice status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why new sessions and exchanges are refused; `None` when all is well.
+    pub refusing: Option<String>,
+    /// How many things went wrong since the start, each of which was survived or is the reason above.
+    pub troubles: u64,
+    /// The last of them.
+    pub last: Option<String>,
+}
 
 /// Facts of both TLS legs, recorded once a session (trust.md 1.3 items 8, FDP_CER_EXT.2).
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TlsFacts {
     /// Name that the client asked for, if any.
     pub sni: Option<String>,
@@ -39,7 +89,7 @@ pub struct TlsFacts {
 }
 
 /// Parameters of one TLS connection.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Leg {
     /// `TLSv1_3` …
     pub version: String,
@@ -52,9 +102,6 @@ pub struct Leg {
     /// Whether the handshake was resumed.
     pub resumed: bool,
 }
-
-/// One session. Dropped without `close`, it records that it was dropped.
-pub struct Session {}
 
 /// What an exchange begins with; written before its first byte goes upstream.
 #[derive(Clone, Debug)]
@@ -75,108 +122,15 @@ pub struct ExchangeHead {
     pub verdict: crate::types::Verdict,
 }
 
-/// One exchange: cheap to clone, shared by the two directions. The first `finish` counts; when the last clone is
-/// dropped without one, the exchange is recorded as dropped.
-#[derive(Clone)]
-pub struct Exchange {}
-
-impl Store {
-    /// Begins a session.
-    ///
-    /// # Errors
-    /// [`Unrecordable`]: refuse the connection.
-    pub fn begin(&self, _caller: Arc<Caller>, _destination: Destination, _client: SocketAddr) -> Result<Session, Unrecordable> {
-        Ok(Session {})
-    }
-}
-
-impl Session {
-    /// The session's id.
-    pub fn id(&self) -> SessionId {
-        SessionId(ulid::Ulid::nil())
-    }
-
-    /// Records the TLS legs.
-    ///
-    /// # Errors
-    /// [`Unrecordable`]: refuse the connection.
-    pub fn tls(&self, _facts: &TlsFacts) -> Result<(), Unrecordable> {
-        Ok(())
-    }
-
-    /// Begins an exchange: its head is in the store (kill -9 safe) when this returns.
-    ///
-    /// # Errors
-    /// [`Unrecordable`]: refuse the exchange.
-    pub fn exchange(&self, _head: ExchangeHead) -> Result<Exchange, Unrecordable> {
-        Ok(Exchange {})
-    }
-
-    /// Ends the session; `error` says what went wrong, if anything did.
-    pub fn close(self, _error: Option<String>) {}
-}
-
-impl Exchange {
-    /// The exchange's number in its session.
-    pub fn number(&self) -> ExchangeNumber {
-        ExchangeNumber(1)
-    }
-
-    /// Waits until everything recorded so far is synced to disk.
-    ///
-    /// # Errors
-    /// [`Unrecordable`] when the sync failed: refuse.
-    pub async fn durable(&self) -> Result<(), Unrecordable> {
-        Ok(())
-    }
-
-    /// Body (or tunnel) bytes towards the upstream. Counted whole; kept up to the configured size.
-    ///
-    /// # Errors
-    /// [`Unrecordable`]: end the exchange.
-    pub fn up(&self, _bytes: &[u8]) -> Result<(), Unrecordable> {
-        Ok(())
-    }
-
-    /// Body (or tunnel) bytes towards the client.
-    ///
-    /// # Errors
-    /// [`Unrecordable`]: end the exchange.
-    pub fn down(&self, _bytes: &[u8]) -> Result<(), Unrecordable> {
-        Ok(())
-    }
-
-    /// Bytes that passed without being kept (WebSocket and tunnel bodies beyond reading): counted only.
-    pub fn passed(&self, _up: u64, _down: u64) {}
-
-    /// The answer's status and headers.
-    ///
-    /// # Errors
-    /// [`Unrecordable`]: end the exchange.
-    pub fn response(&self, _status: u16, _headers: &HeaderMap) -> Result<(), Unrecordable> {
-        Ok(())
-    }
-
-    /// Trailers of the request (`Direction::Up`) or the answer.
-    ///
-    /// # Errors
-    /// [`Unrecordable`]: end the exchange.
-    pub fn trailers(&self, _direction: Direction, _trailers: &HeaderMap) -> Result<(), Unrecordable> {
-        Ok(())
-    }
-
-    /// The protocol that the exchange became (`websocket` after 101).
-    pub fn became(&self, _protocol: &'static str) {}
-
-    /// Ends the exchange and sends its summary to the sink. Only the first call counts.
-    pub fn finish(&self, _error: Option<String>) {}
-}
-
 /// Which way bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Towards the upstream.
     Up,
     /// Towards the client.
     Down,
 }
+
+#[cfg(test)]
+mod tests;

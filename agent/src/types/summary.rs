@@ -43,6 +43,8 @@ pub struct Summary {
     pub cgroup: String,
     /// Process id.
     pub pid: u32,
+    /// When the process began, in clock ticks since boot (field 22 of /proc/PID/stat): with `pid` it names one process.
+    pub start_time: Option<u64>,
     /// Path of the executable.
     pub exe: Option<String>,
     /// User id.

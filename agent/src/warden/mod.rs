@@ -1,5 +1,18 @@
-//! SKELETON
+//! The warden: the privileged process. It owns the kernel programs, the tags, the listening sockets, the CA's key and
+//! the journal; it starts the gate, answers its questions, and never reads a byte from a network.
 
+mod attach;
+mod bound;
+pub mod ca;
+pub mod caller;
 pub mod control;
+pub mod daemon;
 pub mod destroy;
+mod gate_process;
+pub mod journal;
+pub mod kernel;
+pub mod listen;
+mod live;
+mod notify;
+mod supervise;
 pub mod tags;

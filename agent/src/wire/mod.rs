@@ -3,6 +3,10 @@
 //!
 //! The gate asks, the warden answers; nothing that the gate says is believed further than the message's type.
 
+mod channel;
+
+pub use channel::{Channel, Error, pair, receive_blocking};
+
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, Summary};
@@ -44,6 +48,13 @@ pub enum ToWarden {
     },
     /// The gate's own trouble, at priority err.
     Trouble(String),
+    /// How the store does: why new exchanges are refused, `None` when they are recorded again; and its last trouble.
+    Store {
+        /// Why nothing is recorded.
+        refusing: Option<String>,
+        /// The last thing that went wrong.
+        last: Option<String>,
+    },
     /// Drained: every session is over or was cut.
     Drained,
 }
@@ -53,8 +64,12 @@ pub enum ToWarden {
 pub enum ToGate {
     /// First message: how to work.
     Settings(Box<GateSettings>),
+    /// Whole PEM certificates to trust upstream besides the system's, at most [`MAX`] bytes a message.
+    Roots(Vec<u8>),
     /// A listening socket comes with this message.
     Listener,
+    /// All was said: enter the sandbox and serve.
+    Start,
     /// Answer to `Identify`.
     Identified {
         /// From the question.
@@ -102,18 +117,24 @@ pub struct LeafRequest {
 }
 
 /// How the gate works: everything it is told, since it reads no configuration itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateSettings {
     /// DER of the CA's certificate: sent to clients in the chain and taken out of the upstream roots.
     pub ca: Vec<u8>,
-    /// PEM bundles to trust upstream besides the system's.
+    /// PEM bundles to trust upstream besides the system's: the `Roots` messages, in order.
     pub extra_roots: Vec<Vec<u8>>,
+    /// User id to become; the gate begins as root only to become nobody in particular.
+    pub uid: u32,
+    /// Group id to become.
+    pub gid: u32,
     /// Verdicts applied or not.
     pub mode: crate::policy::Mode,
     /// Directory of the store.
     pub store: String,
     /// Bytes kept of each body.
     pub body_limit: u64,
+    /// Bytes that the store may take on disk, the oldest going first; 0: no bound.
+    pub store_bytes: u64,
     /// Whether each exchange's head is synced before it goes upstream.
     pub durable: bool,
     /// Sessions at once; beyond it connections wait in the backlog.

@@ -40,7 +40,7 @@ pub use place::Placed;
 pub use process::Process;
 pub use state::{Asker, Entry, Kind};
 pub use systemd::SystemdError;
-pub use tree::{CgroupId, CgroupPath, Tree};
+pub use tree::{CgroupId, CgroupPath, Tree, of_process};
 
 /// A tag's number: what the kernel programs write into what they remember. Never reused within a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -408,7 +408,7 @@ fn directory(inner: &Inner, cgroup: &CgroupPath) -> PathBuf {
 
 /// Reads the agent's own cgroup.
 fn own_cgroup() -> io::Result<CgroupPath> {
-    tree::of_process(std::process::id())
+    of_process(std::process::id())
 }
 
 /// The units directory that drop-ins go to.

@@ -1,0 +1,164 @@
+//! Bodies on their way through: each frame is recorded before it is passed on, none is held back.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::drain::Drain;
+use crate::record::{Direction, Exchange, Unrecordable};
+use crate::report::Chain;
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broke {
+    /// Its sender's connection failed.
+    #[error("the body broke off")]
+    Sender(#[source] hyper::Error),
+    /// It cannot be recorded.
+    #[error("the body cannot be recorded")]
+    Unrecordable(#[source] Unrecordable),
+}
+
+/// Ends an exchange's record exactly once, whatever happens to the future that holds it.
+pub(super) struct Finish {
+    exchange: Exchange,
+    drain: Drain,
+    done: bool,
+}
+
+impl Finish {
+    pub(super) fn new(exchange: Exchange, drain: Drain) -> Self {
+        Self { exchange, drain, done: false }
+    }
+
+    pub(super) fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// The exchange is over; only the first call counts.
+    pub(super) fn finish(&mut self, error: Option<String>) {
+        if !std::mem::replace(&mut self.done, true) {
+            self.exchange.finish(error);
+        }
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let why = if std::thread::panicking() {
+            "the agent failed"
+        } else if self.drain.has_begun() {
+            "cut off while the agent was ending"
+        } else {
+            "the client went away before the whole answer"
+        };
+        self.finish(Some(why.to_owned()));
+    }
+}
+
+/// The length that hyper is told: HTTP/1 frames by it; in HTTP/2 it would add a content-length that nobody sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Told,
+    Untold,
+}
+
+/// A request's body.
+pub(super) struct Up {
+    pub(super) inner: Incoming,
+    pub(super) exchange: Exchange,
+    pub(super) length: Length,
+}
+
+impl Body for Up {
+    type Data = Bytes;
+    type Error = Broke;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        let this = &mut *self;
+        Pin::new(&mut this.inner).poll_frame(cx).map(|frame| {
+            frame.map(|frame| {
+                let frame = frame.map_err(Broke::Sender)?;
+                record(&this.exchange, Direction::Up, &frame).map_err(Broke::Unrecordable)?;
+                Ok(frame)
+            })
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        hint(&self.inner, self.length)
+    }
+}
+
+/// An answer's body.
+pub(super) enum Down {
+    /// The upstream's, with the guard that ends the exchange.
+    Upstream { inner: Incoming, finish: Finish, length: Length },
+    /// Our own.
+    Own(Option<Bytes>),
+}
+
+impl Body for Down {
+    type Data = Bytes;
+    type Error = Broke;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        match &mut *self {
+            Self::Own(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b)))),
+            Self::Upstream { inner, finish, .. } => Pin::new(&mut *inner).poll_frame(cx).map(|frame| {
+                let passed = frame.map(|frame| {
+                    let frame = frame.map_err(Broke::Sender)?;
+                    record(&finish.exchange, Direction::Down, &frame).map_err(Broke::Unrecordable)?;
+                    Ok(frame)
+                });
+                match &passed {
+                    Some(Err(error)) => finish.finish(Some(format!("the answer broke off: {}", Chain(error)))),
+                    // Whoever takes trailers does not ask again.
+                    Some(Ok(frame)) if !inner.is_end_stream() && !frame.is_trailers() => (),
+                    Some(Ok(_)) | None => finish.finish(None),
+                }
+                passed
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Upstream { inner, .. } => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Upstream { inner, length, .. } => hint(inner, *length),
+        }
+    }
+}
+
+fn hint(inner: &Incoming, length: Length) -> SizeHint {
+    match length {
+        Length::Told => inner.size_hint(),
+        Length::Untold => SizeHint::default(),
+    }
+}
+
+fn record(exchange: &Exchange, direction: Direction, frame: &Frame<Bytes>) -> Result<(), Unrecordable> {
+    match (frame.data_ref(), frame.trailers_ref(), direction) {
+        (Some(data), _, Direction::Up) => exchange.up(data),
+        (Some(data), _, Direction::Down) => exchange.down(data),
+        (None, Some(trailers), _) => exchange.trailers(direction, trailers),
+        (None, None, _) => Ok(()),
+    }
+}

@@ -1,0 +1,376 @@
+//! One HTTP exchange, the same for HTTP/1 and HTTP/2: names, decide, record, send, record, answer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::upgrade::OnUpgrade;
+
+use super::body::{Down, Finish, Length, Up};
+use super::names::{self, Host};
+use super::refusal::{Refusal, Shape};
+use super::strict::{Passed, Shared};
+use super::upgrade::{self, Switched};
+use crate::codec::http1::EXPECT_ALTERED;
+use crate::engine::Context;
+use crate::policy::{self, Permit};
+use crate::record::{Exchange, ExchangeHead};
+use crate::report::Chain;
+use crate::types::{self, Action};
+
+/// The way to the upstream.
+pub(super) enum Sender {
+    /// One request at a time; taken while it is used, and for good when the client's side has ended.
+    Http1(Mutex<Option<http1::SendRequest<Up>>>),
+    /// Many at a time.
+    Http2(http2::SendRequest<Up>),
+}
+
+/// What takes a connection over after the protocol was changed.
+pub(super) type OnSwitch = Box<dyn Fn(Switched) + Send + Sync>;
+
+/// The exchanges of one connection.
+pub(super) struct Exchanges {
+    pub(super) cx: Context,
+    pub(super) sender: Sender,
+    /// The gate's side of the count; none for HTTP/2.
+    pub(super) gate: Option<Arc<Shared>>,
+    pub(super) on_switch: OnSwitch,
+    begun: AtomicU64,
+}
+
+/// An exchange that ends without an answer: the client sees what it would have seen of the upstream itself.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unanswered {
+    #[error("the upstream gave no answer")]
+    Upstream(#[source] hyper::Error),
+    /// HTTP/2: the request was not sent; a client may try it elsewhere.
+    #[error("the upstream takes no more requests")]
+    NotSent(#[source] h2::Error),
+}
+
+type Answer = Result<Response<Down>, Unanswered>;
+
+/// What is known of a request before it is sent.
+struct Asked {
+    number: u64,
+    host: Host,
+    shape: Shape,
+    method: Method,
+    /// Set when the request asks for another protocol.
+    switch: Option<OnUpgrade>,
+    /// Set when it is an extended CONNECT for a WebSocket.
+    websocket: bool,
+    length: Length,
+}
+
+impl Exchanges {
+    pub(super) fn new(cx: Context, sender: Sender, gate: Option<Arc<Shared>>, on_switch: OnSwitch) -> Self {
+        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0) }
+    }
+
+    /// Lets go of the way upstream: nothing more will be sent.
+    pub(super) fn close(&self) {
+        if let Sender::Http1(sender) = &self.sender {
+            sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    /// Answers one request: hyper's service.
+    pub(super) async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        let asked = match self.read(number, &mut request) {
+            Ok(asked) => asked,
+            Err((refusal, host, shape)) => {
+                let head = head_of(&request, host);
+                return Ok(self.refuse(&refusal, shape, head));
+            }
+        };
+        let path = request.uri().path();
+        let action = Action::Http {
+            destination: self.cx.destination,
+            host: asked.host.name.as_ref(),
+            method: asked.method.as_str(),
+            path,
+        };
+        let policy::Verdict::Allow(permit) = policy::decide(&self.cx.policy, &self.cx.caller, action);
+        let mut head = head_of(&request, asked.host.text.clone());
+        head.rule = Some(permit.rule().to_owned());
+        let exchange = match self.cx.session.exchange(head) {
+            Ok(exchange) => exchange,
+            Err(error) => return Ok(self.unrecordable(&asked, &error)),
+        };
+        let mut finish = Finish::new(exchange, self.cx.drain.clone());
+        if permit.durable()
+            && let Err(error) = finish.exchange().durable().await
+        {
+            finish.finish(Some(error.to_string()));
+            return Ok(self.unrecordable(&asked, &error));
+        }
+        let sent = self.send(permit, request, finish.exchange().clone(), asked.length).await;
+        match sent {
+            Ok(response) => Ok(self.pass_on(asked, response, finish)),
+            Err(error) => self.failed(&asked, error, finish),
+        }
+    }
+
+    /// Reads what a request is for, or why it is refused.
+    fn read(&self, number: u64, request: &mut Request<Incoming>) -> Result<Asked, (Refusal, String, Shape)> {
+        let (verified, destination) = (&self.cx.verified, self.cx.destination);
+        if let Some(refusal) = self.gate.as_ref().and_then(|gate| unread(gate, number)) {
+            let host = names::unnamed(verified, destination).text;
+            let shape = Shape::of(&host, &http::HeaderMap::new());
+            // Ours, not the client's: nothing of it belongs in the record.
+            *request.method_mut() = Method::GET;
+            request.headers_mut().clear();
+            request.extensions_mut().insert(Unread);
+            return Err((refusal, host, shape));
+        }
+        let facts = (request.method(), request.uri(), request.headers());
+        let extended = request.extensions().get::<hyper::ext::Protocol>();
+        let websocket = extended.is_some_and(|p| p.as_str() == "websocket");
+        // A plain CONNECT names where the tunnel goes, not who is asked for it.
+        let tunnels = request.method() == Method::CONNECT && extended.is_none();
+        let host = names::host(facts, tunnels, verified, destination).map_err(|refusal| {
+            let host = names::unnamed(verified, destination).text;
+            let shape = Shape::of(&host, request.headers());
+            (refusal, host, shape)
+        })?;
+        let shape = Shape::of(&host.text, request.headers());
+        let http1 = self.gate.is_some();
+        if http1 {
+            if request.headers().get(EXPECT).is_some_and(|v| v.as_bytes() == EXPECT_ALTERED.as_bytes()) {
+                request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
+            }
+            upgrade::drop_h2c(request.headers_mut());
+        }
+        let asks = request.method() == Method::CONNECT
+            || (request.version() == Version::HTTP_11 && request.headers().contains_key(UPGRADE));
+        // Taken out in any case: it must not travel with the request.
+        let switch = Some(hyper::upgrade::on(&mut *request)).filter(|_| asks);
+        let length = if http1 { Length::Told } else { Length::Untold };
+        let method = request.method().clone();
+        Ok(Asked { number, host, shape, method, switch, websocket, length })
+    }
+
+    /// The one place from which a request goes upstream; it costs the permit.
+    async fn send(
+        &self,
+        permit: Permit,
+        request: Request<Incoming>,
+        exchange: Exchange,
+        length: Length,
+    ) -> Result<Response<Incoming>, Failed> {
+        let _spent = permit;
+        let mut request = request.map(|inner| Up { inner, exchange, length });
+        match &self.sender {
+            Sender::Http1(slot) => {
+                if request.version() == Version::HTTP_11
+                    && let Some(gate) = self.gate.clone()
+                {
+                    hyper::ext::on_informational(&mut request, move |r| gate.informational(r.status(), r.headers()));
+                }
+                let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let mut sender = taken.ok_or(Failed::Closed)?;
+                sender.ready().await.map_err(Failed::Upstream)?;
+                let response = sender.send_request(request);
+                slot.lock().unwrap_or_else(PoisonError::into_inner).replace(sender);
+                response.await.map_err(Failed::Upstream)
+            }
+            Sender::Http2(sender) => {
+                let mut sender = sender.clone();
+                sender.ready().await.map_err(|_| Failed::Closed)?;
+                match sender.try_send_request(request).await {
+                    Ok(response) => Ok(response),
+                    Err(error) if error.message().is_some() => Err(Failed::Closed),
+                    Err(error) => Err(Failed::Upstream(error.into_error())),
+                }
+            }
+        }
+    }
+
+    /// The upstream answered: the answer is checked, recorded and given to the client.
+    fn pass_on(&self, asked: Asked, mut response: Response<Incoming>, mut finish: Finish) -> Response<Down> {
+        let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
+        if let Some(gate) = self.gate.as_ref().filter(|_| asked.switch.is_some()) {
+            gate.decide(switched);
+        }
+        if let Err(what) = check_answer(&mut response, switched) {
+            return self.bad_upstream(&asked, what.to_owned(), finish);
+        }
+        if let Err(error) = finish.exchange().response(response.status().as_u16(), response.headers()) {
+            finish.finish(Some(error.to_string()));
+            return self.unrecordable(&asked, &error);
+        }
+        if switched && let Some(client) = asked.switch {
+            let upstream = hyper::upgrade::on(&mut response);
+            (self.on_switch)(Switched::new(client, upstream, &response, asked.websocket, finish));
+            return response.map(|_| Down::Own(None));
+        }
+        let (mut head, inner) = response.into_parts();
+        head.extensions.remove::<OnUpgrade>();
+        if inner.is_end_stream() {
+            finish.finish(None);
+        }
+        Response::from_parts(head, Down::Upstream { inner, finish, length: asked.length })
+    }
+
+    /// The upstream did not answer.
+    fn failed(&self, asked: &Asked, error: Failed, mut finish: Finish) -> Answer {
+        if let Some(violation) = self.gate.as_ref().and_then(|gate| gate.body_refused()) {
+            let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            let refusal = Refusal::new(status, format!("the request's body was cut off: {violation}")).last();
+            return Ok(self.tell(asked.shape, &refusal, finish));
+        }
+        let first = asked.number == 1;
+        match error {
+            Failed::Upstream(error) => {
+                let what = format!("the upstream gave no answer: {}", Chain(&error));
+                // Died before the first octet of an answer, on a connection that has served others: a client of the
+                // upstream itself would see the connection close, and try again. A reset stream is passed on as such.
+                let silent = error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_io(&error);
+                let reset = h2_reset(&error);
+                if reset || (silent && !first) {
+                    finish.finish(Some(what));
+                    return Err(Unanswered::Upstream(error));
+                }
+                Ok(self.bad_upstream(asked, what, finish))
+            }
+            Failed::Closed if first || self.gate.is_some() => {
+                let what = "the upstream closed the connection before the request was sent";
+                Ok(self.bad_upstream(asked, what.to_owned(), finish))
+            }
+            Failed::Closed => {
+                finish.finish(Some("the upstream takes no more requests on this connection".to_owned()));
+                Err(Unanswered::NotSent(h2::Reason::REFUSED_STREAM.into()))
+            }
+        }
+    }
+
+    fn bad_upstream(&self, asked: &Asked, what: String, finish: Finish) -> Response<Down> {
+        let mut refusal = Refusal::new(StatusCode::BAD_GATEWAY, what);
+        refusal.last = self.gate.is_some();
+        self.tell(asked.shape, &refusal, finish)
+    }
+
+    /// Answers an exchange that is recorded already with a refusal.
+    fn tell(&self, shape: Shape, refusal: &Refusal, mut finish: Finish) -> Response<Down> {
+        let response = refusal.answer(shape, self.cx.session.id());
+        // The exchange ends here in any case; that its answer cannot be recorded ends nothing more.
+        let recorded = finish.exchange().response(response.status().as_u16(), response.headers());
+        let _ = recorded.and_then(|()| finish.exchange().down(response.body()));
+        finish.finish(Some(refusal.reason.clone()));
+        response.map(|body| Down::Own(Some(body)))
+    }
+
+    /// Refuses a request of which nothing goes upstream.
+    fn refuse(&self, refusal: &Refusal, shape: Shape, mut head: ExchangeHead) -> Response<Down> {
+        head.verdict = types::Verdict::Deny;
+        head.rule = refusal.rule.clone();
+        match self.cx.session.exchange(head) {
+            Ok(exchange) => self.tell(shape, refusal, Finish::new(exchange, self.cx.drain.clone())),
+            Err(_) => refusal.answer(shape, self.cx.session.id()).map(|body| Down::Own(Some(body))),
+        }
+    }
+
+    fn unrecordable(&self, asked: &Asked, error: &crate::record::Unrecordable) -> Response<Down> {
+        let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+        refusal.last = self.gate.is_some();
+        refusal.answer(asked.shape, self.cx.session.id()).map(|body| Down::Own(Some(body)))
+    }
+}
+
+/// Marks the request that stands for a refused one.
+#[derive(Clone)]
+struct Unread;
+
+enum Failed {
+    Upstream(hyper::Error),
+    Closed,
+}
+
+fn unread(gate: &Shared, number: u64) -> Option<Refusal> {
+    match gate.passed(number) {
+        Passed::Yes => None,
+        Passed::Refused(violation) => {
+            let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            Some(Refusal::new(status, violation.to_string()).last())
+        }
+        Passed::Never => Some(Refusal::new(StatusCode::BAD_REQUEST, "the request was read in two ways").last()),
+    }
+}
+
+fn head_of(request: &Request<Incoming>, host: String) -> ExchangeHead {
+    let unread = request.extensions().get::<Unread>().is_some();
+    let path = || request.uri().path_and_query().map_or_else(|| request.uri().to_string(), ToString::to_string);
+    ExchangeHead {
+        protocol: match request.version() {
+            Version::HTTP_2 => "h2",
+            Version::HTTP_10 => "http/1.0",
+            _ => "http/1.1",
+        },
+        host,
+        method: (!unread).then(|| request.method().to_string()),
+        path: (!unread).then(path),
+        headers: request.headers().clone(),
+        rule: None,
+        verdict: types::Verdict::Allow,
+    }
+}
+
+/// What hyper's client lets in and its server could not say in one way.
+fn check_answer(response: &mut Response<Incoming>, switched: bool) -> Result<(), &'static str> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !switched {
+        return Err("the upstream switched protocols without being asked");
+    }
+    if response.version() == Version::HTTP_2 {
+        return Ok(());
+    }
+    let headers = response.headers_mut();
+    let encoded = headers.contains_key(TRANSFER_ENCODING);
+    if encoded && headers.contains_key(CONTENT_LENGTH) {
+        return Err("the upstream's answer has both Content-Length and Transfer-Encoding");
+    }
+    if encoded {
+        let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
+        let last = last.map(|v| v.as_bytes().rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii());
+        if !last.is_some_and(|v| v.eq_ignore_ascii_case(b"chunked")) {
+            return Err("the upstream's answer has a Transfer-Encoding that does not end in chunked");
+        }
+    }
+    // hyper read them as one number or failed: say it once.
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(first) = lengths.next()
+        && (lengths.next().is_some() || first.as_bytes().contains(&b','))
+    {
+        let one = first.as_bytes().split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
+        let one = HeaderValue::from_bytes(one).map_err(|_| "the upstream's Content-Length is no number")?;
+        headers.insert(CONTENT_LENGTH, one);
+    }
+    if headers.get_all(CONNECTION).iter().any(|v| v.as_bytes().eq_ignore_ascii_case(b"content-length")) {
+        return Err("the upstream's Connection names Content-Length");
+    }
+    Ok(())
+}
+
+fn h2_reset(error: &hyper::Error) -> bool {
+    source_of::<h2::Error>(error).is_some_and(h2::Error::is_reset)
+}
+
+fn is_io(error: &hyper::Error) -> bool {
+    source_of::<std::io::Error>(error).is_some()
+}
+
+fn source_of<'a, E: std::error::Error + 'static>(error: &'a hyper::Error) -> Option<&'a E> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        source = error.source();
+    }
+    None
+}

@@ -1,0 +1,162 @@
+//! What becomes of a connection after its protocol was changed: WebSocket frames are counted as they pass, everything
+//! else (CONNECT, other upgrades) goes back to detection, so that a tunnelled ClientHello is read like any other.
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
+use http::{HeaderMap, Method, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+
+use super::body::Finish;
+use crate::codec::websocket::Frames;
+use crate::engine::Again;
+use crate::engine::pump::{self, Tap};
+use crate::record::{Direction, Unrecordable};
+use crate::report::Chain;
+use crate::stream::BoxStream;
+
+/// A WebSocket without a byte either way for so long is closed (as [`crate::engine::tunnel`]).
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// A connection whose protocol is changing.
+pub(super) struct Switched {
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    websocket: bool,
+    finish: Finish,
+}
+
+impl Switched {
+    /// Both ends as they will be once the answer is out; the exchange goes on in `finish`. `asked` is set when an
+    /// extended CONNECT asked for a WebSocket (RFC 8441): its answer names no protocol again.
+    pub(super) fn new(
+        client: OnUpgrade,
+        upstream: OnUpgrade,
+        response: &Response<Incoming>,
+        asked: bool,
+        finish: Finish,
+    ) -> Self {
+        let named = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"websocket");
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && response.headers().get(UPGRADE).is_some_and(named);
+        Self { client, upstream, websocket: asked || switched, finish }
+    }
+
+    /// Goes on with the changed connection to its end.
+    pub(super) async fn run(self, again: Again) {
+        let Self { client, upstream, websocket, mut finish } = self;
+        let (client, upstream) = match tokio::join!(client, upstream) {
+            (Ok(client), Ok(upstream)) => (boxed(client), boxed(upstream)),
+            (Err(error), _) | (_, Err(error)) => {
+                finish.finish(Some(format!("the protocol could not be changed: {}", Chain(&error))));
+                return;
+            }
+        };
+        if !websocket {
+            finish.finish(None);
+            return again(client, upstream).await;
+        }
+        finish.exchange().became("websocket");
+        let mut tap = Counted { up: Frames::default(), down: Frames::default(), finish };
+        let result = pump::pump(client, upstream, &mut tap, IDLE).await;
+        tap.ended(result.err().map(|e| Chain(&e).to_string()));
+    }
+}
+
+fn boxed(upgraded: Upgraded) -> BoxStream {
+    Box::new(TokioIo::new(upgraded))
+}
+
+/// Whether an answer changes the protocol.
+pub(super) fn granted(method: &Method, response: &Response<Incoming>) -> bool {
+    match *method {
+        Method::CONNECT => response.status().is_success(),
+        _ => response.status() == StatusCode::SWITCHING_PROTOCOLS,
+    }
+}
+
+/// Takes `h2c` out of Upgrade: an upgrade to HTTP/2 would carry the answer to this request into a protocol that began
+/// without a preface. The server then answers in HTTP/1.1, as RFC 9110 §7.8 lets it (RFC 9113 has dropped h2c).
+pub(super) fn drop_h2c(headers: &mut HeaderMap) {
+    const SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+    let is_h2c = |t: &[u8]| t.eq_ignore_ascii_case(b"h2c");
+    if !headers.get_all(UPGRADE).iter().any(|v| tokens(v).any(is_h2c)) {
+        return;
+    }
+    let kept = join(headers.get_all(UPGRADE).iter().flat_map(tokens).filter(|t| !is_h2c(t)));
+    let gone = |t: &&[u8]| {
+        t.eq_ignore_ascii_case(b"http2-settings") || (kept.is_none() && t.eq_ignore_ascii_case(b"upgrade"))
+    };
+    let connection = join(headers.get_all(CONNECTION).iter().flat_map(tokens).filter(|t| !gone(t)));
+    headers.remove(SETTINGS);
+    for (name, value) in [(UPGRADE, kept), (CONNECTION, connection)] {
+        match value {
+            Some(value) => headers.insert(name, value),
+            None => headers.remove(name),
+        };
+    }
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|t| !t.is_empty())
+}
+
+fn join<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {
+    let all = tokens.collect::<Vec<_>>().join(&b", "[..]);
+    HeaderValue::from_bytes(&all).ok().filter(|v| !v.is_empty())
+}
+
+struct Counted {
+    up: Frames,
+    down: Frames,
+    finish: Finish,
+}
+
+impl Counted {
+    fn ended(&mut self, error: Option<String>) {
+        for (direction, frames) in [(Direction::Up, self.up), (Direction::Down, self.down)] {
+            let mut counts = HeaderMap::new();
+            counts.insert("websocket-frames", HeaderValue::from(frames.frames));
+            counts.insert("websocket-messages", HeaderValue::from(frames.messages));
+            // A count that cannot be kept is no reason to fail an exchange that is over.
+            let _ = self.finish.exchange().trailers(direction, &counts);
+        }
+        self.finish.finish(error);
+    }
+}
+
+impl Tap for Counted {
+    fn up(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
+        self.up.count(bytes);
+        self.finish.exchange().up(bytes)
+    }
+
+    fn down(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
+        self.down.count(bytes);
+        self.finish.exchange().down(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h2c_is_taken_out_and_the_rest_stays() {
+        let headers = |upgrade: &'static str, connection: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(UPGRADE, HeaderValue::from_static(upgrade));
+            headers.insert(CONNECTION, HeaderValue::from_static(connection));
+            headers.insert("http2-settings", HeaderValue::from_static("AAM"));
+            drop_h2c(&mut headers);
+            let text = |n: HeaderName| headers.get(n).map(|v| v.to_str().expect("ASCII").to_owned());
+            (text(UPGRADE), text(CONNECTION), headers.len())
+        };
+        let some = |s: &str| Some(s.to_owned());
+        assert_eq!(headers("h2c", "Upgrade, HTTP2-Settings"), (None, None, 0));
+        assert_eq!(headers("H2C, websocket", "keep-alive, Upgrade"), (some("websocket"), some("keep-alive, Upgrade"), 2));
+        assert_eq!(headers("websocket", "Upgrade"), (some("websocket"), some("Upgrade"), 3));
+    }
+}

@@ -1,0 +1,65 @@
+//! Accepting: listener to `Accepted`. The only place where taken connections enter.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Services, session};
+use crate::types::{ClientAddr, ListenerAddr};
+
+/// A connection that the kernel led here; nobody knows yet whose it is.
+pub(super) struct Accepted {
+    pub io: TcpStream,
+    pub client: ClientAddr,
+    pub listener: ListenerAddr,
+    /// The place among the sessions; given back when the session ends.
+    pub place: OwnedSemaphorePermit,
+}
+
+/// How long to let the system recover when accept() fails for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// Serves one listener until the drain begins.
+pub(super) fn start(listener: OwnedFd, services: Arc<Services>) -> io::Result<()> {
+    let listener = StdListener::from(listener);
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    tokio::spawn(async move {
+        let accepting = accept_all(&listener, &services);
+        // The listener is only let go of here: the warden (and systemd) hold it open, connections wait in its backlog.
+        tokio::select! { () = accepting => {}, () = services.drain.begun() => {} }
+    });
+    Ok(())
+}
+
+async fn accept_all(listener: &TcpListener, services: &Arc<Services>) {
+    loop {
+        let Ok(place) = Arc::clone(&services.sessions).acquire_owned().await else { return };
+        match accept(listener, place).await {
+            Ok(accepted) => services.drain.spawn(session::serve(accepted, Arc::clone(services))),
+            // One client's bad luck: it was gone before we came.
+            Err(error) if is_connection_error(&error) => {}
+            Err(error) => {
+                tracing::error!("accept: {error}");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, place: OwnedSemaphorePermit) -> io::Result<Accepted> {
+    let (io, client) = listener.accept().await?;
+    io.set_nodelay(true)?;
+    let listener = ListenerAddr(io.local_addr()?);
+    Ok(Accepted { io, client: ClientAddr(client), listener, place })
+}
+
+fn is_connection_error(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected)
+}

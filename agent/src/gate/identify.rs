@@ -1,0 +1,57 @@
+//! Identifying: `Accepted` to `Identified`. Nothing is read before the kernel's memory says whose connection it is.
+
+use std::sync::Arc;
+
+use nix::sys::socket::getsockopt;
+use nix::{getsockopt_impl, sockopt_impl};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Warden;
+use super::accept::Accepted;
+use crate::types::{Caller, ClientAddr, Destination};
+
+/// A connection whose caller and destination the kernel vouched for. Only [`who`] makes one.
+pub(super) struct Identified {
+    pub io: TcpStream,
+    pub client: ClientAddr,
+    pub destination: Destination,
+    pub caller: Arc<Caller>,
+    pub place: OwnedSemaphorePermit,
+    _minted: (),
+}
+
+/// Asks the warden. `None`: the connection did not come through a kernel program of ours (somebody dialled the
+/// listener), or its memory was full; it is closed unread.
+pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identified> {
+    let Accepted { io, client, listener, place } = accepted;
+    let identity = *warden.identify(client, listener).await?;
+    // A socket that was reset meanwhile may have given its ports to another's connection, whose identity this would be.
+    if is_closed(&io) {
+        return None;
+    }
+    Some(Identified {
+        io,
+        client,
+        destination: identity.destination,
+        caller: Arc::new(identity.caller),
+        place,
+        _minted: (),
+    })
+}
+
+sockopt_impl!(
+    /// `TCP_INFO` (Linux 2.6): the state of a TCP socket.
+    TcpInfo,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    libc::tcp_info
+);
+
+/// `TCP_CLOSE` of the kernel's `tcp_states.h`.
+const CLOSED: u8 = 7;
+
+fn is_closed(io: &TcpStream) -> bool {
+    getsockopt(io, TcpInfo).map_or(true, |info| info.tcpi_state == CLOSED)
+}

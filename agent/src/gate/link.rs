@@ -1,0 +1,168 @@
+//! The gate's line to the warden: questions paired with their answers, notices queued, orders handed on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::report::Chain;
+use crate::types::{ClientAddr, ListenerAddr};
+use crate::wire::{Channel, Identity, LeafRequest, ToGate, ToWarden};
+
+/// Notices (journal, trouble) that may wait for the warden; beyond it they are dropped and counted: the store has
+/// them all.
+const NOTICES: usize = 1024;
+
+/// How often the gate says that it lives. The warden's watchdog allows several misses.
+const ALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// The gate's handle on the warden. Cheap to clone.
+#[derive(Clone)]
+pub struct Warden {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    channel: Channel,
+    calls: AtomicU64,
+    pending: Mutex<HashMap<u64, Answer>>,
+    notices: mpsc::Sender<ToWarden>,
+    dropped: AtomicU64,
+}
+
+enum Answer {
+    Identity(oneshot::Sender<Option<Box<Identity>>>),
+    Leaf(oneshot::Sender<Result<Vec<u8>, String>>),
+}
+
+/// Takes the question back when the asker is cut before the answer came.
+struct Asked<'a>(&'a Shared, u64);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.pending().remove(&self.1);
+    }
+}
+
+impl Shared {
+    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Answer>> {
+        // Nothing panics while the map is held; a poisoned one is still whole.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Warden {
+    /// Starts the tasks that read answers and write notices. The receiver yields the drain order with its grace
+    /// period; it ends when the warden is gone.
+    pub fn start(channel: Channel) -> (Self, mpsc::Receiver<Duration>) {
+        let (notices, queue) = mpsc::channel(NOTICES);
+        let (orders, order) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            channel,
+            calls: AtomicU64::new(1),
+            pending: Mutex::new(HashMap::new()),
+            notices,
+            dropped: AtomicU64::new(0),
+        });
+        tokio::spawn(listen(Arc::clone(&shared), orders));
+        tokio::spawn(post(Arc::clone(&shared), queue));
+        (Self { shared }, order)
+    }
+
+    /// Tells the warden something that needs no answer. Never waits.
+    pub fn tell(&self, message: ToWarden) {
+        if self.shared.notices.try_send(message).is_err() {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whose connection is this? `None`: nobody's that is remembered, or the warden did not answer in time.
+    pub async fn identify(&self, client: ClientAddr, listener: ListenerAddr) -> Option<Box<Identity>> {
+        let (sender, answer) = oneshot::channel();
+        let question = |call| ToWarden::Identify { call, client, listener };
+        self.ask(question, Answer::Identity(sender), answer).await.flatten()
+    }
+
+    /// Has a leaf signed.
+    ///
+    /// # Errors
+    /// The warden's reason, or that it did not answer.
+    pub async fn sign(&self, request: LeafRequest) -> Result<Vec<u8>, String> {
+        let (sender, answer) = oneshot::channel();
+        let question = |call| ToWarden::SignLeaf { call, request };
+        match self.ask(question, Answer::Leaf(sender), answer).await {
+            Some(leaf) => leaf,
+            None => Err("the warden did not answer".to_owned()),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(u64) -> ToWarden,
+        slot: Answer,
+        answer: oneshot::Receiver<T>,
+    ) -> Option<T> {
+        let call = self.shared.calls.fetch_add(1, Ordering::Relaxed);
+        let _asked = Asked(&self.shared, call);
+        self.shared.pending().insert(call, slot);
+        let asked = async {
+            if let Err(error) = self.shared.channel.send(&question(call), None).await {
+                tracing::error!("asking the warden: {}", Chain(&error));
+                return None;
+            }
+            answer.await.ok()
+        };
+        tokio::time::timeout(super::ANSWER_WITHIN, asked).await.ok().flatten()
+    }
+
+    /// Says that the drain is over. The last word.
+    pub async fn drained(&self) {
+        if let Err(error) = self.shared.channel.send(&ToWarden::Drained, None).await {
+            tracing::debug!("saying goodbye: {}", Chain(&error));
+        }
+    }
+}
+
+async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Duration>) {
+    loop {
+        match shared.channel.receive::<ToGate>().await {
+            Ok(Some((ToGate::Identified { call, identity }, _))) => {
+                if let Some(Answer::Identity(asker)) = shared.pending().remove(&call) {
+                    let _ = asker.send(identity); // an asker that was cut wants no answer
+                }
+            }
+            Ok(Some((ToGate::Leaf { call, leaf }, _))) => {
+                if let Some(Answer::Leaf(asker)) = shared.pending().remove(&call) {
+                    let _ = asker.send(leaf);
+                }
+            }
+            Ok(Some((ToGate::Drain { grace_ms }, _))) => {
+                let _ = orders.send(Duration::from_millis(grace_ms)).await;
+            }
+            Ok(Some((other, _))) => tracing::error!(?other, "the warden said this after the start"),
+            Ok(None) => return tracing::error!("the warden is gone: the gate ends"),
+            Err(error) => return tracing::error!("the gate ends: {}", Chain(&error)),
+        }
+    }
+}
+
+async fn post(shared: Arc<Shared>, mut queue: mpsc::Receiver<ToWarden>) {
+    let mut alive = tokio::time::interval(ALIVE_EVERY);
+    loop {
+        let message = tokio::select! {
+            message = queue.recv() => match message { Some(message) => message, None => return },
+            _ = alive.tick() => match shared.dropped.swap(0, Ordering::Relaxed) {
+                0 => ToWarden::Alive,
+                n => ToWarden::Trouble(format!("{n} journal notices were dropped under load; the store has them")),
+            },
+        };
+        if let Err(error) = shared.channel.send(&message, None).await {
+            tracing::error!("telling the warden: {}", Chain(&error));
+            if matches!(error, crate::wire::Error::Io(_)) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The line: one taken connection from accept to close. Reading [`serve`] and [`Line::follow`] is reading Sluice.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::net::TcpStream;
+
+use super::accept::Accepted;
+use super::{Services, identify};
+use crate::detect::{self, Protocol};
+use crate::engine::{Context, http, tunnel};
+use crate::policy::{self, Verdict};
+use crate::record::{ExchangeHead, Session, Unrecordable};
+use crate::report::Chain;
+use crate::stream::BoxStream;
+use crate::tls::{self, Alpn, Verified};
+use crate::types::{self, Action, Caller, Destination};
+use crate::wire::ToWarden;
+
+/// How long dialling an upstream may take; Linux itself would try for about two minutes.
+const DIAL_WITHIN: Duration = Duration::from_secs(30);
+
+/// Layers that one connection may wrap around another: TLS to a proxy, CONNECT, TLS again. More is refused.
+const LAYERS: u8 = 4;
+
+/// Where the line of one connection ended early.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the upstream cannot be reached")]
+    Dial(#[source] std::io::Error),
+    #[error("the upstream did not answer within {} s", DIAL_WITHIN.as_secs())]
+    DialTimeout,
+    #[error("the connection's protocol is not known")]
+    Detect(#[source] detect::Error),
+    #[error("TLS was refused: {}{}", .0.reason, .0.remedy.map(|remedy| format!(" ({remedy})")).unwrap_or_default())]
+    Tls(tls::Refused),
+    #[error("HTTP ended early")]
+    Http(#[source] http::Error),
+    #[error("the tunnel ended early")]
+    Tunnel(#[source] tunnel::Error),
+    #[error("more than {LAYERS} layers of tunnels and TLS inside one connection")]
+    TooDeep,
+    #[error(transparent)]
+    Unrecordable(#[from] Unrecordable),
+}
+
+/// Takes one connection all the way. Exactly one session record is written for whatever got past `identify`.
+pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
+    let listener = accepted.listener;
+    let Some(who) = identify::who(accepted, &services.warden).await else {
+        tracing::debug!(listener = %listener.0, "closed: no tagged process is behind this connection");
+        return;
+    };
+    let _place = who.place;
+    let client = who.client.0;
+    match begin(&services, &who.caller, who.destination, client) {
+        Ok(session) => {
+            let line = Line {
+                services,
+                session: Arc::clone(&session),
+                caller: who.caller,
+                destination: who.destination,
+                layers: LAYERS,
+            };
+            let ended = Box::pin(line.take(who.io)).await;
+            session.end(ended.err().map(|error| Chain(&error).to_string()));
+        }
+        Err(error) => {
+            services.warden.tell(ToWarden::Trouble(format!("a connection was refused: {}", Chain(&error))));
+            reset(&who.io);
+        }
+    }
+}
+
+fn begin(
+    services: &Services,
+    caller: &Arc<Caller>,
+    destination: Destination,
+    client: SocketAddr,
+) -> Result<Arc<Session>, Unrecordable> {
+    services.store.begin(Arc::clone(caller), destination, client).map(Arc::new)
+}
+
+/// Closes with a reset, so that the client sees a failure and not an empty answer.
+fn reset(io: &TcpStream) {
+    if let Err(error) = io.set_zero_linger() {
+        tracing::debug!("reset: {error}");
+    }
+}
+
+/// How one layer's way ends.
+type Ended = BoxFuture<'static, Result<(), Error>>;
+
+/// What stays the same while a connection's layers are opened.
+#[derive(Clone)]
+struct Line {
+    services: Arc<Services>,
+    session: Arc<Session>,
+    caller: Arc<Caller>,
+    destination: Destination,
+    /// Layers that may still be opened.
+    layers: u8,
+}
+
+impl Line {
+    /// decide -> forward -> the rest of the line.
+    async fn take(self, client: TcpStream) -> Result<(), Error> {
+        let Verdict::Allow(permit) = policy::decide(
+            &self.services.policy,
+            &self.caller,
+            Action::Connect { destination: self.destination },
+        );
+        let upstream = match dial(permit, self.destination).await {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                reset(&client);
+                self.refused("tcp", &error);
+                return Err(error);
+            }
+        };
+        self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
+    }
+
+    /// detect -> tls -> engine, for one layer of the connection. Boxed, since TLS and CONNECT come back to it.
+    fn follow(self, client: BoxStream, upstream: BoxStream, verified: Verified) -> Ended {
+        Box::pin(self.follow_layer(client, upstream, verified))
+    }
+
+    async fn follow_layer(
+        mut self,
+        client: BoxStream,
+        upstream: BoxStream,
+        verified: Verified,
+    ) -> Result<(), Error> {
+        self.layers = match self.layers.checked_sub(1) {
+            Some(left) => left,
+            None => {
+                self.refused("tunnel", &Error::TooDeep);
+                return Err(Error::TooDeep);
+            }
+        };
+        let seen = match detect::listen(client, upstream, detect::Limits::default()).await {
+            Ok(seen) => seen,
+            // Opened and closed without a word: nothing was asked, so there is no exchange.
+            Err(error) if error.is_clean() => return Ok(()),
+            Err(error) => {
+                let error = Error::Detect(error);
+                self.refused("tcp", &error);
+                return Err(error);
+            }
+        };
+        match seen.protocol {
+            Protocol::Tls => self.open(seen.client, seen.upstream).await,
+            Protocol::Http1 => self.http(seen.client, seen.upstream, http::Version::Http1, verified).await,
+            Protocol::Http2 => self.http(seen.client, seen.upstream, http::Version::Http2, verified).await,
+            Protocol::Opaque(why) => self.tunnel(seen.client, seen.upstream, &why.to_string(), verified).await,
+        }
+    }
+
+    async fn open(self, client: BoxStream, upstream: BoxStream) -> Result<(), Error> {
+        let opening = self.services.tls.open(&self.caller.tag, self.destination, client, upstream);
+        let opened = match Box::pin(opening).await {
+            Ok(opened) => opened,
+            Err(refused) => {
+                let host = refused.facts.sni.clone().unwrap_or_else(|| self.destination.to_string());
+                let error = Error::Tls(refused);
+                self.refused_for(host, "tls", &error);
+                return Err(error);
+            }
+        };
+        self.session.tls(&opened.facts)?;
+        let (client, upstream, verified) = (opened.client, opened.upstream, opened.verified);
+        match opened.alpn {
+            Alpn::H2 => self.http(client, upstream, http::Version::Http2, verified).await,
+            Alpn::Http1 => self.http(client, upstream, http::Version::Http1, verified).await,
+            // Nothing was agreed on: what is inside is found out the same way as outside.
+            Alpn::None => self.follow(client, upstream, verified).await,
+            Alpn::Other(protocol) => {
+                let why = format!("the two sides agreed on {protocol:?}, which is not read yet");
+                self.tunnel(client, upstream, &why, verified).await
+            }
+        }
+    }
+
+    async fn http(
+        self,
+        client: BoxStream,
+        upstream: BoxStream,
+        version: http::Version,
+        verified: Verified,
+    ) -> Result<(), Error> {
+        let context = self.context(verified);
+        Box::pin(http::serve(client, upstream, version, context)).await.map_err(Error::Http)
+    }
+
+    async fn tunnel(
+        self,
+        client: BoxStream,
+        upstream: BoxStream,
+        why: &str,
+        verified: Verified,
+    ) -> Result<(), Error> {
+        let context = self.context(verified);
+        Box::pin(tunnel::serve(client, upstream, why, context)).await.map_err(Error::Tunnel)
+    }
+
+    fn context(self, verified: Verified) -> Context {
+        Context {
+            caller: Arc::clone(&self.caller),
+            destination: self.destination,
+            verified,
+            policy: Arc::clone(&self.services.policy),
+            session: Arc::clone(&self.session),
+            drain: self.services.drain.clone(),
+            again: Arc::new(move |client, upstream| -> BoxFuture<'static, ()> {
+                let line = self.clone();
+                Box::pin(async move {
+                    // The record holds the reason; the tunnel's exchange has nobody else to tell.
+                    if let Err(error) = line.follow(client, upstream, Verified::Plain).await {
+                        tracing::debug!("inside a CONNECT tunnel: {}", Chain(&error));
+                    }
+                })
+            }),
+        }
+    }
+
+    /// Records a refusal that came before any exchange.
+    fn refused(&self, protocol: &'static str, error: &Error) {
+        self.refused_for(self.destination.to_string(), protocol, error);
+    }
+
+    fn refused_for(&self, host: String, protocol: &'static str, error: &Error) {
+        let head = ExchangeHead {
+            protocol,
+            host,
+            method: None,
+            path: None,
+            headers: ::http::HeaderMap::new(),
+            rule: None,
+            verdict: types::Verdict::Deny,
+        };
+        self.session.refused(head, Chain(error).to_string());
+    }
+}
+
+/// The only maker of upstream connections; it spends the permit to connect.
+async fn dial(permit: policy::Permit, destination: Destination) -> Result<TcpStream, Error> {
+    tracing::trace!(%destination, rule = permit.rule(), "dial");
+    let dialling = TcpStream::connect(destination.socket());
+    let upstream = match tokio::time::timeout(DIAL_WITHIN, dialling).await {
+        Ok(dialled) => dialled.map_err(Error::Dial)?,
+        Err(_) => return Err(Error::DialTimeout),
+    };
+    upstream.set_nodelay(true).map_err(Error::Dial)?;
+    Ok(upstream)
+}

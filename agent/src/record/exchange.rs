@@ -1,0 +1,450 @@
+//! The record of one exchange: its head at once, what follows in few writes, its end exactly once.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use http::HeaderMap;
+use time::OffsetDateTime;
+
+use super::frame::{Batch, BodyAt, Kind};
+use super::headers::{Redacted, path};
+use super::log::Holding;
+use super::payload::{ExchangeBegin, ExchangeEnd, Kept, Response, Trailers, stamp};
+use super::session::{Facts, cut, micros};
+use super::writer::Need;
+use super::{Direction, ExchangeHead, Unrecordable};
+use crate::types::{Caller, Destination, ExchangeNumber, Summary, Verdict};
+
+/// Bytes held back before they are written; what is held is written with the next sync at the latest.
+const HELD: usize = 16 * 1024;
+/// Largest body frame: a longer piece is written as several.
+const CHUNK: usize = 1 << 20;
+/// Longest texts of a summary, which must fit a message to the warden and the reserve of the store. The head has the whole.
+const LONG: usize = 64 * 1024;
+const PATH: usize = 2048;
+const WORD: usize = 512;
+const ERROR: usize = 1024;
+
+/// One exchange: cheap to clone, shared by the two directions. The first `finish` counts; when the last clone is
+/// dropped without one, the exchange is recorded as dropped.
+#[derive(Clone)]
+pub struct Exchange(Arc<Inner>);
+
+struct Inner {
+    session: Arc<Facts>,
+    number: u32,
+    begun: Instant,
+    up: Way,
+    down: Way,
+    state: Mutex<State>,
+    me: Weak<Inner>,
+}
+
+/// Bytes that went one way.
+#[derive(Default)]
+struct Way {
+    total: AtomicU64,
+    /// Some passed unseen: what follows would stand at a wrong place in the body, so nothing more is kept.
+    gap: AtomicBool,
+}
+
+struct State {
+    summary: Option<Box<Summary>>,
+    /// Response and trailers that are not yet written.
+    pending: Batch,
+    bodies: [Body; 2],
+    /// The sync thread knows that something is held.
+    announced: bool,
+    /// Sequence number of the last frame that was written.
+    last: u64,
+    /// Something of this exchange could not be written: nothing more will be taken.
+    failed: Option<Unrecordable>,
+}
+
+#[derive(Default)]
+struct Body {
+    held: Vec<u8>,
+    written: u64,
+}
+
+impl Exchange {
+    pub(super) fn begin(session: Arc<Facts>, number: u32, head: ExchangeHead) -> Result<Self, Unrecordable> {
+        let (summary, framed) = opening(&session, number, head);
+        let mut batch = framed?;
+        let last = session.shared.log.append(&mut batch, Need::Begin)?;
+        batch.clear();
+        Ok(Self(Arc::new_cyclic(|me| Inner {
+            session,
+            number,
+            begun: Instant::now(),
+            up: Way::default(),
+            down: Way::default(),
+            state: Mutex::new(State {
+                summary: Some(summary),
+                pending: batch,
+                bodies: Default::default(),
+                announced: false,
+                last,
+                failed: None,
+            }),
+            me: me.clone(),
+        })))
+    }
+
+    pub(super) fn refused(session: Arc<Facts>, number: u32, head: ExchangeHead, status: Option<u16>, error: String) {
+        let (mut summary, batch) = opening(&session, number, head);
+        summary.status = status;
+        summary.duration_us = Some(0);
+        summary.error = Some(cut(error, ERROR));
+        let written = batch.and_then(|mut batch| {
+            end(&mut batch, &session, &summary, Kept::default(), Kept::default())?;
+            session.shared.log.append(&mut batch, Need::More)
+        });
+        if let Err(unrecordable) = written {
+            unrecorded(&mut summary, &unrecordable);
+        }
+        (session.shared.sink)(&summary);
+    }
+
+    /// The exchange's number in its session.
+    pub fn number(&self) -> ExchangeNumber {
+        ExchangeNumber(self.0.number)
+    }
+
+    /// Waits until everything recorded of it so far is synced to disk.
+    ///
+    /// # Errors
+    /// [`Unrecordable`] when the sync failed or took too long: refuse.
+    pub async fn durable(&self) -> Result<(), Unrecordable> {
+        let last = {
+            let mut state = self.0.state();
+            self.0.flush_state(&mut state)?;
+            state.last
+        };
+        self.0.session.shared.log.durable(last).await
+    }
+
+    /// Body (or tunnel) bytes towards the upstream. Counted whole; kept up to the configured size.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: end the exchange.
+    pub fn up(&self, bytes: &[u8]) -> Result<(), Unrecordable> {
+        self.0.body(Direction::Up, bytes)
+    }
+
+    /// Body (or tunnel) bytes towards the client.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: end the exchange.
+    pub fn down(&self, bytes: &[u8]) -> Result<(), Unrecordable> {
+        self.0.body(Direction::Down, bytes)
+    }
+
+    /// Bytes that passed without being kept (WebSocket and tunnel bodies beyond reading): counted only.
+    pub fn passed(&self, up: u64, down: u64) {
+        for (way, bytes) in [(&self.0.up, up), (&self.0.down, down)] {
+            if bytes > 0 {
+                way.gap.store(true, Ordering::Relaxed);
+                way.total.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The answer's status and headers. After an informational one the next replaces its status.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: end the exchange.
+    pub fn response(&self, status: u16, headers: &HeaderMap) -> Result<(), Unrecordable> {
+        let inner = &self.0;
+        let mut state = inner.open_state()?;
+        let redacted = Redacted::new(headers, &inner.session.shared.salt);
+        let response = Response {
+            session: Cow::Borrowed(&inner.session.text),
+            exchange: inner.number,
+            time: stamp(OffsetDateTime::now_utc()),
+            status,
+            headers_cut: redacted.cut(),
+            headers: redacted,
+        };
+        framed(state.pending.json(Kind::Response, &response))?;
+        if let Some(summary) = &mut state.summary {
+            summary.status = Some(status);
+        }
+        inner.hold(&mut state)
+    }
+
+    /// Trailers of the request (`Direction::Up`) or the answer.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: end the exchange.
+    pub fn trailers(&self, direction: Direction, trailers: &HeaderMap) -> Result<(), Unrecordable> {
+        let inner = &self.0;
+        let mut state = inner.open_state()?;
+        let redacted = Redacted::new(trailers, &inner.session.shared.salt);
+        let trailers = Trailers {
+            session: Cow::Borrowed(&inner.session.text),
+            exchange: inner.number,
+            direction,
+            headers_cut: redacted.cut(),
+            headers: redacted,
+        };
+        framed(state.pending.json(Kind::Trailers, &trailers))?;
+        inner.hold(&mut state)
+    }
+
+    /// The protocol that the exchange became (`websocket` after 101).
+    pub fn became(&self, protocol: &'static str) {
+        if let Some(summary) = &mut self.0.state().summary {
+            protocol.clone_into(&mut summary.protocol);
+        }
+    }
+
+    /// Ends the exchange and sends its summary to the sink. Only the first call counts.
+    pub fn finish(&self, error: Option<String>) {
+        self.0.finish(error);
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere must not stop the record; every holder leaves the state whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_state(&self) -> Result<MutexGuard<'_, State>, Unrecordable> {
+        let state = self.state();
+        match &state.failed {
+            Some(failed) => Err(failed.clone()),
+            None if state.summary.is_none() => Err(Unrecordable("the exchange is over".to_owned())),
+            None => Ok(state),
+        }
+    }
+
+    fn body(&self, direction: Direction, bytes: &[u8]) -> Result<(), Unrecordable> {
+        let (way, which) = match direction {
+            Direction::Up => (&self.up, 0),
+            Direction::Down => (&self.down, 1),
+        };
+        let limit = self.session.shared.body_limit;
+        let before = way.total.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        // Beyond what is kept a body costs an addition, and its end is noticed by `finish` alone.
+        let keep = limit.saturating_sub(before).min(bytes.len() as u64);
+        if keep == 0 || way.gap.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut state = self.open_state()?;
+        // invariant: `keep` is at most the slice's length, so it fits.
+        let keep = keep as usize;
+        state.bodies[which].held.extend_from_slice(&bytes[..keep]);
+        self.hold(&mut state)
+    }
+
+    /// Writes what is held when it is much, else makes sure that it will be written soon.
+    fn hold(&self, state: &mut State) -> Result<(), Unrecordable> {
+        if state.pending.bytes().len() + state.bodies[0].held.len() + state.bodies[1].held.len() >= HELD {
+            return self.flush_state(state);
+        }
+        if !state.announced {
+            state.announced = true;
+            self.session.shared.log.hold(self.me.clone() as Weak<dyn Holding>);
+        }
+        Ok(())
+    }
+
+    fn flush_state(&self, state: &mut State) -> Result<(), Unrecordable> {
+        if let Some(failed) = &state.failed {
+            return Err(failed.clone());
+        }
+        let mut batch = std::mem::take(&mut state.pending);
+        let lengths = [state.bodies[0].held.len(), state.bodies[1].held.len()];
+        let written = self.frame_bodies(state, &mut batch).and_then(|()| {
+            if batch.frames() == 0 { Ok(state.last) } else { self.session.shared.log.append(&mut batch, Need::More) }
+        });
+        match written {
+            Ok(last) => {
+                state.last = last;
+                settle(state, lengths);
+                batch.clear();
+                state.pending = batch;
+                Ok(())
+            }
+            Err(error) => {
+                state.bodies.iter_mut().for_each(|body| body.held.clear());
+                state.failed = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn frame_bodies(&self, state: &State, batch: &mut Batch) -> Result<(), Unrecordable> {
+        for (which, body) in state.bodies.iter().enumerate() {
+            let mut offset = body.written;
+            for chunk in body.held.chunks(CHUNK) {
+                let at = BodyAt { session: self.session.id.0.0, exchange: self.number, down: which == 1, offset };
+                framed(batch.body(&at, chunk))?;
+                offset += chunk.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self, error: Option<String>) {
+        let mut state = self.state();
+        let Some(mut summary) = state.summary.take() else { return };
+        summary.duration_us = Some(micros(self.begun));
+        summary.bytes_up = self.up.total.load(Ordering::Relaxed);
+        summary.bytes_down = self.down.total.load(Ordering::Relaxed);
+        summary.error = error.map(|error| cut(error, ERROR));
+        if let Err(unrecordable) = self.write_end(&mut state, &summary) {
+            unrecorded(&mut summary, &unrecordable);
+            tracing::warn!(session = self.session.text, exchange = self.number, %unrecordable, "an exchange's end is not in the store");
+        }
+        drop(state);
+        (self.session.shared.sink)(&summary);
+    }
+
+    /// The held bytes and the end in one write; when there is no room for both, the end alone, which then states what was
+    /// kept.
+    fn write_end(&self, state: &mut State, summary: &Summary) -> Result<(), Unrecordable> {
+        let log = &self.session.shared.log;
+        let kept = |body: &Body, held: bool, total| Kept {
+            kept: body.written + if held { body.held.len() as u64 } else { 0 },
+            total,
+        };
+        let of = |state: &State, held| {
+            (kept(&state.bodies[0], held, summary.bytes_up), kept(&state.bodies[1], held, summary.bytes_down))
+        };
+        if state.failed.is_none() {
+            let mut batch = std::mem::take(&mut state.pending);
+            self.frame_bodies(state, &mut batch)?;
+            let (up, down) = of(state, true);
+            end(&mut batch, &self.session, summary, up, down)?;
+            if log.append(&mut batch, Need::Close).is_ok() {
+                return Ok(());
+            }
+        }
+        let mut batch = Batch::with_capacity(1024);
+        let (up, down) = of(state, false);
+        end(&mut batch, &self.session, summary, up, down)?;
+        log.append(&mut batch, Need::End).map(drop)
+    }
+}
+
+impl Holding for Inner {
+    fn flush(&self) {
+        let mut state = self.state();
+        state.announced = false;
+        if state.summary.is_some() {
+            // A failure is kept in the state: the next call of the engine gets it.
+            let _ = self.flush_state(&mut state);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.finish(Some("dropped: the exchange was cut before its end".to_owned()));
+    }
+}
+
+/// What was held is in the store: count it, and let large buffers go so that an idle exchange costs little.
+fn settle(state: &mut State, lengths: [usize; 2]) {
+    for (body, length) in state.bodies.iter_mut().zip(lengths) {
+        body.written += length as u64;
+        body.held.clear();
+        body.held.shrink_to(HELD);
+    }
+}
+
+fn framed(result: Result<(), super::frame::Unframeable>) -> Result<(), Unrecordable> {
+    result.map_err(|error| Unrecordable(error.to_string()))
+}
+
+fn unrecorded(summary: &mut Summary, why: &Unrecordable) {
+    let error = summary.error.take().map_or_else(|| why.to_string(), |error| format!("{error}; {why}"));
+    summary.error = Some(cut(error, ERROR));
+}
+
+/// The summary as far as it is known, and the begin frame. Secrets are taken out before anything else sees the head.
+fn opening(session: &Facts, number: u32, head: ExchangeHead) -> (Box<Summary>, Result<Batch, Unrecordable>) {
+    let salt = &session.shared.salt;
+    let clean = head.path.map(|text| match path(&text, salt) {
+        Cow::Owned(clean) => clean,
+        Cow::Borrowed(_) => text,
+    });
+    let clean = clean.map(|text| cut(text, LONG));
+    let (host, method) = (cut(head.host, WORD), head.method.map(|text| cut(text, WORD)));
+    let redacted = Redacted::new(&head.headers, salt);
+    let time = stamp(OffsetDateTime::now_utc());
+    let begin = ExchangeBegin {
+        session: Cow::Borrowed(&session.text),
+        exchange: number,
+        time: Cow::Borrowed(&time),
+        protocol: Cow::Borrowed(head.protocol),
+        host: Cow::Borrowed(&host),
+        method: method.as_deref().map(Cow::Borrowed),
+        path: clean.as_deref().map(Cow::Borrowed),
+        rule: head.rule.as_deref().map(Cow::Borrowed),
+        verdict: head.verdict,
+        headers_cut: redacted.cut(),
+        headers: redacted,
+    };
+    let mut batch = Batch::with_capacity(1024);
+    let framed = framed(batch.json(Kind::Exchange, &begin));
+    let mut summary = summary(&session.text, number, &session.caller, session.destination);
+    summary.time = time;
+    summary.protocol = head.protocol.to_owned();
+    summary.host = host;
+    summary.method = method;
+    summary.path = clean.map(|text| cut(text, PATH));
+    summary.rule = head.rule;
+    summary.verdict = head.verdict;
+    (Box::new(summary), framed.map(|()| batch))
+}
+
+/// What the session says of each of its exchanges; the rest is empty.
+pub(super) fn summary(session: &str, exchange: u32, caller: &Caller, destination: Destination) -> Summary {
+    Summary {
+        session: session.to_owned(),
+        exchange,
+        time: String::new(),
+        duration_us: None,
+        tag: caller.tag.as_str().to_owned(),
+        unit: caller.unit.clone(),
+        cgroup: cut(caller.cgroup.clone(), PATH),
+        pid: caller.pid,
+        start_time: caller.start_time,
+        exe: caller.exe.as_ref().map(|exe| cut(exe.path.clone(), PATH)),
+        uid: caller.uid,
+        user: caller.user.clone(),
+        identity: None,
+        groups: Vec::new(),
+        protocol: String::new(),
+        host: String::new(),
+        address: destination.to_string(),
+        method: None,
+        path: None,
+        status: None,
+        rule: None,
+        verdict: Verdict::Allow,
+        credential: None,
+        masked: BTreeMap::new(),
+        bytes_up: 0,
+        bytes_down: 0,
+        error: None,
+    }
+}
+
+fn end(batch: &mut Batch, session: &Facts, summary: &Summary, up: Kept, down: Kept) -> Result<(), Unrecordable> {
+    let end = ExchangeEnd {
+        session: Cow::Borrowed(&session.text),
+        exchange: summary.exchange,
+        up,
+        down,
+        summary: Cow::Borrowed(summary),
+    };
+    framed(batch.json(Kind::ExchangeEnd, &end))
+}

@@ -1,0 +1,218 @@
+//! Folding: keeps the journal readable under load. What comes too fast is counted by kind, and each second one message says
+//! how many it stands for. The store has every exchange all the same.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::Sink;
+use crate::types::{Summary, Verdict};
+use crate::wire::ToWarden;
+
+/// Entries at once, before folding begins.
+const BURST: f64 = 200.0;
+/// Entries a second after that.
+const RATE: f64 = 100.0;
+/// Kinds told apart within a second; what is beyond is counted by tag and verdict, and beyond that as one.
+const KINDS: usize = 256;
+/// What stands in place of a value when an entry stands for several.
+pub const MANY: &str = "(many)";
+
+/// Allowed and refused have a bucket each: a flood of allowed requests must not fold the refusals away.
+#[derive(Debug)]
+pub struct Fold {
+    allowed: Bucket,
+    refused: Bucket,
+    kinds: HashMap<Kind, (Box<Summary>, u64)>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+/// What folds together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    tag: String,
+    host: String,
+    method: Option<String>,
+    status: Option<u16>,
+    verdict: &'static str,
+    rule: Option<String>,
+    failed: bool,
+}
+
+impl Fold {
+    /// Nothing folded, the buckets full.
+    pub fn new(now: Instant) -> Self {
+        let full = || Bucket { tokens: BURST, at: now };
+        Self { allowed: full(), refused: full(), kinds: HashMap::new() }
+    }
+
+    /// Takes a summary: gives the message to send at once, or counts it.
+    pub fn offer(&mut self, summary: &Summary, now: Instant) -> Option<ToWarden> {
+        let bucket = if summary.verdict == Verdict::Allow { &mut self.allowed } else { &mut self.refused };
+        if bucket.take(now) {
+            return Some(ToWarden::Journal(Box::new(summary.clone())));
+        }
+        let exact = Kind {
+            tag: summary.tag.clone(),
+            host: summary.host.clone(),
+            method: summary.method.clone(),
+            status: summary.status,
+            verdict: summary.verdict.as_str(),
+            rule: summary.rule.clone(),
+            failed: summary.error.is_some(),
+        };
+        if let Some((_, count)) = self.kinds.get_mut(&exact) {
+            *count += 1;
+        } else if self.kinds.len() < KINDS {
+            self.kinds.insert(exact, (Box::new(summary.clone()), 1));
+        } else {
+            self.coarse(summary);
+        }
+        None
+    }
+
+    /// What was folded since the last time. Call it each second.
+    pub fn flush(&mut self) -> Vec<ToWarden> {
+        let message = |(example, count): (Box<Summary>, u64)| match count {
+            1 => ToWarden::Journal(example),
+            _ => ToWarden::JournalFold { example, more: count - 1 },
+        };
+        self.kinds.drain().map(|(_, folded)| message(folded)).collect()
+    }
+
+    /// Hosts, methods and paths are the caller's to choose: there is no end of them, so they do not make kinds for ever.
+    fn coarse(&mut self, summary: &Summary) {
+        let mut example = Summary {
+            host: MANY.to_owned(),
+            address: MANY.to_owned(),
+            method: None,
+            path: None,
+            status: None,
+            rule: None,
+            error: None,
+            duration_us: None,
+            ..summary.clone()
+        };
+        let mut kind = Kind {
+            tag: example.tag.clone(),
+            host: MANY.to_owned(),
+            method: None,
+            status: None,
+            verdict: summary.verdict.as_str(),
+            rule: None,
+            failed: false,
+        };
+        if self.kinds.len() >= 2 * KINDS && !self.kinds.contains_key(&kind) {
+            kind.tag = MANY.to_owned();
+            example.tag = MANY.to_owned();
+        }
+        self.kinds.entry(kind).or_insert_with(|| (Box::new(example), 0)).1 += 1;
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + since * RATE).min(BURST);
+        self.at = now;
+        let has = self.tokens >= 1.0;
+        if has {
+            self.tokens -= 1.0;
+        }
+        has
+    }
+}
+
+/// A [`Fold`] between the store's sink and the warden. Cheap to clone.
+#[derive(Clone)]
+pub struct Folding {
+    fold: Arc<Mutex<Fold>>,
+    send: Arc<dyn Fn(ToWarden) + Send + Sync>,
+}
+
+impl Folding {
+    /// `send` must not block.
+    pub fn new(send: impl Fn(ToWarden) + Send + Sync + 'static) -> Self {
+        Self { fold: Arc::new(Mutex::new(Fold::new(Instant::now()))), send: Arc::new(send) }
+    }
+
+    /// What the store sends summaries to.
+    pub fn sink(&self) -> Sink {
+        let this = self.clone();
+        Arc::new(move |summary| {
+            let message = this.locked(|fold| fold.offer(summary, Instant::now()));
+            message.into_iter().for_each(|m| (this.send)(m));
+        })
+    }
+
+    /// Sends what was folded. Call it each second and at the end.
+    pub fn flush(&self) {
+        self.locked(Fold::flush).into_iter().for_each(|m| (self.send)(m));
+    }
+
+    fn locked<T>(&self, f: impl FnOnce(&mut Fold) -> T) -> T {
+        f(&mut self.fold.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::summary;
+    use std::time::Duration;
+
+    fn stands_for(messages: &[ToWarden]) -> u64 {
+        let one = |m: &ToWarden| match m {
+            ToWarden::Journal(_) => 1,
+            ToWarden::JournalFold { more, .. } => 1 + more,
+            other => panic!("{other:?}"),
+        };
+        messages.iter().map(one).sum()
+    }
+
+    #[test]
+    fn a_burst_passes_and_the_rest_is_counted() {
+        let start = Instant::now();
+        let mut fold = Fold::new(start);
+        let passed = (0..1000).filter(|_| fold.offer(&summary(), start).is_some()).count();
+        assert_eq!(passed, 200);
+        let mut deny = summary();
+        deny.verdict = Verdict::Deny;
+        assert!(fold.offer(&deny, start).is_some(), "refusals have their own bucket");
+        let flushed = fold.flush();
+        assert_eq!(flushed.len(), 1);
+        assert_eq!(stands_for(&flushed), 800);
+        assert!(fold.flush().is_empty());
+        let later = start + Duration::from_millis(500);
+        let passed = (0..1000).filter(|_| fold.offer(&summary(), later).is_some()).count();
+        assert_eq!(passed, 50);
+    }
+
+    #[test]
+    fn one_folded_alone_is_itself() {
+        let start = Instant::now();
+        let mut fold = Fold::new(start);
+        (0..201).for_each(|_| drop(fold.offer(&summary(), start)));
+        assert!(matches!(&fold.flush()[..], [ToWarden::Journal(_)]));
+    }
+
+    #[test]
+    fn kinds_are_bounded_and_counts_exact() {
+        let start = Instant::now();
+        let mut fold = Fold::new(start);
+        for n in 0..20_000 {
+            let mut s = summary();
+            s.host = format!("{n}.example");
+            s.tag = format!("tag{}", n % 1000);
+            fold.offer(&s, start);
+        }
+        let flushed = fold.flush();
+        assert!(flushed.len() <= 2 * KINDS + 3, "{}", flushed.len());
+        assert_eq!(stands_for(&flushed), 20_000 - 200);
+    }
+}

@@ -1,0 +1,313 @@
+//! The store's frame: how one record lies in a segment. Bytes in, bytes out, no I/O. `docs/store.md` is its description
+//! for readers written by others.
+//!
+//! ```text
+//! 0   u32 LE  length of the payload
+//! 4   u8      kind
+//! 5   3 bytes zero
+//! 8   u64 LE  sequence number, from 1, one more with each frame of the store
+//! 16  u32 LE  CRC32C over the payload, then over bytes 0 to 16
+//! 20          payload
+//! ```
+//!
+//! The checksum takes the payload first so that it is made outside the writer's lock; under the lock only the sixteen
+//! bytes with the sequence number are added.
+
+use serde::Serialize;
+
+/// First bytes of a segment; the digit is the format's version.
+pub const MAGIC: &[u8; 8] = b"SLUICE1\n";
+/// Bytes before a payload.
+pub const HEADER: usize = 20;
+/// Longest payload. Heads are bounded by [`super::headers::LIMIT`] and bodies are cut into chunks far below this.
+pub const MAX_PAYLOAD: usize = 4 << 20;
+/// Bytes before the data in a body frame's payload: session (16), exchange (u32 LE), direction (u8), 3 zero, offset (u64 LE).
+pub const BODY_PREFIX: usize = 32;
+
+/// What a frame holds. The numbers are the format: never reuse one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// First frame of each segment.
+    Segment = 1,
+    /// The agent began to write.
+    Start = 2,
+    /// The agent ended in order.
+    Stop = 3,
+    /// A start found frames that were cut short.
+    Recovered = 4,
+    /// A segment was given up after a failed write or sync.
+    GivenUp = 5,
+    /// An old segment was deleted to keep the size bound.
+    Deleted = 6,
+    /// A session began.
+    Session = 16,
+    /// Its TLS legs.
+    Tls = 17,
+    /// It ended.
+    SessionEnd = 18,
+    /// An exchange began: the request's head.
+    Exchange = 32,
+    /// The answer's head.
+    Response = 33,
+    /// Trailers, either way.
+    Trailers = 34,
+    /// Bytes of a body, raw.
+    Body = 35,
+    /// An exchange ended: its summary.
+    ExchangeEnd = 36,
+}
+
+impl Kind {
+    /// The kind with this number; `None` for one that a later version added.
+    pub fn of(number: u8) -> Option<Self> {
+        use Kind::*;
+        [
+            Segment, Start, Stop, Recovered, GivenUp, Deleted, Session, Tls, SessionEnd, Exchange, Response, Trailers,
+            Body, ExchangeEnd,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// A payload that no frame can hold.
+#[derive(Debug, thiserror::Error)]
+pub enum Unframeable {
+    /// Longer than [`MAX_PAYLOAD`].
+    #[error("a record of {0} bytes is longer than a frame may be")]
+    TooLong(usize),
+    /// It has no JSON form.
+    #[error("a record has no JSON form")]
+    Json(#[source] serde_json::Error),
+}
+
+/// Frames that go into the store together, in one write.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    frames: u64,
+}
+
+impl Batch {
+    /// An empty batch with room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { bytes: Vec::with_capacity(capacity), frames: 0 }
+    }
+
+    /// Adds a frame with a JSON payload.
+    ///
+    /// # Errors
+    /// [`Unframeable`]; the batch is as before.
+    pub fn json(&mut self, kind: Kind, payload: &impl Serialize) -> Result<(), Unframeable> {
+        let start = self.open(kind);
+        if let Err(error) = serde_json::to_writer(&mut self.bytes, payload) {
+            self.bytes.truncate(start);
+            return Err(Unframeable::Json(error));
+        }
+        self.seal(start)
+    }
+
+    /// Adds a body frame.
+    ///
+    /// # Errors
+    /// [`Unframeable`]; the batch is as before.
+    pub fn body(&mut self, at: &BodyAt, data: &[u8]) -> Result<(), Unframeable> {
+        let start = self.open(Kind::Body);
+        self.bytes.extend_from_slice(&at.session.to_be_bytes());
+        self.bytes.extend_from_slice(&at.exchange.to_le_bytes());
+        self.bytes.extend_from_slice(&[u8::from(at.down), 0, 0, 0]);
+        self.bytes.extend_from_slice(&at.offset.to_le_bytes());
+        self.bytes.extend_from_slice(data);
+        self.seal(start)
+    }
+
+    /// Moves the frames of `other` behind the own ones.
+    pub fn append(&mut self, other: &mut Self) {
+        if self.bytes.is_empty() {
+            std::mem::swap(self, other);
+        } else {
+            self.bytes.append(&mut other.bytes);
+            self.frames += other.frames;
+        }
+        other.clear();
+    }
+
+    /// Gives the frames their numbers, `first` the first. May be called again with other numbers.
+    pub fn number(&mut self, first: u64) {
+        let mut at = 0;
+        let mut sequence = first;
+        while at < self.bytes.len() {
+            let (header, rest) = self.bytes[at..].split_at_mut(HEADER);
+            let length = u32_at(header, 0) as usize;
+            header[8..16].copy_from_slice(&sequence.to_le_bytes());
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&rest[..length]), &header[..16]);
+            header[16..20].copy_from_slice(&crc.to_le_bytes());
+            at += HEADER + length;
+            sequence += 1;
+        }
+    }
+
+    /// How many frames there are.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// The frames as they go to disk.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets the frames and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.frames = 0;
+    }
+
+    fn open(&mut self, kind: Kind) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; HEADER]);
+        self.bytes[start + 4] = kind as u8;
+        start
+    }
+
+    fn seal(&mut self, start: usize) -> Result<(), Unframeable> {
+        let length = self.bytes.len() - start - HEADER;
+        let Some(length) = u32::try_from(length).ok().filter(|_| length <= MAX_PAYLOAD) else {
+            self.bytes.truncate(start);
+            return Err(Unframeable::TooLong(length));
+        };
+        self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.frames += 1;
+        Ok(())
+    }
+}
+
+/// Whose bytes a body frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyAt {
+    /// The session's ULID as a number.
+    pub session: u128,
+    /// The exchange's number in it.
+    pub exchange: u32,
+    /// Towards the client; else towards the upstream.
+    pub down: bool,
+    /// Where in the body the bytes begin.
+    pub offset: u64,
+}
+
+impl BodyAt {
+    /// Splits a body frame's payload; `None` when it is too short to be one.
+    pub fn read(payload: &[u8]) -> Option<(Self, &[u8])> {
+        let (prefix, data) = payload.split_at_checked(BODY_PREFIX)?;
+        let at = Self {
+            session: u128::from_be_bytes(prefix[..16].try_into().ok()?),
+            exchange: u32_at(prefix, 16),
+            down: prefix[20] == 1,
+            offset: u64_at(prefix, 24),
+        };
+        Some((at, data))
+    }
+}
+
+/// What stands at a place in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A whole frame of this payload length.
+    Frame {
+        /// The kind's number.
+        kind: u8,
+        /// Sequence number.
+        sequence: u64,
+        /// Payload bytes, which follow the header.
+        length: usize,
+    },
+    /// So many bytes are needed to tell.
+    Need(usize),
+    /// Zero bytes: nothing was written here yet.
+    Blank,
+    /// No frame, or one whose checksum is wrong.
+    Bad,
+}
+
+/// Looks at the bytes at a frame's place.
+pub fn see(bytes: &[u8]) -> Seen {
+    let Some(header) = bytes.get(..HEADER) else { return Seen::Need(HEADER) };
+    if header.iter().all(|b| *b == 0) {
+        return Seen::Blank;
+    }
+    let length = u32_at(header, 0) as usize;
+    if length > MAX_PAYLOAD || header[4] == 0 || header[5..8] != [0; 3] {
+        return Seen::Bad;
+    }
+    let Some(payload) = bytes.get(HEADER..HEADER + length) else { return Seen::Need(HEADER + length) };
+    if crc32c::crc32c_append(crc32c::crc32c(payload), &header[..16]) != u32_at(header, 16) {
+        return Seen::Bad;
+    }
+    Seen::Frame { kind: header[4], sequence: u64_at(header, 8), length }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..at + 4].iter().rev().fold(0, |n, b| n << 8 | u32::from(*b))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..at + 8].iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch() -> Batch {
+        let mut batch = Batch::default();
+        batch.json(Kind::Start, &serde_json::json!({"a": 1})).expect("json");
+        let at = BodyAt { session: 7, exchange: 9, down: true, offset: 11 };
+        batch.body(&at, b"data").expect("body");
+        batch
+    }
+
+    #[test]
+    fn frames_come_back() {
+        let mut batch = batch();
+        batch.number(41);
+        batch.number(5);
+        assert_eq!(batch.frames(), 2);
+        let Seen::Frame { kind, sequence, length } = see(batch.bytes()) else { panic!("no frame") };
+        assert_eq!((kind, sequence), (Kind::Start as u8, 5));
+        assert_eq!(&batch.bytes()[HEADER..HEADER + length], br#"{"a":1}"#);
+        let second = &batch.bytes()[HEADER + length..];
+        let Seen::Frame { kind, sequence, length } = see(second) else { panic!("no frame") };
+        assert_eq!((kind, sequence), (Kind::Body as u8, 6));
+        let (at, data) = BodyAt::read(&second[HEADER..HEADER + length]).expect("body");
+        assert_eq!(at, BodyAt { session: 7, exchange: 9, down: true, offset: 11 });
+        assert_eq!(data, b"data");
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_seen() {
+        let mut batch = batch();
+        batch.number(1);
+        let Seen::Frame { length, .. } = see(batch.bytes()) else { panic!("no frame") };
+        let good = &batch.bytes()[..HEADER + length];
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(!matches!(see(&bad), Seen::Frame { .. } | Seen::Blank), "bit {bit}");
+        }
+        for cut in 0..good.len() {
+            assert!(matches!(see(&good[..cut]), Seen::Need(_)), "cut {cut}");
+        }
+        assert_eq!(see(&[0; 64]), Seen::Blank);
+    }
+
+    #[test]
+    fn too_long_leaves_the_batch_as_it_was() {
+        let mut batch = batch();
+        let before = batch.bytes().to_vec();
+        let at = BodyAt { session: 1, exchange: 1, down: false, offset: 0 };
+        assert!(matches!(batch.body(&at, &vec![0; MAX_PAYLOAD]), Err(Unframeable::TooLong(_))));
+        assert_eq!(batch.bytes(), before);
+        assert_eq!(batch.frames(), 2);
+    }
+}

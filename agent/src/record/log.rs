@@ -1,0 +1,437 @@
+//! The log: the writer behind its lock, and the sync thread that makes what was written durable, keeps the next segment
+//! ready, and keeps the size bound.
+//!
+//! A caller writes to the page cache itself, under the lock: that survives the death of the process at any point. The sync
+//! thread then makes it survive the death of the machine, [`LINGER`] after the first write that is not yet synced, or at
+//! once when somebody waits. A sync that fails is never tried again on the same file (the kernel may have dropped the
+//! pages and would report success): the segment is left, and those who wait are told.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::frame::{Batch, Kind};
+use super::payload::{Deleted, GivenUp, stamp};
+use super::segment::{self, Segment};
+use super::writer::{Need, RETRY, Retired, Writer};
+use super::{Health, Unrecordable};
+
+/// From the first write that is not synced to the sync. The promise is 50 ms; the rest is for the disk.
+pub const LINGER: Duration = Duration::from_millis(40);
+/// A wait for the disk that takes longer is given up: the exchange is refused.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes that something holds back for a moment, to write them with others.
+pub trait Holding: Send + Sync {
+    /// Writes them now.
+    fn flush(&self);
+}
+
+/// What is on disk.
+#[derive(Clone, Debug, Default)]
+struct Synced {
+    /// Every frame up to this one, save the lost.
+    through: u64,
+    /// Frames that no sync will ever cover. The newest ranges only: nobody waits that long.
+    lost: Vec<(u64, u64)>,
+    /// Up to here nothing is known any more, and the answer is no.
+    forgotten: u64,
+    /// No sync will come any more.
+    over: bool,
+}
+
+impl Synced {
+    fn lose(&mut self, first: u64, last: u64) {
+        self.through = self.through.max(last);
+        match self.lost.last_mut() {
+            Some(before) if first <= before.1 + 1 => before.1 = before.1.max(last),
+            _ => self.lost.push((first, last)),
+        }
+        if self.lost.len() > 16 {
+            self.forgotten = self.lost.remove(0).1;
+        }
+    }
+
+    fn covers(&self, sequence: u64) -> Option<bool> {
+        let lost = self.lost.iter().any(|(first, last)| (*first..=*last).contains(&sequence));
+        if lost || sequence <= self.forgotten {
+            Some(false)
+        } else if sequence <= self.through {
+            Some(true)
+        } else {
+            self.over.then_some(false)
+        }
+    }
+}
+
+/// See the module.
+pub struct Log {
+    writer: Mutex<Writer>,
+    wake: Wake,
+    synced: watch::Sender<Synced>,
+    health: watch::Sender<Health>,
+    holding: Mutex<Vec<Weak<dyn Holding>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    lock: Mutex<Option<File>>,
+    max_bytes: u64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere must not stop the record; every holder leaves the value whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Log {
+    /// Starts the sync thread. `lock` is held until [`Log::close`]; frames up to `synced` are on disk already.
+    ///
+    /// # Errors
+    /// The thread cannot be made.
+    pub fn start(writer: Writer, lock: File, max_bytes: u64, synced: u64) -> std::io::Result<Arc<Self>> {
+        let log = Arc::new(Self {
+            writer: Mutex::new(writer),
+            wake: Wake::default(),
+            synced: watch::Sender::new(Synced { through: synced, ..Synced::default() }),
+            health: watch::Sender::new(Health::default()),
+            holding: Mutex::default(),
+            thread: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+            max_bytes,
+        });
+        let run = log.clone();
+        *locked(&log.thread) = Some(std::thread::Builder::new().name("store-sync".to_owned()).spawn(move || run.run())?);
+        log.wake.urgent();
+        Ok(log)
+    }
+
+    /// Writes a batch; gives the sequence number of its last frame.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: nothing of it counts.
+    pub fn append(&self, batch: &mut Batch, need: Need) -> Result<u64, Unrecordable> {
+        let result = locked(&self.writer).append(batch, need);
+        self.wake.dirty();
+        match result {
+            Ok(last) => {
+                if need == Need::Begin && self.health.borrow().refusing.is_some() {
+                    self.well();
+                }
+                Ok(last)
+            }
+            Err(why) => {
+                if need == Need::Begin || need == Need::More {
+                    self.refusing(&why);
+                }
+                Err(Unrecordable(why))
+            }
+        }
+    }
+
+    /// Waits until the frame of this number is on disk.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: it is not, and never will be known to be.
+    pub async fn durable(&self, sequence: u64) -> Result<(), Unrecordable> {
+        let mut synced = self.synced.subscribe();
+        self.wake.urgent();
+        let seen = tokio::time::timeout(PATIENCE, synced.wait_for(|s| s.covers(sequence).is_some())).await;
+        match seen.ok().and_then(Result::ok).map(|s| s.covers(sequence)) {
+            Some(Some(true)) => Ok(()),
+            Some(_) => Err(Unrecordable("the disk did not take it: sync failed".to_owned())),
+            None => Err(Unrecordable(format!("the disk did not take it within {} s", PATIENCE.as_secs()))),
+        }
+    }
+
+    /// Has `holding` flushed with the next sync.
+    pub fn hold(&self, holding: Weak<dyn Holding>) {
+        locked(&self.holding).push(holding);
+        self.wake.dirty();
+    }
+
+    /// How the store does.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Ends the writing in order: `stop` is the last frame, everything is synced, the lock is released.
+    pub fn close(&self, stop: Option<&mut Batch>) {
+        for holding in std::mem::take(&mut *locked(&self.holding)) {
+            holding.upgrade().inspect(|h| h.flush());
+        }
+        if let Some(stop) = stop {
+            // A store that is broken already said so.
+            let _ = self.append(stop, Need::End);
+        }
+        locked(&self.writer).closed = true;
+        self.wake.stop();
+        let thread = locked(&self.thread).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // The thread does not panic; if it did, there is nothing left to do here.
+            let _ = thread.join();
+        }
+        locked(&self.lock).take();
+    }
+
+    fn run(&self) {
+        let mut bounded = 0;
+        loop {
+            let lacking = locked(&self.writer).spare.is_none();
+            let stop = self.wake.wait(lacking.then_some(RETRY));
+            for holding in std::mem::take(&mut *locked(&self.holding)) {
+                holding.upgrade().inspect(|h| h.flush());
+            }
+            self.sync();
+            let reports = std::mem::take(&mut locked(&self.writer).reports);
+            reports.into_iter().for_each(|why| self.trouble(why));
+            if stop {
+                break;
+            }
+            self.keep_spare();
+            bounded = self.keep_bound(bounded);
+        }
+        let mut writer = locked(&self.writer);
+        writer.spare.take().map(Segment::discard);
+        if let Some(segment) = writer.current.take() {
+            // Only zeros are behind the end.
+            let _ = segment.file.set_len(segment.end);
+        }
+        drop(writer);
+        self.synced.send_modify(|s| s.over = true);
+    }
+
+    /// One round: the directory, then the segments in order, so that a later one is never durable before an earlier.
+    fn sync(&self) {
+        let (dir, retired, current, through) = {
+            let mut w = locked(&self.writer);
+            let dir = std::mem::take(&mut w.renamed).then(|| w.dir.clone());
+            let current = w.current.as_ref().map(|s| (s.file.clone(), s.number));
+            (dir, std::mem::take(&mut w.retired), current, w.next - 1)
+        };
+        let first = self.synced.borrow().through + 1;
+        if dir.is_none() && retired.is_empty() && through < first {
+            return;
+        }
+        for left in retired {
+            self.sync_retired(&left, first, through);
+        }
+        let named = dir.map_or(Ok(()), |dir| File::open(dir).and_then(|dir| dir.sync_all()));
+        let synced = named.and_then(|()| current.as_ref().map_or(Ok(()), |(file, _)| file.sync_data()));
+        match synced {
+            Ok(()) => {
+                self.synced.send_modify(|s| s.through = through);
+            }
+            Err(error) => self.lose_current(current.map(|(_, number)| number), first, &format!("sync: {error}")),
+        }
+    }
+
+    fn sync_retired(&self, left: &Retired, first: u64, last: u64) {
+        match left.file.sync_data() {
+            // Frees what was allocated behind the end; should it fail, zeros remain there.
+            Ok(()) => left.file.set_len(left.end.offset).unwrap_or_default(),
+            Err(error) => {
+                let why = format!("sync: {error}");
+                self.lost((first, last));
+                self.note(
+                    Kind::GivenUp,
+                    &GivenUp { time: stamp(OffsetDateTime::now_utc()), at: left.end, why: why.clone(), unproven: Some((first, last)) },
+                );
+                self.trouble(format!("segment {} is not proven to be on disk: {why}", left.end.segment));
+            }
+        }
+    }
+
+    /// The current segment's sync failed: leave it, tell those who wait, begin the next.
+    fn lose_current(&self, number: Option<u64>, first: u64, why: &str) {
+        let (unproven, next) = {
+            let mut w = locked(&self.writer);
+            // A failed write may have left it already: then its successor is not to blame.
+            if w.current.as_ref().map(|s| s.number) != number {
+                ((first, w.next - 1), Ok(()))
+            } else {
+                let unproven = w.leave_after_failed_sync(first, why);
+                let next = w.rotate(0);
+                // One more segment is tried at once, the one after it not before a while.
+                w.retry_at = Some(Instant::now() + RETRY);
+                (unproven, next)
+            }
+        };
+        self.lost(unproven);
+        match next {
+            Ok(()) => self.wake.dirty(),
+            Err(why) => self.refusing(&why),
+        }
+    }
+
+    fn lost(&self, range: (u64, u64)) {
+        self.synced.send_modify(|s| s.lose(range.0, range.1));
+    }
+
+    /// Makes the next segment while nobody waits for it.
+    fn keep_spare(&self) {
+        let wanted = {
+            let mut w = locked(&self.writer);
+            let due = w.retry_at.is_none_or(|at| Instant::now() >= at);
+            if w.spare.is_some() || w.closed || !due {
+                return;
+            }
+            w.spares += 1;
+            (w.dir.clone(), w.spares, w.segment_bytes)
+        };
+        let made = Segment::spare(&wanted.0, wanted.1, wanted.2);
+        let mut w = locked(&self.writer);
+        match made {
+            Ok(spare) if w.spare.is_none() => {
+                w.spare = Some(spare);
+                let well = w.current.is_some() || w.rotate(0).is_ok();
+                drop(w);
+                if well {
+                    self.well();
+                }
+            }
+            Ok(spare) => spare.discard(),
+            Err(error) => {
+                w.retry_at = Some(Instant::now() + RETRY);
+                let why = format!("the next segment cannot be made: {error}");
+                let new = w.trouble.as_ref() != Some(&why);
+                w.trouble = Some(why.clone());
+                let broken = w.current.is_none();
+                drop(w);
+                if new {
+                    self.trouble(why.clone());
+                }
+                if broken {
+                    self.refusing(&why);
+                }
+            }
+        }
+    }
+
+    /// Deletes the oldest segments while all of them together are larger than the bound. Looks only when there is another
+    /// segment than the `last` time; gives the current one's number.
+    fn keep_bound(&self, last: u64) -> u64 {
+        let (dir, current): (PathBuf, u64) = {
+            let w = locked(&self.writer);
+            (w.dir.clone(), w.last_number)
+        };
+        if self.max_bytes != 0 && last != current {
+            self.delete_oldest(&dir, current);
+        }
+        current
+    }
+
+    fn delete_oldest(&self, dir: &Path, current: u64) {
+        let size = |path: &PathBuf| fs::metadata(path).map_or(0, |m| m.len());
+        let Ok((segments, spares)) = segment::list(dir) else { return };
+        let mut total: u64 = segments.iter().map(|s| size(&s.path)).chain(spares.iter().map(size)).sum();
+        for old in segments.iter().filter(|s| s.number < current) {
+            if total <= self.max_bytes {
+                return;
+            }
+            let bytes = size(&old.path);
+            if let Err(error) = fs::remove_file(&old.path) {
+                self.trouble(format!("the oldest segment cannot be deleted: {error}"));
+                return;
+            }
+            total -= bytes;
+            let time = stamp(OffsetDateTime::now_utc());
+            self.note(Kind::Deleted, &Deleted { time, segment: old.number, bytes, max_bytes: self.max_bytes });
+            tracing::info!(segment = old.number, bytes, max_bytes = self.max_bytes, "oldest segment deleted");
+        }
+    }
+
+    fn note(&self, kind: Kind, payload: &impl serde::Serialize) {
+        let mut batch = Batch::default();
+        if batch.json(kind, payload).is_ok() {
+            // The store's own notes come after everybody's records: when there is no room they are in the journal only.
+            let _ = self.append(&mut batch, Need::More);
+        }
+    }
+
+    fn trouble(&self, why: String) {
+        tracing::error!(why, "store");
+        self.health.send_modify(|h| {
+            h.troubles += 1;
+            h.last = Some(why);
+        });
+    }
+
+    fn refusing(&self, why: &str) {
+        self.health.send_if_modified(|h| {
+            let new = h.refusing.as_deref() != Some(why);
+            if new {
+                h.refusing = Some(why.to_owned());
+            }
+            new
+        });
+    }
+
+    fn well(&self) {
+        locked(&self.writer).trouble = None;
+        self.health.send_if_modified(|h| h.refusing.take().is_some());
+    }
+}
+
+/// How the sync thread is woken. `dirty` costs one load when it is set already.
+#[derive(Default)]
+struct Wake {
+    dirty: AtomicBool,
+    state: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Wanted {
+    since: Option<Instant>,
+    urgent: bool,
+    stop: bool,
+}
+
+impl Wake {
+    fn dirty(&self) {
+        if !self.dirty.load(Ordering::Acquire) && !self.dirty.swap(true, Ordering::AcqRel) {
+            locked(&self.state).since = Some(Instant::now());
+            self.changed.notify_one();
+        }
+    }
+
+    fn urgent(&self) {
+        locked(&self.state).urgent = true;
+        self.changed.notify_one();
+    }
+
+    fn stop(&self) {
+        locked(&self.state).stop = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits until there is something to do, or for `idle`; true when it is the last time.
+    fn wait(&self, idle: Option<Duration>) -> bool {
+        let idle = idle.map(|d| Instant::now() + d);
+        let mut state = locked(&self.state);
+        loop {
+            let now = Instant::now();
+            let due = [state.since.map(|t| t + LINGER), idle].into_iter().flatten().min();
+            if state.stop || state.urgent || due.is_some_and(|due| due <= now) {
+                state.urgent = false;
+                state.since = None;
+                // Cleared before anything is collected: a write after this wakes the thread again.
+                self.dirty.store(false, Ordering::Release);
+                return state.stop;
+            }
+            state = match due {
+                Some(due) => {
+                    let waited = self.changed.wait_timeout(state, due - now);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Opening the store: one writer, what the last one left, a fresh segment; and closing it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::frame::{Batch, Kind};
+use super::headers::Salt;
+use super::log::Log;
+use super::payload::{End, Recovered, Run, stamp};
+use super::segment::{self, Found, Scan, Step};
+use super::session::Session;
+use super::writer::{Need, Writer};
+use super::{Health, Settings, Sink, Unrecordable};
+use crate::types::{Caller, Destination};
+
+/// File that the writer locks. Readers look at it and never lock it.
+pub(super) const LOCK: &str = "lock";
+/// A smaller segment could not hold a head and what is reserved.
+const SMALLEST: u64 = 64 * 1024;
+
+/// Why the store cannot be opened. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory cannot be made, read or written.
+    #[error("the store {dir} cannot be used; it must be a directory that the user running the gate can read and write")]
+    Dir {
+        /// The directory.
+        dir: PathBuf,
+        /// What was said.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else writes.
+    #[error("the store {dir} is in use by another agent; stop that one, or give this one a directory of its own")]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A segment cannot be read.
+    #[error("the segment {path} cannot be read; give the user running the gate access to it, or move it away")]
+    Segment {
+        /// The file.
+        path: PathBuf,
+        /// What was said.
+        #[source]
+        source: io::Error,
+    },
+    /// No segment can be made.
+    #[error("the store {dir} takes no new segment ({why}); free space on its file system or set a smaller size bound")]
+    NoSegment {
+        /// The directory.
+        dir: PathBuf,
+        /// What was said.
+        why: String,
+    },
+    /// The sync thread cannot be made.
+    #[error("the store's thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// The store's writing side. Cheap to clone. When the last clone and the last session are gone it is closed.
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+/// What sessions and exchanges use of the store.
+pub(super) struct Shared {
+    pub log: Arc<Log>,
+    pub sink: Sink,
+    pub salt: Salt,
+    pub body_limit: u64,
+    run: Run,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.log.close(None);
+    }
+}
+
+impl Store {
+    /// Opens the store, or makes it. Cuts off what a crash left half written and says so in the store. Reads at most one
+    /// segment, so it takes well under a second.
+    ///
+    /// # Errors
+    /// [`Error`]: the gate must not serve.
+    pub fn open(settings: Settings, sink: Sink) -> Result<Self, Error> {
+        let Settings { dir, body_limit, segment_bytes, max_bytes } = settings;
+        let unusable = |source| Error::Dir { dir: dir.clone(), source };
+        if !dir.is_dir() {
+            fs::DirBuilder::new().recursive(true).mode(0o750).create(&dir).map_err(unusable)?;
+        }
+        let lock = lock(&dir).map_err(unusable)?.ok_or_else(|| Error::InUse { dir: dir.clone() })?;
+        let (segments, spares) = segment::list(&dir).map_err(unusable)?;
+        for spare in spares {
+            fs::remove_file(&spare).map_err(unusable)?;
+        }
+        let left = recover(&segments)?;
+        let mut writer = Writer {
+            dir: dir.clone(),
+            store: left.store.unwrap_or_else(|| ulid::Ulid::generate().to_string()),
+            segment_bytes: segment_bytes.max(SMALLEST),
+            current: None,
+            spare: None,
+            retired: Vec::new(),
+            previous: left.end,
+            last_number: segments.last().map_or(0, |s| s.number),
+            next: left.last + 1,
+            open: 0,
+            renamed: false,
+            pending: Batch::default(),
+            retry_at: None,
+            trouble: None,
+            reports: Vec::new(),
+            closed: false,
+            spares: 0,
+        };
+        let run = Run {
+            time: stamp(OffsetDateTime::now_utc()),
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or("unknown".to_owned(), |id| id.trim().to_owned()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+        };
+        let mut batch = Batch::default();
+        let framed = batch.json(Kind::Start, &run).and_then(|()| match &left.cut {
+            Some(cut) => batch.json(Kind::Recovered, cut),
+            None => Ok(()),
+        });
+        framed
+            .map_err(|error| error.to_string())
+            .and_then(|()| writer.append(&mut batch, Need::More))
+            .map_err(|why| Error::NoSegment { dir: dir.clone(), why })?;
+        let log = Log::start(writer, lock, max_bytes, left.last).map_err(Error::Thread)?;
+        Ok(Self(Arc::new(Shared { log, sink, salt: Salt::draw(), body_limit, run })))
+    }
+
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: refuse the connection.
+    pub fn begin(&self, caller: Arc<Caller>, destination: Destination, client: SocketAddr) -> Result<Session, Unrecordable> {
+        Session::begin(self.0.clone(), caller, destination, client)
+    }
+
+    /// How the store does: changes when it begins or ceases to refuse, and with each trouble.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.0.log.health()
+    }
+
+    /// Ends the record in order: what is held is written, the stop frame is the last, all is synced, the directory is free
+    /// for the next writer. Sessions that are still open get [`Unrecordable`] from then on. Blocks for the sync.
+    pub fn close(&self) {
+        let mut batch = Batch::default();
+        let run = Run { time: stamp(OffsetDateTime::now_utc()), ..self.0.run.clone() };
+        let framed = batch.json(Kind::Stop, &run);
+        self.0.log.close(framed.is_ok().then_some(&mut batch));
+    }
+}
+
+/// Locks the store for writing; `None` when somebody else has it. The lock goes with the file, however the process ends.
+fn lock(dir: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(dir.join(LOCK))?;
+    match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+        Ok(_) => Ok(Some(file)),
+        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether some agent writes to this store now. Takes no lock itself, so that it never keeps one out.
+pub(super) fn in_use(dir: &Path) -> bool {
+    let mut probe = whole_file(libc::F_WRLCK);
+    let asked = File::open(dir.join(LOCK)).map(|file| fcntl(&file, FcntlArg::F_OFD_GETLK(&mut probe)));
+    matches!(asked, Ok(Ok(_))) && i32::from(probe.l_type) != libc::F_UNLCK
+}
+
+fn whole_file(kind: i32) -> libc::flock {
+    // The constants are 0 to 2.
+    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+/// What the last writer left.
+#[derive(Default)]
+struct Left {
+    store: Option<String>,
+    last: u64,
+    end: Option<End>,
+    cut: Option<Recovered>,
+}
+
+/// Reads the last segment that has a record. What lies behind its last good frame stays where it is: the next segment's
+/// head says where it ends, so no reader goes on into it.
+fn recover(segments: &[Found]) -> Result<Left, Error> {
+    let mut left = Left::default();
+    for found in segments.iter().rev() {
+        let wrong = |source| Error::Segment { path: found.path.clone(), source };
+        let mut scan = Scan::open(&found.path).map_err(wrong)?;
+        let mut first = true;
+        while let Step::Frame { sequence, payload, kind, .. } = scan.step().map_err(wrong)? {
+            if std::mem::take(&mut first) && Kind::of(kind) == Some(Kind::Segment) {
+                left.store = serde_json::from_slice::<super::payload::SegmentHead>(payload).ok().map(|head| head.store);
+            }
+            left.last = left.last.max(sequence);
+        }
+        let at = End { segment: found.number, offset: scan.offset() };
+        left.end.get_or_insert(at);
+        let bytes = scan.rest().map_err(wrong)?;
+        if bytes > 0 && left.cut.is_none() {
+            left.cut = Some(Recovered { time: stamp(OffsetDateTime::now_utc()), at, bytes });
+        }
+        // Zeros behind the end are the allocation; it is of no more use. A read-only segment keeps them.
+        let _ = OpenOptions::new().write(true).open(&found.path).and_then(|file| file.set_len(at.offset + bytes));
+        if !first {
+            break;
+        }
+    }
+    Ok(left)
+}

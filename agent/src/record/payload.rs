@@ -1,0 +1,230 @@
+//! The JSON payloads of the store's frames, one shape for writing and reading. Fields may be added; none changes meaning.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use super::{Direction, TlsFacts};
+use crate::types::{Destination, Summary, Verdict};
+
+/// RFC 3339 in UTC with microseconds, always 27 characters: such times sort as text.
+const STAMP: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+
+/// A time as every record bears it.
+pub fn stamp(time: OffsetDateTime) -> String {
+    time.to_offset(time::UtcOffset::UTC).format(STAMP).unwrap_or_else(|_| "0000-00-00T00:00:00.000000Z".to_owned())
+}
+
+/// [`super::frame::Kind::Segment`]: opens every segment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SegmentHead {
+    /// The store's id (ULID), drawn when the store was made.
+    pub store: String,
+    /// Number of the segment: its file's name.
+    pub segment: u64,
+    /// When it began.
+    pub time: String,
+    /// The segment before and the offset at which its records end, whatever bytes follow there; `null` in the first.
+    pub previous: Option<End>,
+}
+
+/// Where a segment's records end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Bytes from the start of its file.
+    pub offset: u64,
+}
+
+/// [`super::frame::Kind::Start`] and [`super::frame::Kind::Stop`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// When.
+    pub time: String,
+    /// The kernel's boot id, `unknown` where it cannot be read.
+    pub boot_id: String,
+    /// The agent's version.
+    pub version: String,
+    /// The writing process.
+    pub pid: u32,
+}
+
+/// [`super::frame::Kind::Recovered`]: bytes that were cut short by a crash; they stay where they are and are not read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recovered {
+    /// When it was found.
+    pub time: String,
+    /// Where the bytes begin.
+    pub at: End,
+    /// How many, up to the last that is not zero.
+    pub bytes: u64,
+}
+
+/// [`super::frame::Kind::GivenUp`]: a segment was left after a failed write or sync.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// When.
+    pub time: String,
+    /// Where its records end.
+    pub at: End,
+    /// What failed.
+    pub why: String,
+    /// First and last sequence number that are not proven to be on disk (they were written; no sync covered them).
+    pub unproven: Option<(u64, u64)>,
+}
+
+/// [`super::frame::Kind::Deleted`]: the oldest segment went, to keep the size bound.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Deleted {
+    /// When.
+    pub time: String,
+    /// Its number.
+    pub segment: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// The bound.
+    pub max_bytes: u64,
+}
+
+/// [`super::frame::Kind::Session`]. `C` is the caller, borrowed or owned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionBegin<C> {
+    /// Id.
+    pub session: String,
+    /// When it was accepted.
+    pub time: String,
+    /// The tagged socket's end.
+    pub client: SocketAddr,
+    /// Where it was going.
+    pub destination: Destination,
+    /// Who.
+    pub caller: C,
+}
+
+/// [`super::frame::Kind::Tls`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tls<'a> {
+    /// Session.
+    pub session: Cow<'a, str>,
+    /// When both handshakes were done.
+    pub time: String,
+    /// The facts.
+    #[serde(flatten)]
+    pub facts: Cow<'a, TlsFacts>,
+}
+
+/// [`super::frame::Kind::SessionEnd`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionEnd<'a> {
+    /// Id.
+    pub session: Cow<'a, str>,
+    /// When.
+    pub time: String,
+    /// Since its begin, by the monotonic clock.
+    pub duration_us: u64,
+    /// How many exchanges it had.
+    pub exchanges: u32,
+    /// What went wrong.
+    pub error: Option<Cow<'a, str>>,
+}
+
+/// [`super::frame::Kind::Exchange`]. `H` is the headers, on their way in or out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExchangeBegin<'a, H> {
+    /// Session.
+    pub session: Cow<'a, str>,
+    /// Number in it, from 1.
+    pub exchange: u32,
+    /// When.
+    pub time: Cow<'a, str>,
+    /// Protocol.
+    pub protocol: Cow<'a, str>,
+    /// Host that was asked for, or the address.
+    pub host: Cow<'a, str>,
+    /// Method.
+    pub method: Option<Cow<'a, str>>,
+    /// Path and query, without secrets.
+    pub path: Option<Cow<'a, str>>,
+    /// Rule that decided.
+    pub rule: Option<Cow<'a, str>>,
+    /// Verdict.
+    pub verdict: Verdict,
+    /// Headers: `[name, value]`.
+    pub headers: H,
+    /// How many more there were.
+    pub headers_cut: usize,
+}
+
+/// [`super::frame::Kind::Response`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Response<'a, H> {
+    /// Session.
+    pub session: Cow<'a, str>,
+    /// Number in it.
+    pub exchange: u32,
+    /// When.
+    pub time: String,
+    /// Status.
+    pub status: u16,
+    /// Headers.
+    pub headers: H,
+    /// How many more there were.
+    pub headers_cut: usize,
+}
+
+/// [`super::frame::Kind::Trailers`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trailers<'a, H> {
+    /// Session.
+    pub session: Cow<'a, str>,
+    /// Number in it.
+    pub exchange: u32,
+    /// `up`: of the request; `down`: of the answer.
+    pub direction: Direction,
+    /// Headers.
+    pub headers: H,
+    /// How many more there were.
+    pub headers_cut: usize,
+}
+
+/// [`super::frame::Kind::ExchangeEnd`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExchangeEnd<'a> {
+    /// Session.
+    pub session: Cow<'a, str>,
+    /// Number in it.
+    pub exchange: u32,
+    /// Body towards the upstream.
+    pub up: Kept,
+    /// Body towards the client.
+    pub down: Kept,
+    /// The exchange in one line.
+    pub summary: Cow<'a, Summary>,
+}
+
+/// How much of a body is in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Bytes in body frames, from the body's start.
+    pub kept: u64,
+    /// Bytes that went through.
+    pub total: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_sort_as_text() {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_000_001_999).expect("time");
+        assert_eq!(stamp(at), "2023-11-14T22:13:20.000001Z");
+        assert_eq!(stamp(at.to_offset(time::macros::offset!(+2))), stamp(at));
+    }
+}

@@ -1,0 +1,149 @@
+//! The record of one session: a guard that writes its begin and, exactly once, its end.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+
+use time::OffsetDateTime;
+
+use super::exchange::Exchange;
+use super::frame::{Batch, Kind};
+use super::open::Shared;
+use super::payload::{SessionBegin, SessionEnd, Tls, stamp};
+use super::writer::Need;
+use super::{ExchangeHead, TlsFacts, Unrecordable};
+use crate::types::{Caller, Destination, SessionId};
+
+/// Longest text of an error that is kept.
+const ERROR: usize = 1024;
+
+/// One session. Dropped without `close`, it records that it was dropped.
+pub struct Session(Arc<Facts>);
+
+/// What the session's exchanges know of it.
+pub(super) struct Facts {
+    pub shared: Arc<Shared>,
+    pub id: SessionId,
+    pub text: String,
+    pub caller: Arc<Caller>,
+    pub destination: Destination,
+    begun: Instant,
+    exchanges: AtomicU32,
+    ended: AtomicBool,
+}
+
+impl Session {
+    pub(super) fn begin(
+        shared: Arc<Shared>,
+        caller: Arc<Caller>,
+        destination: Destination,
+        client: SocketAddr,
+    ) -> Result<Self, Unrecordable> {
+        let id = SessionId(ulid::Ulid::generate());
+        let text = id.to_string();
+        let time = stamp(OffsetDateTime::now_utc());
+        let begin = SessionBegin { session: text.clone(), time, client, destination, caller: &*caller };
+        write(&shared, Kind::Session, &begin, Need::Begin)?;
+        Ok(Self(Arc::new(Facts {
+            shared,
+            id,
+            text,
+            caller,
+            destination,
+            begun: Instant::now(),
+            exchanges: AtomicU32::new(0),
+            ended: AtomicBool::new(false),
+        })))
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.0.id
+    }
+
+    /// Records the TLS legs.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: refuse the connection.
+    pub fn tls(&self, facts: &TlsFacts) -> Result<(), Unrecordable> {
+        let time = stamp(OffsetDateTime::now_utc());
+        let tls = Tls { session: Cow::Borrowed(&self.0.text), time, facts: Cow::Borrowed(facts) };
+        write(&self.0.shared, Kind::Tls, &tls, Need::More).map(drop)
+    }
+
+    /// Begins an exchange: its head is in the store (kill -9 safe) when this returns.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: refuse the exchange, and say so with [`Session::refused`].
+    pub fn exchange(&self, head: ExchangeHead) -> Result<Exchange, Unrecordable> {
+        Exchange::begin(self.0.clone(), self.next(), head)
+    }
+
+    /// Records an exchange that is over at once: nothing was sent upstream. Its summary reaches the sink even when the
+    /// store takes nothing.
+    pub fn refused(&self, head: ExchangeHead, error: String) {
+        self.refused_with(head, None, error);
+    }
+
+    /// As [`Session::refused`], with the status that the client was given.
+    pub fn refused_with(&self, head: ExchangeHead, status: Option<u16>, error: String) {
+        Exchange::refused(self.0.clone(), self.next(), head, status, error);
+    }
+
+    /// Ends the session; `error` says what went wrong, if anything did.
+    pub fn close(self, error: Option<String>) {
+        self.end(error);
+    }
+
+    /// As [`Session::close`], for a session that is shared. Only the first end counts.
+    pub fn end(&self, error: Option<String>) {
+        let facts = &self.0;
+        if facts.ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let end = SessionEnd {
+            session: Cow::Borrowed(&facts.text),
+            time: stamp(OffsetDateTime::now_utc()),
+            duration_us: micros(facts.begun),
+            exchanges: facts.exchanges.load(Ordering::Acquire),
+            error: error.map(|error| Cow::Owned(cut(error, ERROR))),
+        };
+        if let Err(error) = write(&facts.shared, Kind::SessionEnd, &end, Need::End) {
+            // The reader shows it as interrupted; the store's health says why.
+            tracing::warn!(session = facts.text, %error, "a session's end is not in the store");
+        }
+    }
+
+    fn next(&self) -> u32 {
+        self.0.exchanges.fetch_add(1, Ordering::AcqRel) + 1
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end(Some("dropped: the session was cut before its end".to_owned()));
+    }
+}
+
+fn write(shared: &Shared, kind: Kind, payload: &impl serde::Serialize, need: Need) -> Result<u64, Unrecordable> {
+    let mut batch = Batch::with_capacity(1024);
+    batch.json(kind, payload).map_err(|error| Unrecordable(error.to_string()))?;
+    shared.log.append(&mut batch, need)
+}
+
+/// Microseconds since then.
+pub(super) fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A text of at most `limit` bytes, its end replaced by `…` when it was longer.
+pub(super) fn cut(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,68 @@
+//! The kernel part as the tags use it, and as the daemon asks it: one [`Kernel`] behind one lock.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::kernel::{self, Kernel, TagOptions};
+use super::tags::{Adopted, Attach, AttachError, TagNumber};
+use crate::config::Loopback;
+use crate::report::Chain;
+use crate::types::TagName;
+
+/// A handle on the kernel part. Cheap to clone.
+#[derive(Clone)]
+pub struct SharedKernel(Arc<Mutex<Kernel>>);
+
+impl SharedKernel {
+    /// Shares `kernel`.
+    pub fn new(kernel: Kernel) -> Self {
+        Self(Arc::new(Mutex::new(kernel)))
+    }
+
+    /// The kernel part, for the length of one operation.
+    pub fn lock(&self) -> MutexGuard<'_, Kernel> {
+        // Every operation leaves the kernel's state whole or says what it left; a panic between is no worse.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn options(loopback: Loopback) -> TagOptions {
+    TagOptions { take_loopback: loopback == Loopback::Take }
+}
+
+fn refused(error: kernel::Error) -> AttachError {
+    AttachError(Chain(&error).to_string())
+}
+
+impl Attach for SharedKernel {
+    fn prepare(&mut self, name: &TagName, number: TagNumber, loopback: Loopback) -> Result<(), AttachError> {
+        self.lock().prepare(name, number.0, options(loopback)).map(drop).map_err(refused)
+    }
+
+    fn attach(
+        &mut self,
+        name: &TagName,
+        number: TagNumber,
+        cgroup: &Path,
+        loopback: Loopback,
+    ) -> Result<(), AttachError> {
+        let mut kernel = self.lock();
+        kernel.attach(name, number.0, cgroup, options(loopback)).map_err(refused)?;
+        // A unit's cgroup is a new one after each restart: what is pinned for dead ones goes.
+        kernel.adopt().map(drop).map_err(refused)
+    }
+
+    fn detach(&mut self, name: &TagName) -> Result<(), AttachError> {
+        self.lock().detach(name).map_err(refused)
+    }
+
+    fn adopt(&mut self) -> Result<Vec<Adopted>, AttachError> {
+        let adopted = self.lock().adopt().map_err(refused)?;
+        let told = adopted.into_iter().map(|tag| Adopted {
+            name: tag.name,
+            number: TagNumber(tag.number),
+            alive: !tag.cgroups.is_empty() && !tag.stale,
+        });
+        Ok(told.collect())
+    }
+}

@@ -1,0 +1,312 @@
+//! What the daemon holds while it lives: everything that needed privilege to get.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use agent_ebpf::Origin;
+use nix::unistd::{Gid, Uid, User};
+
+use super::attach::SharedKernel;
+use super::ca::{self, CertificateAuthority};
+use super::caller::Callers;
+use super::gate_process::{self, GateProcess};
+use super::journal::{self, Journal};
+use super::kernel::{self, Kernel};
+use super::listen::{self, Listeners};
+use super::notify;
+use super::tags::{self, TagNumber, Tags};
+use crate::config::Config;
+use crate::paths;
+use crate::report::Chain;
+use crate::trust;
+use crate::types::{ClientAddr, Destination, ListenerAddr};
+use crate::wire::{GateSettings, Identity};
+
+/// Why the daemon could not bind.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not started as root.
+    #[error("the daemon must be started as root: it loads kernel programs")]
+    NotRoot,
+    /// The gate's user does not exist.
+    #[error("there is no user {0:?} for the gate: make one with `systemd-sysusers`, or set `user` in sluice.toml")]
+    NoUser(String),
+    /// A directory could not be made.
+    #[error("{path} cannot be made")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The CA.
+    #[error("the CA cannot be opened")]
+    Ca(#[source] ca::Error),
+    /// The listeners.
+    #[error("the listeners cannot be made")]
+    Listen(#[source] listen::Error),
+    /// What systemd kept for us.
+    #[error("the sockets of the last daemon cannot be taken over")]
+    Kept(#[source] io::Error),
+    /// The kernel programs and maps.
+    #[error("the kernel part cannot be set up")]
+    Kernel(#[source] kernel::Error),
+    /// The tags.
+    #[error("the tags cannot be set up")]
+    Tags(#[source] tags::TagError),
+    /// The journal's writer.
+    #[error("the journal's writer cannot be started")]
+    Journal(#[source] io::Error),
+    /// The trust bundle.
+    #[error("the trust bundle cannot be written")]
+    Trust(#[source] trust::Error),
+}
+
+/// See the module.
+pub struct Bound {
+    /// What is in force.
+    pub config: Config,
+    /// Signs leaves.
+    pub ca: CertificateAuthority,
+    /// Writes the journal.
+    pub journal: Journal,
+    /// The tags.
+    pub tags: Tags,
+    /// The kernel programs.
+    pub kernel: SharedKernel,
+    callers: Callers,
+    listeners: Listeners,
+    /// What the kernel programs are told while a gate serves.
+    open: agent_ebpf::Config,
+    /// Cookie of the listeners' network namespace.
+    netns: u64,
+    gate_user: (Uid, Gid),
+}
+
+impl Bound {
+    /// Gets everything. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn bind(config: Config) -> Result<Self, Error> {
+        if !Uid::effective().is_root() {
+            return Err(Error::NotRoot);
+        }
+        let gate_user = gate_user(&config.user)?;
+        directory(&config.paths.runtime, 0o755, None)?;
+        directory(&config.paths.state, 0o755, None)?;
+        directory(&config.paths.state.join(paths::STORE_DIR), 0o750, Some(gate_user))?;
+
+        let ca = CertificateAuthority::open(&config.paths.state.join(paths::CA_DIR)).map_err(Error::Ca)?;
+        trust::write_bundle(&config.paths.runtime, ca.certificate_pem()).map_err(Error::Trust)?;
+        let journal = Journal::start(journal::socket::PATH.into()).map_err(Error::Journal)?;
+        let listeners = listeners()?;
+        let netns = listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?;
+        let own = own_cgroup();
+        let open = listeners.config(own).map_err(Error::Kept)?;
+        // Refused until the gate is ready.
+        let kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
+        let kernel = SharedKernel::new(kernel);
+        let tags = open_tags(&config, &kernel, &journal).await?;
+        Ok(Self {
+            config,
+            ca,
+            journal,
+            tags,
+            kernel,
+            callers: Callers::default(),
+            listeners,
+            open,
+            netns,
+            gate_user,
+        })
+    }
+
+    /// Starts a gate with the configuration in force.
+    ///
+    /// # Errors
+    /// [`gate_process::Error`].
+    pub async fn start_gate(&self) -> Result<GateProcess, gate_process::Error> {
+        let (settings, roots) = self.gate_settings();
+        let sockets: Vec<_> = self.listeners.sockets().collect();
+        GateProcess::start(&settings, &roots, &sockets).await
+    }
+
+    /// The gate's user id.
+    pub fn gate_uid(&self) -> u32 {
+        self.gate_user.0.as_raw()
+    }
+
+    fn gate_settings(&self) -> (GateSettings, Vec<Vec<u8>>) {
+        let roots = self.config.tls.extra_roots.iter().filter_map(|path| match fs::read(path) {
+            Ok(pem) => Some(pem),
+            Err(error) => {
+                tracing::error!("extra_roots: {} is left out: {error}", path.display());
+                None
+            }
+        });
+        let settings = GateSettings {
+            ca: self.ca.certificate_der().to_vec(),
+            extra_roots: Vec::new(),
+            uid: self.gate_user.0.as_raw(),
+            gid: self.gate_user.1.as_raw(),
+            mode: self.config.mode,
+            store: self.config.paths.state.join(paths::STORE_DIR).to_string_lossy().into_owned(),
+            body_limit: self.config.record.body_limit,
+            store_bytes: self.config.record.max_bytes,
+            durable: self.config.record.durable,
+            max_sessions: self.config.limits.sessions,
+        };
+        (settings, roots.collect())
+    }
+
+    /// Leads tagged connections to the listeners: the gate is there.
+    pub fn open_for_connections(&self) {
+        self.configure(self.open);
+    }
+
+    /// Has the kernel refuse tagged connections: no gate is coming soon.
+    pub fn refuse_connections(&self) {
+        self.configure(refusing(self.open));
+    }
+
+    fn configure(&self, config: agent_ebpf::Config) {
+        if let Err(error) = self.kernel.lock().configure(config) {
+            tracing::error!("telling the kernel programs where the listeners are: {}", Chain(&error));
+        }
+    }
+
+    /// Whose connection this is; consumes the kernel's memory of it. `None`: nobody's that we know.
+    pub fn identify(&mut self, client: ClientAddr, listener: ListenerAddr) -> Option<Identity> {
+        let origin = match self.kernel.lock().lookup(self.netns, client.0, listener.0) {
+            Ok(origin) => origin?,
+            Err(error) => {
+                tracing::error!("looking up {}: {}", client.0, Chain(&error));
+                return None;
+            }
+        };
+        let tag = self.tags.resolve(TagNumber(origin.tag))?;
+        let cgroup = self.tags.entry(&tag).and_then(|entry| entry.cgroup).map_or_else(String::new, |c| c.0);
+        let caller = self.callers.describe(&origin, tag, &cgroup);
+        Some(Identity { destination: destination(&origin), caller })
+    }
+
+    /// Forgets connections that were never asked for, and prints what the kernel programs had to say.
+    pub fn sweep(&self) {
+        let kernel = self.kernel.lock();
+        kernel.flush_events();
+        if let Err(error) = kernel.sweep() {
+            tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
+        }
+    }
+
+    /// Takes a new configuration into force. Returns whether the gate must be started anew for it.
+    pub async fn reconfigure(&mut self, config: Config) -> bool {
+        let before = self.gate_settings();
+        if config.paths != self.config.paths || config.user != self.config.user {
+            tracing::warn!("[paths] and user take effect at the next restart");
+        }
+        self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
+        apply(&self.tags, &self.config).await;
+        self.gate_settings() != before
+    }
+}
+
+/// Those that systemd kept for us, or new ones, which it is asked to keep.
+fn listeners() -> Result<Listeners, Error> {
+    let kept = notify::kept().map_err(Error::Kept)?;
+    let ours = kept.into_iter().filter(|(name, _)| name == KEPT_NAME).map(|(_, socket)| socket);
+    if let Some(listeners) = Listeners::from_kept(ours.collect()).map_err(Error::Kept)? {
+        return Ok(listeners);
+    }
+    let listeners = Listeners::open().map_err(Error::Listen)?;
+    for socket in listeners.sockets() {
+        notify::keep(KEPT_NAME, socket);
+    }
+    Ok(listeners)
+}
+
+/// Name of the listeners in systemd's descriptor store.
+const KEPT_NAME: &str = "sluice-listener";
+
+async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) -> Result<Tags, Error> {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
+    let journal = journal.clone();
+    let tell = move |event| journal.send(of_tag(event));
+    let settings = tags::Settings::new(&config.paths, program);
+    let tags =
+        Tags::open(settings, Box::new(kernel.clone()), std::sync::Arc::new(tell)).await.map_err(Error::Tags)?;
+    apply(&tags, config).await;
+    Ok(tags)
+}
+
+/// What happened to a tag, as the journal says it.
+fn of_tag(event: tags::Event) -> journal::Event {
+    use journal::Event::{TagAdded, TagRemoved, Trouble};
+    match event {
+        tags::Event::Taken { tag, cgroup } => TagAdded { tag, what: format!("takes {}", cgroup.0) },
+        tags::Event::Resumed { tag } => TagAdded { tag, what: "taken over from the last daemon".to_owned() },
+        tags::Event::Waiting { tag } => {
+            TagRemoved { tag, why: "its cgroup is gone; the tag waits for the next".to_owned() }
+        }
+        tags::Event::Ended { tag, why } => TagRemoved { tag, why: why.to_owned() },
+        tags::Event::Trouble { tag: Some(tag), what } => Trouble(format!("tag {tag}: {what}")),
+        tags::Event::Trouble { tag: None, what } => Trouble(what),
+    }
+}
+
+/// A tag that cannot be made now is tried again by the tags themselves; the journal has it from them.
+async fn apply(tags: &Tags, config: &Config) {
+    for (tag, error) in tags.apply_config(&config.intercepts).await {
+        tracing::error!("tag {tag}: {}", Chain(&error));
+    }
+}
+
+/// A configuration under which the kernel programs refuse every connection.
+fn refusing(open: agent_ebpf::Config) -> agent_ebpf::Config {
+    agent_ebpf::Config { port4: 0, count6: 0, ..open }
+}
+
+fn gate_user(name: &str) -> Result<(Uid, Gid), Error> {
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok((user.uid, user.gid)),
+        Ok(None) | Err(_) => Err(Error::NoUser(name.to_owned())),
+    }
+}
+
+fn directory(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> Result<(), Error> {
+    let make = || {
+        fs::create_dir_all(path)?;
+        if let Some((uid, gid)) = owner {
+            chown(path, Some(uid.as_raw()), Some(gid.as_raw()))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    make().map_err(|source| Error::Directory { path: path.to_owned(), source })
+}
+
+fn destination(origin: &Origin) -> Destination {
+    Destination::new(IpAddr::V6(Ipv6Addr::from(origin.address)), origin.port)
+}
+
+/// The id of the agent's own cgroup, whose connections the kernel programs leave alone; 0, nobody's, when it cannot be
+/// told.
+fn own_cgroup() -> u64 {
+    let find = || -> io::Result<Option<u64>> {
+        let tree = tags::Tree::find()?;
+        let own = tags::of_process(std::process::id())?;
+        Ok(tree.id(&own)?.map(|id| id.0))
+    };
+    match find() {
+        Ok(id) => id.unwrap_or(0),
+        Err(error) => {
+            tracing::warn!("the agent's own cgroup cannot be told: {error}");
+            0
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! `sluice daemon`: binds what needs privilege, then answers events one at a time until it is told to end.
+//!
+//! Order of a start: configuration, CA, listeners, kernel maps, tags, gate. Tags of an earlier daemon keep refusing or
+//! waiting until the gate is ready: nothing is let through in between.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::Group;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval};
+
+use super::bound::{self, Bound};
+use super::gate_process::{GateProcess, Heard};
+use super::control::{Desk, Server};
+use super::journal::Event;
+use super::live::Live;
+use super::notify;
+use super::supervise::{SILENCE, Supervisor};
+use crate::config;
+use crate::report::Chain;
+use crate::trust;
+use crate::wire::{Identity, ToGate, ToWarden};
+
+/// How often the watchdog is fed, forgotten connections are swept and the gate's silence is looked at.
+const TICK: Duration = Duration::from_secs(2);
+
+/// What the gate may take beyond its grace period to cut its sessions and close the store.
+const CLOSING: Duration = Duration::from_secs(3);
+
+/// Why the daemon could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration has problems, each printed as `file:line: what (remedy)`.
+    #[error("the configuration cannot be used:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Config(Vec<config::Problem>),
+    /// Something that needs privilege could not be had.
+    #[error("the agent cannot start")]
+    Bind(#[source] bound::Error),
+    /// The control socket could not be made.
+    #[error("the control socket cannot be made")]
+    Control(#[source] io::Error),
+    /// The event loop could not be made.
+    #[error("the event loop cannot be made")]
+    Loop(#[source] io::Error),
+}
+
+/// Runs the daemon with the configuration in `directory` until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`Error`] when it cannot start.
+pub fn run(directory: &Path) -> Result<(), Error> {
+    let config = config::load(directory).map_err(Error::Config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Loop)?;
+    runtime.block_on(async {
+        let bound = Bound::bind(config).await.map_err(Error::Bind)?;
+        let live = Live::default();
+        let beside = beside(&bound, live.clone())?;
+        let daemon = Daemon::new(directory.to_owned(), bound, live).map_err(Error::Loop)?;
+        daemon.serve().await;
+        drop(beside); // the control socket's file goes
+        Ok(())
+    })
+}
+
+/// What runs beside the event loop: the control socket and the tags' watch over the cgroup tree.
+fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
+    // Who may ask is decided by group membership; the gate's group is not it when the gate runs as somebody's user.
+    let group = Group::from_name(CONTROL_GROUP).ok().flatten().map(|group| group.gid.as_raw());
+    let server = Server::bind(&bound.config.paths.runtime, group).map_err(Error::Control)?;
+    let desk = Desk {
+        tags: bound.tags.clone(),
+        status: live.reporter(bound),
+        environment: {
+            let runtime = bound.config.paths.runtime.clone();
+            Box::new(move || trust::environment(&runtime))
+        },
+        group,
+        gate_uid: Some(bound.gate_uid()),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.serve(Arc::new(desk)));
+    let (tags, journal) = (bound.tags.clone(), bound.journal.clone());
+    tasks.spawn(async move {
+        if let Err(error) = tags.watch().await {
+            let text = format!("units that restart are no longer followed: {}", Chain(&error));
+            tracing::error!("{text}");
+            journal.send(Event::Trouble(text));
+        }
+    });
+    Ok(tasks)
+}
+
+/// Members may run commands in tags and look at the daemon.
+const CONTROL_GROUP: &str = "sluice";
+
+/// Where the daemon is in its life.
+enum Phase {
+    Running,
+    /// The gate drains; when it has ended, the daemon ends (`then_exit`) or starts the next gate.
+    Draining { until: Instant, then_exit: bool },
+}
+
+struct Daemon {
+    directory: PathBuf,
+    bound: Bound,
+    gate: Option<GateProcess>,
+    /// When the next gate is started, while there is none.
+    next_start: Instant,
+    supervisor: Supervisor,
+    phase: Phase,
+    announced: bool,
+    live: Live,
+    signals: Signals,
+    tick: Interval,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What woke the daemon.
+enum Woken {
+    Gate(Heard),
+    StartGate,
+    DrainOver,
+    Terminate,
+    Reload,
+    Tick,
+}
+
+impl Daemon {
+    fn new(directory: PathBuf, bound: Bound, live: Live) -> io::Result<Self> {
+        let signals = Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        };
+        Ok(Self {
+            directory,
+            bound,
+            gate: None,
+            next_start: Instant::now(),
+            supervisor: Supervisor::default(),
+            phase: Phase::Running,
+            announced: false,
+            live,
+            signals,
+            tick: tokio::time::interval(TICK),
+        })
+    }
+
+    async fn serve(mut self) {
+        self.bound.journal.send(Event::Started);
+        loop {
+            match self.wake().await {
+                Woken::Gate(Heard::Said(message)) => self.answer(message),
+                Woken::Gate(Heard::Ended(how)) => {
+                    if self.gate_ended(&how) {
+                        break;
+                    }
+                }
+                Woken::StartGate => self.start_gate().await,
+                Woken::DrainOver => self.cut_drain(),
+                Woken::Terminate => {
+                    notify::stopping();
+                    self.drain(true);
+                    if self.gate.is_none() {
+                        break;
+                    }
+                }
+                Woken::Reload => self.reload().await,
+                Woken::Tick => self.tick(),
+            }
+        }
+        self.bound.journal.send(Event::Stopped);
+        self.bound.journal.close();
+    }
+
+    /// Waits for the next event. Every branch is cancel-safe.
+    async fn wake(&mut self) -> Woken {
+        let gate = async {
+            match &mut self.gate {
+                Some(gate) => Woken::Gate(gate.hear().await),
+                None => {
+                    tokio::time::sleep_until(self.next_start).await;
+                    Woken::StartGate
+                }
+            }
+        };
+        let over = async {
+            match self.phase {
+                Phase::Draining { until, .. } => tokio::time::sleep_until(until).await,
+                Phase::Running => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.signals.terminate.recv() => Woken::Terminate,
+            _ = self.signals.interrupt.recv() => Woken::Terminate,
+            woken = gate => woken,
+            () = over => Woken::DrainOver,
+            _ = self.tick.tick() => Woken::Tick,
+            _ = self.signals.hangup.recv() => Woken::Reload,
+        }
+    }
+
+    async fn start_gate(&mut self) {
+        match self.bound.start_gate().await {
+            Ok(gate) => {
+                self.live.gate_started(gate.pid());
+                self.gate = Some(gate);
+            }
+            Err(error) => {
+                self.trouble(format!("the gate cannot be started: {}", Chain(&error)));
+                self.gate_failed(None);
+            }
+        }
+    }
+
+    fn answer(&mut self, message: ToWarden) {
+        let Some(gate) = &self.gate else { return };
+        match message {
+            ToWarden::Ready => {
+                self.bound.open_for_connections();
+                if !std::mem::replace(&mut self.announced, true) {
+                    notify::ready();
+                }
+                tracing::info!("the gate serves");
+            }
+            ToWarden::Alive => {}
+            ToWarden::Identify { call, client, listener } => {
+                let identity: Option<Box<Identity>> = self.bound.identify(client, listener).map(Box::new);
+                gate.answer(ToGate::Identified { call, identity });
+            }
+            ToWarden::SignLeaf { call, request } => {
+                let leaf = self.bound.ca.sign(&request).map_err(|refusal| Chain(&refusal).to_string());
+                gate.answer(ToGate::Leaf { call, leaf });
+            }
+            ToWarden::Journal(summary) => self.bound.journal.send(Event::Exchange(summary)),
+            ToWarden::JournalFold { example, more } => {
+                self.bound.journal.send(Event::Fold { example, more });
+            }
+            ToWarden::Trouble(text) => self.trouble(text),
+            ToWarden::Store { refusing, last } => {
+                self.live.store(refusing.clone());
+                self.trouble(match (refusing, last) {
+                    (Some(why), _) => format!("the store takes no records, exchanges are refused: {why}"),
+                    (None, Some(last)) => format!("the store works, after: {last}"),
+                    (None, None) => "the store works".to_owned(),
+                });
+            }
+            // The end of the process is what counts; it follows.
+            ToWarden::Drained => {}
+        }
+    }
+
+    /// Returns whether the daemon is over too.
+    fn gate_ended(&mut self, how: &str) -> bool {
+        let Some(gate) = self.gate.take() else { return false };
+        self.live.gate_ended();
+        match self.phase {
+            Phase::Draining { then_exit: true, .. } => return true,
+            Phase::Draining { then_exit: false, .. } => {
+                self.phase = Phase::Running;
+                self.next_start = Instant::now();
+            }
+            Phase::Running => {
+                tracing::error!("the gate ended ({how}); the sessions under way were cut");
+                self.bound.journal.send(Event::GateRestarted { why: how.to_owned() });
+                self.gate_failed(gate.is_ready().then(|| gate.age()));
+            }
+        }
+        false
+    }
+
+    fn gate_failed(&mut self, served: Option<Duration>) {
+        let next = self.supervisor.ended(served);
+        self.next_start = Instant::now() + next.pause;
+        if next.refuse {
+            self.bound.refuse_connections();
+        }
+    }
+
+    fn drain(&mut self, then_exit: bool) {
+        let grace = self.bound.config.drain.grace;
+        if let Some(gate) = &self.gate {
+            gate.answer(ToGate::Drain { grace_ms: grace.as_millis().try_into().unwrap_or(u64::MAX) });
+        }
+        self.phase = Phase::Draining { until: Instant::now() + grace + CLOSING, then_exit };
+    }
+
+    fn cut_drain(&mut self) {
+        self.trouble("the gate did not end within its drain time: killed".to_owned());
+        if let Some(gate) = &mut self.gate {
+            gate.kill();
+        }
+        // `hear` reports the end.
+        let then_exit = matches!(self.phase, Phase::Draining { then_exit: true, .. });
+        self.phase = Phase::Draining { until: Instant::now() + CLOSING, then_exit };
+    }
+
+    /// Applies the configuration anew; a bad one leaves the old in force and says so.
+    async fn reload(&mut self) {
+        notify::reloading();
+        match config::load(&self.directory) {
+            Ok(config) => {
+                let restart = self.bound.reconfigure(config).await;
+                if restart {
+                    self.drain(false);
+                }
+            }
+            Err(problems) => {
+                for problem in problems {
+                    self.trouble(format!("the old configuration stays in force: {problem}"));
+                }
+            }
+        }
+        notify::ready();
+    }
+
+    fn tick(&mut self) {
+        notify::watchdog();
+        self.bound.sweep();
+        if let Some(gate) = &mut self.gate
+            && gate.silent_for() > SILENCE
+        {
+            gate.kill();
+            self.trouble("the gate said nothing for too long: killed".to_owned());
+        }
+    }
+
+    fn trouble(&self, text: String) {
+        tracing::error!("{text}");
+        self.bound.journal.send(Event::Trouble(text));
+    }
+}

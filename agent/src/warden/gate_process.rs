@@ -1,0 +1,197 @@
+//! The gate as the warden sees it: a child on the other end of a socket pair, started, listened to, ended, started
+//! again.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use crate::report::Chain;
+use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
+
+/// Answers that may wait for the gate to read them. A gate that is this far behind is stuck: further answers are
+/// dropped, its questions time out and their connections are refused.
+const ANSWERS: usize = 4096;
+
+/// PEM bytes put into one `Roots` message: room is left for the envelope.
+const ROOTS_PIECE: usize = wire::MAX - 1024;
+
+/// Why a gate could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The socket pair or the process could not be made.
+    #[error("starting the gate process")]
+    Spawn(#[source] io::Error),
+    /// It could not be told how to work.
+    #[error("telling the gate how to work")]
+    Tell(#[source] wire::Error),
+}
+
+/// A running gate. Dropped, it is killed.
+pub struct GateProcess {
+    child: Child,
+    channel: Arc<Channel>,
+    answers: mpsc::Sender<ToGate>,
+    started: Instant,
+    heard: Instant,
+    ready: bool,
+}
+
+/// What came from the gate.
+pub enum Heard {
+    /// A message.
+    Said(ToWarden),
+    /// It ended, or can no longer be understood; the text says how.
+    Ended(String),
+}
+
+impl GateProcess {
+    /// Starts this binary's `gate` verb with the socket as its standard input and nothing else of ours, and tells it
+    /// how to work.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn start(settings: &GateSettings, roots: &[Vec<u8>], listeners: &[BorrowedFd<'_>]) -> Result<Self, Error> {
+        let (ours, theirs) = wire::pair().map_err(Error::Spawn)?;
+        let child = Command::new("/proc/self/exe")
+            .arg("gate")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(Error::Spawn)?;
+        let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
+        tell(&channel, settings, roots, listeners).await.map_err(Error::Tell)?;
+        let (answers, queue) = mpsc::channel(ANSWERS);
+        tokio::spawn(post(Arc::clone(&channel), queue));
+        let now = Instant::now();
+        Ok(Self { child, channel, answers, started: now, heard: now, ready: false })
+    }
+
+    /// The next thing that the gate says. Cancel-safe.
+    pub async fn hear(&mut self) -> Heard {
+        let ended = tokio::select! {
+            biased;
+            said = self.channel.receive::<ToWarden>() => match said {
+                Ok(Some((message, _))) => {
+                    self.heard = Instant::now();
+                    self.ready |= matches!(message, ToWarden::Ready);
+                    return Heard::Said(message);
+                }
+                Ok(None) => None,
+                Err(error) => Some(Chain(&error).to_string()),
+            },
+            _ = self.child.wait() => None,
+        };
+        // Closed or not to be understood: either way it must not live on.
+        if let Err(error) = self.child.start_kill() {
+            tracing::debug!("the gate was gone already: {error}");
+        }
+        let status = self.child.wait().await;
+        Heard::Ended(match (ended, status) {
+            (Some(reason), _) => reason,
+            (None, Ok(status)) => status.to_string(),
+            (None, Err(error)) => error.to_string(),
+        })
+    }
+
+    /// Queues an answer. Never waits.
+    pub fn answer(&self, answer: ToGate) {
+        if self.answers.try_send(answer).is_err() {
+            tracing::error!("the gate does not read its answers: one was dropped");
+        }
+    }
+
+    /// Whether it has said `Ready`.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// How long it has been silent.
+    pub fn silent_for(&self) -> Duration {
+        self.heard.elapsed()
+    }
+
+    /// How long ago it was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Its process id, while it lives.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Ends it now.
+    pub fn kill(&mut self) {
+        if let Err(error) = self.child.start_kill() {
+            tracing::debug!("the gate was gone already: {error}");
+        }
+    }
+}
+
+async fn tell(
+    channel: &Channel,
+    settings: &GateSettings,
+    roots: &[Vec<u8>],
+    listeners: &[BorrowedFd<'_>],
+) -> Result<(), wire::Error> {
+    channel.send(&ToGate::Settings(Box::new(settings.clone())), None).await?;
+    for piece in roots.iter().flat_map(|pem| pieces(pem)) {
+        channel.send(&ToGate::Roots(piece), None).await?;
+    }
+    for listener in listeners {
+        channel.send(&ToGate::Listener, Some(*listener)).await?;
+    }
+    channel.send(&ToGate::Start, None).await
+}
+
+/// Cuts a PEM bundle between certificates so that each piece fits one message. A single certificate beyond that size
+/// (none is) travels alone and is refused by the channel.
+fn pieces(pem: &[u8]) -> Vec<Vec<u8>> {
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let mut rest = pem;
+    while let Some(at) = rest.windows(END.len()).position(|window| window == END) {
+        let (certificate, after) = rest.split_at(at + END.len());
+        match pieces.last_mut() {
+            Some(piece) if piece.len() + certificate.len() < ROOTS_PIECE => piece.extend_from_slice(certificate),
+            _ => pieces.push(certificate.to_vec()),
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(b'\n');
+        }
+        rest = after;
+    }
+    pieces
+}
+
+async fn post(channel: Arc<Channel>, mut queue: mpsc::Receiver<ToGate>) {
+    while let Some(answer) = queue.recv().await {
+        if let Err(error) = channel.send(&answer, None).await {
+            return tracing::debug!("answering the gate: {}", Chain(&error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bundles_are_cut_between_certificates() {
+        let one = format!("# comment\n-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", "A".repeat(1500));
+        let bundle = one.repeat(150);
+        let pieces = pieces(bundle.as_bytes());
+        assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.len() < ROOTS_PIECE));
+        let all = String::from_utf8(pieces.concat()).expect("text");
+        assert_eq!(all.matches("-----BEGIN").count(), 150);
+        assert_eq!(all.matches("-----END").count(), 150);
+    }
+}

@@ -1,0 +1,340 @@
+//! The kernel side as the warden sees it: programs on tags' cgroups, and the question whose connection this is.
+//!
+//! Everything lives in bpffs below one directory, so that it outlives the warden:
+//!
+//! ```text
+//! BPF_DIR/maps_v1/{CONFIG,COUNTERS,ORIGINS,AYA_LOGS}     shared by all tags
+//! BPF_DIR/tags/NAME/WAITING_v1                           the tag's connections that nobody asked for yet
+//! BPF_DIR/tags/NAME/prog_connect4 …                      the programs, for systemd's BPFProgram=
+//! BPF_DIR/tags/NAME/NUMBER/CGROUP_ID/link_connect4 …     one directory for each cgroup that bears the tag
+//! ```
+//!
+//! bpffs takes no `.` in a name: a tag's `.` becomes `+`. `v1` is [`agent_ebpf::ABI`].
+//! Not here: which cgroups bear which tag, and what a caller is called. That is the tags' and the callers' part.
+
+mod cgroup;
+mod error;
+mod events;
+mod instance;
+mod pins;
+mod waiting;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent_ebpf::{COUNTERS, Config, Origin};
+use aya::maps::{Array, MapData, PerCpuArray};
+
+use self::events::Events;
+use self::instance::Instance;
+use self::pins::Pins;
+use self::waiting::Waiting;
+use crate::types::TagName;
+
+pub use self::error::Error;
+pub use self::cgroup::{CgroupId, mount_point};
+pub use self::instance::{AttachError, Hook};
+pub use self::waiting::boot_time;
+
+/// How a tag's programs work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TagOptions {
+    /// Loopback destinations are taken too; otherwise they are left alone.
+    pub take_loopback: bool,
+}
+
+/// A tag that an earlier daemon left in the kernel, still at work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// Its name.
+    pub name: TagName,
+    /// Its number, as its programs write it into [`Origin::tag`].
+    pub number: u32,
+    /// Cgroups that it is attached to and that still exist.
+    pub cgroups: Vec<PathBuf>,
+    /// Its programs speak another version of [`agent_ebpf::ABI`]: their connections are taken and then closed, since
+    /// nobody can read who they are, until [`Kernel::attach`] replaces them.
+    pub stale: bool,
+}
+
+/// How many connections may wait, for tests that fill the map.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    /// Entries of each tag's `WAITING`; `None`: as compiled.
+    pub waiting: Option<u32>,
+}
+
+struct Tag {
+    number: u32,
+    waiting: Option<Waiting>,
+    /// `None` until this process has loaded programs of its own for the tag.
+    instance: Option<(TagOptions, Instance)>,
+}
+
+/// The kernel part. Dropping it changes nothing in the kernel.
+pub struct Kernel {
+    pins: Pins,
+    sizes: Sizes,
+    config: Array<MapData, Config>,
+    counters: PerCpuArray<MapData, u64>,
+    agent_cgroup: u64,
+    tags: BTreeMap<TagName, Tag>,
+    events: Events,
+}
+
+impl Kernel {
+    /// Opens what is pinned below `bpf_dir`, making it where it is missing, and loads every program once, so that a
+    /// kernel that refuses one is found out at the start. Mounts bpffs on the parent of `bpf_dir` if it is not there.
+    ///
+    /// # Errors
+    /// No bpffs, no right to load, or a kernel older than 5.15.
+    pub fn open(bpf_dir: &Path, config: Config) -> Result<Self, Error> {
+        Self::open_sized(bpf_dir, config, Sizes::default())
+    }
+
+    /// As [`Kernel::open`], with the size of the maps that it will create.
+    ///
+    /// # Errors
+    /// As [`Kernel::open`].
+    pub fn open_sized(bpf_dir: &Path, config: Config, sizes: Sizes) -> Result<Self, Error> {
+        let pins = Pins::open(bpf_dir)?;
+        let instance::Shared { config: map, counters, events } = instance::shared(&pins)?;
+        let mut kernel =
+            Self { pins, sizes, config: map, counters, agent_cgroup: 0, tags: BTreeMap::new(), events };
+        kernel.configure(config)?;
+        Ok(kernel)
+    }
+
+    /// Says where connections are led to, from the next connect() on.
+    ///
+    /// An `agent_cgroup` that is the root is taken for none: an agent in the root cgroup is in no tag, and everybody is
+    /// below the root.
+    ///
+    /// # Errors
+    /// The map refuses.
+    pub fn configure(&mut self, mut config: Config) -> Result<(), Error> {
+        if config.agent_cgroup == CgroupId::ROOT.0 {
+            config.agent_cgroup = 0;
+        }
+        self.config.set(0, config, 0).map_err(|source| Error::Map { map: "CONFIG", source })?;
+        self.agent_cgroup = config.agent_cgroup;
+        Ok(())
+    }
+
+    /// Loads and pins a tag's programs without attaching them, for a cgroup that does not exist yet: what systemd's
+    /// `BPFProgram=TYPE:PATH` names. Returns those of them that systemd can attach, with its word for the type.
+    ///
+    /// # Errors
+    /// Loading or pinning fails, or the number does not fit.
+    pub fn prepare(
+        &mut self,
+        name: &TagName,
+        number: u32,
+        options: TagOptions,
+    ) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+        self.or_nothing(name, |kernel| kernel.instance(name, number, options).map(drop))?;
+        Ok(Hook::ALL
+            .iter()
+            .filter_map(|hook| Some((hook.systemd_type()?, self.pins.program(name, *hook))))
+            .collect())
+    }
+
+    /// Puts a cgroup, and all that are or will be below it, under a tag. Links are pinned: they outlive this process. A
+    /// cgroup that bears the tag already gets fresh programs before the old ones go, so that nothing slips through.
+    ///
+    /// Other options than before count for this cgroup from now on, for the tag's other cgroups once each is attached
+    /// again. Nothing stays behind on failure but what was there before.
+    ///
+    /// # Errors
+    /// The root cgroup, the agent's own, no cgroup at all; a number that does not fit; the kernel refuses.
+    pub fn attach(
+        &mut self,
+        name: &TagName,
+        number: u32,
+        cgroup: &Path,
+        options: TagOptions,
+    ) -> Result<(), Error> {
+        let target = cgroup::open(cgroup, CgroupId(self.agent_cgroup))?;
+        self.or_nothing(name, |kernel| {
+            let links = kernel.instance(name, number, options)?.attach(target.dir.as_fd())?;
+            kernel.pins.pin_links(name, number, target.id, links)
+        })
+    }
+
+    /// Does `work` on a tag; if it fails and the tag was not there before, nothing of it is there after.
+    fn or_nothing<T>(
+        &mut self,
+        name: &TagName,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let existed = self.pins.tag(name).exists();
+        let done = work(self);
+        if done.is_err() && !existed {
+            self.tags.remove(name);
+            self.pins.remove_tag(name)?;
+        }
+        done
+    }
+
+    /// The programs of a tag, loaded by this process, with the options asked for.
+    fn instance(&mut self, name: &TagName, number: u32, options: TagOptions) -> Result<&mut Instance, Error> {
+        if let Some((other, _)) = self.tags.iter().find(|(n, t)| t.number == number && *n != name) {
+            return Err(Error::Number { name: name.clone(), number, other: format!("it is {other}'s") });
+        }
+        if let Some(tag) = self.tags.get(name)
+            && tag.number != number
+        {
+            let other = format!("{name} bears {}", tag.number);
+            return Err(Error::Number { name: name.clone(), number, other });
+        }
+        let loaded = self.tags.get(name).and_then(|tag| tag.instance.as_ref()).map(|(o, _)| *o);
+        if loaded != Some(options) {
+            self.pins.make_tag(name, number)?;
+            let (mut instance, waiting) =
+                Instance::load(&self.pins, name, number, options, self.sizes.waiting)?;
+            instance.pin_programs(&self.pins, name)?;
+            let tag = Tag { number, waiting: Some(waiting), instance: Some((options, instance)) };
+            self.tags.insert(name.clone(), tag);
+        }
+        self.tags
+            .get_mut(name)
+            .and_then(|tag| tag.instance.as_mut())
+            .map(|(_, instance)| instance)
+            .ok_or_else(|| Error::NoSuchTag(name.clone()))
+    }
+
+    /// Takes over the tags of an earlier daemon: their connections can be looked up from now on. Pins of cgroups that
+    /// are gone, and what a crash left half-made, are removed; tags without a cgroup stay, since a unit's tag waits for
+    /// the unit's next start.
+    ///
+    /// # Errors
+    /// bpffs or the cgroup tree cannot be read.
+    pub fn adopt(&mut self) -> Result<Vec<Adopted>, Error> {
+        let alive = cgroup::all()?;
+        let mut adopted = Vec::new();
+        for found in self.pins.tags()? {
+            let Some(number) = found.number else {
+                self.pins.remove_tag(&found.name)?; // Died before its first cgroup: it took nothing.
+                continue;
+            };
+            let mut cgroups = Vec::new();
+            for id in found.cgroups {
+                match alive.get(&id) {
+                    Some(path) => cgroups.push(path.clone()),
+                    None => self.pins.remove_links(&found.name, number, id)?,
+                }
+            }
+            let waiting = Waiting::from_pin(&self.pins.waiting(&found.name))?;
+            let stale = waiting.is_none();
+            self.tags.entry(found.name.clone()).or_insert(Tag { number, waiting, instance: None });
+            adopted.push(Adopted { name: found.name, number, cgroups, stale });
+        }
+        Ok(adopted)
+    }
+
+    /// Takes one cgroup out of a tag. The tag stays.
+    ///
+    /// # Errors
+    /// The cgroup is none, or its pins cannot be removed.
+    pub fn detach_cgroup(&mut self, name: &TagName, cgroup: &Path) -> Result<(), Error> {
+        let number = self.tags.get(name).ok_or_else(|| Error::NoSuchTag(name.clone()))?.number;
+        let target = cgroup::open(cgroup, CgroupId(0))?;
+        self.pins.remove_links(name, number, target.id)
+    }
+
+    /// Takes a tag out of the kernel: its links first, then its programs and its map. Connections of it that wait to be
+    /// accepted will be closed as unknown. Does nothing for a tag that is not there.
+    ///
+    /// # Errors
+    /// Pins cannot be removed.
+    pub fn detach(&mut self, name: &TagName) -> Result<(), Error> {
+        self.pins.remove_tag(name)?;
+        self.tags.remove(name);
+        Ok(())
+    }
+
+    /// Whose connection is this? The answer is given once; `None` means that nobody remembers it, and it must be closed.
+    ///
+    /// `netns` is the cookie of the accepted socket's network namespace ([`super::listen::netns_cookie`]), `client` and `listener` its
+    /// peer's and its own address. The newest entry of the tuple counts, so the answer holds for a socket that TCP has
+    /// *not* closed yet **after** the answer came: the asker checks its state (`TCP_INFO`, not `TCP_CLOSE`) once more
+    /// and closes a dead one. Otherwise a job that resets a connection before it is accepted could have it taken for
+    /// another job's that got the same ports.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn lookup(
+        &self,
+        netns: u64,
+        client: SocketAddr,
+        listener: SocketAddr,
+    ) -> Result<Option<Origin>, Error> {
+        let key = waiting::tuple(netns, client, listener);
+        let mut newest: Option<Origin> = None;
+        for tag in self.tags.values() {
+            if !waiting::may_be(tag.number, listener) {
+                continue;
+            }
+            if let Some(origin) = tag.waiting.as_ref().map(|w| w.take(&key)).transpose()?.flatten()
+                && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
+            {
+                newest = Some(origin);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Forgets connections that were closed 60 s ago, and those that nobody asked for in 15 minutes. Returns how many.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn sweep(&self) -> Result<usize, Error> {
+        self.sweep_as_of(boot_time()?)
+    }
+
+    /// As [`Kernel::sweep`], at `now` since boot.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn sweep_as_of(&self, now: Duration) -> Result<usize, Error> {
+        let maps = self.tags.values().filter_map(|tag| tag.waiting.as_ref());
+        maps.map(|waiting| waiting.sweep(now)).sum()
+    }
+
+    /// Connections that are established and that nobody asked for yet, over all tags.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn waiting(&self) -> Result<usize, Error> {
+        let maps = self.tags.values().filter_map(|tag| tag.waiting.as_ref());
+        maps.map(Waiting::len).sum()
+    }
+
+    /// The counters since the maps were made, summed over the CPUs; indices are [`agent_ebpf::Counter`].
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counters(&self) -> Result<[u64; COUNTERS as usize], Error> {
+        let mut sums = [0; COUNTERS as usize];
+        for (index, sum) in (0..).zip(&mut sums) {
+            let slots =
+                self.counters.get(&index, 0).map_err(|source| Error::Map { map: "COUNTERS", source })?;
+            *sum = slots.iter().sum();
+        }
+        Ok(sums)
+    }
+
+    /// Hands the programs' rare events (a refusal, at most one a second of each kind) to `tracing`. To be called every
+    /// second or so: what does not fit the ring of 256 KiB is lost, the counters are not.
+    pub fn flush_events(&self) {
+        self.events.flush();
+    }
+
+    /// What the kernel knows under which number.
+    pub fn numbers(&self) -> impl Iterator<Item = (&TagName, u32)> {
+        self.tags.iter().map(|(name, tag)| (name, tag.number))
+    }
+}

@@ -1,0 +1,105 @@
+//! What `sluice status` shows of the running daemon.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agent_ebpf::Counter;
+use time::OffsetDateTime;
+
+use super::bound::Bound;
+use crate::control::{ProcessStatus, Status, StoreStatus};
+use crate::paths;
+
+/// The counters' names, in the order of [`Counter`].
+const COUNTERS: &[(Counter, &str)] = &[
+    (Counter::Taken, "connections_taken"),
+    (Counter::MapFull, "refused_map_full"),
+    (Counter::BoundDevice, "refused_bound_device"),
+    (Counter::NoListener, "refused_no_gate"),
+    (Counter::Loopback, "loopback_left_alone"),
+    (Counter::OwnListener, "refused_own_listener"),
+    (Counter::Protocol, "refused_protocol"),
+    (Counter::Agent, "agent_left_alone"),
+];
+
+/// Facts that change while the daemon lives. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Live(Arc<Mutex<Facts>>);
+
+#[derive(Default)]
+struct Facts {
+    gate: Option<ProcessStatus>,
+    gates: u64,
+    store_trouble: Option<String>,
+}
+
+impl Live {
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A gate was started.
+    pub fn gate_started(&self, pid: Option<u32>) {
+        let mut facts = self.facts();
+        facts.gates += 1;
+        facts.gate = pid.map(|pid| ProcessStatus { pid, since: OffsetDateTime::now_utc() });
+    }
+
+    /// The gate ended.
+    pub fn gate_ended(&self) {
+        self.facts().gate = None;
+    }
+
+    /// The store refuses, or works again.
+    pub fn store(&self, trouble: Option<String>) {
+        self.facts().store_trouble = trouble;
+    }
+
+    /// What answers `sluice status`.
+    pub fn reporter(&self, bound: &Bound) -> Box<dyn Fn() -> Status + Send + Sync> {
+        let live = self.clone();
+        let (tags, kernel) = (bound.tags.clone(), bound.kernel.clone());
+        let mode = format!("{:?}", bound.config.mode).to_lowercase();
+        let store = bound.config.paths.state.join(paths::STORE_DIR);
+        let warden = ProcessStatus { pid: std::process::id(), since: OffsetDateTime::now_utc() };
+        Box::new(move || {
+            let (gate, restarts, trouble) = {
+                let facts = live.facts();
+                (facts.gate.clone(), facts.gates.saturating_sub(1), facts.store_trouble.clone())
+            };
+            let mut notes = Vec::new();
+            let counters = match kernel.lock().counters() {
+                Ok(counters) => {
+                    let value = |counter: Counter| counters.get(counter as usize).copied().unwrap_or(0);
+                    COUNTERS.iter().map(|(counter, name)| ((*name).to_owned(), value(*counter))).collect()
+                }
+                Err(error) => {
+                    notes.push(format!("the kernel's counters cannot be read: {error}"));
+                    BTreeMap::new()
+                }
+            };
+            if gate.is_none() {
+                notes.push("the gate is being restarted: tagged connections wait or are refused".to_owned());
+            }
+            Status {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                mode: mode.clone(),
+                warden: warden.clone(),
+                gate,
+                gate_restarts: restarts,
+                sessions: None,
+                tags: tags.list(),
+                counters,
+                store: Some(StoreStatus { path: store.clone(), bytes: size(&store), trouble }),
+                notes,
+            }
+        })
+    }
+}
+
+/// Bytes of the files in a directory; `None` when it cannot be read.
+fn size(directory: &Path) -> Option<u64> {
+    let files = std::fs::read_dir(directory).ok()?;
+    Some(files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum())
+}

@@ -1,0 +1,104 @@
+//! Unchanged clients: where their programs are, and the packages they need, installed once below `target/clients`.
+//!
+//! Versions are pinned in `tests/clients/{requirements.txt,package-lock.json}`. Installing asks the registries through
+//! pip and npm as the machine has them configured; a later run with the same pins asks nobody.
+
+pub mod check;
+pub mod judged;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::binary::{profile_dir, workspace};
+
+/// A file of `tests/clients`.
+pub fn program(name: &str) -> PathBuf {
+    workspace().join("tests/clients").join(name)
+}
+
+/// The Python interpreter of a virtual environment that has the pinned packages.
+///
+/// # Errors
+/// python3-venv is missing, or pip failed.
+pub fn python() -> Result<PathBuf> {
+    let dir = installed("python", &program("requirements.txt"), |dir| {
+        // Debian's interpreter, not one that a version manager puts first on PATH.
+        must(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(dir))?;
+        let pip = dir.join("bin/pip");
+        must(
+            Command::new(pip)
+                .args(["install", "--quiet", "--no-input", "-r"])
+                .arg(program("requirements.txt")),
+        )
+    })?;
+    Ok(dir.join("bin/python"))
+}
+
+/// A directory with the pinned `node_modules` and the Node clients beside them (ES modules are resolved by place).
+///
+/// # Errors
+/// npm is missing or failed.
+pub fn node() -> Result<PathBuf> {
+    let dir = installed("node", &program("package-lock.json"), |dir| {
+        fs::create_dir_all(dir)?;
+        for name in ["package.json", "package-lock.json"] {
+            fs::copy(program(name), dir.join(name))?;
+        }
+        must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(dir))
+    })?;
+    for name in ["fetch.mjs", "openai_chat.mjs"] {
+        fresh_copy(&program(name), &dir.join(name))?;
+    }
+    Ok(dir)
+}
+
+/// The Go client, built.
+///
+/// # Errors
+/// golang-go is missing or refuses the program.
+pub fn go() -> Result<PathBuf> {
+    let dir = installed("go", &program("get.go"), |dir| {
+        fs::create_dir_all(dir)?;
+        let mut go = Command::new("/usr/bin/go");
+        go.args(["build", "-o"]).arg(dir.join("get")).arg(program("get.go"));
+        must(go.env("GOCACHE", dir.join("cache")).env("GO111MODULE", "off").env("CGO_ENABLED", "0"))
+    })?;
+    Ok(dir.join("get"))
+}
+
+/// Makes `target/clients/NAME` by `make` unless it was made from the same `pins` before. One process at a time.
+fn installed(name: &str, pins: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let all = profile_dir()?.parent().context("target has a profile directory")?.join("clients");
+    fs::create_dir_all(&all)?;
+    let lock = File::create(all.join(format!("{name}.lock")))?;
+    lock.lock().context("waiting for another test that installs the same")?;
+    let (dir, stamp) = (all.join(name), all.join(format!("{name}.stamp")));
+    let wanted = fs::read(pins)?;
+    if fs::read(&stamp).is_ok_and(|had| had == wanted) {
+        return Ok(dir);
+    }
+    let _ = fs::remove_dir_all(&dir);
+    make(&dir).with_context(|| format!("installing the {name} clients"))?;
+    fs::write(stamp, wanted)?;
+    Ok(dir)
+}
+
+/// Copies by rename, so that a test that runs the old copy is not disturbed.
+fn fresh_copy(from: &Path, to: &Path) -> Result<()> {
+    let wanted = fs::read(from)?;
+    if fs::read(to).is_ok_and(|had| had == wanted) {
+        return Ok(());
+    }
+    let next = to.with_extension(format!("{}.new", std::process::id()));
+    fs::write(&next, wanted)?;
+    Ok(fs::rename(next, to)?)
+}
+
+fn must(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("running {command:?}"))?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(())
+}

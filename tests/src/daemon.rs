@@ -1,0 +1,250 @@
+//! The agent in a space: its configuration, its process, its log, its records.
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sluice::types::Summary;
+
+use crate::binary::sluice_binary;
+use crate::harness::Options;
+use crate::netns::{AGENT_USER, Space};
+use crate::process::{PATIENCE, eventually, run};
+
+/// The cgroup of the agent below the space's.
+pub const CGROUP: &str = "agent";
+
+/// See the module. Dropping it kills the warden; the space kills the rest.
+pub struct Daemon {
+    dir: PathBuf,
+    launch: Box<dyn Fn() -> Result<Command> + Send + Sync>,
+    child: Option<Child>,
+    notify: UnixDatagram,
+}
+
+impl Daemon {
+    /// Writes the configuration; starts nothing.
+    pub(crate) fn prepare(space: &Space, options: &Options) -> Result<Self> {
+        let dir = space.dir().to_owned();
+        let config = dir.join("etc");
+        fs::create_dir(&config)?;
+        fs::create_dir(dir.join("state"))?;
+        let text = format!(
+            "user = \"{AGENT_USER}\"\n{}\n[paths]\nstate = \"{d}/state\"\nruntime = \"{d}/runtime\"\nbpf = \"{d}/bpf/sluice\"\n\
+             [tls]\nextra_roots = [\"{d}/upstream-ca.pem\"]\n",
+            options.config,
+            d = dir.display(),
+        );
+        fs::write(config.join("sluice.toml"), text)?;
+        if let Some(kib) = options.store_kib {
+            small_store(space, kib)?;
+        }
+        let notify = UnixDatagram::bind(dir.join("notify.sock")).context("the readiness socket")?;
+        notify.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let mut parts = space.command(CGROUP, sluice_binary()?)?;
+        parts.arg("daemon").arg("--config").arg(&config).env("NOTIFY_SOCKET", dir.join("notify.sock"));
+        Ok(Self { launch: Box::new(copier(parts)), dir, child: None, notify })
+    }
+
+    /// Starts the daemon and waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// It ended, or did not say READY=1 within [`PATIENCE`]; its log is in the text.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "the daemon runs already");
+        self.drain_notifications();
+        let log = File::options().create(true).append(true).open(self.dir.join("daemon.log"))?;
+        let child = (self.launch)()?.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let child = self.child.insert(child);
+        let end = Instant::now() + PATIENCE;
+        let mut message = [0; 4096];
+        loop {
+            if let Ok(n) = self.notify.recv(&mut message)
+                && message[..n].split(|b| *b == b'\n').any(|line| line == b"READY=1")
+            {
+                return Ok(());
+            }
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                bail!("the daemon ended ({status}) before it was ready:\n{}", self.log());
+            }
+            ensure!(Instant::now() < end, "the daemon is not ready after {PATIENCE:?}:\n{}", self.log());
+        }
+    }
+
+    fn drain_notifications(&self) {
+        let mut message = [0; 4096];
+        while self.notify.set_nonblocking(true).is_ok() && self.notify.recv(&mut message).is_ok() {}
+        let _ = self.notify.set_nonblocking(false);
+    }
+
+    /// Asks the daemon to end (SIGTERM) and waits for it.
+    ///
+    /// # Errors
+    /// It does not end within [`PATIENCE`].
+    pub fn stop(&mut self) -> Result<()> {
+        self.signal(self.warden_pid()?, Signal::SIGTERM)?;
+        self.wait_end()
+    }
+
+    /// kill -9 of the warden; the gate is left to notice.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill_warden(&mut self) -> Result<()> {
+        self.signal(self.warden_pid()?, Signal::SIGKILL)?;
+        self.wait_end()
+    }
+
+    fn wait_end(&mut self) -> Result<()> {
+        let child = self.child.as_mut().context("the daemon runs")?;
+        let ended = eventually(PATIENCE, || Ok(child.try_wait()?))?;
+        ensure!(ended.is_some(), "the daemon does not end:\n{}", self.log());
+        self.child = None;
+        Ok(())
+    }
+
+    /// Sends a signal to one of the agent's processes.
+    ///
+    /// # Errors
+    /// No such process.
+    pub fn signal(&self, pid: u32, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("{signal} to {pid}"))
+    }
+
+    /// The warden: the process that was started.
+    ///
+    /// # Errors
+    /// The daemon does not run.
+    pub fn warden_pid(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("the daemon does not run")?.id())
+    }
+
+    /// The gate: the warden's child that runs as [`AGENT_USER`]. Waits for one, since it may be between two lives.
+    ///
+    /// # Errors
+    /// None came within [`PATIENCE`].
+    pub fn gate_pid(&self) -> Result<u32> {
+        self.gate_pid_other_than(0)
+    }
+
+    /// The same, but not the process `old`: the gate after its restart.
+    ///
+    /// # Errors
+    /// None came within [`PATIENCE`].
+    pub fn gate_pid_other_than(&self, old: u32) -> Result<u32> {
+        let warden = self.warden_pid()?;
+        let uid = crate::netns::agent_uid()?;
+        let gate = eventually(PATIENCE, || {
+            Ok(children(warden).into_iter().find(|pid| *pid != old && uid_of(*pid) == Some(uid)))
+        })?;
+        gate.with_context(|| format!("the warden has no gate:\n{}", self.log()))
+    }
+
+    /// Everything that the daemon wrote.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.dir.join("daemon.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Directory of the store.
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("state/store")
+    }
+
+    /// A `sluice` command against this daemon, outside of every tag.
+    ///
+    /// # Errors
+    /// The cgroup cannot be made.
+    pub fn cli(&self, space: &Space, args: &[&str]) -> Result<Command> {
+        let mut command = space.command("untagged", sluice_binary()?)?;
+        command.arg("--runtime").arg(self.dir.join("runtime")).args(args);
+        Ok(command)
+    }
+
+    /// What is in the store, by `sluice sessions`, oldest first.
+    pub(crate) fn sessions(&self, space: &Space) -> Result<Vec<Summary>> {
+        let mut command = self.cli(space, &["sessions", "--json", "--limit", "100000", "--store"])?;
+        let ended = run(command.arg(self.store()), PATIENCE)?;
+        ensure!(ended.good(), "sluice sessions: {:?} {}", ended.status, ended.stderr);
+        let lines = ended.stdout.lines();
+        let mut all = lines
+            .map(|l| serde_json::from_str::<Summary>(l).with_context(|| format!("no summary: {l}")))
+            .collect::<Result<Vec<_>>>()?;
+        all.sort_by(|a, b| (&a.time, &a.session, a.exchange).cmp(&(&b.time, &b.session, b.exchange)));
+        Ok(all)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Resident memory of a process in KiB; `None` when it is gone.
+pub fn rss_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Pids whose parent is `pid`.
+pub fn children(pid: u32) -> Vec<u32> {
+    let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = all.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|p| parent(*p) == Some(pid)).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Field 4; the command in field 2 may hold spaces and brackets (proc(5)).
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn uid_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("Uid:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// A tmpfs of `kib` KiB where the store will be, inside the space only.
+fn small_store(space: &Space, kib: u64) -> Result<()> {
+    let store = space.dir().join("state/store");
+    fs::create_dir_all(&store)?;
+    let mut mount = space.command("", "mount")?;
+    mount.args(["-t", "tmpfs", "-o", &format!("size={kib}k,mode=0750"), "none"]).arg(&store);
+    let ended = run(&mut mount, PATIENCE)?;
+    ensure!(ended.good(), "mounting the store's tmpfs: {}", ended.stderr);
+    Ok(())
+}
+
+/// `Command` cannot be cloned: keeps its parts, to launch the daemon again.
+fn copier(command: Command) -> impl Fn() -> Result<Command> {
+    let program = command.get_program().to_owned();
+    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let envs: Vec<_> = command.get_envs().filter_map(|(n, v)| Some((n.to_owned(), v?.to_owned()))).collect();
+    move || {
+        let mut copy = Command::new(&program);
+        copy.args(&args).env_clear().envs(envs.iter().map(|(n, v)| (n, v))).current_dir(Path::new("/"));
+        Ok(copy)
+    }
+}
+
+/// CPU time of a process's living threads in nanoseconds (/proc/PID/task/*/schedstat, field 1); `None` when it is gone.
+pub fn cpu_ns(pid: u32) -> Option<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let of = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    Some(threads.filter_map(Result::ok).filter_map(of).sum())
+}

@@ -1,0 +1,220 @@
+//! What is measured against what: the "first" column of the project's performance goals, and two peers' figures from
+//! the same kind of set-up (haproxy and nginx, TLS on both legs, one core).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::measure::spread;
+
+/// How a figure is made of the measurements, and which way is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Through over direct; at least the goal.
+    RatioAtLeast,
+    /// Through over direct; at most the goal.
+    RatioAtMost,
+    /// Through alone; at most the goal.
+    AtMost,
+    /// Through minus direct; at most the goal.
+    DifferenceAtMost,
+}
+
+/// One goal.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    /// Key of the measurements.
+    pub key: &'static str,
+    /// For people.
+    pub text: &'static str,
+    /// See [`Kind`].
+    pub kind: Kind,
+    /// The figure to reach.
+    pub goal: f64,
+    /// haproxy's, nginx's figure, where known.
+    pub peers: [Option<f64>; 2],
+}
+
+const fn goal(key: &'static str, text: &'static str, kind: Kind, goal: f64, peers: [Option<f64>; 2]) -> Goal {
+    Goal { key, text, kind, goal, peers }
+}
+
+/// All goals, in the order in which they are printed.
+pub const GOALS: [Goal; 14] = [
+    goal(
+        "h1_rps_1",
+        "requests/s, 1 connection (no goal: wake-ups across cores)",
+        Kind::RatioAtLeast,
+        0.0,
+        [None, None],
+    ),
+    goal(
+        "h1_rps_32",
+        "requests/s, 32 keep-alive connections",
+        Kind::RatioAtLeast,
+        0.60,
+        [Some(0.73), Some(0.77)],
+    ),
+    goal(
+        "gate_us_per_request",
+        "gate CPU µs for one such request",
+        Kind::AtMost,
+        45.0,
+        [Some(33.0), Some(32.0)],
+    ),
+    goal("h2_rps_32", "requests/s, HTTP/2, 32 streams", Kind::RatioAtLeast, 0.60, [Some(0.73), Some(0.67)]),
+    goal(
+        "new_per_second",
+        "new TLS connections/s, full handshakes",
+        Kind::RatioAtLeast,
+        0.40,
+        [Some(0.63), Some(1.42)],
+    ),
+    goal(
+        "gate_us_per_connection",
+        "gate CPU µs for one new connection",
+        Kind::AtMost,
+        900.0,
+        [Some(1118.0), Some(465.0)],
+    ),
+    goal("bulk_mb_s", "bulk MB/s, one stream", Kind::RatioAtLeast, 0.60, [Some(0.86), Some(0.94)]),
+    goal("gate_cpu_s_per_gb", "gate CPU-s per GB", Kind::AtMost, 2.2, [Some(1.41), Some(1.71)]),
+    goal("warm_first_byte_us", "first byte, warm host", Kind::RatioAtMost, 3.0, [Some(2.05), Some(2.29)]),
+    goal(
+        "cold_first_byte_us",
+        "first byte, host never seen",
+        Kind::RatioAtMost,
+        2.5,
+        [Some(2.58), Some(1.24)],
+    ),
+    goal("sse_delay_us", "delay of an SSE event, median", Kind::RatioAtMost, 2.0, [Some(1.85), Some(1.66)]),
+    goal(
+        "idle_kib_per_connection",
+        "gate KiB per idle connection (8,000 open)",
+        Kind::AtMost,
+        60.0,
+        [Some(46.0), Some(16.0)],
+    ),
+    goal(
+        "idle_resident_mib",
+        "resident MiB when idle, both processes",
+        Kind::AtMost,
+        60.0,
+        [Some(20.0), Some(24.0)],
+    ),
+    goal("connect_us", "connect(): tagged minus untagged, µs", Kind::DifferenceAtMost, 15.0, [None, None]),
+];
+
+/// Measurements by key: the values of all rounds, direct and through.
+#[derive(Clone, Debug, Default)]
+pub struct Rounds {
+    direct: BTreeMap<String, Vec<f64>>,
+    through: BTreeMap<String, Vec<f64>>,
+}
+
+impl Rounds {
+    /// Adds one round's value.
+    pub fn add(&mut self, direct: bool, key: &str, value: f64) {
+        let side = if direct { &mut self.direct } else { &mut self.through };
+        side.entry(key.to_owned()).or_default().push(value);
+    }
+
+    fn medians(&self, key: &str) -> (Option<f64>, Option<f64>) {
+        let median = |side: &BTreeMap<String, Vec<f64>>| side.get(key).map(|all| spread(all.clone()).p50);
+        (median(&self.direct), median(&self.through))
+    }
+
+    /// The figure that a goal is about; `None` when something was not measured.
+    pub fn figure(&self, goal: &Goal) -> Option<f64> {
+        let (direct, through) = self.medians(goal.key);
+        match goal.kind {
+            Kind::RatioAtLeast | Kind::RatioAtMost => Some(through? / direct?),
+            Kind::AtMost => through,
+            Kind::DifferenceAtMost => Some(through? - direct?),
+        }
+    }
+
+    /// Everything as JSON: medians, all rounds, figures with pass or miss.
+    pub fn json(&self) -> Value {
+        let figures: Vec<Value> = GOALS
+            .iter()
+            .map(|g| {
+                let (direct, through) = self.medians(g.key);
+                let figure = self.figure(g);
+                json!({"key": g.key, "what": g.text, "direct": direct, "through": through, "figure": figure,
+                    "goal": g.goal, "met": figure.map(|f| g.met(f)), "haproxy": g.peers[0], "nginx": g.peers[1]})
+            })
+            .collect();
+        json!({"figures": figures, "rounds": {"direct": self.direct, "through": self.through}})
+    }
+
+    /// The table for people.
+    pub fn table(&self) -> String {
+        let cell = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), short);
+        let row = |a: &str, b: [String; 7]| {
+            let [direct, through, figure, goal, verdict, haproxy, nginx] = b;
+            format!(
+                "{a:<58} {direct:>9} {through:>9} {figure:>8} {goal:>8} {verdict:>5}  {haproxy:>7} {nginx:>7}\n"
+            )
+        };
+        let mut text =
+            row("", ["direct", "through", "figure", "goal", "", "haproxy", "nginx"].map(str::to_owned));
+        for g in &GOALS {
+            let (direct, through) = self.medians(g.key);
+            let figure = self.figure(g);
+            let verdict = figure.map_or("–", |f| if g.met(f) { "pass" } else { "MISS" });
+            let goal = format!("{} {}", if g.kind == Kind::RatioAtLeast { "≥" } else { "≤" }, short(g.goal));
+            let cells = [
+                cell(direct),
+                cell(through),
+                cell(figure),
+                goal,
+                verdict.to_owned(),
+                cell(g.peers[0]),
+                cell(g.peers[1]),
+            ];
+            text.push_str(&row(g.text, cells));
+        }
+        text
+    }
+
+    /// Whether every goal was measured and met.
+    pub fn all_met(&self) -> bool {
+        GOALS.iter().all(|g| self.figure(g).is_some_and(|f| g.met(f)))
+    }
+}
+
+impl Goal {
+    /// Whether a figure reaches it.
+    pub fn met(&self, figure: f64) -> bool {
+        match self.kind {
+            Kind::RatioAtLeast => figure >= self.goal,
+            Kind::RatioAtMost | Kind::AtMost | Kind::DifferenceAtMost => figure <= self.goal,
+        }
+    }
+}
+
+fn short(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_of_medians() {
+        let mut rounds = Rounds::default();
+        for (direct, through) in [(100.0, 50.0), (90.0, 60.0), (110.0, 70.0)] {
+            rounds.add(true, "h1_rps_32", direct);
+            rounds.add(false, "h1_rps_32", through);
+        }
+        assert_eq!(rounds.figure(&GOALS[1]), Some(0.6));
+        assert!(GOALS[1].met(0.6) && !GOALS[1].met(0.59));
+        assert!(!rounds.all_met(), "the rest was not measured");
+    }
+}

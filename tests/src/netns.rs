@@ -1,0 +1,216 @@
+//! A space of its own for one test: network, mount and cgroup namespaces, with addresses that stand for "outside"
+//! hosts, a hosts file that names them, a bpffs, and a cgroup that holds every process started in it.
+//!
+//! Nothing in here knows of Sluice. Everything that a space makes goes away with it, also when the test is killed:
+//! a reaper outside the space waits on a pipe whose other end only the test holds.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Source addresses of connections that the agent's user opens; every other user's connections come from the address
+/// that they dial (Linux's choice for local routes). So a server can tell from the peer address who connected.
+pub const AGENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
+/// The same for IPv6.
+pub const AGENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe);
+/// The user that the agent's gate runs as in a space.
+pub const AGENT_USER: &str = "nobody";
+
+/// Where cgroup v2 is mounted on this machine: at the top, or beside v1 ("hybrid").
+const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+
+/// Set-up inside the fresh namespaces. $1 directory of the space, $2 cgroup mount point, $3 the agent's uid, then
+/// addresses. The local table is moved behind a rule for the agent's uid, which gives its connections their address.
+const SETUP: &str = r#"
+dir=$1 cgroup=$2 uid=$3; shift 3
+mount --bind "$dir/hosts" /etc/hosts
+mount --bind "$dir/resolv.conf" /etc/resolv.conf
+mount --bind "$dir/run" /run
+umount -l "$cgroup"
+mount -t cgroup2 none "$cgroup"
+mount -t bpf bpf "$dir/bpf"
+ip link set lo up
+for a in "$@"; do case $a in *:*) ip -6 addr add "$a/128" dev lo nodad;; *) ip addr add "$a/32" dev lo;; esac; done
+for v in -4 -6; do
+  ip $v rule add pref 100 lookup local
+  ip $v rule del pref 0
+  ip $v rule add pref 10 uidrange "$uid-$uid" lookup 7
+done
+ip route add local 203.0.113.0/24 dev lo src 203.0.113.254 table 7
+ip -6 route add local 2001:db8::/64 dev lo src 2001:db8::fe table 7
+echo ready
+exec sleep infinity
+"#;
+
+/// Ends everything when its standard input ends. $0 cgroup, $1 directory. Bounded: ten seconds, then it says so.
+const REAP: &str = r#"
+trap '' INT TERM HUP PIPE
+cat >/dev/null
+echo 1 > "$0/cgroup.kill"
+n=0
+while [ -d "$0" ] && [ $n -lt 200 ]; do
+  find "$0" -depth -type d -exec rmdir {} \; 2>/dev/null
+  [ -d "$0" ] && { n=$((n+1)); sleep 0.05; }
+done
+rm -rf --one-file-system "$1"
+[ ! -d "$0" ] || { echo "sluice-e2e: $0 is still there" >&2; exit 1; }
+"#;
+
+/// One space. Dropping it kills every process in it and removes it.
+#[derive(Debug)]
+pub struct Space {
+    dir: PathBuf,
+    cgroup: PathBuf,
+    holder: Child,
+    reaper: Child,
+}
+
+/// Names a test gives to outside hosts, with their addresses.
+pub type Hosts<'a> = &'a [(&'a str, IpAddr)];
+
+impl Space {
+    /// Makes a space. `hosts` become its /etc/hosts, each address an address of its loopback device.
+    ///
+    /// # Errors
+    /// Not root, no cgroup v2, or a tool (`ip`, `nsenter`, `unshare`, `mount`) is missing.
+    pub fn make(hosts: Hosts<'_>) -> Result<Self> {
+        let mount = cgroup_mount()?;
+        let dir = tempfile::Builder::new().prefix("sluice-e2e-").tempdir().context("temp dir")?.keep();
+        // The gate's user walks through it.
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
+        for sub in ["run", "bpf"] {
+            fs::create_dir(dir.join(sub))?;
+        }
+        let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
+        let mut addresses: Vec<IpAddr> = vec![AGENT_V4.into(), AGENT_V6.into()];
+        for (name, address) in hosts {
+            text.push_str(&format!("{address} {name}\n"));
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        }
+        fs::write(dir.join("hosts"), text)?;
+        fs::write(dir.join("resolv.conf"), "# no name server: /etc/hosts or nothing\n")?;
+        let cgroup = mount.join(dir.file_name().context("temp dir has a name")?);
+        fs::create_dir(&cgroup).with_context(|| format!("making {} (are you root?)", cgroup.display()))?;
+
+        // From here on the reaper cleans up, whatever happens.
+        let reaper = Command::new("/bin/sh")
+            .args(["-c", REAP])
+            .arg(&cgroup)
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("starting the reaper")?;
+        let holder = Command::new("/bin/sh")
+            .args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec unshare --net --mount --cgroup --propagation slave sh -ec "$@""#])
+            .arg(&cgroup)
+            .args([SETUP, "setup"])
+            .arg(&dir)
+            .arg(&mount)
+            .arg(agent_uid()?.to_string())
+            .args(addresses.iter().map(ToString::to_string))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .context("starting the namespace holder")?;
+        let mut space = Self { dir, cgroup, holder, reaper };
+        let mut line = String::new();
+        let out = space.holder.stdout.take().context("holder's stdout is piped")?;
+        BufReader::new(out).read_line(&mut line)?;
+        if line.trim() != "ready" {
+            bail!(
+                "setting up the namespaces failed (see stderr above); root, iproute2 and util-linux are needed"
+            );
+        }
+        Ok(space)
+    }
+
+    /// Directory of the space, 0755: files that its processes share with the test. `hosts`, `run` (its /run) and
+    /// `bpf` (a bpffs inside the space only) are there already.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The space's cgroup as the test sees it. Inside the space it is `/`.
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
+    /// A command that runs `program` in the space, in the cgroup `cgroup` below the space's (made if missing; "" for
+    /// the space's own). The process keeps the pid of the spawned child. Environment: only PATH, HOME, LANG, so no
+    /// trust variable of the developer's shell leaks in. The working directory is `/`.
+    pub fn command(&self, cgroup: &str, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+        let cgroup = self.cgroup.join(cgroup);
+        fs::create_dir_all(&cgroup)?;
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", r#"echo $$ > "$0" && exec nsenter --target "$@""#])
+            .arg(cgroup.join("cgroup.procs"))
+            .arg(self.holder.id().to_string())
+            .args(["--net", "--mount", "--cgroup", "--"])
+            .arg(program)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", &self.dir)
+            .env("LANG", "C.UTF-8")
+            .current_dir("/");
+        Ok(command)
+    }
+
+    /// A listener inside the space, owned by the test.
+    ///
+    /// # Errors
+    /// The address is not the space's, or taken.
+    pub fn listen(&self, address: SocketAddr) -> Result<TcpListener> {
+        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.holder.id()))?;
+        // setns is per thread: a thread of its own, so that the test's threads stay where they are.
+        let bound = std::thread::spawn(move || -> Result<TcpListener> {
+            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
+            TcpListener::bind(address).with_context(|| format!("listening on {address}"))
+        });
+        let listener = bound.join().map_err(|_| anyhow::anyhow!("the listening thread panicked"))??;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    }
+
+    /// Pids in the space's cgroup `cgroup` (one level, not its children).
+    pub fn pids(&self, cgroup: &str) -> Vec<u32> {
+        let text = fs::read_to_string(self.cgroup.join(cgroup).join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|l| l.parse().ok()).collect()
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        drop(self.reaper.stdin.take());
+        let _ = self.reaper.wait();
+        let _ = self.holder.wait();
+    }
+}
+
+/// The uid of [`AGENT_USER`].
+///
+/// # Errors
+/// The user is not in /etc/passwd.
+pub fn agent_uid() -> Result<u32> {
+    let user = nix::unistd::User::from_name(AGENT_USER)?.with_context(|| format!("no user {AGENT_USER}"))?;
+    Ok(user.uid.as_raw())
+}
+
+fn cgroup_mount() -> Result<PathBuf> {
+    CGROUP_ROOTS
+        .iter()
+        .map(PathBuf::from)
+        .find(|root| root.join("cgroup.controllers").exists())
+        .context("no cgroup v2 mount at /sys/fs/cgroup or /sys/fs/cgroup/unified")
+}

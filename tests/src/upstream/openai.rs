@@ -1,0 +1,138 @@
+//! A stand-in for api.openai.com: the two endpoints that the `openai` packages call first, plain and streaming, in
+//! the shapes that those packages parse. It answers with the request's own last words.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
+use serde_json::{Value, json};
+
+use super::routes::{Answer, full, streamed, with_type};
+
+/// Gap between two events of a stream, so that buffering anywhere would show.
+const GAP: Duration = Duration::from_millis(20);
+
+pub(super) async fn answer(request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_owned();
+    if !request.headers().get(header::AUTHORIZATION).is_some_and(|a| a.as_bytes().starts_with(b"Bearer ")) {
+        return problem(StatusCode::UNAUTHORIZED, "You didn't provide an API key.");
+    }
+    let Ok(body) = request.into_body().collect().await else {
+        return problem(StatusCode::BAD_REQUEST, "The body was cut off.");
+    };
+    let Ok(asked) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
+        return problem(StatusCode::BAD_REQUEST, "The body is not JSON.");
+    };
+    let model = asked["model"].as_str().unwrap_or("gpt-4o-mini").to_owned();
+    let words = said(&asked);
+    match (path.as_str(), asked["stream"].as_bool().unwrap_or(false)) {
+        ("/v1/chat/completions", false) => json_answer(&chat(&model, &words)),
+        ("/v1/chat/completions", true) => sse(chat_events(&model, &words)),
+        ("/v1/responses", false) => json_answer(&response(&model, &words, "completed")),
+        ("/v1/responses", true) => sse(response_events(&model, &words)),
+        _ => problem(StatusCode::NOT_FOUND, "Unknown request URL."),
+    }
+}
+
+/// The last thing that the caller said, each word prefixed by its place.
+fn said(asked: &Value) -> Vec<String> {
+    let last = asked["messages"].as_array().and_then(|m| m.last());
+    let text = last.and_then(|m| m["content"].as_str()).or(asked["input"].as_str()).unwrap_or("nothing");
+    format!("echo: {text}").split_inclusive(' ').map(str::to_owned).collect()
+}
+
+fn chat(model: &str, words: &[String]) -> Value {
+    json!({
+        "id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000, "model": model,
+        "choices": [{"index": 0, "finish_reason": "stop", "logprobs": null,
+            "message": {"role": "assistant", "content": words.concat(), "refusal": null}}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+    })
+}
+
+fn chat_events(model: &str, words: &[String]) -> Vec<String> {
+    let chunk = |delta: Value, finish: Value| {
+        let chunk = json!({
+            "id": "chatcmpl-test", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": null}],
+        });
+        format!("data: {chunk}\n\n")
+    };
+    let mut events = vec![chunk(json!({"role": "assistant", "content": ""}), Value::Null)];
+    events.extend(words.iter().map(|word| chunk(json!({"content": word}), Value::Null)));
+    events.push(chunk(json!({}), json!("stop")));
+    events.push("data: [DONE]\n\n".to_owned());
+    events
+}
+
+fn part(words: &[String]) -> Value {
+    json!({"type": "output_text", "text": words.concat(), "annotations": [], "logprobs": []})
+}
+
+fn item(words: &[String], status: &str) -> Value {
+    let content = if words.is_empty() { json!([]) } else { json!([part(words)]) };
+    json!({"type": "message", "id": "msg_test", "status": status, "role": "assistant", "content": content})
+}
+
+fn response(model: &str, words: &[String], status: &str) -> Value {
+    let output = if words.is_empty() { json!([]) } else { json!([item(words, status)]) };
+    json!({
+        "id": "resp_test", "object": "response", "created_at": 1_700_000_000, "status": status, "model": model,
+        "output": output, "error": null, "incomplete_details": null, "instructions": null, "metadata": {},
+        "parallel_tool_calls": true, "temperature": 1.0, "top_p": 1.0, "tool_choice": "auto", "tools": [],
+        "usage": {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 4,
+            "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 7},
+    })
+}
+
+fn response_events(model: &str, words: &[String]) -> Vec<String> {
+    let at = json!({"item_id": "msg_test", "output_index": 0, "content_index": 0});
+    let place = |mut event: Value| {
+        for (key, value) in at.as_object().into_iter().flatten() {
+            event[key] = value.clone();
+        }
+        event
+    };
+    let mut events = vec![
+        json!({"type": "response.created", "response": response(model, &[], "in_progress")}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": item(&[], "in_progress")}),
+        place(json!({"type": "response.content_part.added", "part": part(&[])})),
+    ];
+    events.extend(
+        words
+            .iter()
+            .map(|w| place(json!({"type": "response.output_text.delta", "delta": w, "logprobs": []}))),
+    );
+    events.push(place(json!({"type": "response.output_text.done", "text": words.concat(), "logprobs": []})));
+    events.push(place(json!({"type": "response.content_part.done", "part": part(words)})));
+    events.push(
+        json!({"type": "response.output_item.done", "output_index": 0, "item": item(words, "completed")}),
+    );
+    events.push(json!({"type": "response.completed", "response": response(model, words, "completed")}));
+    let numbered = events.into_iter().enumerate().map(|(n, mut event)| {
+        event["sequence_number"] = json!(n);
+        format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default())
+    });
+    numbered.collect()
+}
+
+fn json_answer(value: &Value) -> Answer {
+    with_type(StatusCode::OK, "application/json", full(value.to_string()))
+}
+
+fn sse(events: Vec<String>) -> Answer {
+    let frames = stream::iter(events).then(|event| async {
+        tokio::time::sleep(GAP).await;
+        Frame::data(Bytes::from(event))
+    });
+    with_type(StatusCode::OK, "text/event-stream; charset=utf-8", streamed(frames))
+}
+
+fn problem(status: StatusCode, message: &str) -> Answer {
+    let error =
+        json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": null}});
+    with_type(status, "application/json", full(error.to_string()))
+}

@@ -1,0 +1,89 @@
+//! `cargo xtask ci`: everything that a change must pass. Every step runs, so that one run shows all that is wrong.
+
+use anyhow::{Result, bail};
+
+use crate::{order, sh, size, test};
+
+type Step = (&'static str, fn() -> Result<()>);
+
+/// Cheap steps first.
+const STEPS: &[Step] = &[
+    ("fmt", fmt),
+    ("order", order::check),
+    ("size", size::check),
+    ("ring", ring),
+    ("clippy", clippy),
+    ("doc", doc),
+    ("deny", deny),
+    ("test", tests),
+];
+
+/// `ci [STEP]…`: the named steps, or all.
+pub fn run(arguments: &[String]) -> Result<()> {
+    for name in arguments {
+        if STEPS.iter().all(|(step, _)| step != name) {
+            bail!("{name}: no step of ci");
+        }
+    }
+    let mut failed = Vec::new();
+    for (name, step) in
+        STEPS.iter().filter(|(name, _)| arguments.is_empty() || arguments.iter().any(|one| one == name))
+    {
+        match step() {
+            Ok(()) => eprintln!("ci: {name}: ok"),
+            Err(error) => {
+                eprintln!("ci: {name}: {error:#}");
+                failed.push(*name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(" "));
+    }
+    Ok(())
+}
+
+fn fmt() -> Result<()> {
+    sh::run(&mut sh::cargo(&["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<()> {
+    sh::run(&mut sh::cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+}
+
+fn doc() -> Result<()> {
+    let mut command = sh::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
+    sh::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// One crypto provider only: with two in one process rustls panics, and each doubles what must be trusted.
+fn ring() -> Result<()> {
+    let line = ["tree", "--workspace", "--invert", "ring", "--edges", "normal", "--quiet"];
+    eprintln!("+ cargo {}", line.join(" "));
+    let output = sh::cargo(&line).output()?;
+    // cargo tree fails when no package matches at all: that is the best case.
+    let nothing = String::from_utf8_lossy(&output.stderr).contains("did not match any packages");
+    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !tree.trim().is_empty() || !(nothing || output.status.success()) {
+        bail!("ring must not be in the tree\n{tree}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// Licences, bans and sources; advisories need a database from the network and are checked apart.
+fn deny() -> Result<()> {
+    if sh::which("cargo-deny").is_none() && !cargo_home_has("cargo-deny") {
+        sh::run(&mut sh::cargo(&["install", "cargo-deny", "--locked", "--quiet"]))?;
+    }
+    sh::run(&mut sh::cargo(&["deny", "--workspace", "check", "bans", "licenses", "sources"]))
+}
+
+fn cargo_home_has(program: &str) -> bool {
+    let home = std::env::var_os("CARGO_HOME").map(std::path::PathBuf::from);
+    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    home.is_some_and(|home| home.join("bin").join(program).is_file())
+}
+
+fn tests() -> Result<()> {
+    test::run(&[])
+}
