@@ -227,3 +227,56 @@ fn every_jre_reads_the_truststore_that_we_write_without_one() {
         assert!(flat(&text).contains(&flat(&own)), "{}: ours is missing", keytool.display());
     }
 }
+
+/// Red Hat's layout, with a stand-in for its tool that rebuilds the bundle from all anchors, as the real one does.
+#[test]
+fn red_hats_store_is_appended_to_and_restored() {
+    let ran = story(
+        "pki=/etc/pki/ca-trust
+        mkdir -p $pki/source/anchors $pki/extracted/pem
+        cat > /usr/bin/update-ca-trust <<'TOOL'
+#!/bin/sh
+[ -e /etc/pki/broken ] && { echo half > /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem; echo broken >&2; exit 1; }
+cat /etc/ssl/certs/ca-certificates.crt /etc/pki/ca-trust/source/anchors/* > /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem 2>/dev/null || true
+TOOL
+        chmod +x /usr/bin/update-ca-trust
+        update-ca-trust
+        fingerprint before
+        sluice trust install --only system
+        grep -c . $pki/source/anchors/sluice.pem >/dev/null && echo anchored
+        sluice trust remove
+        fingerprint after
+        same before after
+        touch /etc/pki/broken; fingerprint before
+        sluice trust install --only system || echo failed
+        fingerprint after
+        same before after
+        rm /etc/pki/broken
+        sluice trust install --only system >/dev/null
+        cp /tmp/two/ca.pem $pki/source/anchors/two.pem; update-ca-trust
+        sluice trust remove
+        ls $pki/source/anchors
+        grep -qF \"$(sed -n 2p /tmp/one/ca.pem)\" $pki/extracted/pem/tls-ca-bundle.pem || echo one gone
+        grep -qF \"$(sed -n 2p /tmp/two/ca.pem)\" $pki/extracted/pem/tls-ca-bundle.pem && echo two stays",
+    );
+    in_order(
+        &ran,
+        &[
+            "redhat: added /etc/pki/ca-trust/source/anchors/sluice.pem",
+            "redhat: trusted",
+            "anchored",
+            "same before after",
+            "failed",
+            "same before after",
+            "redhat: others changed this store since: rebuilt by /usr/bin/update-ca-trust",
+            "two.pem",
+            "one gone",
+            "two stays",
+        ],
+    );
+    assert!(
+        ran.output.contains("update-ca-trust: exit status: 1: broken"),
+        "the tool's reason:\n{}",
+        ran.output
+    );
+}

@@ -28,6 +28,9 @@ const COMPLETIONS: &[(&str, &str)] = &[
     ("fish", "usr/share/fish/vendor_completions.d/sluice.fish"),
 ];
 
+/// systemd asks the binary, under this name, for the drop-ins of tagged units: at boot and at each daemon-reload.
+const GENERATOR: &str = "lib/systemd/system-generators/sluice-generator";
+
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 /// `dist [--debug]`: with `--debug` the unoptimised binary, uncompressed: what the systemd tests install.
@@ -86,6 +89,9 @@ fn stage(staged: &Path, binary: &Path) -> Result<()> {
         let mut command = std::process::Command::new(binary);
         put(staged, to, sh::output(command.args(["completions", shell]))?.as_bytes(), 0o644)?;
     }
+    let generator = staged.join(GENERATOR);
+    fs::create_dir_all(generator.parent().context("a folder")?)?;
+    std::os::unix::fs::symlink("/usr/bin/sluice", &generator).context(GENERATOR)?;
     let changelog = sh::output(&mut sh::command("git", &["log", "-1", "--format=%aD"]))?;
     let changelog = format!(
         "sluice ({}) unstable; urgency=medium\n\n  * See README.md.\n\n -- The Sluice authors <sluice@localhost>  {}\n",

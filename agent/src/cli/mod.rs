@@ -16,7 +16,10 @@ use crate::report::Chain;
 
 mod daemon;
 mod run;
+pub mod sessions;
+pub mod show;
 mod status;
+mod table;
 mod tag;
 pub mod trust;
 
@@ -52,6 +55,10 @@ enum Verb {
     Tags(tag::TagsArgs),
     /// What is running and taken.
     Status(status::StatusArgs),
+    /// List recorded exchanges.
+    Sessions(sessions::SessionsArgs),
+    /// Show one session or exchange whole.
+    Show(show::ShowArgs),
     /// The CA in the host's trust stores, and the variables for runtimes with their own.
     Trust(trust::TrustArgs),
     /// Run the agent: what the systemd unit starts.
@@ -76,6 +83,8 @@ impl Verb {
             Self::Status(_) => "status",
             Self::Completions(_) => "completions",
             Self::Taken(_) => "taken",
+            Self::Sessions(_) => "sessions",
+            Self::Show(_) => "show",
             Self::Trust(_) => "trust",
             Self::Daemon(_) => "daemon",
             Self::Gate => "gate",
@@ -91,6 +100,8 @@ impl Verb {
             Self::Status(args) => args.run(daemon),
             Self::Completions(args) => args.run(),
             Self::Taken(args) => args.run(daemon),
+            Self::Sessions(args) => args.run(),
+            Self::Show(args) => args.run(),
             Self::Trust(args) => args.run(),
             Self::Daemon(args) => args.run(),
             Self::Gate => daemon::gate(),
@@ -154,7 +165,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn report(verb: &str, error: &anyhow::Error) -> ExitCode {
-    if error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)) {
+    if error
+        .chain()
+        .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+    {
         return ExitCode::SUCCESS; // the reader has seen enough: `sluice tags | head -1`
     }
     let mut stderr = io::stderr();
@@ -179,7 +193,10 @@ fn generate(out: Option<&Path>) -> ExitCode {
         let _ = writeln!(stderr, "sluice: generator: {problem}");
     }
     let Some(out) = out else {
-        let _ = writeln!(stderr, "sluice: generator: no directory given\nsystemd calls it at boot and at daemon-reload");
+        let _ = writeln!(
+            stderr,
+            "sluice: generator: no directory given\nsystemd calls it at boot and at daemon-reload"
+        );
         return ExitCode::from(2);
     };
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));

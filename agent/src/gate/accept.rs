@@ -29,6 +29,7 @@ pub(super) fn start(listener: OwnedFd, services: Arc<Services>) -> io::Result<()
     let listener = StdListener::from(listener);
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
+    #[expect(clippy::disallowed_methods, reason = "it ends by itself when the drain begins")]
     tokio::spawn(async move {
         let accepting = accept_all(&listener, &services);
         // The listener is only let go of here: the warden (and systemd) hold it open, connections wait in its backlog.

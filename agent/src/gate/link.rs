@@ -66,7 +66,9 @@ impl Warden {
             notices,
             dropped: AtomicU64::new(0),
         });
+        #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
         tokio::spawn(listen(Arc::clone(&shared), orders));
+        #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
         tokio::spawn(post(Arc::clone(&shared), queue));
         (Self { shared }, order)
     }

@@ -112,6 +112,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         drain: Drain::default(),
         sessions: Arc::new(Semaphore::new(settings.max_sessions as usize)),
     });
+    #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(store.clone(), folding.clone(), warden.clone()));
     for listener in listeners {
         accept::start(listener, Arc::clone(&services)).map_err(Error::Io)?;

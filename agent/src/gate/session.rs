@@ -155,7 +155,9 @@ impl Line {
             Protocol::Tls => self.open(seen.client, seen.upstream).await,
             Protocol::Http1 => self.http(seen.client, seen.upstream, http::Version::Http1, verified).await,
             Protocol::Http2 => self.http(seen.client, seen.upstream, http::Version::Http2, verified).await,
-            Protocol::Opaque(why) => self.tunnel(seen.client, seen.upstream, &why.to_string(), verified).await,
+            Protocol::Opaque(why) => {
+                self.tunnel(seen.client, seen.upstream, &why.to_string(), verified).await
+            }
         }
     }
 
@@ -248,6 +250,7 @@ impl Line {
 /// The only maker of upstream connections; it spends the permit to connect.
 async fn dial(permit: policy::Permit, destination: Destination) -> Result<TcpStream, Error> {
     tracing::trace!(%destination, rule = permit.rule(), "dial");
+    #[expect(clippy::disallowed_methods, reason = "this is that one place")]
     let dialling = TcpStream::connect(destination.socket());
     let upstream = match tokio::time::timeout(DIAL_WITHIN, dialling).await {
         Ok(dialled) => dialled.map_err(Error::Dial)?,

@@ -56,8 +56,8 @@ struct State {
     /// Response and trailers that are not yet written.
     pending: Batch,
     bodies: [Body; 2],
-    /// The sync thread knows that something is held.
-    announced: bool,
+    /// The sync thread knows that something is held, under this number.
+    announced: Option<u64>,
     /// Sequence number of the last frame that was written.
     last: u64,
     /// Something of this exchange could not be written: nothing more will be taken.
@@ -86,7 +86,7 @@ impl Exchange {
                 summary: Some(summary),
                 pending: batch,
                 bodies: Default::default(),
-                announced: false,
+                announced: None,
                 last,
                 failed: None,
             }),
@@ -94,7 +94,13 @@ impl Exchange {
         })))
     }
 
-    pub(super) fn refused(session: Arc<Facts>, number: u32, head: ExchangeHead, status: Option<u16>, error: String) {
+    pub(super) fn refused(
+        session: Arc<Facts>,
+        number: u32,
+        head: ExchangeHead,
+        status: Option<u16>,
+        error: String,
+    ) {
         let (mut summary, batch) = opening(&session, number, head);
         summary.status = status;
         summary.duration_us = Some(0);
@@ -247,9 +253,8 @@ impl Inner {
         if state.pending.bytes().len() + state.bodies[0].held.len() + state.bodies[1].held.len() >= HELD {
             return self.flush_state(state);
         }
-        if !state.announced {
-            state.announced = true;
-            self.session.shared.log.hold(self.me.clone() as Weak<dyn Holding>);
+        if state.announced.is_none() {
+            state.announced = Some(self.session.shared.log.hold(self.me.clone() as Weak<dyn Holding>));
         }
         Ok(())
     }
@@ -261,7 +266,11 @@ impl Inner {
         let mut batch = std::mem::take(&mut state.pending);
         let lengths = [state.bodies[0].held.len(), state.bodies[1].held.len()];
         let written = self.frame_bodies(state, &mut batch).and_then(|()| {
-            if batch.frames() == 0 { Ok(state.last) } else { self.session.shared.log.append(&mut batch, Need::More) }
+            if batch.frames() == 0 {
+                Ok(state.last)
+            } else {
+                self.session.shared.log.append(&mut batch, Need::More)
+            }
         });
         match written {
             Ok(last) => {
@@ -283,7 +292,8 @@ impl Inner {
         for (which, body) in state.bodies.iter().enumerate() {
             let mut offset = body.written;
             for chunk in body.held.chunks(CHUNK) {
-                let at = BodyAt { session: self.session.id.0.0, exchange: self.number, down: which == 1, offset };
+                let at =
+                    BodyAt { session: self.session.id.0.0, exchange: self.number, down: which == 1, offset };
                 framed(batch.body(&at, chunk))?;
                 offset += chunk.len() as u64;
             }
@@ -294,6 +304,9 @@ impl Inner {
     fn finish(&self, error: Option<String>) {
         let mut state = self.state();
         let Some(mut summary) = state.summary.take() else { return };
+        if let Some(number) = state.announced.take() {
+            self.session.shared.log.release(number);
+        }
         summary.duration_us = Some(micros(self.begun));
         summary.bytes_up = self.up.total.load(Ordering::Relaxed);
         summary.bytes_down = self.down.total.load(Ordering::Relaxed);
@@ -336,7 +349,7 @@ impl Inner {
 impl Holding for Inner {
     fn flush(&self) {
         let mut state = self.state();
-        state.announced = false;
+        state.announced = None;
         if state.summary.is_some() {
             // A failure is kept in the state: the next call of the engine gets it.
             let _ = self.flush_state(&mut state);
@@ -438,7 +451,13 @@ pub(super) fn summary(session: &str, exchange: u32, caller: &Caller, destination
     }
 }
 
-fn end(batch: &mut Batch, session: &Facts, summary: &Summary, up: Kept, down: Kept) -> Result<(), Unrecordable> {
+fn end(
+    batch: &mut Batch,
+    session: &Facts,
+    summary: &Summary,
+    up: Kept,
+    down: Kept,
+) -> Result<(), Unrecordable> {
     let end = ExchangeEnd {
         session: Cow::Borrowed(&session.text),
         exchange: summary.exchange,

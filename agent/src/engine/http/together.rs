@@ -60,6 +60,7 @@ pub(super) async fn together<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's own task, joined by it")]
 mod tests {
     use super::*;
 
