@@ -87,7 +87,7 @@ fn a_sealed_socket_reaches_nothing_but_loopback() {
     in_own_namespace(|| {
         // A way out: an address that is routed to another device than loopback.
         for args in [
-            &["link", "add", "out", "type", "dummy"][..],
+            &["link", "add", "out", "type", "bridge"][..],
             &["link", "set", "out", "up"],
             &["addr", "add", "198.51.100.1/24", "dev", "out"],
         ] {

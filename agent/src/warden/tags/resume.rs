@@ -40,10 +40,11 @@ impl Tags {
         for what in wrong {
             tags.tell(Event::Trouble { tag: None, what });
         }
+        let strangers = adopted.iter().filter(|a| entries.iter().all(|e| e.name != a.name)).cloned().collect();
         for entry in entries {
             tags.resume(entry, &adopted).await;
         }
-        tags.keep_strangers(adopted);
+        tags.keep_strangers(strangers);
         tags.clear_cgroups();
         tags.remove_stray_dropins().await;
         tags.settle_all();
@@ -89,11 +90,8 @@ impl Tags {
     }
 
     /// Links that no state file tells of: dead ones go; live ones stay in force under their name.
-    fn keep_strangers(&self, adopted: Vec<Adopted>) {
-        for one in adopted {
-            if self.registry().slots.contains_key(&one.name) {
-                continue;
-            }
+    fn keep_strangers(&self, strangers: Vec<Adopted>) {
+        for one in strangers {
             if !one.alive {
                 let detached = self.registry().attach.detach(&one.name);
                 if let Err(e) = detached {

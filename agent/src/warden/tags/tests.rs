@@ -33,6 +33,13 @@ impl Fake {
     }
 }
 
+impl Fake {
+    fn is_clean(&self) -> bool {
+        let state = self.state();
+        state.attached.is_empty() && state.prepared.is_empty()
+    }
+}
+
 impl Attach for Fake {
     fn prepare(&mut self, name: &TagName, number: TagNumber, _: Loopback) -> Result<(), AttachError> {
         let mut state = self.state();
@@ -153,6 +160,15 @@ impl Host {
         troubles
     }
 
+    /// The kernel lets go of a cgroup a little after wait() has returned (6.18 defers it past the last switch).
+    fn wait_empty(&self, cgroup: &CgroupPath) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while self.tree.life(cgroup).expect("tree") == tree::Life::Populated {
+            assert!(std::time::Instant::now() < deadline, "{cgroup} does not empty");
+            std::thread::yield_now();
+        }
+    }
+
     fn state_files(&self) -> usize {
         fs::read_dir(self.runtime.path().join("tags")).expect("state").count()
     }
@@ -239,7 +255,7 @@ async fn a_run_is_taken_before_it_starts_and_cleared_away_when_it_ends() {
     job.end();
     host.expect("end", |e| matches!(e, Event::Ended { tag, .. } if *tag == placed.tag)).await;
     assert_eq!(host.tree.id(&cgroup).expect("tree"), None);
-    assert!(host.fake.state().attached.is_empty() && host.fake.state().prepared.is_empty());
+    assert!(host.fake.is_clean());
     assert_eq!((host.state_files(), tags.list().len(), tags.resolve(number)), (0, 0, None));
     assert_eq!(host.troubles(), []);
 }
@@ -398,7 +414,7 @@ async fn the_configuration_is_applied_as_a_difference() {
     assert_eq!(tags.list()[0].state, TagState::Taken);
     assert!(!host.troubles().is_empty());
     assert!(tags.apply_config(&[]).await.is_empty());
-    assert!(tags.list().is_empty() && host.fake.state().prepared.is_empty());
+    assert!(tags.list().is_empty() && host.fake.is_clean());
 }
 
 #[tokio::test]
@@ -437,6 +453,7 @@ async fn the_next_daemon_resumes_what_lives_and_clears_the_rest() {
     };
     // While the daemon is dead: a process ends, and something else leaves a cgroup and half a file.
     dead.end();
+    host.wait_empty(&host.cgroup("tags/dead"));
     host.tree.create(&host.cgroup("tags/stray/below")).expect("made");
     fs::write(host.runtime.path().join("tags/x.json.new"), "{").expect("file");
     let stranger = host.cgroup("stranger");
