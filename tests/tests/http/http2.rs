@@ -56,10 +56,25 @@ async fn accept(server: &mut Server) -> (Request<RecvStream>, SendResponse<Bytes
 
 /// Drives the server's connection while `work` is done.
 async fn with<T>(server: &mut Server, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(timeout(PATIENCE, work));
     tokio::select! {
-        done = timeout(PATIENCE, work) => done.expect("in time"),
-        more = server.accept() => panic!("unexpected: {:?}", more.map(|r| r.map(|(r, _)| r))),
+        done = &mut work => return done.expect("in time"),
+        more = server.accept() => ended(more),
     }
+    work.await.expect("in time")
+}
+
+/// Nothing more comes. A client may close as soon as it was told to go away; in memory that is a broken pipe.
+fn ended(more: Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>) {
+    match more {
+        None => (),
+        Some(Err(error)) => assert!(error.is_io(), "{error:?}"),
+        Some(Ok((request, _))) => panic!("unexpected: {request:?}"),
+    }
+}
+
+async fn finish(server: &mut Server) {
+    ended(timeout(PATIENCE, server.accept()).await.expect("in time"));
 }
 
 #[tokio::test]
@@ -202,7 +217,7 @@ async fn an_upstream_that_closes_closes_the_client() {
     respond.send_response(Response::new(()), true).expect("sent");
     with(&mut p.server, answer).await.expect("answer");
     p.server.graceful_shutdown();
-    while timeout(PATIENCE, p.server.accept()).await.expect("in time").is_some() {}
+    finish(&mut p.server).await;
     drop(p.server);
     timeout(PATIENCE, p.connection).await.expect("in time").expect("task").expect("a clean end");
     assert_eq!(p.done.await.expect("task"), Ok(()));
@@ -219,7 +234,7 @@ async fn drain_lets_the_stream_under_way_finish() {
     with(&mut p.server, answer).await.expect("answer");
     drop(p.client);
     timeout(PATIENCE, p.connection).await.expect("in time").expect("task").expect("a clean end");
-    while timeout(PATIENCE, p.server.accept()).await.expect("in time").is_some() {}
+    finish(&mut p.server).await;
     assert_eq!(p.done.await.expect("task"), Ok(()));
     run.await.expect("drain");
 }
@@ -237,7 +252,8 @@ async fn rapid_reset_ends_the_connection() {
         }
     }
     let ended = timeout(PATIENCE, p.connection).await.expect("the flood was taken in").expect("task");
-    assert_eq!(ended.expect_err("refused").reason(), Some(Reason::ENHANCE_YOUR_CALM));
+    let error = ended.expect_err("refused");
+    assert!(error.reason() == Some(Reason::ENHANCE_YOUR_CALM) || error.is_io(), "{error:?}");
     server.abort();
 }
 

@@ -50,6 +50,7 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
     let mut down = Box::pin(down);
 
     let mut begun = Some(Box::pin(cx.drain.begun()));
+    let mut closing = false;
     let result = together(|task| {
         if begun.as_mut().is_some_and(|begun| begun.as_mut().poll(task).is_ready()) {
             begun = None;
@@ -58,16 +59,26 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
         if let Poll::Ready(result) = down.as_mut().poll(task) {
             return Poll::Ready(result);
         }
-        if let Some(conn) = &mut up
-            && let Poll::Ready(result) = conn.as_mut().poll(task)
-        {
-            // An upstream that closes closes the client's side too, after what is under way.
-            if let Err(error) = result {
-                tracing::debug!(%error, "the upstream's connection ended");
+        match &mut up {
+            Some(conn) => {
+                if let Poll::Ready(result) = conn.as_mut().poll(task) {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "the upstream's connection ended");
+                    }
+                    up = None;
+                    task.waker().wake_by_ref();
+                }
             }
-            up = None;
-            down.as_mut().graceful_shutdown();
-            task.waker().wake_by_ref();
+            // An upstream that closes closes the client's side too, after what is under way; a round later, so that
+            // an answer that came with the end is on its way as it was said. Not one that changed its protocol.
+            None if !closing => {
+                closing = true;
+                if slot_is_empty(&switched) {
+                    down.as_mut().graceful_shutdown();
+                    task.waker().wake_by_ref();
+                }
+            }
+            None => (),
         }
         Poll::Pending
     })
@@ -88,6 +99,10 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
         switched.run(cx.again).await;
     }
     result.or_else(client_end)
+}
+
+fn slot_is_empty(slot: &Mutex<Option<Switched>>) -> bool {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).is_none()
 }
 
 async fn linger(mut client: BoxStream) {
