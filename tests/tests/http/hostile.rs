@@ -152,3 +152,37 @@ async fn a_flood_of_informational_answers_is_not_kept() {
     }
     assert_eq!(rig.record().await.error, None);
 }
+
+#[tokio::test]
+async fn nothing_passes_unrecorded() {
+    let rig = Rig::new();
+    let mut ends = rig.http(Version::Http1);
+    rig.break_store();
+    // What is allocated still takes records; then it is over.
+    let request = format!("GET /{} HTTP/1.1\r\nHost: api.example\r\n\r\n", "x".repeat(30_000));
+    let mut heard = 0;
+    loop {
+        ends.ask(&request).await;
+        let upstream = &mut ends.upstream;
+        let mut head = String::new();
+        tokio::select! {
+            biased;
+            text = until(&mut ends.client, "\r\n\r\n") => head = text,
+            _ = until(upstream, "\r\n\r\n") => {
+                heard += 1;
+                ends.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        }
+        if head.is_empty() {
+            head = until(&mut ends.client, "\r\n\r\n").await;
+        }
+        if !head.starts_with("HTTP/1.1 200 ") {
+            assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+            break;
+        }
+        assert!(heard < 10_000, "the store takes records without a place for them");
+    }
+    let told = ends.told_to_the_end().await;
+    assert!(told.contains("the record cannot be written"), "{told}");
+    assert_eq!(to_the_end(&mut ends.upstream).await, "");
+}

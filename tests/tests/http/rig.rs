@@ -28,7 +28,7 @@ pub struct Rig {
     context: Context,
     records: Arc<Mutex<Vec<Summary>>>,
     _store: Store,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// The two far ends of an engine that runs.
@@ -75,7 +75,7 @@ impl Rig {
                 Box::pin(async {})
             }),
         };
-        Self { drain, again, session, context, records, _store: store, _dir: dir }
+        Self { drain, again, session, context, records, _store: store, dir }
     }
 
     /// Runs the HTTP engine.
@@ -105,6 +105,11 @@ impl Rig {
         let (upstream, theirs) = duplex(buffer);
         let done = tokio::spawn(engine(Box::new(ours), Box::new(theirs), self.context.clone()));
         Ends { client, upstream, done }
+    }
+
+    /// Takes the store's directory away: it can make no further segment.
+    pub fn break_store(&self) {
+        std::fs::remove_dir_all(self.dir.path()).expect("directory");
     }
 
     /// The records of finished exchanges, once there are `n` of them.
