@@ -50,7 +50,6 @@ pub struct Detected {
     pub client: BoxStream,
     /// The side that was dialled.
     pub upstream: BoxStream,
-    _minted: (),
 }
 
 /// Why a connection ended before its protocol was known.
@@ -87,7 +86,11 @@ impl Error {
 ///
 /// # Errors
 /// [`Error`]: close both sides.
-pub async fn listen(mut client: BoxStream, mut upstream: BoxStream, limits: Limits) -> Result<Detected, Error> {
+pub async fn listen(
+    mut client: BoxStream,
+    mut upstream: BoxStream,
+    limits: Limits,
+) -> Result<Detected, Error> {
     let mut seen = BytesMut::new();
     let mut early = BytesMut::new();
     let mut deadline = Instant::now() + limits.silent;
@@ -120,7 +123,7 @@ pub async fn listen(mut client: BoxStream, mut upstream: BoxStream, limits: Limi
             }
         }
     };
-    Ok(Detected { protocol, client: replay(seen, client), upstream: replay(early, upstream), _minted: () })
+    Ok(Detected { protocol, client: replay(seen, client), upstream: replay(early, upstream) })
 }
 
 /// The client says no more (or not in time). What looks like HTTP is the HTTP engine's to answer.

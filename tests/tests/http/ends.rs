@@ -54,6 +54,24 @@ async fn a_refused_upgrade_goes_on_as_http() {
 }
 
 #[tokio::test]
+async fn an_upgrade_that_is_not_passed_on_holds_nothing_up() {
+    let rig = Rig::new();
+    let mut ends = rig.http(Version::Http1);
+    let next = "GET /next HTTP/1.1\r\nHost: api.example\r\n\r\n";
+    let h2c = "GET / HTTP/1.1\r\nHost: api.example\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let elsewhere = WEBSOCKET.replace("api.example", "other.example");
+    ends.ask(format!("{elsewhere}{h2c}{next}")).await;
+    let (head, _) = ends.refusal().await;
+    assert!(head.starts_with("HTTP/1.1 421 "), "{head}");
+    for heard in ["GET / HTTP/1.1\r\nHost: api.example\r\n\r\n", next] {
+        ends.heard(heard).await;
+        ends.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        ends.told("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    }
+    rig.records(3).await;
+}
+
+#[tokio::test]
 async fn connect_and_other_upgrades_go_back_to_detection() {
     for (request, answer) in [
         (

@@ -81,7 +81,9 @@ impl Rig {
     /// Runs the HTTP engine.
     pub fn http(&self, version: Version) -> Ends {
         self.ends(64 * 1024, |client, upstream, cx| async move {
-            http::serve(client, upstream, version, cx).await.map_err(|e| sluice::report::Chain(&e).to_string())
+            http::serve(client, upstream, version, cx)
+                .await
+                .map_err(|e| sluice::report::Chain(&e).to_string())
         })
     }
 
@@ -171,11 +173,6 @@ impl Ends {
     /// Everything that the client hears until the connection closes.
     pub async fn told_to_the_end(&mut self) -> String {
         to_the_end(&mut self.client).await
-    }
-
-    /// Everything that the upstream hears until the connection closes.
-    pub async fn heard_to_the_end(&mut self) -> String {
-        to_the_end(&mut self.upstream).await
     }
 
     /// One answer of ours: head and body.

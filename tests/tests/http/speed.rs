@@ -12,7 +12,8 @@ use sluice::stream::BoxStream;
 
 use super::rig::Rig;
 
-const REQUEST: &[u8] = b"GET /bench?x=1 HTTP/1.1\r\nHost: api.example\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n";
+const REQUEST: &[u8] =
+    b"GET /bench?x=1 HTTP/1.1\r\nHost: api.example\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n";
 
 fn answer(body: usize) -> Vec<u8> {
     let head = format!(
@@ -82,7 +83,11 @@ fn one_small_request() {
     run(200, 1024);
     let (cpu, took) = run(requests, 1024);
     let each = |d: Duration| d.as_secs_f64() * 1e6 / requests as f64;
-    println!("1 KiB keep-alive: {:.1} us CPU of the engine, {:.1} us in all, a request", each(cpu), each(took));
+    println!(
+        "1 KiB keep-alive: {:.1} us CPU of the engine, {:.1} us in all, a request",
+        each(cpu),
+        each(took)
+    );
 }
 
 #[test]
@@ -90,5 +95,40 @@ fn one_large_answer() {
     let size = 256 << 20;
     let (cpu, took) = run(1, size);
     let gb = size as f64 / 1e9;
-    println!("bulk: {:.2} s CPU of the engine a GB, {:.0} MB/s", cpu.as_secs_f64() / gb, gb * 1e3 / took.as_secs_f64());
+    println!(
+        "bulk: {:.2} s CPU of the engine a GB, {:.0} MB/s",
+        cpu.as_secs_f64() / gb,
+        gb * 1e3 / took.as_secs_f64()
+    );
+}
+
+/// Resident memory that an idle connection costs after one request: the engine's part, no TLS. It says something only when run alone.
+#[tokio::test]
+async fn an_idle_connection() {
+    let rig = Rig::new();
+    let mut open = Vec::new();
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+        statm.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * 4
+    };
+    let answer = answer(1024);
+    let mut before = 0;
+    const WARM: usize = 100;
+    const MORE: usize = 1000;
+    for n in 0..WARM + MORE {
+        if n == WARM {
+            before = resident();
+        }
+        let (mut client, ours) = tokio::net::UnixStream::pair().expect("pair");
+        let (mut upstream, theirs) = tokio::net::UnixStream::pair().expect("pair");
+        let (ours, theirs): (BoxStream, BoxStream) = (Box::new(ours), Box::new(theirs));
+        let engine = tokio::spawn(http::serve(ours, theirs, Version::Http1, rig.context()));
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        client.write_all(REQUEST).await.expect("request");
+        upstream.read_exact(&mut vec![0; REQUEST.len()]).await.expect("request");
+        upstream.write_all(&answer).await.expect("answer");
+        client.read_exact(&mut vec![0; answer.len()]).await.expect("answer");
+        open.push((client, upstream, engine));
+    }
+    println!("an idle HTTP/1 connection: {:.1} KiB", (resident() - before) as f64 / MORE as f64);
 }
