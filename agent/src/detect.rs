@@ -50,7 +50,6 @@ pub struct Detected {
     pub client: BoxStream,
     /// The side that was dialled.
     pub upstream: BoxStream,
-    _minted: (),
 }
 
 /// Why a connection ended before its protocol was known.
@@ -124,7 +123,7 @@ pub async fn listen(
             }
         }
     };
-    Ok(Detected { protocol, client: replay(seen, client), upstream: replay(early, upstream), _minted: () })
+    Ok(Detected { protocol, client: replay(seen, client), upstream: replay(early, upstream) })
 }
 
 /// The client says no more (or not in time). What looks like HTTP is the HTTP engine's to answer.

@@ -136,15 +136,15 @@ impl<'a> Fields<'a> {
             10 if is(b"connection") => {
                 const KEPT: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
                 let named = |k: &&[u8]| value.split(|b| *b == b',').any(|t| trim(t).eq_ignore_ascii_case(k));
-                if KEPT.iter().any(|k| named(k)) {
+                if KEPT.iter().any(named) {
                     return Err(Violation::Connection);
                 }
             }
-            14 if is(b"content-length") => {
-                if self.length.replace(read_length(value).ok_or(Violation::ContentLength)?).is_some() {
-                    return Err(Violation::ContentLengthTwice);
-                }
-            }
+            14 if is(b"content-length") => match (self.length, read_length(value)) {
+                (Some(_), _) => return Err(Violation::ContentLengthTwice),
+                (None, None) => return Err(Violation::ContentLength),
+                (None, length) => self.length = length,
+            },
             17 if is(b"transfer-encoding") => {
                 if minor == 0 || self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Violation::TransferEncoding);
@@ -217,7 +217,7 @@ fn is_authority(text: &[u8]) -> bool {
             }
             match &rest[end + 1..] {
                 [] => return true,
-                [b':', port @ ..] => (&b"v6"[..], Some(port)),
+                [b':', port @ ..] => (&b"address"[..], Some(port)),
                 _ => return false,
             }
         }
@@ -228,9 +228,9 @@ fn is_authority(text: &[u8]) -> bool {
     };
     let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     let port_good = port.is_none_or(|p| {
-        p.len() <= 5
+        (1..=5).contains(&p.len())
             && p.iter().all(u8::is_ascii_digit)
-            && std::str::from_utf8(p).is_ok_and(|p| p.is_empty() || p.parse::<u16>().is_ok())
+            && std::str::from_utf8(p).is_ok_and(|p| p.parse::<u16>().is_ok())
     });
     !host.is_empty() && host.len() <= 255 && host.iter().all(name) && port_good
 }

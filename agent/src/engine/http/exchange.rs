@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use super::body::{Down, Finish, Length, Up};
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
-use super::strict::{Passed, Shared};
+use super::strict::{Passed, Shared, Undecided};
 use super::upgrade::{self, Switched};
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::Context;
@@ -82,6 +82,7 @@ impl Exchanges {
     /// Answers one request: hyper's service.
     pub(super) async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        let undecided = Undecided::of(self.gate.as_ref(), &request);
         let asked = match self.read(number, &mut request) {
             Ok(asked) => asked,
             Err((refusal, host, shape)) => {
@@ -112,7 +113,7 @@ impl Exchanges {
         }
         let sent = self.send(permit, request, finish.exchange().clone(), asked.length).await;
         match sent {
-            Ok(response) => Ok(self.pass_on(asked, response, finish)),
+            Ok(response) => Ok(self.pass_on(asked, undecided, response, finish)),
             Err(error) => self.failed(&asked, error, finish),
         }
     }
@@ -195,11 +196,14 @@ impl Exchanges {
     }
 
     /// The upstream answered: the answer is checked, recorded and given to the client.
-    fn pass_on(&self, asked: Asked, mut response: Response<Incoming>, mut finish: Finish) -> Response<Down> {
+    fn pass_on(
+        &self,
+        asked: Asked,
+        undecided: Undecided,
+        mut response: Response<Incoming>,
+        mut finish: Finish,
+    ) -> Response<Down> {
         let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
-        if let Some(gate) = self.gate.as_ref().filter(|_| asked.switch.is_some()) {
-            gate.decide(switched);
-        }
         if let Err(what) = check_answer(&mut response, switched) {
             return self.bad_upstream(&asked, what.to_owned(), finish);
         }
@@ -208,6 +212,7 @@ impl Exchanges {
             return self.unrecordable(&asked, &error);
         }
         if switched && let Some(client) = asked.switch {
+            undecided.grant();
             let upstream = hyper::upgrade::on(&mut response);
             (self.on_switch)(Switched::new(client, upstream, &response, asked.websocket, finish));
             return response.map(|_| Down::Own(None));
@@ -372,7 +377,7 @@ fn is_io(error: &hyper::Error) -> bool {
     source_of::<std::io::Error>(error).is_some()
 }
 
-fn source_of<'a, E: std::error::Error + 'static>(error: &'a hyper::Error) -> Option<&'a E> {
+fn source_of<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if let Some(found) = error.downcast_ref() {

@@ -1,20 +1,25 @@
 //! HTTP/1: two hyper connections in one task.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::service::service_fn;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use super::exchange::{Exchanges, Sender};
+use super::body::Down;
+use super::exchange::{Exchanges, Sender, Unanswered};
 use super::strict::{Gate, Shared};
 use super::together::together;
 use super::upgrade::Switched;
 use super::{BUFFER_MAX, Error, GOODBYE, client_end};
 use crate::codec::http1::{FIELDS_MAX, HEAD_MAX};
+use crate::drain::Drain;
 use crate::engine::Context;
 use crate::stream::BoxStream;
 
@@ -22,8 +27,12 @@ use crate::stream::BoxStream;
 /// drop our answer with a reset.
 const LINGER: (Duration, u64) = (Duration::from_secs(1), 256 * 1024);
 
+type Client = TokioIo<Gate<BoxStream>>;
+type ToClient<S> = hyper::server::conn::http1::UpgradeableConnection<Client, S>;
+/// What a connection goes on as, when its protocol was changed.
+type Slot = Arc<Mutex<Option<Switched>>>;
+
 pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -> Result<(), Error> {
-    let shared = Arc::new(Shared::default());
     let handshake = hyper::client::conn::http1::Builder::new()
         .preserve_header_case(true)
         .max_headers(FIELDS_MAX)
@@ -33,49 +42,30 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
     let (sender, up) = handshake.await.map_err(Error::Upstream)?;
     let mut up = Some(Box::pin(up.with_upgrades()));
 
-    let switched: Arc<Mutex<Option<Switched>>> = Arc::default();
+    let shared = Arc::new(Shared::default());
+    let switched = Slot::default();
     let slot = Arc::clone(&switched);
     let on_switch = Box::new(move |s| *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(s));
     let sender = Sender::Http1(Mutex::new(Some(sender)));
     let exchanges = Arc::new(Exchanges::new(cx.clone(), sender, Some(Arc::clone(&shared)), on_switch));
     let service = Arc::clone(&exchanges);
-    let gate = Gate::new(client, Arc::clone(&shared));
-    let down = hyper::server::conn::http1::Builder::new()
-        .auto_date_header(false)
-        .preserve_header_case(true)
-        .max_headers(FIELDS_MAX)
-        .max_buf_size(BUFFER_MAX)
-        .serve_connection(TokioIo::new(gate), service_fn(move |request| Arc::clone(&service).answer(request)))
-        .with_upgrades();
-    let mut down = Box::pin(down);
-
-    let mut begun = Some(Box::pin(cx.drain.begun()));
-    let result = together(|task| {
-        if begun.as_mut().is_some_and(|begun| begun.as_mut().poll(task).is_ready()) {
-            begun = None;
-            down.as_mut().graceful_shutdown();
-        }
-        if let Poll::Ready(result) = down.as_mut().poll(task) {
-            return Poll::Ready(result);
-        }
-        if let Some(conn) = &mut up
-            && let Poll::Ready(result) = conn.as_mut().poll(task)
-        {
-            // An upstream that closes closes the client's side too, after what is under way.
-            if let Err(error) = result {
-                tracing::debug!(%error, "the upstream's connection ended");
-            }
-            up = None;
-            down.as_mut().graceful_shutdown();
-            task.waker().wake_by_ref();
-        }
-        Poll::Pending
-    })
-    .await;
+    let mut down = Box::pin(
+        hyper::server::conn::http1::Builder::new()
+            .auto_date_header(false)
+            .preserve_header_case(true)
+            .max_headers(FIELDS_MAX)
+            .max_buf_size(BUFFER_MAX)
+            .serve_connection(
+                TokioIo::new(Gate::new(client, Arc::clone(&shared))),
+                service_fn(move |request| Arc::clone(&service).answer(request)),
+            )
+            .with_upgrades(),
+    );
+    let result = drive(&mut down, &mut up, &switched, &cx.drain).await;
 
     exchanges.close();
     if shared.refused()
-        && let Some(parts) = std::pin::Pin::into_inner(down).into_parts()
+        && let Some(parts) = Pin::into_inner(down).into_parts()
     {
         linger(parts.io.into_inner().into_inner()).await;
     }
@@ -88,6 +78,53 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
         switched.run(cx.again).await;
     }
     result.or_else(client_end)
+}
+
+/// Drives both connections until the client's is over.
+async fn drive<S, U>(
+    down: &mut Pin<Box<ToClient<S>>>,
+    up: &mut Option<Pin<Box<U>>>,
+    switched: &Slot,
+    drain: &Drain,
+) -> hyper::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<Down>, Error = Unanswered>,
+    U: Future<Output = hyper::Result<()>>,
+{
+    let mut begun = Some(Box::pin(drain.begun()));
+    let mut closing = false;
+    together(|task| {
+        if begun.as_mut().is_some_and(|begun| begun.as_mut().poll(task).is_ready()) {
+            begun = None;
+            down.as_mut().graceful_shutdown();
+        }
+        if let Poll::Ready(result) = down.as_mut().poll(task) {
+            return Poll::Ready(result);
+        }
+        match up {
+            Some(conn) => {
+                if let Poll::Ready(result) = conn.as_mut().poll(task) {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "the upstream's connection ended");
+                    }
+                    *up = None;
+                    task.waker().wake_by_ref();
+                }
+            }
+            // An upstream that closes closes the client's side too, after what is under way; a round later, so that
+            // an answer that came with the end is on its way as it was said. Not one that changed its protocol.
+            None if !closing => {
+                closing = true;
+                if switched.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+                    down.as_mut().graceful_shutdown();
+                    task.waker().wake_by_ref();
+                }
+            }
+            None => (),
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn linger(mut client: BoxStream) {

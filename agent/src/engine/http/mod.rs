@@ -13,11 +13,13 @@ use crate::stream::BoxStream;
 
 mod body;
 mod exchange;
+mod first_frame;
 mod h1;
 mod h2;
 mod names;
 mod refusal;
 mod strict;
+mod tasks;
 mod together;
 mod upgrade;
 

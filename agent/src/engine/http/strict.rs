@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::header::UPGRADE;
+use http::{HeaderMap, Method, Request, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -90,8 +91,7 @@ impl Shared {
         self.state().refused.is_some()
     }
 
-    /// The answer to a request for another protocol is known: `raw` when it was granted.
-    pub(super) fn decide(&self, raw: bool) {
+    fn decide(&self, raw: bool) {
         let mut state = self.state();
         state.decision = Some(raw);
         wake(&mut state);
@@ -114,6 +114,33 @@ impl Shared {
         }
         out.extend_from_slice(b"\r\n");
         wake(&mut state);
+    }
+}
+
+/// A request for another protocol: until it is decided, the gate holds back what follows. Dropped, it is refused.
+pub(super) struct Undecided(Option<Arc<Shared>>);
+
+impl Undecided {
+    /// What `request` asks of the gate it came through; nothing for most.
+    pub(super) fn of<B>(gate: Option<&Arc<Shared>>, request: &Request<B>) -> Self {
+        let asks = request.method() == Method::CONNECT
+            || (request.version() == Version::HTTP_11 && request.headers().contains_key(UPGRADE));
+        Self(gate.filter(|_| asks).map(Arc::clone))
+    }
+
+    /// The protocol changes: what follows is not the gate's to read.
+    pub(super) fn grant(mut self) {
+        if let Some(gate) = self.0.take() {
+            gate.decide(true);
+        }
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        if let Some(gate) = self.0.take() {
+            gate.decide(false);
+        }
     }
 }
 
