@@ -33,6 +33,7 @@ pub mod policy;
 
 // Effects.
 pub mod config;
+pub mod control;
 pub mod drain;
 pub mod wire;
 pub mod record;

@@ -16,7 +16,7 @@ mod quantity;
 mod section;
 mod settings;
 
-pub use intercept::{Designation, Intercept, Loopback};
+pub use intercept::{BadDesignation, Designation, Intercept, Loopback};
 
 /// One settings file is at most this large: more is a mistake, not a configuration.
 const MAX_FILE: u64 = 1024 * 1024;

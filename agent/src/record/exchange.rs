@@ -56,8 +56,8 @@ struct State {
     /// Response and trailers that are not yet written.
     pending: Batch,
     bodies: [Body; 2],
-    /// The sync thread knows that something is held.
-    announced: bool,
+    /// The sync thread knows that something is held, under this number.
+    announced: Option<u64>,
     /// Sequence number of the last frame that was written.
     last: u64,
     /// Something of this exchange could not be written: nothing more will be taken.
@@ -86,7 +86,7 @@ impl Exchange {
                 summary: Some(summary),
                 pending: batch,
                 bodies: Default::default(),
-                announced: false,
+                announced: None,
                 last,
                 failed: None,
             }),
@@ -247,9 +247,8 @@ impl Inner {
         if state.pending.bytes().len() + state.bodies[0].held.len() + state.bodies[1].held.len() >= HELD {
             return self.flush_state(state);
         }
-        if !state.announced {
-            state.announced = true;
-            self.session.shared.log.hold(self.me.clone() as Weak<dyn Holding>);
+        if state.announced.is_none() {
+            state.announced = Some(self.session.shared.log.hold(self.me.clone() as Weak<dyn Holding>));
         }
         Ok(())
     }
@@ -294,6 +293,9 @@ impl Inner {
     fn finish(&self, error: Option<String>) {
         let mut state = self.state();
         let Some(mut summary) = state.summary.take() else { return };
+        if let Some(number) = state.announced.take() {
+            self.session.shared.log.release(number);
+        }
         summary.duration_us = Some(micros(self.begun));
         summary.bytes_up = self.up.total.load(Ordering::Relaxed);
         summary.bytes_down = self.down.total.load(Ordering::Relaxed);
@@ -336,7 +338,7 @@ impl Inner {
 impl Holding for Inner {
     fn flush(&self) {
         let mut state = self.state();
-        state.announced = false;
+        state.announced = None;
         if state.summary.is_some() {
             // A failure is kept in the state: the next call of the engine gets it.
             let _ = self.flush_state(&mut state);

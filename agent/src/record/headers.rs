@@ -33,7 +33,7 @@ impl Salt {
 
     fn fingerprint(&self, secret: &[u8]) -> String {
         let digest = Sha256::new().chain_update(self.0).chain_update(secret).finalize();
-        digest[..4].iter().map(|b| format!("{b:02x}")).collect()
+        format!("{:08x}", digest[..4].iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)))
     }
 
     fn redacted(&self, secret: &[u8]) -> String {

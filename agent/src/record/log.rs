@@ -6,9 +6,10 @@
 //! once when somebody waits. A sync that fails is never tried again on the same file (the kernel may have dropped the
 //! pages and would report success): the segment is left, and those who wait are told.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -76,7 +77,9 @@ pub struct Log {
     wake: Wake,
     synced: watch::Sender<Synced>,
     health: watch::Sender<Health>,
-    holding: Mutex<Vec<Weak<dyn Holding>>>,
+    /// By number. Bounded by the exchanges under way: each takes itself out when it ends.
+    holding: Mutex<HashMap<u64, Weak<dyn Holding>>>,
+    holders: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
     lock: Mutex<Option<File>>,
     max_bytes: u64,
@@ -99,6 +102,7 @@ impl Log {
             synced: watch::Sender::new(Synced { through: synced, ..Synced::default() }),
             health: watch::Sender::new(Health::default()),
             holding: Mutex::default(),
+            holders: AtomicU64::new(0),
             thread: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             max_bytes,
@@ -147,10 +151,17 @@ impl Log {
         }
     }
 
-    /// Has `holding` flushed with the next sync.
-    pub fn hold(&self, holding: Weak<dyn Holding>) {
-        locked(&self.holding).push(holding);
+    /// Has `holding` flushed with the next sync; gives the number to [`Log::release`] it with.
+    pub fn hold(&self, holding: Weak<dyn Holding>) -> u64 {
+        let number = self.holders.fetch_add(1, Ordering::Relaxed);
+        locked(&self.holding).insert(number, holding);
         self.wake.dirty();
+        number
+    }
+
+    /// It holds nothing any more.
+    pub fn release(&self, number: u64) {
+        locked(&self.holding).remove(&number);
     }
 
     /// How the store does.
@@ -160,9 +171,7 @@ impl Log {
 
     /// Ends the writing in order: `stop` is the last frame, everything is synced, the lock is released.
     pub fn close(&self, stop: Option<&mut Batch>) {
-        for holding in std::mem::take(&mut *locked(&self.holding)) {
-            holding.upgrade().inspect(|h| h.flush());
-        }
+        self.flush_holding();
         if let Some(stop) = stop {
             // A store that is broken already said so.
             let _ = self.append(stop, Need::End);
@@ -179,14 +188,19 @@ impl Log {
         locked(&self.lock).take();
     }
 
+    fn flush_holding(&self) {
+        let holding = std::mem::take(&mut *locked(&self.holding));
+        for holding in holding.into_values().filter_map(|h| h.upgrade()) {
+            holding.flush();
+        }
+    }
+
     fn run(&self) {
         let mut bounded = 0;
         loop {
             let lacking = locked(&self.writer).spare.is_none();
             let stop = self.wake.wait(lacking.then_some(RETRY));
-            for holding in std::mem::take(&mut *locked(&self.holding)) {
-                holding.upgrade().inspect(|h| h.flush());
-            }
+            self.flush_holding();
             self.sync();
             let reports = std::mem::take(&mut locked(&self.writer).reports);
             reports.into_iter().for_each(|why| self.trouble(why));

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::server::Accepted;
-use rustls::{AlertDescription, Error, ServerConfig};
+use rustls::{AlertDescription, Error, PeerIncompatible, ServerConfig};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
@@ -61,7 +61,10 @@ fn explain(error: &io::Error) -> Failure {
         }
         Some(Error::PeerIncompatible(why)) => {
             let reason = format!("the client offers only TLS that is too old or too weak: {why:?}");
-            Failure::new(Alert::HandshakeFailure, reason).remedy("let the program use TLS 1.2 or 1.3")
+            let old =
+                matches!(why, PeerIncompatible::Tls12NotOffered | PeerIncompatible::Tls12NotOfferedOrEnabled);
+            let alert = if old { Alert::ProtocolVersion } else { Alert::HandshakeFailure };
+            Failure::new(alert, reason).remedy("let the program use TLS 1.2 or 1.3")
         }
         Some(Error::NoApplicationProtocol) => Failure::new(
             Alert::NoApplicationProtocol,

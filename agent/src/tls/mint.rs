@@ -93,8 +93,12 @@ impl Mint {
         now: i64,
     ) -> Result<Ready, Failure> {
         let upstream_leaf = sha256(upstream.leaf);
-        let purpose =
-            For { tag: tag_name.clone(), name: name.to_string(), upstream_leaf, alpn: upstream.alpn.map(<[u8]>::to_vec) };
+        let purpose = For {
+            tag: tag_name.clone(),
+            name: name.to_string(),
+            upstream_leaf,
+            alpn: upstream.alpn.map(<[u8]>::to_vec),
+        };
         let kept = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(&purpose).cloned();
         if let Some(ready) = kept.filter(|ready| now < ready.until) {
             return Ok(ready);
@@ -104,7 +108,13 @@ impl Mint {
         Ok(made)
     }
 
-    async fn mint(&self, tag: &Tag, purpose: &For, upstream: &CertificateDer<'_>, now: i64) -> Result<Ready, Failure> {
+    async fn mint(
+        &self,
+        tag: &Tag,
+        purpose: &For,
+        upstream: &CertificateDer<'_>,
+        now: i64,
+    ) -> Result<Ready, Failure> {
         let failed = |why: String| {
             Failure::new(
                 AlertDescription::InternalError,
@@ -112,8 +122,7 @@ impl Mint {
             )
         };
         let key = self.leaf_key().map_err(|_| failed("no key could be made".to_owned()))?;
-        let (_, certificate) =
-            X509Certificate::from_der(upstream).map_err(|e| failed(e.to_string()))?;
+        let (_, certificate) = X509Certificate::from_der(upstream).map_err(|e| failed(e.to_string()))?;
         let request = LeafRequest {
             name: purpose.name.clone(),
             public_key: key.public.to_vec(),

@@ -240,7 +240,8 @@ impl Tls {
         facts.upstream_leaf_sha256 = hex(&sha256(&upstream.leaf));
         let now = UnixTime::now().as_secs().cast_signed();
         let source = mint::Source { leaf: &upstream.leaf, alpn: upstream.alpn.as_deref() };
-        let ready = self.mint.ready(tag_name, &tag, verified, source, now).await.map_err(|f| (Stage::Mint, f))?;
+        let ready =
+            self.mint.ready(tag_name, &tag, verified, source, now).await.map_err(|f| (Stage::Mint, f))?;
         facts.issued_leaf_sha256 = hex(&ready.leaf);
         Ok((upstream, ready))
     }

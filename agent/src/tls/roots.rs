@@ -278,7 +278,8 @@ mod tests {
             twice,
             root("expired", |p| p.not_after = past),
             root("critical", |p| {
-                let mut unknown = rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55738, 666], vec![5, 0]);
+                let mut unknown =
+                    rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55738, 666], vec![5, 0]);
                 unknown.set_criticality(true);
                 p.custom_extensions.push(unknown);
             }),
@@ -290,7 +291,8 @@ mod tests {
         assert_eq!(named, ["own", "expired", "critical", "garbage"]);
         assert!(omitted[0].to_string().contains("our own CA"), "{}", omitted[0]);
 
-        let (found, omitted) = bundle("extra", b"-----BEGIN CERTIFICATE-----\nnot base64!\n-----END CERTIFICATE-----\n");
+        let (found, omitted) =
+            bundle("extra", b"-----BEGIN CERTIFICATE-----\nnot base64!\n-----END CERTIFICATE-----\n");
         assert!(found.is_empty() && !omitted.is_empty());
     }
 }

@@ -41,24 +41,28 @@ pub(super) enum Offer {
 
 const LISTS: [&[&[u8]]; 5] = [&[], &[HTTP1], &[H2], &[H2, HTTP1], &[HTTP1, H2]];
 
-/// Most protocols of a foreign list, and most bytes of one, that are passed on.
+/// Most protocols of a foreign list that are passed on; each has at most 255 bytes.
 const FOREIGN: usize = 16;
 
 impl Offer {
     /// What of the client's list goes to the upstream: what we speak, in the client's order; the whole list when we
     /// speak none of it.
     pub fn from_client(list: &[Vec<u8>]) -> Self {
-        let mut ours: Vec<&[u8]> =
-            list.iter().map(Vec::as_slice).filter(|p| *p == H2 || *p == HTTP1).collect();
-        if ours.len() > 1 && ours.iter().skip(1).all(|p| *p == ours[0]) {
-            ours.truncate(1);
+        let mut ours: Vec<&[u8]> = Vec::with_capacity(2);
+        for protocol in list.iter().map(Vec::as_slice) {
+            if (protocol == H2 || protocol == HTTP1) && !ours.contains(&protocol) {
+                ours.push(protocol);
+            }
         }
-        ours.truncate(2);
-        match LISTS.iter().position(|known| *known == ours.as_slice()) {
-            Some(0) if !list.is_empty() => Self::Foreign(list.iter().take(FOREIGN).cloned().collect()),
-            Some(known) => Self::Known(known),
-            None => Self::Known(3),
+        if ours.is_empty() && !list.is_empty() {
+            return Self::Foreign(list.iter().take(FOREIGN).cloned().collect());
         }
+        Self::Known(
+            LISTS
+                .iter()
+                .position(|known| *known == ours.as_slice())
+                .expect("every order of the two is listed"),
+        )
     }
 
     fn list(&self) -> Vec<Vec<u8>> {

@@ -24,6 +24,8 @@ use crate::stream::{BoxStream, Replay};
 /// What to do when the upstream wants a certificate of the client.
 const CLIENT_CERTIFICATE: &str = "an upstream that authenticates clients by certificate cannot be read: exempt the \
                                   destination from interception, or run the job outside the tag";
+/// What to do about an upstream that is too old.
+const MODERN: &str = "let the server offer TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305";
 /// Bounds of the wait for an upstream's word on the certificate that it asked for and did not get.
 const WORD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -127,15 +129,22 @@ fn explain(error: &io::Error, asked: bool) -> Failure {
             Failure::new(Alert::BadCertificate, format!("the upstream's certificate is not valid: {fault}"))
         }
         Some(Error::AlertReceived(alert)) => {
-            Failure::new(*alert, format!("the upstream refused the TLS handshake: {}", alert_name(*alert)))
+            let failure = Failure::new(
+                *alert,
+                format!("the upstream refused the TLS handshake: {}", alert_name(*alert)),
+            );
+            let weak = matches!(
+                alert,
+                Alert::HandshakeFailure | Alert::ProtocolVersion | Alert::InsufficientSecurity
+            );
+            if weak { failure.remedy(MODERN) } else { failure }
         }
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             Failure::new(Alert::InternalError, "the upstream does not speak TLS on this port")
         }
         Some(Error::PeerIncompatible(why)) => {
             let reason = format!("the upstream offers only TLS that is too old or too weak: {why:?}");
-            Failure::new(Alert::HandshakeFailure, reason)
-                .remedy("let the server offer TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305")
+            Failure::new(Alert::HandshakeFailure, reason).remedy(MODERN)
         }
         Some(Error::NoApplicationProtocol) => Failure::new(
             Alert::NoApplicationProtocol,

@@ -59,6 +59,9 @@ pub enum Error {
     /// The tags.
     #[error("the tags cannot be set up")]
     Tags(#[source] tags::TagError),
+    /// The journal's writer.
+    #[error("the journal's writer cannot be started")]
+    Journal(#[source] io::Error),
     /// The trust bundle.
     #[error("the trust bundle cannot be written")]
     Trust(#[source] trust::Error),
@@ -101,7 +104,7 @@ impl Bound {
 
         let ca = CertificateAuthority::open(&config.paths.state.join(paths::CA_DIR)).map_err(Error::Ca)?;
         trust::write_bundle(&config.paths.runtime, ca.certificate_pem()).map_err(Error::Trust)?;
-        let journal = Journal::start();
+        let journal = Journal::start(journal::socket::PATH.into()).map_err(Error::Journal)?;
         let listeners = listeners()?;
         let netns = listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?;
         let own = own_cgroup();
@@ -234,16 +237,27 @@ const KEPT_NAME: &str = "sluice-listener";
 async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) -> Result<Tags, Error> {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
     let journal = journal.clone();
-    let tell = move |event: tags::Event| {
-        let event = journal::Event::from(event);
-        tracing::info!("{event}");
-        journal.write(event);
-    };
+    let tell = move |event| journal.send(of_tag(event));
     let settings = tags::Settings::new(&config.paths, program);
     let tags =
         Tags::open(settings, Box::new(kernel.clone()), std::sync::Arc::new(tell)).await.map_err(Error::Tags)?;
     apply(&tags, config).await;
     Ok(tags)
+}
+
+/// What happened to a tag, as the journal says it.
+fn of_tag(event: tags::Event) -> journal::Event {
+    use journal::Event::{TagAdded, TagRemoved, Trouble};
+    match event {
+        tags::Event::Taken { tag, cgroup } => TagAdded { tag, what: format!("takes {}", cgroup.0) },
+        tags::Event::Resumed { tag } => TagAdded { tag, what: "taken over from the last daemon".to_owned() },
+        tags::Event::Waiting { tag } => {
+            TagRemoved { tag, why: "its cgroup is gone; the tag waits for the next".to_owned() }
+        }
+        tags::Event::Ended { tag, why } => TagRemoved { tag, why: why.to_owned() },
+        tags::Event::Trouble { tag: Some(tag), what } => Trouble(format!("tag {tag}: {what}")),
+        tags::Event::Trouble { tag: None, what } => Trouble(what),
+    }
 }
 
 /// A tag that cannot be made now is tried again by the tags themselves; the journal has it from them.

@@ -88,7 +88,7 @@ fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
         if let Err(error) = tags.watch().await {
             let text = format!("units that restart are no longer followed: {}", Chain(&error));
             tracing::error!("{text}");
-            journal.write(Event::Trouble(text));
+            journal.send(Event::Trouble(text));
         }
     });
     Ok(tasks)
@@ -156,7 +156,7 @@ impl Daemon {
     }
 
     async fn serve(mut self) {
-        self.bound.journal.write(Event::Started);
+        self.bound.journal.send(Event::Started);
         loop {
             match self.wake().await {
                 Woken::Gate(Heard::Said(message)) => self.answer(message),
@@ -178,7 +178,7 @@ impl Daemon {
                 Woken::Tick => self.tick(),
             }
         }
-        self.bound.journal.write(Event::Stopped);
+        self.bound.journal.send(Event::Stopped);
         self.bound.journal.close();
     }
 
@@ -242,9 +242,9 @@ impl Daemon {
                 let leaf = self.bound.ca.sign(&request).map_err(|refusal| Chain(&refusal).to_string());
                 gate.answer(ToGate::Leaf { call, leaf });
             }
-            ToWarden::Journal(summary) => self.bound.journal.write(Event::Exchange(summary)),
+            ToWarden::Journal(summary) => self.bound.journal.send(Event::Exchange(summary)),
             ToWarden::JournalFold { example, more } => {
-                self.bound.journal.write(Event::Fold { example, more });
+                self.bound.journal.send(Event::Fold { example, more });
             }
             ToWarden::Trouble(text) => self.trouble(text),
             ToWarden::Store { refusing, last } => {
@@ -271,7 +271,8 @@ impl Daemon {
                 self.next_start = Instant::now();
             }
             Phase::Running => {
-                self.trouble(format!("the gate ended ({how}); the sessions under way were cut"));
+                tracing::error!("the gate ended ({how}); the sessions under way were cut");
+                self.bound.journal.send(Event::GateRestarted { why: how.to_owned() });
                 self.gate_failed(gate.is_ready().then(|| gate.age()));
             }
         }
@@ -336,6 +337,6 @@ impl Daemon {
 
     fn trouble(&self, text: String) {
         tracing::error!("{text}");
-        self.bound.journal.write(Event::Trouble(text));
+        self.bound.journal.send(Event::Trouble(text));
     }
 }

@@ -81,6 +81,20 @@ async fn our_own_ca_is_no_root_even_when_the_hosts_store_has_it() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_its_own_root_stands_for_itself_only() {
+    let fixed = Pki::not_a_ca("a fixed server");
+    let fixture = Fixture::trusting(Some(fixed.root_pem()));
+    let itself = fixed.itself();
+    let ends =
+        connect(&fixture, "ci", fixture.client(&["h2"]), name("fixed.example.com"), itself.config(&["h2"]))
+            .await;
+    ends.opened.map_err(|e| e.to_string()).expect("trusted as it is");
+
+    let fixture = Fixture::trusting(Some(fixed.root_pem()));
+    refused(&fixture, &fixed.server(&[HOST]), HOST, Alert::BadCertificate, "is no CA").await;
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_trust_us_is_told_apart() {
     let fixture = Fixture::new();
     let server = fixture.pki.server(&[HOST]);

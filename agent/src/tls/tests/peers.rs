@@ -3,9 +3,10 @@
 #![expect(clippy::disallowed_methods, reason = "the tests' own servers and clients")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use rustls::AlertDescription as Alert;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,8 +25,8 @@ fn program(name: &str) -> Command {
     command
 }
 
-/// Killed when dropped.
-struct Running(Child);
+/// Killed when dropped. Its output is held open, so that it can go on to print.
+struct Running(Child, BufReader<ChildStdout>);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -41,27 +42,22 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// `openssl s_server` with the certificate and key in `directory`, and its address.
-async fn s_server(directory: &Path, more: &[&str]) -> (Running, SocketAddr) {
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = free.local_addr().expect("address");
-    drop(free);
-    let server = program("openssl")
-        .args(["s_server", "-quiet", "-accept", &address.to_string(), "-cert", "leaf.pem", "-key", "key.pem"])
+/// `openssl s_server` with the certificate and key in `directory`, on a port of its choice, and its address.
+fn s_server(directory: &Path, more: &[&str]) -> (Running, SocketAddr) {
+    let mut server = program("openssl")
+        .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "leaf.pem", "-key", "key.pem"])
         .args(more)
         .current_dir(directory)
-        .stdout(Stdio::null())
+        .stdin(Stdio::piped()) // it ends when its input does
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("openssl");
-    let server = Running(server);
-    let listening = async {
-        while TcpStream::connect(address).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), listening).await.expect("s_server listens");
-    (server, address)
+    let said = BufReader::new(server.stdout.take().expect("stdout"));
+    let mut server = Running(server, said);
+    let mut lines = server.1.by_ref().lines().map_while(Result::ok);
+    let address = lines.find_map(|line| line.strip_prefix("ACCEPT ")?.parse().ok());
+    (server, address.expect("s_server listens"))
 }
 
 /// The reason for which the upstream at `address` is refused, `None` when it is not.
@@ -132,7 +128,7 @@ async fn keys_of_an_openssl_upstream() {
     ] {
         openssl_leaf(directory.path(), kind);
         // -cipher …@SECLEVEL=0: OpenSSL itself would not serve the weak ones else.
-        let (_server, address) = s_server(directory.path(), &["-cipher", "ALL:@SECLEVEL=0"]).await;
+        let (_server, address) = s_server(directory.path(), &["-cipher", "ALL:@SECLEVEL=0"]);
         let verdict = verdict(&fixture, address).await;
         match (weak, &verdict) {
             (None, None) => {}
@@ -145,6 +141,32 @@ async fn keys_of_an_openssl_upstream() {
             _ => panic!("{kind:?}: {verdict:?}"),
         }
     }
+}
+
+/// A responder with a certificate of the issuer's for it: responder.pem and responder.key.
+fn openssl_responder(path: &Path) {
+    fs::write(path.join("responder.ext"), "authorityKeyIdentifier=keyid\nextendedKeyUsage=OCSPSigning\n")
+        .expect("write");
+    let request = ["req", "-new", "-nodes", "-subj", "/CN=responder", "-newkey", "rsa:2048"];
+    run(program("openssl")
+        .args(request)
+        .args(["-keyout", "responder.key", "-out", "responder.csr"])
+        .current_dir(path));
+    run(program("openssl")
+        .args([
+            "x509",
+            "-req",
+            "-in",
+            "responder.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-set_serial",
+            "0x52",
+        ])
+        .args(["-extfile", "responder.ext", "-out", "responder.pem"])
+        .current_dir(path));
 }
 
 #[tokio::test]
@@ -177,10 +199,15 @@ async fn stapled_answers() {
             .args(["-rsigner", signer.0, "-rkey", signer.1, "-respout", "staple.der"])
             .current_dir(path));
     };
+    openssl_responder(path);
     let (issuer, stranger) = (("ca.pem", "ca.key"), ("leaf.pem", "key.pem"));
-    for (status, signer, refused) in [("V", issuer, false), ("R", issuer, true), ("R", stranger, false)] {
+    // The stranger is the server itself, whose certificate is for no responder.
+    let responder = ("responder.pem", "responder.key");
+    for (status, signer, refused) in
+        [("V", issuer, false), ("R", issuer, true), ("R", stranger, false), ("R", responder, true)]
+    {
         respond(status, signer, "1");
-        let (_server, address) = s_server(path, &["-status_file", "staple.der"]).await;
+        let (_server, address) = s_server(path, &["-status_file", "staple.der"]);
         let verdict = verdict(&fixture, address).await;
         assert!(refused || verdict.is_none(), "{verdict:?}");
         let revoked = matches!(&verdict, Some((Some(Alert::CertificateRevoked), reason)) if reason.contains("stapled OCSP"));
@@ -190,7 +217,7 @@ async fn stapled_answers() {
     let mut bent = staple.clone();
     bent[60..90].fill(0xff);
     fs::write(path.join("staple.der"), bent).expect("write");
-    let (_server, address) = s_server(path, &["-status_file", "staple.der"]).await;
+    let (_server, address) = s_server(path, &["-status_file", "staple.der"]);
     let verdict = verdict(&fixture, address).await;
     assert!(
         !matches!(verdict, Some((Some(Alert::CertificateRevoked), _))),

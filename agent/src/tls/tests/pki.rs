@@ -36,6 +36,22 @@ impl Pki {
         Self { root: root.clone(), issuer: Issuer::from_ca_cert_der(&root, key).expect("issuer") }
     }
 
+    /// A self-signed server's certificate for `fixed.example.com`, as some hosts have among their roots.
+    pub fn not_a_ca(common_name: &str) -> Self {
+        let key = KeyPair::generate().expect("key");
+        let mut params = good(&["fixed.example.com"]);
+        params.use_authority_key_identifier_extension = false;
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        let root = params.self_signed(&key).expect("root").der().clone();
+        Self { root: root.clone(), issuer: Issuer::from_ca_cert_der(&root, key).expect("issuer") }
+    }
+
+    /// The root as a server's certificate.
+    pub fn itself(&self) -> Server {
+        let key = KeyPair::try_from(self.issuer.key().serialize_der()).expect("key");
+        Server { chain: vec![self.root.clone()], key }
+    }
+
     pub fn root_pem(&self) -> String {
         pem(&self.root)
     }

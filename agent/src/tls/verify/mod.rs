@@ -233,9 +233,32 @@ impl UpstreamVerifier {
             | Error::IssuerNotCrlSigner
             | Error::InvalidCrlNumber => Refusal::RevocationUnknown { why: error.to_string() },
             Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => Refusal::WrongUsage,
-            other => Refusal::Chain { what: other.to_string() },
+            other => Refusal::Chain { what: words(other) },
         }
     }
+}
+
+/// The other faults that webpki finds in a chain.
+fn words(error: &webpki::Error) -> String {
+    use webpki::Error;
+    let words = match error {
+        Error::InvalidSignatureForPublicKey => "a signature in it is not its issuer's",
+        Error::EndEntityUsedAsCa => "an issuer in it is no CA",
+        Error::NameConstraintViolation => "an issuer in it may not issue for such names (name constraints)",
+        Error::PathLenConstraintViolated => {
+            "an issuer in it may not have so many issuers below it (path length)"
+        }
+        Error::UnsupportedCriticalExtension => "it has a critical extension that is not known",
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            "it is signed in a way that is too weak or not known, such as with SHA-1"
+        }
+        Error::MaximumPathBuildCallsExceeded
+        | Error::MaximumSignatureChecksExceeded
+        | Error::MaximumPathDepthExceeded => "it is too long or too tangled",
+        other => return other.to_string(),
+    };
+    words.to_owned()
 }
 
 /// Refuses a match by a wildcard that stands directly before a public suffix (NIAP STIP FCS_TTTC_EXT.1). Suffixes of

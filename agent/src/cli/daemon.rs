@@ -1,0 +1,67 @@
+//! `sluice daemon` and the hidden `sluice gate` that it starts.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use crate::report::Chain;
+use crate::warden::daemon;
+use crate::{gate, paths};
+
+/// Run the agent.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sluice daemon --config /etc/sluice")]
+pub struct DaemonArgs {
+    /// Directory of sluice.toml and policy.d.
+    #[arg(long, value_name = "DIR", default_value = paths::CONFIG_DIR)]
+    config: PathBuf,
+}
+
+impl DaemonArgs {
+    /// Runs until it is told to end.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        log();
+        raise_descriptors().context("the limit of open files cannot be raised")?;
+        match daemon::run(&self.config) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error @ daemon::Error::Config(_)) => Err(Failure {
+                why: Chain(&error).to_string(),
+                remedy: "mend the lines above; nothing was started".to_owned(),
+                code: 2,
+            }
+            .into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Runs the gate on standard input, which the warden made its end of their channel.
+pub fn gate() -> anyhow::Result<ExitCode> {
+    log();
+    let channel = io::stdin().as_fd().try_clone_to_owned().context("the warden's channel")?;
+    gate::run(channel)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Diagnostics of both processes go to stderr, which systemd leads to the journal; it has the time of each line.
+fn log() {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new("info"))
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// Each session takes two descriptors in the gate, which inherits the limit.
+fn raise_descriptors() -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}

@@ -1,0 +1,285 @@
+//! The control socket's answering side: who asks (by the kernel's word), whether they may, within which bounds.
+//!
+//! | request | who |
+//! |---|---|
+//! | run, tags, status | root and members of the group `sluice` |
+//! | tag, untag | root, outside of every tag |
+//! | taken | root (systemd, by a unit's drop-in) |
+//!
+//! The socket's mode keeps others out, and each request is judged by the peer's credentials all the same. The gate's
+//! user is refused everything: what reads the network has no business here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use super::tags::{CgroupPath, Process, TagError, Tags};
+use crate::control::{Answer, MAX_REQUEST, Refusal, Request, Status, Target};
+use crate::paths::CONTROL_SOCKET;
+
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Connections at once of one user who is not root, so that one user cannot keep the others waiting.
+const MAX_PER_USER: usize = 16;
+
+/// How long a peer may take to say what it wants, and to take the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The process, held so that its number cannot change its meaning.
+    pub process: Process,
+    /// Effective user id when it connected.
+    pub uid: u32,
+    /// Effective group id when it connected, then its supplementary groups.
+    pub groups: Vec<u32>,
+    /// Its cgroup.
+    pub cgroup: CgroupPath,
+}
+
+/// What the control socket needs to know of the rest of the daemon.
+pub struct Desk {
+    /// The tags.
+    pub tags: Tags,
+    /// The daemon's state, tags and all.
+    pub status: Box<dyn Fn() -> Status + Send + Sync>,
+    /// The trust environment for commands (`trust::environment`).
+    pub environment: Box<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
+    /// Group whose members may run commands and look; `None`: root alone.
+    pub group: Option<u32>,
+    /// The gate's user: refused.
+    pub gate_uid: Option<u32>,
+}
+
+/// The listening socket. Removes its file when dropped.
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Listens on `runtime/control.sock`, open to root and to `group`. A file of an earlier daemon is replaced.
+    ///
+    /// # Errors
+    /// When another daemon answers on it, or the file cannot be made.
+    pub fn bind(runtime: &Path, group: Option<u32>) -> io::Result<Self> {
+        let path = runtime.join(CONTROL_SOCKET);
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers on the control socket"));
+        }
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        // Bound under another name and renamed when it is dressed: nobody meets it with the wrong mode.
+        let bare = runtime.join(format!("{CONTROL_SOCKET}.new"));
+        let _ = fs::remove_file(&bare);
+        let listener = UnixListener::bind(&bare)?;
+        std::os::unix::fs::chown(&bare, Some(0), Some(group.unwrap_or(0)))?;
+        fs::set_permissions(&bare, fs::Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))?;
+        fs::rename(&bare, &path)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers until the future is dropped. Requests run beside each other, so that one that waits for systemd keeps
+    /// nobody else waiting; dropping the future cuts those under way.
+    pub async fn serve(self, desk: Arc<Desk>) {
+        let crowd = Arc::new(Crowd::default());
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept(), if tasks.len() < MAX_CONNECTIONS => match accepted {
+                    Ok((stream, _)) => {
+                        tasks.spawn(serve_one(stream, desk.clone(), crowd.clone()));
+                    }
+                    // Out of descriptors: the ones in use come free as requests end.
+                    Err(_) => {
+                        let _ = tokio::time::timeout(PATIENCE, tasks.join_next()).await;
+                    }
+                },
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// How many connections each user has.
+#[derive(Default)]
+struct Crowd(Mutex<HashMap<u32, usize>>);
+
+struct Place {
+    crowd: Arc<Crowd>,
+    uid: u32,
+}
+
+impl Crowd {
+    fn enter(self: &Arc<Self>, uid: u32) -> Option<Place> {
+        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = users.entry(uid).or_default();
+        if uid != 0 && *count >= MAX_PER_USER {
+            return None;
+        }
+        *count += 1;
+        Some(Place { crowd: self.clone(), uid })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut users = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = users.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&self.uid);
+            }
+        }
+    }
+}
+
+async fn serve_one(stream: UnixStream, desk: Arc<Desk>, crowd: Arc<Crowd>) {
+    let peer = peer_of(&stream);
+    let uid = peer.as_ref().map_or(u32::MAX, |p| p.uid);
+    let (reader, mut writer) = stream.into_split();
+    let answer = match (peer, crowd.enter(uid)) {
+        (Err(e), _) => refuse(format!("the peer cannot be identified: {e}"), "try again"),
+        (_, None) => refuse(format!("more than {MAX_PER_USER} requests at once"), "wait for their answers"),
+        (Ok(peer), Some(_place)) => match read_request(reader).await {
+            Ok(Some(request)) => desk.answer(&peer, request).await,
+            Ok(None) => return, // left without a word
+            Err(refusal) => Answer::Refused(refusal),
+        },
+    };
+    let mut line = serde_json::to_vec(&answer).unwrap_or_default();
+    line.push(b'\n');
+    let _ = tokio::time::timeout(PATIENCE, writer.write_all(&line)).await;
+}
+
+async fn read_request(reader: impl tokio::io::AsyncRead + Unpin) -> Result<Option<Request>, Refusal> {
+    let no = |what: String| Refusal { what, remedy: "one JSON object on one line is expected".into() };
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(reader.take(MAX_REQUEST as u64));
+    match tokio::time::timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await {
+        Err(_) => return Err(no(format!("no request within {PATIENCE:?}"))),
+        Ok(Err(e)) => return Err(no(format!("the request cannot be read: {e}"))),
+        Ok(Ok(0)) => return Ok(None),
+        Ok(Ok(_)) => {}
+    }
+    if line.pop() != Some(b'\n') {
+        return Err(no(format!("the request is cut off, or longer than {MAX_REQUEST} bytes")));
+    }
+    serde_json::from_slice(&line).map(Some).map_err(|e| no(format!("the request is not understood: {e}")))
+}
+
+/// Who is at the other end, by the kernel's word.
+fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
+    let credentials = getsockopt(&stream.as_fd(), sockopt::PeerCredentials)?;
+    let pid = u32::try_from(credentials.pid()).map_err(io::Error::other)?;
+    // Kernels before 6.5 have no SO_PEERPIDFD. Then the number could have come to mean another process since the peer
+    // connected; it must at least belong to the same user.
+    let process = match getsockopt(&stream.as_fd(), sockopt::PeerPidfd) {
+        Ok(pidfd) => Process::held(pid, pidfd),
+        Err(_) => {
+            let process = Process::open(pid)?;
+            use std::os::unix::fs::MetadataExt as _;
+            if fs::metadata(format!("/proc/{pid}"))?.uid() != credentials.uid() {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            process
+        }
+    };
+    let mut groups = vec![credentials.gid()];
+    groups.extend(process.groups()?);
+    let cgroup = process.cgroup()?;
+    Ok(Peer { process, uid: credentials.uid(), groups, cgroup })
+}
+
+fn refuse(what: impl Into<String>, remedy: impl Into<String>) -> Answer {
+    Answer::Refused(Refusal { what: what.into(), remedy: remedy.into() })
+}
+
+impl From<TagError> for Answer {
+    fn from(error: TagError) -> Self {
+        refuse(crate::report::Chain(&error).to_string(), error.remedy())
+    }
+}
+
+impl Desk {
+    /// Judges and answers one request.
+    pub async fn answer(&self, peer: &Peer, request: Request) -> Answer {
+        if let Err(refusal) = self.may(peer, &request) {
+            return Answer::Refused(refusal);
+        }
+        match request {
+            Request::Run { tag } => self.run(peer, tag).await,
+            Request::Tag { what, name, loopback } => {
+                let made = match what {
+                    Target::Pid(pid) => self.tags.tag_pid(pid, name, loopback, peer.uid).await,
+                    Target::Place(designation) => self.tags.tag(designation, name, loopback, peer.uid).await,
+                };
+                match made {
+                    Ok(entry) => Answer::Tag(Box::new(self.tags.describe(entry))),
+                    Err(e) => e.into(),
+                }
+            }
+            Request::Untag { name, force } => self.tags.untag(&name, force).await.map_or_else(Into::into, |()| Answer::Done),
+            Request::Taken { name } => self.tags.taken(&name, &peer.cgroup).map_or_else(Into::into, |()| Answer::Done),
+            Request::Tags => Answer::Tags(self.tags.list()),
+            Request::Status => Answer::Status(Box::new((self.status)())),
+        }
+    }
+
+    async fn run(&self, peer: &Peer, tag: Option<crate::types::TagName>) -> Answer {
+        match self.tags.run_request(&peer.process, peer.uid, tag).await {
+            Ok(placed) => {
+                let environment: BTreeMap<_, _> = (self.environment)().into_iter().collect();
+                Answer::Run { tag: placed.tag, already: placed.already, environment }
+            }
+            Err(e) => e.into(),
+        }
+    }
+
+    fn may(&self, peer: &Peer, request: &Request) -> Result<(), Refusal> {
+        let no = |what: &str, remedy: &str| Err(Refusal { what: what.into(), remedy: remedy.into() });
+        if peer.uid != 0 && self.gate_uid == Some(peer.uid) {
+            return no("the gate's user may not ask anything here", "use another account");
+        }
+        let member = self.group.is_some_and(|g| peer.groups.contains(&g));
+        match request {
+            Request::Run { .. } | Request::Tags | Request::Status if peer.uid == 0 || member => Ok(()),
+            Request::Run { .. } | Request::Tags | Request::Status => {
+                no("only root and members of the group sluice may ask this", "ask root to be put into the group")
+            }
+            Request::Taken { .. } if peer.uid == 0 => Ok(()),
+            Request::Tag { .. } | Request::Untag { .. } if peer.uid == 0 => match self.tags.tag_of(&peer.cgroup) {
+                // A tagged process must not change what is tagged, root or not.
+                Some(tag) => no(&format!("the caller is in the tag {tag}, and a tagged process cannot change tags"),
+                    "ask from outside of it"),
+                None => Ok(()),
+            },
+            Request::Taken { .. } | Request::Tag { .. } | Request::Untag { .. } => {
+                no("only root may change tags", "use sudo")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

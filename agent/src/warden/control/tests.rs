@@ -1,0 +1,2 @@
+//! The control socket against peers that mean no good.
+use super::*;

@@ -1,0 +1,165 @@
+//! The journal: one native entry for each exchange, refusal, tag change and trouble, written from a thread of its own.
+//!
+//! Callers never wait: beyond [`QUEUE`] entries are counted by kind and told as counts. Without a journal socket the same
+//! lines go to stderr with their priority (`<4>…`, sd-daemon(3)). Bodies never come here. What the entries look like is in
+//! [`entry`], how they are sent in [`socket`].
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::types::{Summary, TagName};
+
+pub mod entry;
+pub mod socket;
+
+/// Entries that wait for the journal; beyond it they are folded.
+const QUEUE: usize = 4096;
+
+/// What the journal is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// One exchange, or a refusal, as its verdict says.
+    Exchange(Box<Summary>),
+    /// So many of one kind that one entry stands for them.
+    Fold {
+        /// One of them.
+        example: Box<Summary>,
+        /// How many there were, the example not counted.
+        more: u64,
+    },
+    /// A tag was made.
+    TagAdded {
+        /// Its name.
+        tag: TagName,
+        /// What it takes, in words.
+        what: String,
+    },
+    /// A tag is gone.
+    TagRemoved {
+        /// Its name.
+        tag: TagName,
+        /// Why.
+        why: String,
+    },
+    /// The gate died and was started again.
+    GateRestarted {
+        /// How it ended.
+        why: String,
+    },
+    /// The agent's own failure.
+    Trouble(String),
+    /// The agent serves.
+    Started,
+    /// The agent ends.
+    Stopped,
+    /// Entries that came too fast for the journal; the store has their exchanges.
+    Lost(u64),
+}
+
+/// A handle on the writer. Cheap to clone; [`Journal::close`] writes what is queued.
+#[derive(Clone)]
+pub struct Journal(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    /// Folds that did not fit, by kind: see [`Queue::push`].
+    lost: u64,
+    closed: bool,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Journal {
+    /// Starts the writer. `socket` is [`socket::PATH`], save in tests.
+    ///
+    /// # Errors
+    /// The thread cannot be made.
+    pub fn start(socket: PathBuf) -> std::io::Result<Self> {
+        Self::start_with(socket, std::io::stderr())
+    }
+
+    /// As [`Journal::start`], with a place for the lines when there is no journal.
+    fn start_with(socket: PathBuf, fallback: impl Write + Send + 'static) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), thread: Mutex::default() });
+        let run = shared.clone();
+        let thread = std::thread::Builder::new().name("journal".to_owned());
+        *locked(&shared.thread) = Some(thread.spawn(move || run.run(&socket, fallback))?);
+        Ok(Self(shared))
+    }
+
+    /// Queues an entry. Never blocks.
+    pub fn send(&self, event: Event) {
+        locked(&self.0.queue).push(event);
+        self.0.filled.notify_one();
+    }
+
+    /// Writes what is queued and ends the writer. Blocks for as long as the journal takes it: seconds at most.
+    pub fn close(&self) {
+        locked(&self.0.queue).closed = true;
+        self.0.filled.notify_one();
+        if let Some(thread) = locked(&self.0.thread).take() {
+            // The writer does not panic; if it did, there is nothing left to write with.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Queue {
+    fn push(&mut self, event: Event) {
+        // The agent's own words are few and must come through: they may go a little over the bound.
+        let own = !matches!(event, Event::Exchange(_) | Event::Fold { .. });
+        let bound = if own { QUEUE + 256 } else { QUEUE };
+        if self.closed || self.events.len() >= bound {
+            self.lost += match event {
+                Event::Fold { more, .. } => more + 1,
+                Event::Lost(n) => n,
+                _ => 1,
+            };
+        } else {
+            self.events.push_back(event);
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, path: &std::path::Path, mut fallback: impl Write) {
+        let mut socket = socket::Socket::new(path);
+        loop {
+            let event = {
+                let mut queue = locked(&self.queue);
+                loop {
+                    if let Some(event) = queue.events.pop_front() {
+                        break event;
+                    }
+                    if queue.lost > 0 {
+                        break Event::Lost(std::mem::take(&mut queue.lost));
+                    }
+                    if queue.closed {
+                        return;
+                    }
+                    queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
+            };
+            let entry = entry::Entry::of(&event, entry::lives);
+            if socket.send(&entry.encode()).is_err() {
+                // Nowhere is left to say that stderr is closed.
+                let _ = writeln!(fallback, "<{}>{}", entry.priority(), entry.message());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

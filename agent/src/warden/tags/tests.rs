@@ -1,0 +1,500 @@
+//! Tags on this host's real cgroup tree, below cgroups of the test's own, with a fake in place of the kernel programs.
+//! What needs systemd is tried in a booted tree (tests/nspawn).
+
+use std::collections::HashMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::*;
+use crate::config::Intercept;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The kernel's side: outlives a daemon, as pinned links do.
+#[derive(Clone, Default)]
+struct Fake(Arc<Mutex<FakeState>>);
+
+#[derive(Default)]
+struct FakeState {
+    prepared: HashMap<TagName, TagNumber>,
+    attached: HashMap<TagName, (TagNumber, PathBuf)>,
+    /// Processes that were in a cgroup when it was attached.
+    too_early: usize,
+    broken: bool,
+}
+
+impl Fake {
+    fn state(&self) -> MutexGuard<'_, FakeState> {
+        self.0.lock().expect("fake")
+    }
+}
+
+impl Attach for Fake {
+    fn prepare(&mut self, name: &TagName, number: TagNumber, _: Loopback) -> Result<(), AttachError> {
+        let mut state = self.state();
+        if state.broken {
+            return Err(AttachError("broken by the test".into()));
+        }
+        state.prepared.insert(name.clone(), number);
+        Ok(())
+    }
+
+    fn attach(&mut self, name: &TagName, number: TagNumber, cgroup: &Path, l: Loopback) -> Result<(), AttachError> {
+        self.prepare(name, number, l)?;
+        let procs = fs::read_to_string(cgroup.join("cgroup.procs")).map_err(|e| AttachError(e.to_string()))?;
+        let mut state = self.state();
+        state.too_early += procs.lines().count();
+        state.attached.insert(name.clone(), (number, cgroup.to_owned()));
+        Ok(())
+    }
+
+    fn detach(&mut self, name: &TagName) -> Result<(), AttachError> {
+        let mut state = self.state();
+        state.attached.remove(name);
+        state.prepared.remove(name);
+        Ok(())
+    }
+
+    fn adopt(&mut self) -> Result<Vec<Adopted>, AttachError> {
+        let state = self.state();
+        let adopted = state.attached.iter().map(|(name, (number, path))| Adopted {
+            name: name.clone(),
+            number: *number,
+            alive: path.is_dir(),
+        });
+        Ok(adopted.collect())
+    }
+}
+
+/// A host of the test's own: a base cgroup, a runtime directory, a fake kernel.
+struct Host {
+    base: CgroupPath,
+    tree: Tree,
+    runtime: tempfile::TempDir,
+    fake: Fake,
+    sender: UnboundedSender<Event>,
+    events: UnboundedReceiver<Event>,
+}
+
+impl Host {
+    /// `None`, said aloud, where the test cannot make cgroups.
+    fn new() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: making cgroups needs root");
+            return None;
+        }
+        let tree = Tree::find().expect("cgroup v2");
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let base = CgroupPath(format!("/sluice-test-tags-{}-{n}", std::process::id()));
+        tree.create(&base).expect("base cgroup");
+        let (sender, events) = unbounded_channel();
+        let runtime = tempfile::tempdir().expect("runtime directory");
+        Some(Self { base, tree, runtime, fake: Fake::default(), sender, events })
+    }
+
+    fn cgroup(&self, name: &str) -> CgroupPath {
+        CgroupPath(format!("{}/{name}", self.base))
+    }
+
+    async fn open(&self) -> Tags {
+        let settings = Settings {
+            runtime: self.runtime.path().to_owned(),
+            bpf: "/nowhere".into(),
+            program: "/nowhere".into(),
+            base: self.cgroup("tags"),
+            host: HostKind::Plain,
+        };
+        let sender = self.sender.clone();
+        let sink: Sink = Arc::new(move |event| sender.send(event).expect("the test listens"));
+        Tags::open(settings, Box::new(self.fake.clone()), sink).await.expect("tags")
+    }
+
+    /// Opens and follows the tree in the background; dropping the guard is the daemon's crash.
+    async fn start(&self) -> (Tags, Running) {
+        let tags = self.open().await;
+        let following = tags.clone();
+        let task = tokio::task::spawn(async move { following.watch().await.expect("inotify") });
+        (tags, Running(task))
+    }
+
+    async fn expect(&mut self, what: &str, matches: impl Fn(&Event) -> bool) {
+        let mut seen = Vec::new();
+        let wait = async {
+            loop {
+                let event = self.events.recv().await.expect("sender lives");
+                if matches(&event) {
+                    return;
+                }
+                seen.push(event);
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no {what} in {seen:?}"));
+    }
+
+    fn troubles(&mut self) -> Vec<Event> {
+        let mut troubles = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            if matches!(event, Event::Trouble { .. }) {
+                troubles.push(event);
+            }
+        }
+        troubles
+    }
+
+    fn state_files(&self) -> usize {
+        fs::read_dir(self.runtime.path().join("tags")).expect("state").count()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Err(e) = self.tree.remove(&self.base) {
+            eprintln!("{}: {e}", self.base);
+        }
+    }
+}
+
+struct Running(tokio::task::JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A process that lives until told otherwise.
+struct Job(Child);
+
+impl Job {
+    fn start() -> Self {
+        Self(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("cat"))
+    }
+
+    fn process(&self) -> Process {
+        Process::open(self.0.id()).expect("pidfd")
+    }
+
+    fn cgroup(&self) -> CgroupPath {
+        tree::of_process(self.0.id()).expect("cgroup")
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("ended");
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn tag(name: &str) -> TagName {
+    TagName::parse(name).expect("name")
+}
+
+fn intercept(name: &str, cgroup: &CgroupPath) -> Intercept {
+    Intercept {
+        name: tag(name),
+        designation: Designation::Cgroup(cgroup.0.clone()),
+        loopback: Loopback::Pass,
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_taken_before_it_starts_and_cleared_away_when_it_ends() {
+    let Some(mut host) = Host::new() else { return };
+    let (tags, _running) = host.start().await;
+    let job = Job::start();
+    let placed = tags.run_request(&job.process(), 1000, None).await.expect("placed");
+    assert!(placed.tag.as_str().starts_with("run-") && !placed.already, "{placed:?}");
+    assert_eq!(job.cgroup(), host.cgroup(&format!("tags/{}", placed.tag)));
+    let number = tags.entry(&placed.tag).expect("entry").number;
+    assert_eq!(tags.resolve(number), Some(placed.tag.clone()));
+    assert_eq!(host.fake.state().too_early, 0, "the programs come before the process");
+    assert_eq!(tags.list()[0].processes, 1);
+    assert_eq!(host.state_files(), 1);
+
+    // Whoever is in a tag stays in it.
+    let again = tags.run_request(&job.process(), 1000, None).await.expect("stays");
+    assert_eq!((again.tag, again.already), (placed.tag.clone(), true));
+    let other = tags.run_request(&job.process(), 1000, Some(tag("other"))).await;
+    assert!(matches!(other, Err(TagError::Within(t)) if t == placed.tag));
+
+    let cgroup = job.cgroup();
+    job.end();
+    host.expect("end", |e| matches!(e, Event::Ended { tag, .. } if *tag == placed.tag)).await;
+    assert_eq!(host.tree.id(&cgroup).expect("tree"), None);
+    assert!(host.fake.state().attached.is_empty() && host.fake.state().prepared.is_empty());
+    assert_eq!((host.state_files(), tags.list().len(), tags.resolve(number)), (0, 0, None));
+    assert_eq!(host.troubles(), []);
+}
+
+#[tokio::test]
+async fn children_keep_a_run_alive() {
+    let Some(mut host) = Host::new() else { return };
+    let (tags, _running) = host.start().await;
+    // The shell ends at once when told to; its child then lives on until its standard input closes.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "read go; exec 3<&0; cat <&3 >/dev/null & exit 0"]).stdin(Stdio::piped());
+    let mut job = Job(shell.spawn().expect("sh"));
+    let placed = tags.run_request(&job.process(), 0, Some(tag("build"))).await.expect("placed");
+    let clash = Job::start();
+    let refused = tags.run_request(&clash.process(), 0, Some(tag("build"))).await;
+    assert!(matches!(refused, Err(TagError::Exists(_))), "{refused:?}");
+    let mut stdin = job.0.stdin.take().expect("stdin");
+    std::io::Write::write_all(&mut stdin, b"go\n").expect("told");
+    job.0.wait().expect("the shell ended");
+    tags.settle(&placed.tag);
+    assert_eq!(tags.list().len(), 1, "its child lives");
+    drop(stdin);
+    host.expect("end", |e| matches!(e, Event::Ended { .. })).await;
+    assert!(tags.list().is_empty());
+}
+
+#[tokio::test]
+async fn untag_asks_before_it_lets_a_run_go() {
+    let Some(host) = Host::new() else { return };
+    let tags = host.open().await;
+    let job = Job::start();
+    let home = job.cgroup();
+    tags.run_request(&job.process(), 0, Some(tag("build"))).await.expect("placed");
+    let refused = tags.untag(&tag("build"), false).await;
+    assert!(matches!(refused, Err(TagError::Live { processes: 1, .. })), "{refused:?}");
+    assert!(matches!(tags.untag(&tag("none"), true).await, Err(TagError::NoSuch(_))));
+    tags.untag(&tag("build"), true).await.expect("forced");
+    assert_eq!(job.cgroup(), home, "back where it came from");
+    assert_eq!(host.tree.below(&host.cgroup("tags")).expect("tree"), []);
+    assert_eq!(host.state_files(), 0);
+}
+
+#[tokio::test]
+async fn a_failed_placement_leaves_nothing_behind() {
+    let Some(host) = Host::new() else { return };
+    let tags = host.open().await;
+    let job = Job::start();
+    let home = job.cgroup();
+    host.fake.state().broken = true;
+    let refused = tags.run_request(&job.process(), 0, None).await;
+    assert!(matches!(refused, Err(TagError::Kernel(_))), "{refused:?}");
+    let refused = tags.tag_pid(job.0.id(), None, Loopback::Pass, 0).await;
+    assert!(matches!(refused, Err(TagError::Kernel(_))), "{refused:?}");
+    assert_eq!(job.cgroup(), home);
+    assert_eq!(host.tree.below(&host.cgroup("tags")).expect("tree"), []);
+    assert_eq!((host.state_files(), tags.list().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_process_that_is_gone_is_not_tagged() {
+    let Some(host) = Host::new() else { return };
+    let tags = host.open().await;
+    let job = Job::start();
+    let (process, pid) = (job.process(), job.0.id());
+    job.end();
+    assert!(tags.run_request(&process, 0, None).await.is_err());
+    assert!(matches!(tags.tag_pid(pid, None, Loopback::Pass, 0).await, Err(TagError::NotFound(_))));
+    assert!(matches!(tags.tag_pid(1, None, Loopback::Pass, 0).await, Err(TagError::Unsuitable { .. })));
+    let own = std::process::id();
+    assert!(matches!(tags.tag_pid(own, None, Loopback::Pass, 0).await, Err(TagError::Unsuitable { .. })));
+    assert!(tags.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_tagged_pid_runs_on_without_its_old_connections() {
+    let Some(mut host) = Host::new() else { return };
+    let (tags, _running) = host.start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listener");
+    let port = listener.local_addr().expect("address").port();
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &format!("exec 3<>/dev/tcp/127.0.0.1/{port}; cat")]).stdin(Stdio::piped());
+    let job = Job(bash.stdout(Stdio::null()).spawn().expect("bash"));
+    let (stream, _) = listener.accept().await.expect("connected");
+    let pid = job.0.id();
+
+    tags.tag_pid(pid, None, Loopback::Pass, 0).await.expect("tagged");
+    let name = tag(&format!("pid-{pid}"));
+    let mut byte = [0];
+    assert_eq!(stream.try_read(&mut byte).expect_err("open").kind(), io::ErrorKind::WouldBlock);
+    tags.untag(&name, false).await.expect("untagged");
+
+    let entry = tags.tag_pid(pid, Some(tag("mine")), Loopback::Take, 0).await.expect("tagged");
+    assert_eq!(entry.notes, ["1 sockets from before were sealed, 1 connections ended, 0 shut down"]);
+    tokio::time::timeout(PATIENCE, stream.readable()).await.expect("ended").expect("readable");
+    assert_eq!(stream.try_read(&mut byte).expect_err("reset").kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(job.cgroup(), host.cgroup("tags/mine"));
+    let frozen = fs::read_to_string(host.tree.directory(&job.cgroup()).join("cgroup.freeze")).expect("freezer");
+    assert_eq!(frozen.trim(), "0", "it runs on");
+    job.end();
+    host.expect("end", |e| matches!(e, Event::Ended { tag: t, .. } if *t == tag("mine"))).await;
+    assert_eq!(host.troubles(), []);
+}
+
+#[tokio::test]
+async fn a_designated_cgroup_is_followed_over_its_lives() {
+    let Some(mut host) = Host::new() else { return };
+    let (tags, _running) = host.start().await;
+    let deep = host.cgroup("a/b/box");
+    let absent = tags.tag(Designation::Cgroup(deep.0.clone()), None, Loopback::Pass, 0).await;
+    assert!(matches!(absent, Err(TagError::NotFound(_))), "{absent:?}");
+    assert!(tags.apply_config(&[intercept("box", &deep)]).await.is_empty());
+    assert_eq!(tags.list()[0].state, TagState::Waiting);
+    assert!(host.fake.state().prepared.contains_key(&tag("box")), "pinned for systemd before it is there");
+    let taken = |e: &Event| matches!(e, Event::Taken { .. });
+    for _ in 0..3 {
+        host.tree.create(&deep).expect("made");
+        host.expect("taken", taken).await;
+        assert_eq!(host.fake.state().attached[&tag("box")].1, host.tree.directory(&deep));
+        host.tree.remove(&host.cgroup("a")).expect("removed, parents too");
+        host.expect("waiting", |e| matches!(e, Event::Waiting { .. })).await;
+    }
+    // Gone and back before anybody looks: another cgroup of the same name.
+    host.tree.create(&deep).expect("made");
+    host.expect("taken", taken).await;
+    host.tree.remove(&deep).expect("removed");
+    let second = host.tree.create(&deep).expect("made again");
+    host.expect("taken again", taken).await;
+    assert_eq!(tags.entry(&tag("box")).expect("entry").attached, Some(second));
+    assert_eq!(host.troubles(), []);
+}
+
+#[tokio::test]
+async fn the_configuration_is_applied_as_a_difference() {
+    let Some(mut host) = Host::new() else { return };
+    let tags = host.open().await;
+    let (a, b) = (host.cgroup("a"), host.cgroup("b"));
+    host.tree.create(&a).expect("made");
+    assert!(tags.apply_config(&[intercept("one", &a), intercept("two", &b)]).await.is_empty());
+    let before = tags.entry(&tag("one")).expect("entry");
+    assert!(tags.apply_config(&[intercept("one", &a), intercept("three", &b)]).await.is_empty());
+    assert_eq!(tags.entry(&tag("one")), Some(before), "untouched");
+    assert_eq!(tags.entry(&tag("two")), None);
+    assert!(matches!(tags.untag(&tag("one"), true).await, Err(TagError::Configured(_))));
+
+    // What cannot be made is listed as failed, and made when it can be.
+    let unit = Intercept { designation: Designation::Unit("x.service".into()), ..intercept("unit", &a) };
+    let failed = tags.apply_config(std::slice::from_ref(&unit)).await;
+    assert!(matches!(failed.as_slice(), [(_, TagError::NeedsSystemd(_))]), "{failed:?}");
+    assert_eq!(tags.list()[0].state, TagState::Failed);
+    host.fake.state().broken = true;
+    let failed = tags.apply_config(&[intercept("one", &a)]).await;
+    assert_eq!(failed.len(), 1);
+    host.fake.state().broken = false;
+    tags.retry().await;
+    assert_eq!(tags.list()[0].state, TagState::Taken);
+    assert!(!host.troubles().is_empty());
+    assert!(tags.apply_config(&[]).await.is_empty());
+    assert!(tags.list().is_empty() && host.fake.state().prepared.is_empty());
+}
+
+#[tokio::test]
+async fn places_that_must_not_be_tagged() {
+    let Some(host) = Host::new() else { return };
+    let tags = host.open().await;
+    host.tree.create(&host.cgroup("a")).expect("made");
+    let place = |c: CgroupPath| Designation::Cgroup(c.0);
+    tags.tag(place(host.cgroup("a")), None, Loopback::Pass, 0).await.expect("tagged");
+    let mounted = host.tree.directory(&host.cgroup("a")).to_string_lossy().into_owned();
+    let twice = tags.tag(Designation::Cgroup(mounted), Some(tag("other")), Loopback::Pass, 0).await;
+    assert!(matches!(twice, Err(TagError::Taken { .. })), "{twice:?}");
+    let mount = host.tree.mount().to_string_lossy().into_owned();
+    let root = tags.tag(Designation::Cgroup(mount), Some(tag("root")), Loopback::Pass, 0).await;
+    assert!(matches!(root, Err(TagError::Bad(_))), "{root:?}");
+    let job = Job::start();
+    tags.run_request(&job.process(), 0, Some(tag("run"))).await.expect("placed");
+    let ours = tags.tag(place(host.cgroup("tags/run")), Some(tag("x")), Loopback::Pass, 0).await;
+    assert!(matches!(ours, Err(TagError::Unsuitable { .. })), "{ours:?}");
+    assert_eq!(tags.list().len(), 2);
+}
+
+#[tokio::test]
+async fn the_next_daemon_resumes_what_lives_and_clears_the_rest() {
+    let Some(mut host) = Host::new() else { return };
+    let place = host.cgroup("place");
+    host.tree.create(&place).expect("made");
+    let (live, dead) = (Job::start(), Job::start());
+    let numbers = {
+        let (tags, _running) = host.start().await;
+        tags.run_request(&live.process(), 0, Some(tag("live"))).await.expect("placed");
+        tags.run_request(&dead.process(), 0, Some(tag("dead"))).await.expect("placed");
+        tags.tag(Designation::Cgroup(place.0.clone()), None, Loopback::Take, 0).await.expect("tagged");
+        tags.apply_config(&[intercept("conf", &host.cgroup("conf"))]).await;
+        ["live", "place"].map(|n| tags.entry(&tag(n)).expect("entry").number)
+    };
+    // While the daemon is dead: a process ends, and something else leaves a cgroup and half a file.
+    dead.end();
+    host.tree.create(&host.cgroup("tags/stray/below")).expect("made");
+    fs::write(host.runtime.path().join("tags/x.json.new"), "{").expect("file");
+    let stranger = host.cgroup("stranger");
+    host.tree.create(&stranger).expect("made");
+    let folder = host.tree.directory(&stranger);
+    host.fake.state().attached.insert(tag("stranger"), (TagNumber(7), folder));
+    host.fake.state().attached.insert(tag("ghost"), (TagNumber(8), "/gone".into()));
+
+    let (tags, _running) = host.start().await;
+    assert_eq!(numbers.map(|n| tags.resolve(n)), [Some(tag("live")), Some(tag("place"))]);
+    let names: Vec<String> = tags.list().into_iter().map(|t| t.name.to_string()).collect();
+    assert_eq!(names, ["conf", "live", "place", "stranger"]);
+    assert_eq!(host.tree.below(&host.cgroup("tags")).expect("tree"), [host.cgroup("tags/live")]);
+    assert!(!host.fake.state().attached.contains_key(&tag("ghost")));
+    assert_eq!(host.state_files(), 4);
+    let new = Job::start();
+    let placed = tags.run_request(&new.process(), 0, None).await.expect("placed").tag;
+    assert!(tags.entry(&placed).expect("entry").number > numbers[1], "numbers are not used twice");
+    live.end();
+    host.expect("end", |e| matches!(e, Event::Ended { tag: t, .. } if *t == tag("live"))).await;
+    assert_eq!(host.troubles(), []);
+}
+
+#[tokio::test]
+async fn links_that_are_gone_are_made_again() {
+    let Some(host) = Host::new() else { return };
+    let job = Job::start();
+    host.open().await.run_request(&job.process(), 0, Some(tag("x"))).await.expect("placed");
+    host.fake.state().attached.clear();
+    host.fake.state().broken = true;
+    let tags = host.open().await;
+    assert_eq!(tags.list()[0].state, TagState::Failed, "said, not hidden");
+    host.fake.state().broken = false;
+    tags.retry().await;
+    assert_eq!(tags.list()[0].state, TagState::Taken);
+    assert!(host.fake.state().attached.contains_key(&tag("x")));
+}
+
+#[tokio::test]
+async fn one_user_cannot_use_up_the_tags() {
+    let Some(host) = Host::new() else { return };
+    let tags = host.open().await;
+    let kind = || Kind::Run { pid: 1 };
+    let user = Asker::User { uid: 1000 };
+    for n in 0..MAX_TAGS_PER_USER {
+        tags.reserve(tag(&format!("u{n}")), kind(), user, Loopback::Pass).expect("room");
+    }
+    let more = tags.reserve(tag("more"), kind(), user, Loopback::Pass);
+    assert!(matches!(more, Err(TagError::FullForUser)));
+    for n in MAX_TAGS_PER_USER..MAX_TAGS {
+        tags.reserve(tag(&format!("r{n}")), kind(), Asker::User { uid: 0 }, Loopback::Pass).expect("room");
+    }
+    let more = tags.reserve(tag("more"), kind(), Asker::Configuration, Loopback::Pass);
+    assert!(matches!(more, Err(TagError::Full)));
+}
+
+#[tokio::test]
+async fn a_unit_asks_whether_it_is_taken() {
+    let Some(host) = Host::new() else { return };
+    let tags = host.open().await;
+    let (place, other) = (host.cgroup("x"), host.cgroup("y"));
+    tags.apply_config(&[intercept("x", &place)]).await;
+    assert!(matches!(tags.taken(&tag("x"), &place), Err(TagError::NotTaken { .. })), "not there");
+    host.tree.create(&place).expect("made");
+    tags.taken(&tag("x"), &place).expect("attached while it asked, no event was read");
+    assert!(host.fake.state().attached.contains_key(&tag("x")));
+    assert!(matches!(tags.taken(&tag("x"), &other), Err(TagError::NotTaken { .. })));
+    assert!(matches!(tags.taken(&tag("none"), &place), Err(TagError::NoSuch(_))));
+}
