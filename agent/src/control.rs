@@ -273,7 +273,9 @@ impl ControlError {
     pub fn remedy(&self) -> String {
         match self {
             Self::NotRunning => "start it: `systemctl start sluice`".into(),
-            Self::NotAllowed => "ask root to `usermod --append --groups sluice USER`, and log in again".into(),
+            Self::NotAllowed => {
+                "ask root to `usermod --append --groups sluice USER`, and log in again".into()
+            }
             Self::Refused(refusal) => refusal.remedy.clone(),
             Self::Broken(_) => "look at `systemctl status sluice` and `journalctl -u sluice`".into(),
             Self::Strange => "another version may run: `systemctl restart sluice`".into(),

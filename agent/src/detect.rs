@@ -87,7 +87,11 @@ impl Error {
 ///
 /// # Errors
 /// [`Error`]: close both sides.
-pub async fn listen(mut client: BoxStream, mut upstream: BoxStream, limits: Limits) -> Result<Detected, Error> {
+pub async fn listen(
+    mut client: BoxStream,
+    mut upstream: BoxStream,
+    limits: Limits,
+) -> Result<Detected, Error> {
     let mut seen = BytesMut::new();
     let mut early = BytesMut::new();
     let mut deadline = Instant::now() + limits.silent;

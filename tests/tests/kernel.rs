@@ -381,7 +381,8 @@ fn a_socket_with_a_bound_source_address_is_taken() {
 fn a_tagged_process_in_a_network_namespace_of_its_own_reaches_nothing() {
     let stage = Stage::tagged("netns");
     let own = Namespace::new("netns-own", &WORLD);
-    let _world = own.enter(|| (TcpListener::bind(WORLD4).expect("bind"), TcpListener::bind(WORLD6).expect("bind")));
+    let _world =
+        own.enter(|| (TcpListener::bind(WORLD4).expect("bind"), TcpListener::bind(WORLD6).expect("bind")));
     for address in [WORLD4, WORLD6] {
         let mut dial = own.command(Some(&stage.cgroup), env!("CARGO_BIN_EXE_sluice-dial"));
         assert_eq!(run(dial.args(["connect", address])).trim(), "refused ECONNREFUSED", "{address}");
@@ -417,7 +418,10 @@ fn a_socket_that_connects_again_is_remembered_anew() {
     assert_eq!(field(&answer, "peer"), "203.0.113.11:80");
     let dead = stage.accept(false);
     assert!(dead.peer_addr().is_err(), "the first connection was reset");
-    assert_eq!(destination(&stage.origin(&stage.accept(false)).expect("remembered")).to_string(), "203.0.113.11:80");
+    assert_eq!(
+        destination(&stage.origin(&stage.accept(false)).expect("remembered")).to_string(),
+        "203.0.113.11:80"
+    );
 
     let _server = stage.world("127.0.0.1:4000");
     let answer = stage.dial(&["connect", WORLD4, "again=127.0.0.1:4000"]);

@@ -18,12 +18,12 @@ fn a_taken_over_gate_can_do_its_work_and_nothing_else() {
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let results: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(' ')).collect();
 
-    let needed = ["store-write", "thread", "tcp-socket", "read-roots"];
+    let needed = ["store-write", "thread", "tcp-connect", "tcp-accept", "read-roots"];
     for name in needed {
         assert_eq!(results.get(name), Some(&"open"), "the gate needs {name}:\n{text}");
     }
     let open: Vec<_> =
         results.iter().filter(|(name, how)| !needed.contains(name) && !how.starts_with("closed")).collect();
     assert!(open.is_empty(), "open to a taken-over gate: {open:?}\n{text}");
-    assert!(results.len() >= 24, "the probe stopped early:\n{text}");
+    assert!(results.len() >= 26, "the probe stopped early:\n{text}");
 }

@@ -260,17 +260,24 @@ TOOL
         grep -qF \"$(sed -n 2p /tmp/one/ca.pem)\" $pki/extracted/pem/tls-ca-bundle.pem || echo one gone
         grep -qF \"$(sed -n 2p /tmp/two/ca.pem)\" $pki/extracted/pem/tls-ca-bundle.pem && echo two stays",
     );
-    in_order(&ran, &[
-        "redhat: added /etc/pki/ca-trust/source/anchors/sluice.pem",
-        "redhat: trusted",
-        "anchored",
-        "same before after",
-        "failed",
-        "same before after",
-        "redhat: others changed this store since: rebuilt by /usr/bin/update-ca-trust",
-        "two.pem",
-        "one gone",
-        "two stays",
-    ]);
-    assert!(ran.output.contains("update-ca-trust: exit status: 1: broken"), "the tool's reason:\n{}", ran.output);
+    in_order(
+        &ran,
+        &[
+            "redhat: added /etc/pki/ca-trust/source/anchors/sluice.pem",
+            "redhat: trusted",
+            "anchored",
+            "same before after",
+            "failed",
+            "same before after",
+            "redhat: others changed this store since: rebuilt by /usr/bin/update-ca-trust",
+            "two.pem",
+            "one gone",
+            "two stays",
+        ],
+    );
+    assert!(
+        ran.output.contains("update-ca-trust: exit status: 1: broken"),
+        "the tool's reason:\n{}",
+        ran.output
+    );
 }

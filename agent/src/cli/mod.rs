@@ -165,7 +165,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn report(verb: &str, error: &anyhow::Error) -> ExitCode {
-    if error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)) {
+    if error
+        .chain()
+        .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+    {
         return ExitCode::SUCCESS; // the reader has seen enough: `sluice tags | head -1`
     }
     let mut stderr = io::stderr();
@@ -190,7 +193,10 @@ fn generate(out: Option<&Path>) -> ExitCode {
         let _ = writeln!(stderr, "sluice: generator: {problem}");
     }
     let Some(out) = out else {
-        let _ = writeln!(stderr, "sluice: generator: no directory given\nsystemd calls it at boot and at daemon-reload");
+        let _ = writeln!(
+            stderr,
+            "sluice: generator: no directory given\nsystemd calls it at boot and at daemon-reload"
+        );
         return ExitCode::from(2);
     };
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));

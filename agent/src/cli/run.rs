@@ -14,8 +14,10 @@ use crate::types::TagName;
 
 /// Arguments of `sluice run`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sluice run -- curl https://example.com\n  sluice run --tag build -- make -j8\n\n\
-    The exit code is the command's; 126: it cannot be executed, 127: it is not there, 1: it was not started.")]
+#[command(
+    after_help = "Examples:\n  sluice run -- curl https://example.com\n  sluice run --tag build -- make -j8\n\n\
+    The exit code is the command's; 126: it cannot be executed, 127: it is not there, 1: it was not started."
+)]
 pub struct RunArgs {
     /// Name of the tag; a random one if absent. It must not be in use.
     #[arg(long, value_name = "NAME", value_parser = TagName::parse)]
@@ -40,7 +42,9 @@ impl RunArgs {
         let program = program.to_string_lossy();
         let (why, remedy, code) = match error.kind() {
             io::ErrorKind::NotFound => ("is not there", "check its name and PATH", 127),
-            io::ErrorKind::PermissionDenied => ("may not be executed", "check its mode and its file system's", 126),
+            io::ErrorKind::PermissionDenied => {
+                ("may not be executed", "check its mode and its file system's", 126)
+            }
             _ => ("cannot be executed", "check that it is a program for this machine", 126),
         };
         Err(Failure { why: format!("{program} {why}: {error}"), remedy: remedy.into(), code }.into())
@@ -89,7 +93,9 @@ mod tests {
         let file: OwnedFd = fs::File::open("/dev/null").expect("device").into();
         let (pipe, _other) = nix::unistd::pipe().expect("pipe");
         let directory: OwnedFd = fs::File::open("/").expect("directory").into();
-        for (fd, want) in [(&socket, false), (&events, false), (&file, true), (&pipe, true), (&directory, true)] {
+        for (fd, want) in
+            [(&socket, false), (&events, false), (&file, true), (&pipe, true), (&directory, true)]
+        {
             let meta = fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("metadata");
             assert_eq!(is_harmless(&meta), want, "{fd:?}");
         }

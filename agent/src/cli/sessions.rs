@@ -88,7 +88,10 @@ impl SessionsArgs {
             since: self.since.clone(),
             until: self.until.clone(),
             tag: self.tag.clone(),
-            unit: self.unit.as_ref().map(|unit| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") }),
+            unit: self
+                .unit
+                .as_ref()
+                .map(|unit| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") }),
             host: self.host.clone(),
             status: self.status,
         };
@@ -155,7 +158,9 @@ fn row(s: &Summary) -> [Cell; 9] {
     let place = format!("{}{}", s.host, s.path.as_deref().unwrap_or_default());
     let (remark, tone) = match (&s.error, s.verdict) {
         (Some(error), _) => (error.clone(), Tone::Bad),
-        (None, Verdict::Deny) => (format!("denied by {}", s.rule.as_deref().unwrap_or("no rule")), Tone::Warn),
+        (None, Verdict::Deny) => {
+            (format!("denied by {}", s.rule.as_deref().unwrap_or("no rule")), Tone::Warn)
+        }
         (None, Verdict::Allow) => (String::new(), Tone::Plain),
     };
     let status = match s.status {
@@ -171,7 +176,12 @@ fn row(s: &Summary) -> [Cell; 9] {
         Cell::new(s.method.as_deref().unwrap_or(&s.protocol)),
         Cell::new(place),
         Cell::new(s.status.map(|code| code.to_string()).unwrap_or_default()).tone(status),
-        Cell::new(s.duration_us.map_or_else(|| if s.error.is_some() { String::new() } else { "…".to_owned() }, table::duration)),
+        Cell::new(
+            s.duration_us.map_or_else(
+                || if s.error.is_some() { String::new() } else { "…".to_owned() },
+                table::duration,
+            ),
+        ),
         Cell::new(format!("{}/{}", table::size(s.bytes_up), table::size(s.bytes_down))),
         Cell::new(remark).tone(tone),
     ]
@@ -196,7 +206,11 @@ pub(super) fn damaged(damage: &[Damage]) -> ExitCode {
 }
 
 fn when(text: &str) -> Result<String, String> {
-    let bad = || format!("{text:?} is no time: give RFC 3339 (2026-01-31T12:00:00Z), a day, or so long ago (45s, 10m, 2h, 3d, 1w)");
+    let bad = || {
+        format!(
+            "{text:?} is no time: give RFC 3339 (2026-01-31T12:00:00Z), a day, or so long ago (45s, 10m, 2h, 3d, 1w)"
+        )
+    };
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(stamp(time));
     }
@@ -271,8 +285,14 @@ mod tests {
             limit: None,
             store: "/nonexistent/store".into(),
         };
-        let result = args.print(&mut Vec::new(), Look { person: false, colour: false }).expect("no output, no failure");
+        let result = args
+            .print(&mut Vec::new(), Look { person: false, colour: false })
+            .expect("no output, no failure");
         let error = result.expect_err("no store");
-        assert!(Chain(&error).to_string().starts_with("the store /nonexistent/store cannot be read: No such file"));
+        assert!(
+            Chain(&error)
+                .to_string()
+                .starts_with("the store /nonexistent/store cannot be read: No such file")
+        );
     }
 }

@@ -54,7 +54,11 @@ fn id(text: &str) -> Result<(String, Option<u32>), String> {
         None => (text, None),
     };
     let good = (1..=26).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
-    if good { Ok((id.to_owned(), number)) } else { Err(format!("{text:?} is no session id: see `sluice sessions`")) }
+    if good {
+        Ok((id.to_owned(), number))
+    } else {
+        Err(format!("{text:?} is no session id: see `sluice sessions`"))
+    }
 }
 
 impl ShowArgs {
@@ -68,8 +72,12 @@ impl ShowArgs {
         let session = match whole::read(&self.store, &self.id.0, which, budget) {
             Ok(session) => session,
             Err(NotFound::Unreadable(error)) => return Ok(unreadable(&error)),
-            Err(error @ NotFound::None(_)) => return Ok(failed(&error.to_string(), "sluice sessions lists those that are")),
-            Err(error @ NotFound::Several { .. }) => return Ok(failed(&error.to_string(), "give more of the id")),
+            Err(error @ NotFound::None(_)) => {
+                return Ok(failed(&error.to_string(), "sluice sessions lists those that are"));
+            }
+            Err(error @ NotFound::Several { .. }) => {
+                return Ok(failed(&error.to_string(), "give more of the id"));
+            }
         };
         if let Some(number) = self.id.1
             && session.exchanges.is_empty()
@@ -110,7 +118,13 @@ fn as_text(out: &mut impl Write, session: &Session, headers_only: bool) -> io::R
     match (&session.end, session.interrupted) {
         (Some(end), _) => {
             let error = end.error.as_deref().map(|e| format!(": {}", line(e))).unwrap_or_default();
-            writeln!(out, "ended     {} after {}, {} exchange(s){error}", end.time, table::duration(end.duration_us), end.exchanges)?;
+            writeln!(
+                out,
+                "ended     {} after {}, {} exchange(s){error}",
+                end.time,
+                table::duration(end.duration_us),
+                end.exchanges
+            )?;
         }
         (None, Some(why)) => writeln!(out, "ended     {why}")?,
         (None, None) => writeln!(out, "ended     not yet")?,
@@ -136,26 +150,55 @@ fn begin_text(out: &mut impl Write, begin: &SessionBegin<Caller>) -> io::Result<
 }
 
 fn tls_text(out: &mut impl Write, facts: &TlsFacts) -> io::Result<()> {
-    writeln!(out, "tls       verified for {}, asked for {}", line(&facts.verified_name), line(facts.sni.as_deref().unwrap_or("-")))?;
+    writeln!(
+        out,
+        "tls       verified for {}, asked for {}",
+        line(&facts.verified_name),
+        line(facts.sni.as_deref().unwrap_or("-"))
+    )?;
     for (name, leg) in [("client", &facts.client), ("upstream", &facts.upstream)] {
         let resumed = if leg.resumed { " resumed" } else { "" };
         let alpn = leg.alpn.as_deref().unwrap_or("-");
-        writeln!(out, "  {name:<8}{} {} {} alpn {}{resumed}", line(&leg.version), line(&leg.suite), line(&leg.group), line(alpn))?;
+        writeln!(
+            out,
+            "  {name:<8}{} {} {} alpn {}{resumed}",
+            line(&leg.version),
+            line(&leg.suite),
+            line(&leg.group),
+            line(alpn)
+        )?;
     }
     writeln!(out, "  leaf    {} upstream, SHA-256", line(&facts.upstream_leaf_sha256))?;
     writeln!(out, "  issued  {}", line(&facts.issued_leaf_sha256))
 }
 
-fn exchange_text(out: &mut impl Write, number: u32, exchange: &Exchange, headers_only: bool) -> io::Result<()> {
+fn exchange_text(
+    out: &mut impl Write,
+    number: u32,
+    exchange: &Exchange,
+    headers_only: bool,
+) -> io::Result<()> {
     let summary = exchange.end.as_ref().map(|end| &end.summary);
     let took = summary.and_then(|s| s.duration_us).map_or("no end is recorded".to_owned(), table::duration);
     match &exchange.head {
         Some(head) => {
             let rule = line(head.rule.as_deref().unwrap_or("-")).into_owned();
-            writeln!(out, "exchange  {number} at {}, {took}, {} by rule {rule}", line(&head.time), head.verdict.as_str())?;
+            writeln!(
+                out,
+                "exchange  {number} at {}, {took}, {} by rule {rule}",
+                line(&head.time),
+                head.verdict.as_str()
+            )?;
             let method = head.method.as_deref().unwrap_or(&head.protocol);
             let path = head.path.as_deref().unwrap_or_default();
-            writeln!(out, "> {} {}{}  ({})", line(method), line(&head.host), line(path), line(&head.protocol))?;
+            writeln!(
+                out,
+                "> {} {}{}  ({})",
+                line(method),
+                line(&head.host),
+                line(path),
+                line(&head.protocol)
+            )?;
             headers_text(out, '>', &head.headers, head.headers_cut)?;
         }
         None => writeln!(out, "exchange  {number}, {took}; its head is no more in the store")?,
@@ -176,7 +219,9 @@ fn headers_text(out: &mut impl Write, mark: char, headers: &Headers, cut: usize)
     for (name, value) in headers {
         match value {
             Stored::Text(text) => writeln!(out, "{mark} {}: {}", line(name), line(text))?,
-            Stored::Raw { base64 } => writeln!(out, "{mark} {}: (no text, in Base64) {}", line(name), line(base64))?,
+            Stored::Raw { base64 } => {
+                writeln!(out, "{mark} {}: (no text, in Base64) {}", line(name), line(base64))?
+            }
         }
     }
     if cut > 0 {
@@ -186,7 +231,12 @@ fn headers_text(out: &mut impl Write, mark: char, headers: &Headers, cut: usize)
 }
 
 /// A body and its trailers.
-fn body_text(out: &mut impl Write, exchange: &Exchange, direction: Direction, headers_only: bool) -> io::Result<()> {
+fn body_text(
+    out: &mut impl Write,
+    exchange: &Exchange,
+    direction: Direction,
+    headers_only: bool,
+) -> io::Result<()> {
     let body = Body::of(exchange, direction);
     if !headers_only && body.kept.total > 0 {
         match body.text() {
@@ -206,7 +256,11 @@ fn body_text(out: &mut impl Write, exchange: &Exchange, direction: Direction, he
             writeln!(out, "  (the first {kept} of {total} bytes were kept)")?;
         }
         if shown < kept {
-            writeln!(out, "  ({} bytes are not shown: it is too much at once, name one exchange with /N)", kept - shown)?;
+            writeln!(
+                out,
+                "  ({} bytes are not shown: it is too much at once, name one exchange with /N)",
+                kept - shown
+            )?;
         }
     } else if body.kept.total > 0 {
         writeln!(out, "  ({} bytes)", body.kept.total)?;
@@ -231,13 +285,22 @@ impl<'a> Body<'a> {
         let up = direction == Direction::Up;
         let bytes = if up { &exchange.up } else { &exchange.down };
         let seen = bytes.len() as u64;
-        let kept = exchange.end.as_ref().map_or(Kept { kept: seen, total: seen }, |end| if up { end.up } else { end.down });
-        let headers = if up { exchange.head.as_ref().map(|h| &h.headers) } else { exchange.responses.last().map(|r| &r.headers) };
+        let kept = exchange
+            .end
+            .as_ref()
+            .map_or(Kept { kept: seen, total: seen }, |end| if up { end.up } else { end.down });
+        let headers = if up {
+            exchange.head.as_ref().map(|h| &h.headers)
+        } else {
+            exchange.responses.last().map(|r| &r.headers)
+        };
         let coding = headers.and_then(|headers| {
-            headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding")).and_then(|(_, value)| match value {
-                Stored::Text(text) => Some(text.as_ref()),
-                Stored::Raw { .. } => None,
-            })
+            headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding")).and_then(
+                |(_, value)| match value {
+                    Stored::Text(text) => Some(text.as_ref()),
+                    Stored::Raw { .. } => None,
+                },
+            )
         });
         Self { bytes, kept, coding }
     }
@@ -246,10 +309,13 @@ impl<'a> Body<'a> {
     fn text(&self) -> Option<&'a str> {
         let text = match std::str::from_utf8(self.bytes) {
             Ok(text) => text,
-            Err(error) if error.error_len().is_none() => std::str::from_utf8(&self.bytes[..error.valid_up_to()]).ok()?,
+            Err(error) if error.error_len().is_none() => {
+                std::str::from_utf8(&self.bytes[..error.valid_up_to()]).ok()?
+            }
             Err(_) => return None,
         };
-        let controls = text.bytes().filter(|b| *b < 0x20 && !matches!(b, b'\n' | b'\r' | b'\t' | 0x1b)).count();
+        let controls =
+            text.bytes().filter(|b| *b < 0x20 && !matches!(b, b'\n' | b'\r' | b'\t' | 0x1b)).count();
         (controls * 20 <= text.len() && !text.contains('\0')).then_some(text)
     }
 
@@ -267,7 +333,8 @@ impl<'a> Body<'a> {
 }
 
 fn as_json(session: &Session, headers_only: bool) -> Value {
-    let exchanges: Vec<Value> = session.exchanges.iter().map(|(n, e)| exchange_json(*n, e, headers_only)).collect();
+    let exchanges: Vec<Value> =
+        session.exchanges.iter().map(|(n, e)| exchange_json(*n, e, headers_only)).collect();
     json!({
         "session": session.begin,
         "tls": session.tls,
@@ -279,7 +346,8 @@ fn as_json(session: &Session, headers_only: bool) -> Value {
 }
 
 fn exchange_json(number: u32, exchange: &Exchange, headers_only: bool) -> Value {
-    let trailers = |direction| -> Vec<_> { exchange.trailers.iter().filter(|t| t.direction == direction).collect() };
+    let trailers =
+        |direction| -> Vec<_> { exchange.trailers.iter().filter(|t| t.direction == direction).collect() };
     json!({
         "exchange": number,
         "summary": exchange.end.as_ref().map(|end| &end.summary),
@@ -324,7 +392,10 @@ mod tests {
         let shown = text("one\r\n< 500\x1b[2J\u{202e}\ntwo".as_bytes());
         assert!(!shown.contains(['\x1b', '\x07', '\u{202e}', '\r']), "{shown:?}");
         assert!(shown.contains("\n  < 500\\x1b[2J\\u{202e}\n  two\n"), "{shown}");
-        assert!(shown.contains("< x\\x1b: a\\x1b]0;owned\\x07\n< … 2 more header(s) were not kept\n"), "{shown}");
+        assert!(
+            shown.contains("< x\\x1b: a\\x1b]0;owned\\x07\n< … 2 more header(s) were not kept\n"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -45,7 +45,9 @@ fn print(out: &mut impl io::Write, status: &Status) -> io::Result<()> {
     writeln!(out, "warden   {}", process(&status.warden))?;
     match &status.gate {
         Some(gate) => writeln!(out, "gate     {}, restarted {} times", process(gate), status.gate_restarts)?,
-        None => writeln!(out, "gate     not running: connections wait; restarted {} times", status.gate_restarts)?,
+        None => {
+            writeln!(out, "gate     not running: connections wait; restarted {} times", status.gate_restarts)?
+        }
     }
     if let Some(sessions) = status.sessions {
         writeln!(out, "sessions {sessions} under way")?;

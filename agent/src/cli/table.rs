@@ -109,7 +109,11 @@ pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["", "K", "M", "G", "T"] {
         if value < 999.5 || unit == "T" {
-            return if unit.is_empty() || value >= 99.5 { format!("{value:.0}{unit}") } else { format!("{value:.1}{unit}") };
+            return if unit.is_empty() || value >= 99.5 {
+                format!("{value:.0}{unit}")
+            } else {
+                format!("{value:.1}{unit}")
+            };
         }
         value /= 1024.0;
     }
@@ -148,14 +152,19 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_harmless() {
         let plain = rendered(Look { person: false, colour: false });
-        assert_eq!(plain, "ONE     TWO         THREE\na       x\\x1b[31my  -\nlonger  b           0123456789abcdef\n");
+        assert_eq!(
+            plain,
+            "ONE     TWO         THREE\na       x\\x1b[31my  -\nlonger  b           0123456789abcdef\n"
+        );
         let person = rendered(Look { person: true, colour: true });
         assert!(person.contains("\x1b[31mb\x1b[0m           0123456789ab…\n"), "{person:?}");
     }
 
     #[test]
     fn words_for_people() {
-        for (bytes, want) in [(0, "0"), (999, "999"), (1000, "1.0K"), (1536, "1.5K"), (1 << 20, "1.0M"), (200 << 20, "200M")] {
+        for (bytes, want) in
+            [(0, "0"), (999, "999"), (1000, "1.0K"), (1536, "1.5K"), (1 << 20, "1.0M"), (200 << 20, "200M")]
+        {
             assert_eq!(size(bytes), want);
         }
         for (us, want) in [(7, "7µs"), (12_440, "12.4ms"), (1_240_000, "1.24s"), (185_000_000, "3m05s")] {

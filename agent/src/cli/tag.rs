@@ -10,10 +10,12 @@ use crate::types::TagName;
 
 /// Arguments of `sluice tag`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sluice tag --unit legacy.service\n  sluice tag --pid 4711 --name nightly\n\n\
+#[command(
+    after_help = "Examples:\n  sluice tag --unit legacy.service\n  sluice tag --pid 4711 --name nightly\n\n\
     The tag lasts until `sluice untag` or the next boot; an [[intercept]] in /etc/sluice/sluice.toml lasts for good. A \
     unit's tag follows its restarts. A process that is tagged while it runs leaves its unit for a scope of its own, and \
-    loses the connections that it has.")]
+    loses the connections that it has."
+)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(false))]
 pub struct TagArgs {
     /// A systemd service or scope.
@@ -168,7 +170,11 @@ pub(super) fn print(out: &mut impl io::Write, tags: &[TagStatus]) -> io::Result<
             tag.kind.as_str().to_owned(),
             tag.state.as_str().to_owned(),
             tag.processes.to_string(),
-            if tag.configured { "config".to_owned() } else { tag.uid.map_or_else(String::new, |u| format!("uid {u}")) },
+            if tag.configured {
+                "config".to_owned()
+            } else {
+                tag.uid.map_or_else(String::new, |u| format!("uid {u}"))
+            },
             tag.cgroup.clone().unwrap_or_else(|| tag.target.clone()),
         ]
     };

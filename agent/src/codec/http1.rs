@@ -229,9 +229,11 @@ impl Framer {
             [b'\r'] => return Ok(None),
             _ => match section_end(bytes, &mut self.scanned, TRAILERS_MAX, Violation::TrailersTooLong)? {
                 Some(end) => {
-                    read_fields(&bytes[..end], |_, name, _| match Violation::if_forbidden_in_trailers(name) {
-                        Some(violation) => Err(violation),
-                        None => Ok(()),
+                    read_fields(&bytes[..end], |_, name, _| {
+                        match Violation::if_forbidden_in_trailers(name) {
+                            Some(violation) => Err(violation),
+                            None => Ok(()),
+                        }
                     })?;
                     end
                 }

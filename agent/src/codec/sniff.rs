@@ -179,7 +179,9 @@ mod tests {
                 match (decided, step) {
                     (None, Step::Need(_)) => (),
                     (None, step) => decided = Some(step),
-                    (Some(before), step) => assert_eq!(before, step, "{:?} at {n}", bytes.escape_ascii().to_string()),
+                    (Some(before), step) => {
+                        assert_eq!(before, step, "{:?} at {n}", bytes.escape_ascii().to_string())
+                    }
                 }
             }
             assert_eq!(decided, Some(want), "{}", bytes.escape_ascii());

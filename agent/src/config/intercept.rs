@@ -67,7 +67,10 @@ impl Designation {
             return Err(bad("-.slice is the whole host", "name a slice below it"));
         }
         if stem.split('-').any(str::is_empty) {
-            return Err(bad(format!("{text:?} is not a slice's name"), "parts between dashes must not be empty"));
+            return Err(bad(
+                format!("{text:?} is not a slice's name"),
+                "parts between dashes must not be empty",
+            ));
         }
         unit_name(&format!("{stem}.slice")).map(Self::Slice)
     }
@@ -83,7 +86,10 @@ impl Designation {
         }
         let good = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
         if path.len() > 4000 || !path.split('/').all(good) {
-            return Err(bad(format!("{text:?} is not a cgroup's path"), "write it as /a/b, without . and .."));
+            return Err(bad(
+                format!("{text:?} is not a cgroup's path"),
+                "write it as /a/b, without . and ..",
+            ));
         }
         Ok(Self::Cgroup(format!("/{path}")))
     }
@@ -94,7 +100,10 @@ impl Designation {
     /// [`BadDesignation`] for what useradd would not take, and for root (whose slice holds the administrator).
     pub fn user(text: &str) -> Result<Self, BadDesignation> {
         if matches!(text, "root" | "0") {
-            return Err(bad("root's own slice cannot be tagged", "root could leave it at will: tag a unit instead"));
+            return Err(bad(
+                "root's own slice cannot be tagged",
+                "root could leave it at will: tag a unit instead",
+            ));
         }
         if !user_name(text) && text.parse::<u32>().is_err() {
             return Err(bad(format!("{text:?} is not a user"), "write a user's name or number"));
@@ -182,7 +191,9 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
             problems.add(&place, "[[intercept]] has no name", "add name = \"…\"");
             None
         }
-        Some(text) => good(TagName::parse(&text.value).map_err(|e| bad(e.to_string(), "")), &text.place, problems),
+        Some(text) => {
+            good(TagName::parse(&text.value).map_err(|e| bad(e.to_string(), "")), &text.place, problems)
+        }
     };
     let loopback = loopback.map_or(Some(Loopback::Pass), |text| match text.value.as_str() {
         "pass" => Some(Loopback::Pass),

@@ -190,7 +190,8 @@ fn read_one(path: PathBuf, problems: &mut Vec<Problem>) -> Option<Source> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     let read = std::fs::File::open(&path).and_then(|f| f.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    let at = |line, what: String, remedy: &str| Problem { file: path.clone(), line, what, remedy: remedy.into() };
+    let at =
+        |line, what: String, remedy: &str| Problem { file: path.clone(), line, what, remedy: remedy.into() };
     match read {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
         Err(e) => {

@@ -71,7 +71,11 @@ impl<'s> Section<'s> {
 
     fn wrong(&self, key: &str, place: &Place, wanted: &str, got: &DeValue<'_>, problems: &mut Problems<'_>) {
         let got = kind(got);
-        problems.add(place, format!("{}{key} is {got}, not {wanted}", self.prefix), format!("write {wanted}"));
+        problems.add(
+            place,
+            format!("{}{key} is {got}, not {wanted}", self.prefix),
+            format!("write {wanted}"),
+        );
     }
 
     /// A text.
@@ -131,7 +135,9 @@ impl<'s> Section<'s> {
     /// A table: `[key]`.
     pub fn table(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<Section<'s>> {
         match self.take(key)? {
-            (place, DeValue::Table(table)) => Some(self.child(format!("{}{key}.", self.prefix), place, table)),
+            (place, DeValue::Table(table)) => {
+                Some(self.child(format!("{}{key}.", self.prefix), place, table))
+            }
             (place, other) => {
                 self.wrong(key, &place, &format!("a table [{}{key}]", self.prefix), &other, problems);
                 None

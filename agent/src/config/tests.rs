@@ -57,7 +57,8 @@ fn every_key() {
         runtime = "/run/other"
         bpf = "/sys/fs/bpf/other"
     "#;
-    let more = "[[intercept]]\nname = \"box\"\ncgroup = \"machine/box\"\n[[intercept]]\nname=\"u\"\nuser=\"1000\"\n";
+    let more =
+        "[[intercept]]\nname = \"box\"\ncgroup = \"machine/box\"\n[[intercept]]\nname=\"u\"\nuser=\"1000\"\n";
     let dir = directory(&[("sluice.toml", text), ("corp.pem", pem), ("policy.d/10.toml", more)]);
     let config = load(dir.path()).expect("good configuration");
     let intercept = |name: &str, designation, loopback| Intercept {
@@ -133,13 +134,16 @@ fn names_and_processes_are_taken_once() {
                 [[intercept]]\nname = \"b\"\nunit = \"x.service\"\n";
     let found = complaints(&[("sluice.toml", text)]);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].starts_with("sluice.toml:4: [[intercept]] a: its name is taken already at sluice.toml:1"));
+    assert!(
+        found[0].starts_with("sluice.toml:4: [[intercept]] a: its name is taken already at sluice.toml:1")
+    );
     assert!(found[1].starts_with("sluice.toml:7: [[intercept]] b: its unit is taken already"));
 }
 
 #[test]
 fn files_that_cannot_be_used() {
-    let dir = directory(&[("policy.d/a.toml", ""), ("policy.d/.hidden.toml", "nonsense"), ("policy.d/b.txt", "=")]);
+    let dir =
+        directory(&[("policy.d/a.toml", ""), ("policy.d/.hidden.toml", "nonsense"), ("policy.d/b.txt", "=")]);
     assert!(load(dir.path()).is_ok());
     fs::write(dir.path().join("policy.d/c.toml"), b"a = 1\n\xff").expect("file");
     fs::create_dir(dir.path().join(MAIN_FILE)).expect("directory");
@@ -165,7 +169,9 @@ fn designations() {
         let got = Designation::unit(text).ok();
         assert_eq!(got.as_ref().map(Designation::target), want, "{text:?}");
     }
-    for (text, want) in [("/a/b", Some("/a/b")), ("a", Some("/a")), ("/a/../b", None), ("//", None), ("/a/", None)] {
+    for (text, want) in
+        [("/a/b", Some("/a/b")), ("a", Some("/a")), ("/a/../b", None), ("//", None), ("/a/", None)]
+    {
         let got = Designation::cgroup(text).ok();
         assert_eq!(got.as_ref().map(Designation::target), want, "{text:?}");
     }
@@ -193,10 +199,10 @@ fn shipped_files_resolve() {
             load(dir.path()).unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
             // The commented keys are promises too: uncommented, they must resolve to the same defaults.
             if path.file_name().is_some_and(|n| n == MAIN_FILE) {
-                let bare: String = text.lines().map(|l| l.strip_prefix("#:").unwrap_or(l)).fold(
-                    String::new(),
-                    |all, line| all + line + "\n",
-                );
+                let bare: String = text
+                    .lines()
+                    .map(|l| l.strip_prefix("#:").unwrap_or(l))
+                    .fold(String::new(), |all, line| all + line + "\n");
                 let dir = directory(&[(MAIN_FILE, &bare)]);
                 let config = load(dir.path()).unwrap_or_else(|e| panic!("uncommented: {e:?}"));
                 assert_eq!(config, Config { intercepts: config.intercepts.clone(), ..Config::default() });

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use caps::{CapSet, CapsHashSet};
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus,
 };
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
@@ -107,11 +107,7 @@ fn restrict_files(store: &Path) -> Result<(), Error> {
     // Everything that ABI 5 can forbid is forbidden; an older kernel forbids what it knows.
     let all = AccessFs::from_all(ABI::V5);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let write = read
-        | AccessFs::WriteFile
-        | AccessFs::MakeReg
-        | AccessFs::RemoveFile
-        | AccessFs::Truncate;
+    let write = read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate;
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)
@@ -119,8 +115,8 @@ fn restrict_files(store: &Path) -> Result<(), Error> {
         .map_err(Error::Landlock)?;
     let readable = READABLE.iter().map(Path::new).filter(|path| path.exists()).map(|path| (path, read));
     for (path, access) in readable.chain([(store, write)]) {
-        let fd = PathFd::new(path)
-            .map_err(|source| Error::Path { path: path.display().to_string(), source })?;
+        let fd =
+            PathFd::new(path).map_err(|source| Error::Path { path: path.display().to_string(), source })?;
         ruleset = ruleset.add_rule(PathBeneath::new(fd, access)).map_err(Error::Landlock)?;
     }
     let status = ruleset.restrict_self().map_err(Error::Landlock)?;
@@ -134,34 +130,110 @@ fn restrict_files(store: &Path) -> Result<(), Error> {
 /// EPERM, so that a surprised library reports an error instead of ending the process.
 const CALLS: &[i64] = &[
     // Bytes.
-    libc::SYS_read, libc::SYS_readv, libc::SYS_write, libc::SYS_writev, libc::SYS_recvfrom, libc::SYS_recvmsg,
-    libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_splice, libc::SYS_close, libc::SYS_shutdown,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_splice,
+    libc::SYS_close,
+    libc::SYS_shutdown,
     // Sockets (socket() itself is below, by family).
-    libc::SYS_accept4, libc::SYS_connect, libc::SYS_bind, libc::SYS_getsockname, libc::SYS_getpeername,
-    libc::SYS_getsockopt, libc::SYS_setsockopt,
+    libc::SYS_accept4,
+    libc::SYS_connect,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
     // Waiting.
-    libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_wait, libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2, libc::SYS_eventfd2, libc::SYS_poll, libc::SYS_ppoll, libc::SYS_futex,
-    libc::SYS_timerfd_create, libc::SYS_timerfd_settime, libc::SYS_pipe2,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_futex,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_pipe2,
     // The store and the roots.
-    libc::SYS_openat, libc::SYS_open, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_lseek, libc::SYS_fsync,
-    libc::SYS_fdatasync, libc::SYS_sync_file_range, libc::SYS_fallocate, libc::SYS_ftruncate, libc::SYS_flock,
-    libc::SYS_fstat, libc::SYS_stat, libc::SYS_lstat, libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_fstatfs,
-    libc::SYS_statfs, libc::SYS_getdents64, libc::SYS_unlink, libc::SYS_unlinkat, libc::SYS_rename,
-    libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_access, libc::SYS_faccessat, libc::SYS_readlink,
-    libc::SYS_readlinkat, libc::SYS_getcwd, libc::SYS_fcntl, libc::SYS_dup, libc::SYS_dup3, libc::SYS_fadvise64,
+    libc::SYS_openat,
+    libc::SYS_open,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_sync_file_range,
+    libc::SYS_fallocate,
+    libc::SYS_ftruncate,
+    libc::SYS_flock,
+    libc::SYS_fstat,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_fstatfs,
+    libc::SYS_statfs,
+    libc::SYS_getdents64,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_access,
+    libc::SYS_faccessat,
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_getcwd,
+    libc::SYS_fcntl,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_fadvise64,
     // Memory.
-    libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_mlock,
-    libc::SYS_mlock2, libc::SYS_munlock,
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_mlock,
+    libc::SYS_mlock2,
+    libc::SYS_munlock,
     // Threads and signals (clone is below).
-    libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_sched_yield, libc::SYS_sched_getaffinity,
-    libc::SYS_sigaltstack, libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn,
-    libc::SYS_tgkill, libc::SYS_gettid, libc::SYS_getpid, libc::SYS_getppid, libc::SYS_exit,
-    libc::SYS_exit_group, libc::SYS_restart_syscall, libc::SYS_membarrier,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_tgkill,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_restart_syscall,
+    libc::SYS_membarrier,
     // Time, chance, limits, identity.
-    libc::SYS_clock_gettime, libc::SYS_clock_getres, libc::SYS_clock_nanosleep, libc::SYS_nanosleep,
-    libc::SYS_gettimeofday, libc::SYS_getrandom, libc::SYS_getrusage, libc::SYS_uname, libc::SYS_getuid,
-    libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid, libc::SYS_sysinfo,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_uname,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_sysinfo,
 ];
 
 fn restrict_calls() -> Result<(), Error> {
@@ -169,6 +241,8 @@ fn restrict_calls() -> Result<(), Error> {
     // Internet sockets only: no Unix socket to a helper, no netlink, no packet, no vsock.
     let family = |family: i32| argument(0, SeccompCmpOp::Eq, u64::from(family.unsigned_abs()));
     rules.insert(libc::SYS_socket, vec![family(libc::AF_INET)?, family(libc::AF_INET6)?]);
+    // The runtime's waker for signals: a pair that is connected to itself reaches nobody.
+    rules.insert(libc::SYS_socketpair, vec![family(libc::AF_UNIX)?]);
     // Memory is never writable and executable, nor made executable.
     let exec = u64::from(libc::PROT_EXEC.unsigned_abs());
     rules.insert(libc::SYS_mprotect, vec![argument(2, SeccompCmpOp::MaskedEq(exec), 0)?]);

@@ -155,7 +155,9 @@ impl Line {
             Protocol::Tls => self.open(seen.client, seen.upstream).await,
             Protocol::Http1 => self.http(seen.client, seen.upstream, http::Version::Http1, verified).await,
             Protocol::Http2 => self.http(seen.client, seen.upstream, http::Version::Http2, verified).await,
-            Protocol::Opaque(why) => self.tunnel(seen.client, seen.upstream, &why.to_string(), verified).await,
+            Protocol::Opaque(why) => {
+                self.tunnel(seen.client, seen.upstream, &why.to_string(), verified).await
+            }
         }
     }
 

@@ -94,7 +94,13 @@ impl Exchange {
         })))
     }
 
-    pub(super) fn refused(session: Arc<Facts>, number: u32, head: ExchangeHead, status: Option<u16>, error: String) {
+    pub(super) fn refused(
+        session: Arc<Facts>,
+        number: u32,
+        head: ExchangeHead,
+        status: Option<u16>,
+        error: String,
+    ) {
         let (mut summary, batch) = opening(&session, number, head);
         summary.status = status;
         summary.duration_us = Some(0);
@@ -260,7 +266,11 @@ impl Inner {
         let mut batch = std::mem::take(&mut state.pending);
         let lengths = [state.bodies[0].held.len(), state.bodies[1].held.len()];
         let written = self.frame_bodies(state, &mut batch).and_then(|()| {
-            if batch.frames() == 0 { Ok(state.last) } else { self.session.shared.log.append(&mut batch, Need::More) }
+            if batch.frames() == 0 {
+                Ok(state.last)
+            } else {
+                self.session.shared.log.append(&mut batch, Need::More)
+            }
         });
         match written {
             Ok(last) => {
@@ -282,7 +292,8 @@ impl Inner {
         for (which, body) in state.bodies.iter().enumerate() {
             let mut offset = body.written;
             for chunk in body.held.chunks(CHUNK) {
-                let at = BodyAt { session: self.session.id.0.0, exchange: self.number, down: which == 1, offset };
+                let at =
+                    BodyAt { session: self.session.id.0.0, exchange: self.number, down: which == 1, offset };
                 framed(batch.body(&at, chunk))?;
                 offset += chunk.len() as u64;
             }
@@ -440,7 +451,13 @@ pub(super) fn summary(session: &str, exchange: u32, caller: &Caller, destination
     }
 }
 
-fn end(batch: &mut Batch, session: &Facts, summary: &Summary, up: Kept, down: Kept) -> Result<(), Unrecordable> {
+fn end(
+    batch: &mut Batch,
+    session: &Facts,
+    summary: &Summary,
+    up: Kept,
+    down: Kept,
+) -> Result<(), Unrecordable> {
     let end = ExchangeEnd {
         session: Cow::Borrowed(&session.text),
         exchange: summary.exchange,

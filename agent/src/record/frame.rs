@@ -63,8 +63,20 @@ impl Kind {
     pub fn of(number: u8) -> Option<Self> {
         use Kind::*;
         [
-            Segment, Start, Stop, Recovered, GivenUp, Deleted, Session, Tls, SessionEnd, Exchange, Response, Trailers,
-            Body, ExchangeEnd,
+            Segment,
+            Start,
+            Stop,
+            Recovered,
+            GivenUp,
+            Deleted,
+            Session,
+            Tls,
+            SessionEnd,
+            Exchange,
+            Response,
+            Trailers,
+            Body,
+            ExchangeEnd,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)

@@ -93,7 +93,12 @@ fn stored<'a>(name: &str, value: &'a HeaderValue, salt: &Salt) -> Stored<'a> {
         return Stored::Text(Cow::Owned(without_secret(value.as_bytes(), salt)));
     }
     match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) if matches!(name, "location" | "content-location" | "referer" | "refresh" | "link" | "origin") => {
+        Ok(text)
+            if matches!(
+                name,
+                "location" | "content-location" | "referer" | "refresh" | "link" | "origin"
+            ) =>
+        {
             Stored::Text(path(text, salt))
         }
         Ok(text) => Stored::Text(Cow::Borrowed(text)),
@@ -106,8 +111,16 @@ fn stored<'a>(name: &str, value: &'a HeaderValue, salt: &Salt) -> Stored<'a> {
 
 /// The scheme stays, where it is one that is known: it is no secret and tells an auditor what was sent.
 fn without_secret(value: &[u8], salt: &Salt) -> String {
-    const SCHEMES: [&str; 8] =
-        ["Basic", "Bearer", "Digest", "Negotiate", "NTLM", "AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256", "token"];
+    const SCHEMES: [&str; 8] = [
+        "Basic",
+        "Bearer",
+        "Digest",
+        "Negotiate",
+        "NTLM",
+        "AWS4-HMAC-SHA256",
+        "AWS4-ECDSA-P256-SHA256",
+        "token",
+    ];
     if let Some(space) = value.iter().position(|b| *b == b' ') {
         let (scheme, rest) = (&value[..space], &value[space + 1..]);
         if let Some(known) = SCHEMES.iter().find(|s| s.as_bytes().eq_ignore_ascii_case(scheme)) {
@@ -160,11 +173,32 @@ pub fn secret_name(name: &str) -> bool {
         return false;
     }
     const WORDS: [&str; 20] = [
-        "authorization", "cookie", "token", "secret", "password", "passwd", "pwd", "credential", "signature", "apikey",
-        "jwt", "assertion", "auth-", "-auth", "x-auth", "sessionid", "session-id", "passphrase", "otp", "accesskeyid",
+        "authorization",
+        "cookie",
+        "token",
+        "secret",
+        "password",
+        "passwd",
+        "pwd",
+        "credential",
+        "signature",
+        "apikey",
+        "jwt",
+        "assertion",
+        "auth-",
+        "-auth",
+        "x-auth",
+        "sessionid",
+        "session-id",
+        "passphrase",
+        "otp",
+        "accesskeyid",
     ];
     let lower = name.to_ascii_lowercase();
-    WORDS.iter().any(|word| lower.contains(word)) || lower.ends_with("key") || lower == "sig" || lower == "auth"
+    WORDS.iter().any(|word| lower.contains(word))
+        || lower.ends_with("key")
+        || lower == "sig"
+        || lower == "auth"
 }
 
 /// A path and query (or a URL) with the values of secret parameters replaced by their fingerprint. The fragment counts as
@@ -280,7 +314,8 @@ mod tests {
         headers.append("x-name", HeaderValue::from_bytes("bücher".as_bytes()).expect("value"));
         headers.append("x-raw", HeaderValue::from_bytes(&[0xff, 0xfe]).expect("value"));
         headers.append("idempotency-key", "7".parse().expect("value"));
-        let want = r#"[["accept","*/*"],["x-name","bücher"],["x-raw",{"base64":"//4="}],["idempotency-key","7"]]"#;
+        let want =
+            r#"[["accept","*/*"],["x-name","bücher"],["x-raw",{"base64":"//4="}],["idempotency-key","7"]]"#;
         assert_eq!(json(&headers), want);
         let back: Vec<(String, Stored<'_>)> = serde_json::from_str(want).expect("back");
         assert_eq!(back[2].1, Stored::Raw { base64: "//4=".to_owned() });
@@ -304,6 +339,9 @@ mod tests {
             assert_eq!(path(same, &salt), same);
         }
         let cut = path("/a?x=1&Key=hunter2&X-Amz-Signature=hunter2;sig=hunter2&y=2", &salt);
-        assert!(!cut.contains("hunter2") && cut.ends_with("&y=2") && cut.starts_with("/a?x=1&Key=redacted-"), "{cut}");
+        assert!(
+            !cut.contains("hunter2") && cut.ends_with("&y=2") && cut.starts_with("/a?x=1&Key=redacted-"),
+            "{cut}"
+        );
     }
 }

@@ -108,7 +108,8 @@ impl Log {
             max_bytes,
         });
         let run = log.clone();
-        *locked(&log.thread) = Some(std::thread::Builder::new().name("store-sync".to_owned()).spawn(move || run.run())?);
+        *locked(&log.thread) =
+            Some(std::thread::Builder::new().name("store-sync".to_owned()).spawn(move || run.run())?);
         log.wake.urgent();
         Ok(log)
     }
@@ -241,7 +242,9 @@ impl Log {
             Ok(()) => {
                 self.synced.send_modify(|s| s.through = through);
             }
-            Err(error) => self.lose_current(current.map(|(_, number)| number), first, &format!("sync: {error}")),
+            Err(error) => {
+                self.lose_current(current.map(|(_, number)| number), first, &format!("sync: {error}"))
+            }
         }
     }
 
@@ -254,7 +257,12 @@ impl Log {
                 self.lost((first, last));
                 self.note(
                     Kind::GivenUp,
-                    &GivenUp { time: stamp(OffsetDateTime::now_utc()), at: left.end, why: why.clone(), unproven: Some((first, last)) },
+                    &GivenUp {
+                        time: stamp(OffsetDateTime::now_utc()),
+                        at: left.end,
+                        why: why.clone(),
+                        unproven: Some((first, last)),
+                    },
                 );
                 self.trouble(format!("segment {} is not proven to be on disk: {why}", left.end.segment));
             }
@@ -355,7 +363,10 @@ impl Log {
             }
             total -= bytes;
             let time = stamp(OffsetDateTime::now_utc());
-            self.note(Kind::Deleted, &Deleted { time, segment: old.number, bytes, max_bytes: self.max_bytes });
+            self.note(
+                Kind::Deleted,
+                &Deleted { time, segment: old.number, bytes, max_bytes: self.max_bytes },
+            );
             tracing::info!(segment = old.number, bytes, max_bytes = self.max_bytes, "oldest segment deleted");
         }
     }

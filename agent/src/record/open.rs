@@ -30,7 +30,9 @@ const SMALLEST: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory cannot be made, read or written.
-    #[error("the store {dir} cannot be used; it must be a directory that the user running the gate can read and write")]
+    #[error(
+        "the store {dir} cannot be used; it must be a directory that the user running the gate can read and write"
+    )]
     Dir {
         /// The directory.
         dir: PathBuf,
@@ -39,13 +41,17 @@ pub enum Error {
         source: io::Error,
     },
     /// Somebody else writes.
-    #[error("the store {dir} is in use by another agent; stop that one, or give this one a directory of its own")]
+    #[error(
+        "the store {dir} is in use by another agent; stop that one, or give this one a directory of its own"
+    )]
     InUse {
         /// The directory.
         dir: PathBuf,
     },
     /// A segment cannot be read.
-    #[error("the segment {path} cannot be read; give the user running the gate access to it, or move it away")]
+    #[error(
+        "the segment {path} cannot be read; give the user running the gate access to it, or move it away"
+    )]
     Segment {
         /// The file.
         path: PathBuf,
@@ -54,7 +60,9 @@ pub enum Error {
         source: io::Error,
     },
     /// No segment can be made.
-    #[error("the store {dir} takes no new segment ({why}); free space on its file system or set a smaller size bound")]
+    #[error(
+        "the store {dir} takes no new segment ({why}); free space on its file system or set a smaller size bound"
+    )]
     NoSegment {
         /// The directory.
         dir: PathBuf,
@@ -124,7 +132,8 @@ impl Store {
         };
         let run = Run {
             time: stamp(OffsetDateTime::now_utc()),
-            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or("unknown".to_owned(), |id| id.trim().to_owned()),
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")
+                .map_or("unknown".to_owned(), |id| id.trim().to_owned()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
         };
@@ -145,7 +154,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Unrecordable`]: refuse the connection.
-    pub fn begin(&self, caller: Arc<Caller>, destination: Destination, client: SocketAddr) -> Result<Session, Unrecordable> {
+    pub fn begin(
+        &self,
+        caller: Arc<Caller>,
+        destination: Destination,
+        client: SocketAddr,
+    ) -> Result<Session, Unrecordable> {
         Session::begin(self.0.clone(), caller, destination, client)
     }
 
@@ -166,7 +180,13 @@ impl Store {
 
 /// Locks the store for writing; `None` when somebody else has it. The lock goes with the file, however the process ends.
 fn lock(dir: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(dir.join(LOCK))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o640)
+        .open(dir.join(LOCK))?;
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
         Ok(_) => Ok(Some(file)),
         Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
@@ -205,7 +225,9 @@ fn recover(segments: &[Found]) -> Result<Left, Error> {
         let mut first = true;
         while let Step::Frame { sequence, payload, kind, .. } = scan.step().map_err(wrong)? {
             if std::mem::take(&mut first) && Kind::of(kind) == Some(Kind::Segment) {
-                left.store = serde_json::from_slice::<super::payload::SegmentHead>(payload).ok().map(|head| head.store);
+                left.store = serde_json::from_slice::<super::payload::SegmentHead>(payload)
+                    .ok()
+                    .map(|head| head.store);
             }
             left.last = left.last.max(sequence);
         }
@@ -216,7 +238,8 @@ fn recover(segments: &[Found]) -> Result<Left, Error> {
             left.cut = Some(Recovered { time: stamp(OffsetDateTime::now_utc()), at, bytes });
         }
         // Zeros behind the end are the allocation; it is of no more use. A read-only segment keeps them.
-        let _ = OpenOptions::new().write(true).open(&found.path).and_then(|file| file.set_len(at.offset + bytes));
+        let _ =
+            OpenOptions::new().write(true).open(&found.path).and_then(|file| file.set_len(at.offset + bytes));
         if !first {
             break;
         }

@@ -238,7 +238,9 @@ mod tests {
         assert_eq!(stamp(at), "2023-11-14T22:13:20.000001Z");
         assert_eq!(stamp(at.to_offset(time::macros::offset!(+2))), stamp(at));
         assert_eq!(stamp(OffsetDateTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
-        let form = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+        let form = time::macros::format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z"
+        );
         for second in (0..4_000_000_000_i64).step_by(12_345_677) {
             let at = OffsetDateTime::from_unix_timestamp(second).expect("time");
             assert_eq!(stamp(at), at.format(form).expect("format"));

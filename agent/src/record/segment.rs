@@ -192,7 +192,12 @@ impl Scan {
                 Seen::Frame { kind, sequence, length } => {
                     let (offset, start) = (self.offset, self.used + HEADER);
                     self.advance(HEADER + length);
-                    return Ok(Step::Frame { offset, kind, sequence, payload: &self.window[start..start + length] });
+                    return Ok(Step::Frame {
+                        offset,
+                        kind,
+                        sequence,
+                        payload: &self.window[start..start + length],
+                    });
                 }
             }
         }
@@ -257,7 +262,9 @@ impl Scan {
 pub fn head(path: &Path) -> io::Result<Option<SegmentHead>> {
     let mut scan = Scan::open(path)?;
     Ok(match scan.step()? {
-        Step::Frame { kind, payload, .. } if Kind::of(kind) == Some(Kind::Segment) => serde_json::from_slice(payload).ok(),
+        Step::Frame { kind, payload, .. } if Kind::of(kind) == Some(Kind::Segment) => {
+            serde_json::from_slice(payload).ok()
+        }
         _ => None,
     })
 }

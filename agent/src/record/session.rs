@@ -127,7 +127,12 @@ impl Drop for Session {
     }
 }
 
-fn write(shared: &Shared, kind: Kind, payload: &impl serde::Serialize, need: Need) -> Result<u64, Unrecordable> {
+fn write(
+    shared: &Shared,
+    kind: Kind,
+    payload: &impl serde::Serialize,
+    need: Need,
+) -> Result<u64, Unrecordable> {
     let mut batch = Batch::with_capacity(1024);
     batch.json(kind, payload).map_err(|error| Unrecordable(error.to_string()))?;
     shared.log.append(&mut batch, need)

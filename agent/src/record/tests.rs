@@ -148,7 +148,8 @@ fn an_exchange_comes_back_whole() {
     assert_eq!((s.tag.as_str(), s.unit.as_deref(), s.pid), ("ci", Some("job.service"), 4242));
     assert_eq!(s.time.len(), 27);
 
-    let whole = whole::read(dir.path(), &id[..20].to_lowercase(), whole::Which::First(9), 1 << 20).expect("whole");
+    let whole =
+        whole::read(dir.path(), &id[..20].to_lowercase(), whole::Which::First(9), 1 << 20).expect("whole");
     let exchange = &whole.exchanges[&1];
     assert_eq!(exchange.up, b"question");
     assert_eq!(exchange.down.len(), 50_003);
@@ -177,7 +178,8 @@ fn bodies_are_cut_and_the_cut_is_stated() {
     exchange.down(&[b'e'; 7]).expect("down");
     exchange.down(&[b'f'; 7]).expect("down");
     exchange.finish(None);
-    let whole = whole::read(dir.path(), &session.id().to_string(), whole::Which::One(1), 1 << 20).expect("whole");
+    let whole =
+        whole::read(dir.path(), &session.id().to_string(), whole::Which::One(1), 1 << 20).expect("whole");
     let exchange = &whole.exchanges[&1];
     let end = exchange.end.as_ref().expect("end");
     assert_eq!((end.up, end.down), (Kept { kept: 10, total: 10 }, Kept { kept: 10, total: 21 }));
@@ -198,7 +200,8 @@ fn bytes_that_passed_unseen_leave_no_wrong_body() {
     exchange.finish(None);
     let seen = seen.lock().expect("sink");
     assert_eq!((seen[0].bytes_up, seen[0].bytes_down, seen[0].protocol.as_str()), (3, 13, "websocket"));
-    let whole = whole::read(dir.path(), &session.id().to_string(), whole::Which::One(1), 1 << 20).expect("whole");
+    let whole =
+        whole::read(dir.path(), &session.id().to_string(), whole::Which::One(1), 1 << 20).expect("whole");
     assert_eq!(whole.exchanges[&1].down, b"seen");
 }
 

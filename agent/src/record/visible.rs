@@ -15,7 +15,8 @@ pub enum Keep {
 
 /// `text` with control characters, line separators, bidirectional overrides and invisible characters as `\x1b` or `\u{202e}`.
 pub fn visible(text: &str, keep: Keep) -> Cow<'_, str> {
-    if text.bytes().all(|b| (0x20..0x7f).contains(&b) || (keep == Keep::Lines && (b == b'\n' || b == b'\t'))) {
+    if text.bytes().all(|b| (0x20..0x7f).contains(&b) || (keep == Keep::Lines && (b == b'\n' || b == b'\t')))
+    {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
@@ -27,7 +28,9 @@ pub fn visible(text: &str, keep: Keep) -> Cow<'_, str> {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            _ if (c as u32) < 0x20 || c == '\x7f' => write!(out, "\\x{:02x}", c as u32).expect("a String takes all"),
+            _ if (c as u32) < 0x20 || c == '\x7f' => {
+                write!(out, "\\x{:02x}", c as u32).expect("a String takes all")
+            }
             _ if hidden(c) => write!(out, "\\u{{{:x}}}", c as u32).expect("a String takes all"),
             _ => out.push(c),
         }
@@ -51,6 +54,9 @@ mod tests {
         assert_eq!(visible("GET /a b", Keep::Nothing), "GET /a b");
         assert_eq!(visible("a\x1b[2Jb\nc", Keep::Nothing), "a\\x1b[2Jb\\nc");
         assert_eq!(visible("a\r\nb\tc\rd\x07", Keep::Lines), "a\nb\tc\\rd\\x07");
-        assert_eq!(visible("bücher \u{202e}gpj\u{9b}31m\u{7f}", Keep::Nothing), "bücher \\u{202e}gpj\\u{9b}31m\\x7f");
+        assert_eq!(
+            visible("bücher \u{202e}gpj\u{9b}31m\u{7f}", Keep::Nothing),
+            "bücher \\u{202e}gpj\\u{9b}31m\\x7f"
+        );
     }
 }

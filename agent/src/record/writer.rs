@@ -190,7 +190,11 @@ impl Writer {
     }
 
     fn open_segment(&mut self, next: &mut Segment) -> io::Result<()> {
-        let previous = self.current.as_ref().map(|left| End { segment: left.number, offset: left.end }).or(self.previous);
+        let previous = self
+            .current
+            .as_ref()
+            .map(|left| End { segment: left.number, offset: left.end })
+            .or(self.previous);
         self.last_number += 1;
         next.name(&self.dir, self.last_number)?;
         self.renamed = true;

@@ -33,7 +33,9 @@ pub enum Error {
     #[error("the daemon must be started as root: it loads kernel programs")]
     NotRoot,
     /// The gate's user does not exist.
-    #[error("there is no user {0:?} for the gate: make one with `systemd-sysusers`, or set `user` in sluice.toml")]
+    #[error(
+        "there is no user {0:?} for the gate: make one with `systemd-sysusers`, or set `user` in sluice.toml"
+    )]
     NoUser(String),
     /// A directory could not be made.
     #[error("{path} cannot be made")]
@@ -239,8 +241,9 @@ async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) ->
     let journal = journal.clone();
     let tell = move |event| journal.send(of_tag(event));
     let settings = tags::Settings::new(&config.paths, program);
-    let tags =
-        Tags::open(settings, Box::new(kernel.clone()), std::sync::Arc::new(tell)).await.map_err(Error::Tags)?;
+    let tags = Tags::open(settings, Box::new(kernel.clone()), std::sync::Arc::new(tell))
+        .await
+        .map_err(Error::Tags)?;
     apply(&tags, config).await;
     Ok(tags)
 }

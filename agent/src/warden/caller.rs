@@ -33,7 +33,8 @@ impl Callers {
             uid: origin.uid,
             gid: origin.gid,
             user: self.name(origin.uid),
-            comm: String::from_utf8_lossy(origin.comm.split(|&b| b == 0).next().unwrap_or_default()).into_owned(),
+            comm: String::from_utf8_lossy(origin.comm.split(|&b| b == 0).next().unwrap_or_default())
+                .into_owned(),
             exe: process.and_then(|p| p.exe),
             unit: unit_of(&cgroup),
             container: container_of(&cgroup),

@@ -77,7 +77,10 @@ impl Server {
     pub fn bind(runtime: &Path, group: Option<u32>) -> io::Result<Self> {
         let path = runtime.join(CONTROL_SOCKET);
         if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers on the control socket"));
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another daemon answers on the control socket",
+            ));
         }
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -239,8 +242,12 @@ impl Desk {
                     Err(e) => e.into(),
                 }
             }
-            Request::Untag { name, force } => self.tags.untag(&name, force).await.map_or_else(Into::into, |()| Answer::Done),
-            Request::Taken { name } => self.tags.taken(&name, &peer.cgroup).map_or_else(Into::into, |()| Answer::Done),
+            Request::Untag { name, force } => {
+                self.tags.untag(&name, force).await.map_or_else(Into::into, |()| Answer::Done)
+            }
+            Request::Taken { name } => {
+                self.tags.taken(&name, &peer.cgroup).map_or_else(Into::into, |()| Answer::Done)
+            }
             Request::Tags => Answer::Tags(self.tags.list()),
             Request::Status => Answer::Status(Box::new((self.status)())),
         }
@@ -264,16 +271,21 @@ impl Desk {
         let member = self.group.is_some_and(|g| peer.groups.contains(&g));
         match request {
             Request::Run { .. } | Request::Tags | Request::Status if peer.uid == 0 || member => Ok(()),
-            Request::Run { .. } | Request::Tags | Request::Status => {
-                no("only root and members of the group sluice may ask this", "ask root to be put into the group")
-            }
+            Request::Run { .. } | Request::Tags | Request::Status => no(
+                "only root and members of the group sluice may ask this",
+                "ask root to be put into the group",
+            ),
             Request::Taken { .. } if peer.uid == 0 => Ok(()),
-            Request::Tag { .. } | Request::Untag { .. } if peer.uid == 0 => match self.tags.tag_of(&peer.cgroup) {
-                // A tagged process must not change what is tagged, root or not.
-                Some(tag) => no(&format!("the caller is in the tag {tag}, and a tagged process cannot change tags"),
-                    "ask from outside of it"),
-                None => Ok(()),
-            },
+            Request::Tag { .. } | Request::Untag { .. } if peer.uid == 0 => {
+                match self.tags.tag_of(&peer.cgroup) {
+                    // A tagged process must not change what is tagged, root or not.
+                    Some(tag) => no(
+                        &format!("the caller is in the tag {tag}, and a tagged process cannot change tags"),
+                        "ask from outside of it",
+                    ),
+                    None => Ok(()),
+                }
+            }
             Request::Taken { .. } | Request::Tag { .. } | Request::Untag { .. } => {
                 no("only root may change tags", "use sudo")
             }

@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval};
 
 use super::bound::{self, Bound};
-use super::gate_process::{GateProcess, Heard};
 use super::control::{Desk, Server};
+use super::gate_process::{GateProcess, Heard};
 use super::journal::Event;
 use super::live::Live;
 use super::notify;
@@ -101,7 +101,10 @@ const CONTROL_GROUP: &str = "sluice";
 enum Phase {
     Running,
     /// The gate drains; when it has ended, the daemon ends (`then_exit`) or starts the next gate.
-    Draining { until: Instant, then_exit: bool },
+    Draining {
+        until: Instant,
+        then_exit: bool,
+    },
 }
 
 struct Daemon {

@@ -14,8 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getpeername,
-    getsockname, recv, send, setsockopt, shutdown, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind,
+    getpeername, getsockname, recv, send, setsockopt, shutdown, socket, sockopt,
 };
 use rustix::net::sockopt::{socket_acceptconn, socket_cookie, socket_domain, socket_protocol, socket_type};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
@@ -121,10 +121,13 @@ fn seal_one(copy: &OwnedFd, loopback: Loopback, diag: Result<&Diag, &io::Error>,
     if peer.ip().to_canonical().is_loopback() && loopback == Loopback::Pass {
         return;
     }
-    let destroyed = diag.map_err(|e| io::Error::new(e.kind(), e.to_string())).and_then(|d| d.destroy(copy, peer));
+    let destroyed =
+        diag.map_err(|e| io::Error::new(e.kind(), e.to_string())).and_then(|d| d.destroy(copy, peer));
     match destroyed {
         Ok(()) => sealed.destroyed += 1,
-        Err(_) if shutdown(copy.as_raw_fd(), nix::sys::socket::Shutdown::Both).is_ok() => sealed.shut_down += 1,
+        Err(_) if shutdown(copy.as_raw_fd(), nix::sys::socket::Shutdown::Both).is_ok() => {
+            sealed.shut_down += 1
+        }
         Err(e) if bound.is_err() => sealed.left(format!("connected to {peer}: {e}")),
         Err(_) => {} // sealed: no packet passes either way
     }

@@ -55,7 +55,11 @@ impl GateProcess {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn start(settings: &GateSettings, roots: &[Vec<u8>], listeners: &[BorrowedFd<'_>]) -> Result<Self, Error> {
+    pub async fn start(
+        settings: &GateSettings,
+        roots: &[Vec<u8>],
+        listeners: &[BorrowedFd<'_>],
+    ) -> Result<Self, Error> {
         let (ours, theirs) = wire::pair().map_err(Error::Spawn)?;
         let child = Command::new("/proc/self/exe")
             .arg("gate")
@@ -161,7 +165,9 @@ fn pieces(pem: &[u8]) -> Vec<Vec<u8>> {
     while let Some(at) = rest.windows(END.len()).position(|window| window == END) {
         let (certificate, after) = rest.split_at(at + END.len());
         match pieces.last_mut() {
-            Some(piece) if piece.len() + certificate.len() < ROOTS_PIECE => piece.extend_from_slice(certificate),
+            Some(piece) if piece.len() + certificate.len() < ROOTS_PIECE => {
+                piece.extend_from_slice(certificate)
+            }
             _ => pieces.push(certificate.to_vec()),
         }
         if let Some(piece) = pieces.last_mut() {
@@ -186,7 +192,10 @@ mod tests {
 
     #[test]
     fn bundles_are_cut_between_certificates() {
-        let one = format!("# comment\n-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", "A".repeat(1500));
+        let one = format!(
+            "# comment\n-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            "A".repeat(1500)
+        );
         let bundle = one.repeat(150);
         let pieces = pieces(bundle.as_bytes());
         assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.len() < ROOTS_PIECE));

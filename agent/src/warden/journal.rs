@@ -92,7 +92,8 @@ impl Journal {
 
     /// As [`Journal::start`], with a place for the lines when there is no journal.
     fn start_with(socket: PathBuf, fallback: impl Write + Send + 'static) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), thread: Mutex::default() });
+        let shared =
+            Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), thread: Mutex::default() });
         let run = shared.clone();
         let thread = std::thread::Builder::new().name("journal".to_owned());
         *locked(&shared.thread) = Some(thread.spawn(move || run.run(&socket, fallback))?);

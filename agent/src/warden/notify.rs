@@ -38,7 +38,9 @@ pub fn watchdog() {
 /// Hands a socket to systemd's file descriptor store under `name`: connections wait in its backlog while the daemon
 /// is restarted.
 pub fn keep(name: &str, socket: BorrowedFd<'_>) {
-    if let Err(error) = sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[socket]) {
+    if let Err(error) =
+        sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[socket])
+    {
         tracing::warn!("keeping {name} in systemd's descriptor store: {error}");
     }
 }
@@ -55,7 +57,10 @@ pub fn kept() -> io::Result<Vec<(String, OwnedFd)>> {
 /// Takes an inherited descriptor by duplicating it, close-on-exec; the inherited one is closed by nobody and costs
 /// one entry of the table.
 fn adopt(fd: i32) -> io::Result<OwnedFd> {
-    #[expect(unsafe_code, reason = "systemd passes descriptors by number; this is the one place that takes them")]
+    #[expect(
+        unsafe_code,
+        reason = "systemd passes descriptors by number; this is the one place that takes them"
+    )]
     // SAFETY: `listen_fds_with_names` checked LISTEN_PID and gives each number once; nobody else in the process owns
     // them, and they stay open for its life.
     let inherited = unsafe { BorrowedFd::borrow_raw(fd) };

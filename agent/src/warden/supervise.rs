@@ -31,7 +31,6 @@ pub struct Next {
 }
 
 impl Supervisor {
-
     /// A gate ended after serving for `age` (`None`: it never became ready).
     pub fn ended(&mut self, age: Option<Duration>) -> Next {
         if age.is_some_and(|age| age >= HEALTHY) {

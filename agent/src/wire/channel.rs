@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdDatagram;
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -94,7 +94,9 @@ impl Channel {
 ///
 /// # Errors
 /// [`Error`].
-pub fn receive_blocking<T: DeserializeOwned>(end: BorrowedFd<'_>) -> Result<Option<(T, Option<OwnedFd>)>, Error> {
+pub fn receive_blocking<T: DeserializeOwned>(
+    end: BorrowedFd<'_>,
+) -> Result<Option<(T, Option<OwnedFd>)>, Error> {
     let mut buffer = vec![0; MAX];
     let got = read(end, &mut buffer).map_err(Error::Io)?;
     decode(&buffer, got)

@@ -24,13 +24,17 @@ fn main() {
         durable: false,
         max_sessions: 1,
     };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
     sandbox::enter(&settings).expect("the sandbox is entered");
 
     report("store-write", fs::write(format!("{store}/probe"), "x").map(drop));
     report("thread", std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join().expect("joined")));
-    report("tcp-socket", std::net::TcpListener::bind("127.0.0.1:0").map(drop));
+    report("tcp-connect", std::net::TcpStream::connect(address).map(drop));
+    report("tcp-accept", listener.accept().map(drop));
     report("read-roots", fs::read_dir("/etc/ssl/certs").map(drop));
 
+    report("listen", std::net::TcpListener::bind("127.0.0.1:0").map(drop));
     report("read-passwd", fs::read("/etc/passwd").map(drop));
     report("read-proc", fs::read("/proc/1/cmdline").map(drop));
     report("write-elsewhere", fs::write("/tmp/sluice-probe", "x"));

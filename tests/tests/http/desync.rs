@@ -89,24 +89,36 @@ async fn octet_by_octet() {
         if payload.status != 200 && begun {
             let mut head = vec![0; 12];
             tokio::io::AsyncReadExt::read_exact(&mut read, &mut head).await.expect("an answer");
-            assert_eq!(String::from_utf8_lossy(&head), format!("HTTP/1.1 {}", payload.status), "{}", payload.name);
+            assert_eq!(
+                String::from_utf8_lossy(&head),
+                format!("HTTP/1.1 {}", payload.status),
+                "{}",
+                payload.name
+            );
             drop((read, writer.await.expect("writer")));
             let heard = to_the_end(&mut ends.upstream).await;
             assert!(!heard.contains("SMUGGLED"), "{}: {heard:?}", payload.name);
         } else {
             for message in &payload.forwarded {
                 let mut bytes = vec![0; message.len()];
-                tokio::io::AsyncReadExt::read_exact(&mut ends.upstream, &mut bytes).await.expect("upstream hears");
+                tokio::io::AsyncReadExt::read_exact(&mut ends.upstream, &mut bytes)
+                    .await
+                    .expect("upstream hears");
                 let (bytes, message) = (bytes.escape_ascii().to_string(), message.escape_ascii().to_string());
-                let same_but_for_chunking = message.contains("\\r\\n5\\r\\nhello") && bytes.starts_with(&message[..40]);
+                let same_but_for_chunking =
+                    message.contains("\\r\\n5\\r\\nhello") && bytes.starts_with(&message[..40]);
                 assert!(bytes == message || same_but_for_chunking, "{}: {bytes}", payload.name);
                 if same_but_for_chunking {
                     until(&mut ends.upstream, "0\r\n\r\n").await;
                 }
-                ends.upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("answer");
+                ends.upstream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    .await
+                    .expect("answer");
             }
             let mut head = vec![0; 12];
-            for status in payload.forwarded.iter().map(|_| 200).chain((payload.status != 200).then_some(payload.status))
+            for status in
+                payload.forwarded.iter().map(|_| 200).chain((payload.status != 200).then_some(payload.status))
             {
                 tokio::io::AsyncReadExt::read_exact(&mut read, &mut head).await.expect("an answer");
                 assert_eq!(String::from_utf8_lossy(&head), format!("HTTP/1.1 {status}"), "{}", payload.name);

@@ -5,7 +5,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::rig::{Rig, until};
 
-const GET: &str = "GET /a?b=c HTTP/1.1\r\nHost: api.example\r\nX-Odd: 1\r\naccept: */*\r\nAccept: text/html\r\n\r\n";
+const GET: &str =
+    "GET /a?b=c HTTP/1.1\r\nHost: api.example\r\nX-Odd: 1\r\naccept: */*\r\nAccept: text/html\r\n\r\n";
 
 #[tokio::test]
 async fn requests_and_answers_pass_in_their_own_words() {

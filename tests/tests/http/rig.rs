@@ -81,7 +81,9 @@ impl Rig {
     /// Runs the HTTP engine.
     pub fn http(&self, version: Version) -> Ends {
         self.ends(64 * 1024, |client, upstream, cx| async move {
-            http::serve(client, upstream, version, cx).await.map_err(|e| sluice::report::Chain(&e).to_string())
+            http::serve(client, upstream, version, cx)
+                .await
+                .map_err(|e| sluice::report::Chain(&e).to_string())
         })
     }
 

@@ -90,12 +90,14 @@ pub(super) fn read_fields<'a>(
         if matches!(bytes[at], b' ' | b'\t') {
             return Err(Violation::Folded);
         }
-        let name_len = bytes[at..].iter().position(|b| !TOKEN[usize::from(*b)]).ok_or(Violation::FieldName)?;
+        let name_len =
+            bytes[at..].iter().position(|b| !TOKEN[usize::from(*b)]).ok_or(Violation::FieldName)?;
         if name_len == 0 || bytes[at + name_len] != b':' {
             return Err(Violation::FieldName);
         }
         let start = at + name_len + 1;
-        let len = bytes[start..].iter().position(|b| !VALUE[usize::from(*b)]).ok_or(Violation::ControlInValue)?;
+        let len =
+            bytes[start..].iter().position(|b| !VALUE[usize::from(*b)]).ok_or(Violation::ControlInValue)?;
         let end = start + len;
         if bytes.get(end..end + 2) != Some(b"\r\n") {
             return Err(Violation::ControlInValue);
@@ -177,7 +179,9 @@ fn check_target(method: &[u8], target: &[u8], host: Option<&[u8]>, minor: u8) ->
         }
         // Some clients leave the port out of Host.
         return match host {
-            Some(host) if !agrees(target, host) && !agrees(&target[..port_at], host) => Err(Violation::HostDisagrees),
+            Some(host) if !agrees(target, host) && !agrees(&target[..port_at], host) => {
+                Err(Violation::HostDisagrees)
+            }
             _ => Ok(()),
         };
     }
@@ -185,9 +189,9 @@ fn check_target(method: &[u8], target: &[u8], host: Option<&[u8]>, minor: u8) ->
         [b'/', ..] => Ok(()),
         b"*" if method == b"OPTIONS" => Ok(()),
         _ => {
-            let after = ["http://", "https://"]
-                .iter()
-                .find_map(|s| target.get(..s.len()).filter(|t| t.eq_ignore_ascii_case(s.as_bytes())).map(<[u8]>::len));
+            let after = ["http://", "https://"].iter().find_map(|s| {
+                target.get(..s.len()).filter(|t| t.eq_ignore_ascii_case(s.as_bytes())).map(<[u8]>::len)
+            });
             let rest = &target[after.ok_or(Violation::TargetForm)?..];
             let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
             if !is_authority(&rest[..end]) || rest.get(end) == Some(&b'?') {

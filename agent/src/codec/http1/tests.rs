@@ -96,11 +96,17 @@ fn a_bad_chunk_takes_its_head_back_when_nobody_saw_it_yet() {
 fn bounds() {
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(HEAD_MAX));
     for size in [1000, long.len()] {
-        assert_eq!(read_in_pieces(long.as_bytes(), size).1.map(|r| r.violation), Some(Violation::HeadTooLong));
+        assert_eq!(
+            read_in_pieces(long.as_bytes(), size).1.map(|r| r.violation),
+            Some(Violation::HeadTooLong)
+        );
     }
     let many = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(n));
     assert_eq!(read(many(FIELDS_MAX - 1).as_bytes()).0.refused, None);
-    assert_eq!(read(many(FIELDS_MAX).as_bytes()).0.refused.map(|r| r.violation), Some(Violation::TooManyFields));
+    assert_eq!(
+        read(many(FIELDS_MAX).as_bytes()).0.refused.map(|r| r.violation),
+        Some(Violation::TooManyFields)
+    );
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
     let trailers = format!("{head}a: {}\r\n\r\n", "b".repeat(TRAILERS_MAX));
     assert_eq!(read(trailers.as_bytes()).0.refused.map(|r| r.violation), Some(Violation::TrailersTooLong));
@@ -118,7 +124,8 @@ fn targets_are_read_alike_by_the_uri_type() {
             head.extend_from_slice(&target);
             head.extend_from_slice(b" HTTP/1.1\r\nHost: a\r\n\r\n");
             if read(&head).0.refused.is_none() {
-                let uri = http::Uri::from_maybe_shared(bytes::Bytes::from(target.clone())).unwrap_or_else(|e| panic!("{b:#x} in {place}: {e}"));
+                let uri = http::Uri::from_maybe_shared(bytes::Bytes::from(target.clone()))
+                    .unwrap_or_else(|e| panic!("{b:#x} in {place}: {e}"));
                 assert_eq!(uri.to_string().as_bytes(), target, "{b:#x}");
             }
         }

@@ -80,7 +80,10 @@ impl Body for Up {
     type Data = Bytes;
     type Error = Broke;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         let this = &mut *self;
         Pin::new(&mut this.inner).poll_frame(cx).map(|frame| {
             frame.map(|frame| {
@@ -112,9 +115,14 @@ impl Body for Down {
     type Data = Bytes;
     type Error = Broke;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         match &mut *self {
-            Self::Own(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b)))),
+            Self::Own(bytes) => {
+                Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
+            }
             Self::Upstream { inner, finish, .. } => Pin::new(&mut *inner).poll_frame(cx).map(|frame| {
                 let passed = frame.map(|frame| {
                     let frame = frame.map_err(Broke::Sender)?;
@@ -122,7 +130,9 @@ impl Body for Down {
                     Ok(frame)
                 });
                 match &passed {
-                    Some(Err(error)) => finish.finish(Some(format!("the answer broke off: {}", Chain(error)))),
+                    Some(Err(error)) => {
+                        finish.finish(Some(format!("the answer broke off: {}", Chain(error))))
+                    }
                     // Whoever takes trailers does not ask again.
                     Some(Ok(frame)) if !inner.is_end_stream() && !frame.is_trailers() => (),
                     Some(Ok(_)) | None => finish.finish(None),

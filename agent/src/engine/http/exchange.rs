@@ -171,7 +171,9 @@ impl Exchanges {
                 if request.version() == Version::HTTP_11
                     && let Some(gate) = self.gate.clone()
                 {
-                    hyper::ext::on_informational(&mut request, move |r| gate.informational(r.status(), r.headers()));
+                    hyper::ext::on_informational(&mut request, move |r| {
+                        gate.informational(r.status(), r.headers())
+                    });
                 }
                 let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let mut sender = taken.ok_or(Failed::Closed)?;
@@ -231,7 +233,10 @@ impl Exchanges {
                 let what = format!("the upstream gave no answer: {}", Chain(&error));
                 // Died before the first octet of an answer, on a connection that has served others: a client of the
                 // upstream itself would see the connection close, and try again. A reset stream is passed on as such.
-                let silent = error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_io(&error);
+                let silent = error.is_incomplete_message()
+                    || error.is_closed()
+                    || error.is_canceled()
+                    || is_io(&error);
                 let reset = h2_reset(&error);
                 if reset || (silent && !first) {
                     finish.finish(Some(what));
@@ -299,13 +304,16 @@ fn unread(gate: &Shared, number: u64) -> Option<Refusal> {
             let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
             Some(Refusal::new(status, violation.to_string()).last())
         }
-        Passed::Never => Some(Refusal::new(StatusCode::BAD_REQUEST, "the request was read in two ways").last()),
+        Passed::Never => {
+            Some(Refusal::new(StatusCode::BAD_REQUEST, "the request was read in two ways").last())
+        }
     }
 }
 
 fn head_of(request: &Request<Incoming>, host: String) -> ExchangeHead {
     let unread = request.extensions().get::<Unread>().is_some();
-    let path = || request.uri().path_and_query().map_or_else(|| request.uri().to_string(), ToString::to_string);
+    let path =
+        || request.uri().path_and_query().map_or_else(|| request.uri().to_string(), ToString::to_string);
     ExchangeHead {
         protocol: match request.version() {
             Version::HTTP_2 => "h2",

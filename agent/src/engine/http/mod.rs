@@ -45,7 +45,12 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`]; both streams are closed.
-pub async fn serve(client: BoxStream, upstream: BoxStream, version: Version, cx: Context) -> Result<(), Error> {
+pub async fn serve(
+    client: BoxStream,
+    upstream: BoxStream,
+    version: Version,
+    cx: Context,
+) -> Result<(), Error> {
     match version {
         Version::Http1 => h1::serve(client, upstream, cx).await,
         Version::Http2 => h2::serve(client, upstream, cx).await,
@@ -61,11 +66,17 @@ const BUFFER_MAX: usize = 128 * 1024;
 /// How a connection of the client's ended: its going away is no error.
 fn client_end(error: hyper::Error) -> Result<(), Error> {
     let mut source = std::error::Error::source(&error);
-    let mut gone = error.is_incomplete_message() || error.is_closed() || error.is_user() || error.is_shutdown();
+    let mut gone =
+        error.is_incomplete_message() || error.is_closed() || error.is_user() || error.is_shutdown();
     while let Some(cause) = source {
         gone |= cause.downcast_ref::<io::Error>().is_some_and(|e| {
-            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-            matches!(e.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+            use io::ErrorKind::{
+                BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,
+            };
+            matches!(
+                e.kind(),
+                BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
+            )
         });
         source = cause.source();
     }

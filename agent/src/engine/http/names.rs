@@ -45,7 +45,8 @@ pub(super) fn host(
     let Some(text) = authority.or(header) else {
         return Ok(unnamed(verified, destination));
     };
-    let (host, port) = split(text).ok_or_else(|| bad("Host is no host name or address with an optional port"))?;
+    let (host, port) =
+        split(text).ok_or_else(|| bad("Host is no host name or address with an optional port"))?;
     let found = match host.parse::<IpAddr>() {
         Ok(ip) => Host { text: ip.to_string(), name: None },
         Err(_) => {
@@ -63,7 +64,10 @@ pub(super) fn host(
         return Ok(found);
     }
     let verified = unnamed(verified, destination).text;
-    let reason = format!("the request is for {text}, but the connection was verified for {verified}:{}", destination.port());
+    let reason = format!(
+        "the request is for {text}, but the connection was verified for {verified}:{}",
+        destination.port()
+    );
     Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, reason))
 }
 
@@ -103,7 +107,9 @@ mod tests {
     fn status(uri: &str, host_field: &str, verified: &str) -> u16 {
         let verified = match verified {
             "" => Verified::Plain,
-            v => v.parse().map_or_else(|_| Verified::Name(HostName::parse(v).expect("name")), Verified::Address),
+            v => v
+                .parse()
+                .map_or_else(|_| Verified::Name(HostName::parse(v).expect("name")), Verified::Address),
         };
         let mut headers = HeaderMap::new();
         if !host_field.is_empty() {
@@ -111,7 +117,8 @@ mod tests {
         }
         let destination = Destination::new([192, 0, 2, 1].into(), 443);
         let uri = uri.parse().expect("URI");
-        host((&Method::GET, &uri, &headers), false, &verified, destination).map_or_else(|r| r.status.as_u16(), |_| 200)
+        host((&Method::GET, &uri, &headers), false, &verified, destination)
+            .map_or_else(|r| r.status.as_u16(), |_| 200)
     }
 
     #[test]

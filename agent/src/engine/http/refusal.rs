@@ -64,7 +64,8 @@ impl Refusal {
             _ => {
                 let mut response = Response::new(Bytes::from(self.body(shape, session).to_string()));
                 *response.status_mut() = self.status;
-                let kind = if shape == Shape::Problem { "application/problem+json" } else { "application/json" };
+                let kind =
+                    if shape == Shape::Problem { "application/problem+json" } else { "application/json" };
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
                 response
             }
@@ -158,7 +159,10 @@ mod tests {
         let mut grpc = HeaderMap::new();
         grpc.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
         let response = answer("api.openai.com", &grpc);
-        assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &HeaderValue::from(7)));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["grpc-status"]),
+            (200, &HeaderValue::from(7))
+        );
         assert!(response.headers()["grpc-message"].to_str().expect("ASCII").contains("%C3%A9"));
     }
 }

@@ -275,7 +275,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                     continue;
                 }
                 Mode::Stopped => return Poll::Pending,
-                Mode::Cut(violation) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation))),
+                Mode::Cut(violation) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
+                }
             }
             let decision = this.shared.state().decision.take();
             if let Some(raw) = decision {
@@ -283,7 +285,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 this.look_again();
                 continue;
             }
-            let given = if this.pending.is_empty() { this.poll_direct(cx, buf) } else { this.poll_pending(cx) };
+            let given =
+                if this.pending.is_empty() { this.poll_direct(cx, buf) } else { this.poll_pending(cx) };
             match given {
                 Poll::Ready(given) => match given? {
                     Given::Nothing => (),

@@ -156,7 +156,10 @@ mod tests {
         };
         let some = |s: &str| Some(s.to_owned());
         assert_eq!(headers("h2c", "Upgrade, HTTP2-Settings"), (None, None, 0));
-        assert_eq!(headers("H2C, websocket", "keep-alive, Upgrade"), (some("websocket"), some("keep-alive, Upgrade"), 2));
+        assert_eq!(
+            headers("H2C, websocket", "keep-alive, Upgrade"),
+            (some("websocket"), some("keep-alive, Upgrade"), 2)
+        );
         assert_eq!(headers("websocket", "Upgrade"), (some("websocket"), some("Upgrade"), 3));
     }
 }

@@ -91,10 +91,18 @@ impl Status {
 ///
 /// # Errors
 /// [`Error`]: the store cannot be read.
-pub fn all(dir: &Path, filter: &Filter, mut each: impl FnMut(Summary) -> ControlFlow<()>) -> Result<Vec<Damage>, Error> {
+pub fn all(
+    dir: &Path,
+    filter: &Filter,
+    mut each: impl FnMut(Summary) -> ControlFlow<()>,
+) -> Result<Vec<Damage>, Error> {
     let reader = Reader::open(dir)?;
     let from = filter.since.as_ref().map_or(0, |since| reader.before(since));
-    walk(&reader, from, |summary| if filter.wants(&summary) { each(summary) } else { ControlFlow::Continue(()) })
+    walk(
+        &reader,
+        from,
+        |summary| if filter.wants(&summary) { each(summary) } else { ControlFlow::Continue(()) },
+    )
 }
 
 /// The wanted summaries that began last, `limit` at most, the newest last. Reads from the end of the store only as far back
@@ -120,7 +128,9 @@ pub fn newest(dir: &Path, filter: &Filter, limit: usize) -> Result<(Vec<Summary>
         })?;
         // Whatever began after this segment did is in what was read: older ones cannot be among the newest.
         let complete = found.len() == limit
-            && found.first_key_value().is_none_or(|((time, ..), _)| reader.began(from).is_some_and(|t| t <= time.as_str()));
+            && found
+                .first_key_value()
+                .is_none_or(|((time, ..), _)| reader.began(from).is_some_and(|t| t <= time.as_str()));
         if complete || from <= first {
             return Ok((found.into_values().collect(), damage));
         }
@@ -128,7 +138,11 @@ pub fn newest(dir: &Path, filter: &Filter, limit: usize) -> Result<(Vec<Summary>
     }
 }
 
-fn walk(reader: &Reader, from: usize, mut each: impl FnMut(Summary) -> ControlFlow<()>) -> Result<Vec<Damage>, Error> {
+fn walk(
+    reader: &Reader,
+    from: usize,
+    mut each: impl FnMut(Summary) -> ControlFlow<()>,
+) -> Result<Vec<Damage>, Error> {
     let mut open = Open { reader, from, ..Open::new(reader) };
     let mut failed = None;
     let mut broken = false;
@@ -188,14 +202,16 @@ impl<'a> Open<'a> {
             Some(Kind::Exchange) => self.begun(frame.payload),
             Some(Kind::Response) => {
                 if let Ok(answer) = serde_json::from_slice::<Answered<'_>>(frame.payload)
-                    && let Some(open) = self.exchanges.get_mut(&(answer.session.into_owned(), answer.exchange))
+                    && let Some(open) =
+                        self.exchanges.get_mut(&(answer.session.into_owned(), answer.exchange))
                 {
                     open.status = Some(answer.status);
                 }
             }
             Some(Kind::Body) => {
                 if let Some((at, data)) = BodyAt::read(frame.payload)
-                    && let Some(open) = self.exchanges.get_mut(&(ulid::Ulid(at.session).to_string(), at.exchange))
+                    && let Some(open) =
+                        self.exchanges.get_mut(&(ulid::Ulid(at.session).to_string(), at.exchange))
                 {
                     *(if at.down { &mut open.bytes_down } else { &mut open.bytes_up }) += data.len() as u64;
                 }
@@ -212,7 +228,9 @@ impl<'a> Open<'a> {
     }
 
     fn begun(&mut self, payload: &[u8]) {
-        let Ok(head) = serde_json::from_slice::<ExchangeBegin<'_, serde::de::IgnoredAny>>(payload) else { return };
+        let Ok(head) = serde_json::from_slice::<ExchangeBegin<'_, serde::de::IgnoredAny>>(payload) else {
+            return;
+        };
         let mut open = self.sessions.get(head.session.as_ref()).map_or_else(
             || summary_without_session(&head.session, head.exchange),
             |session| summary(&head.session, head.exchange, &session.caller, session.destination),
@@ -262,7 +280,8 @@ impl<'a> Open<'a> {
             Some(session) => {
                 let known = summary(&open.session, open.exchange, &session.caller, session.destination);
                 let Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, .. } = known;
-                *open = Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, ..open.clone() };
+                *open =
+                    Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, ..open.clone() };
             }
             None => UNKNOWN.clone_into(&mut open.tag),
         }

@@ -43,8 +43,12 @@ impl Error {
     pub fn remedy(&self) -> &'static str {
         let (Self::Dir { source, .. } | Self::Segment { source, .. }) = self;
         match source.kind() {
-            io::ErrorKind::NotFound => "name the store with --store DIR, or start the agent so that it makes one",
-            io::ErrorKind::PermissionDenied => "the store is read by root and by the group of the gate's user: use sudo",
+            io::ErrorKind::NotFound => {
+                "name the store with --store DIR, or start the agent so that it makes one"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "the store is read by root and by the group of the gate's user: use sudo"
+            }
             _ => "copy the store to a disk that is well and read the copy with --store DIR",
         }
     }
@@ -54,7 +58,9 @@ impl Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// No frame where one must be.
-    #[error("segment {segment} is damaged at byte {offset}: its records from there to byte {end} are not shown")]
+    #[error(
+        "segment {segment} is damaged at byte {offset}: its records from there to byte {end} are not shown"
+    )]
     Bad {
         /// The segment.
         segment: u64,
@@ -201,7 +207,12 @@ impl Reader {
                     if let Some(before) = last.replace(sequence)
                         && sequence != before + 1
                     {
-                        damage.push(Damage::Missing { first: before + 1, last: sequence - 1, segment: number, offset });
+                        damage.push(Damage::Missing {
+                            first: before + 1,
+                            last: sequence - 1,
+                            segment: number,
+                            offset,
+                        });
                     }
                     let frame = Frame { segment: number, offset, sequence, kind: Kind::of(kind), payload };
                     if each(frame).is_break() {

@@ -151,8 +151,10 @@ fn find(reader: &Reader, from: usize, prefix: &str) -> Result<(BTreeSet<String>,
     for index in from..reader.segments() {
         reader.frames(index..index + 1, |frame| {
             // The begin may be gone while an end is still there.
-            if matches!(frame.kind, Some(Kind::Session | Kind::SessionEnd | Kind::Exchange | Kind::ExchangeEnd))
-                && let Ok(of) = serde_json::from_slice::<Of<'_>>(frame.payload)
+            if matches!(
+                frame.kind,
+                Some(Kind::Session | Kind::SessionEnd | Kind::Exchange | Kind::ExchangeEnd)
+            ) && let Ok(of) = serde_json::from_slice::<Of<'_>>(frame.payload)
                 && of.session.starts_with(prefix)
             {
                 if ids.is_empty() {
@@ -166,7 +168,13 @@ fn find(reader: &Reader, from: usize, prefix: &str) -> Result<(BTreeSet<String>,
     Ok((ids, first))
 }
 
-fn gather(reader: &Reader, from: usize, id: &str, which: Which, body_budget: usize) -> Result<Session, Error> {
+fn gather(
+    reader: &Reader,
+    from: usize,
+    id: &str,
+    which: Which,
+    body_budget: usize,
+) -> Result<Session, Error> {
     let mut session = Session::default();
     let number = id.parse::<ulid::Ulid>().map_or(0, |id| id.0);
     let mut numbers = BTreeSet::new();
@@ -177,7 +185,9 @@ fn gather(reader: &Reader, from: usize, id: &str, which: Which, body_budget: usi
             Some(Kind::Body) => body(&mut session, &frame, number, which, &mut budget),
             Some(Kind::Start) => started_since |= session.begin.is_some() || !numbers.is_empty(),
             // Names are ASCII, ids are unlike anything else: a frame without the id is not of this session.
-            _ if contains(frame.payload, id.as_bytes()) => json(&mut session, &frame, id, which, &mut numbers),
+            _ if contains(frame.payload, id.as_bytes()) => {
+                json(&mut session, &frame, id, which, &mut numbers)
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -228,8 +238,12 @@ fn json(session: &mut Session, frame: &Frame<'_>, id: &str, which: Which, number
             let exchange = session.exchanges.entry(number).or_default();
             match kind {
                 Kind::Exchange => exchange.head = serde_json::from_slice(frame.payload).ok(),
-                Kind::Response => exchange.responses.extend(serde_json::from_slice::<Response<'static, Headers>>(frame.payload)),
-                Kind::Trailers => exchange.trailers.extend(serde_json::from_slice::<Trailers<'static, Headers>>(frame.payload)),
+                Kind::Response => exchange
+                    .responses
+                    .extend(serde_json::from_slice::<Response<'static, Headers>>(frame.payload)),
+                Kind::Trailers => exchange
+                    .trailers
+                    .extend(serde_json::from_slice::<Trailers<'static, Headers>>(frame.payload)),
                 Kind::ExchangeEnd => {
                     exchange.end = serde_json::from_slice::<ExchangeEnd<'_>>(frame.payload)
                         .ok()

@@ -29,9 +29,8 @@ pub const STOPPED: &str = "e1e2a69576bb4553b9e49b27ca174d35";
 pub const LOST: &str = "7201129145e84355a05f74c87bd6ad81";
 
 /// Every message id, for the catalog's test.
-pub const IDS: [&str; 10] = [
-    EXCHANGE, REFUSAL, FOLD, TAG_ADDED, TAG_REMOVED, GATE_RESTARTED, TROUBLE, STARTED, STOPPED, LOST,
-];
+pub const IDS: [&str; 10] =
+    [EXCHANGE, REFUSAL, FOLD, TAG_ADDED, TAG_REMOVED, GATE_RESTARTED, TROUBLE, STARTED, STOPPED, LOST];
 
 const ERR: u8 = 3;
 const WARNING: u8 = 4;
@@ -52,22 +51,29 @@ impl Entry {
             Event::Exchange(summary) => Self::exchange(summary, None, lives),
             Event::Fold { example, more } => Self::exchange(example, Some(*more), lives),
             Event::TagAdded { tag, what } => {
-                Self::new(TAG_ADDED, NOTICE, &format!("tag {tag} added: {what}")).with("SLUICE_TAG", tag.as_str())
+                Self::new(TAG_ADDED, NOTICE, &format!("tag {tag} added: {what}"))
+                    .with("SLUICE_TAG", tag.as_str())
             }
             Event::TagRemoved { tag, why } => {
-                Self::new(TAG_REMOVED, NOTICE, &format!("tag {tag} removed: {why}")).with("SLUICE_TAG", tag.as_str())
+                Self::new(TAG_REMOVED, NOTICE, &format!("tag {tag} removed: {why}"))
+                    .with("SLUICE_TAG", tag.as_str())
             }
             Event::GateRestarted { why } => {
-                Self::new(GATE_RESTARTED, ERR, &format!("the gate was restarted: {why}")).with("SLUICE_ERROR", why)
+                Self::new(GATE_RESTARTED, ERR, &format!("the gate was restarted: {why}"))
+                    .with("SLUICE_ERROR", why)
             }
             Event::Trouble(what) => Self::new(TROUBLE, ERR, what).with("SLUICE_ERROR", what),
             Event::Started => Self::new(STARTED, INFO, "started: connections of tagged processes are taken")
                 .with("SLUICE_VERSION", env!("CARGO_PKG_VERSION")),
-            Event::Stopped => Self::new(STOPPED, INFO, "stopped: tagged processes are refused until the next start"),
-            Event::Lost(count) => {
-                Self::new(LOST, WARNING, &format!("{count} more entries came too fast for the journal; the store has them"))
-                    .with("SLUICE_FOLDED", &count.to_string())
+            Event::Stopped => {
+                Self::new(STOPPED, INFO, "stopped: tagged processes are refused until the next start")
             }
+            Event::Lost(count) => Self::new(
+                LOST,
+                WARNING,
+                &format!("{count} more entries came too fast for the journal; the store has them"),
+            )
+            .with("SLUICE_FOLDED", &count.to_string()),
         }
     }
 

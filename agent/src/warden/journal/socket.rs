@@ -63,11 +63,18 @@ fn send_memfd(datagram: &UnixDatagram, path: &Path, entry: &[u8]) -> io::Result<
     let memfd: OwnedFd = memfd_create("sluice-entry", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     let mut file = File::from(memfd);
     file.write_all(entry)?;
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
+    let seals =
+        SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     let fds = [file.as_raw_fd()];
     let to = UnixAddr::new(path)?;
     let none = [IoSlice::new(&[])];
-    sendmsg(datagram.as_raw_fd(), &none, &[ControlMessage::ScmRights(&fds)], MsgFlags::MSG_NOSIGNAL, Some(&to))?;
+    sendmsg(
+        datagram.as_raw_fd(),
+        &none,
+        &[ControlMessage::ScmRights(&fds)],
+        MsgFlags::MSG_NOSIGNAL,
+        Some(&to),
+    )?;
     Ok(())
 }

@@ -47,7 +47,8 @@ impl Fake {
         let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
         let (n, memfd) = {
             let mut parts = [IoSliceMut::new(&mut buffer)];
-            let got = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).expect("entry");
+            let got = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())
+                .expect("entry");
             let memfd = got.cmsgs().expect("cmsgs").find_map(|c| match c {
                 ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
                 _ => None,
@@ -116,7 +117,11 @@ fn an_exchange_is_one_entry_with_every_field() {
     assert_eq!(value(&fields, "OBJECT_PID"), None, "that process is gone");
     assert_eq!(value(&fields, "SLUICE_ERROR"), None, "absent facts have no field");
     assert_eq!(fields.iter().filter(|(n, _)| n == "SLUICE_GROUPS").count(), 2);
-    assert!(fields.iter().all(|(n, _)| n.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')));
+    assert!(
+        fields
+            .iter()
+            .all(|(n, _)| n.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'))
+    );
     journal.close();
 }
 
@@ -153,7 +158,8 @@ fn a_large_entry_goes_by_memfd() {
 #[test]
 fn a_living_process_is_named_by_its_pid() {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("stat");
-    let start: u64 = stat.rsplit(')').next().expect("fields").split_whitespace().nth(19).expect("22").parse().expect("n");
+    let start: u64 =
+        stat.rsplit(')').next().expect("fields").split_whitespace().nth(19).expect("22").parse().expect("n");
     let me = std::process::id();
     assert!(entry::lives(me, start) && !entry::lives(me, start + 1) && !entry::lives(4_194_305, start));
     let s = Summary { pid: me, start_time: Some(start), ..summary() };

@@ -79,9 +79,7 @@ pub fn all() -> Result<HashMap<CgroupId, PathBuf>, Error> {
     while let Some(dir) = open.pop() {
         let Ok(meta) = dir.metadata() else { continue };
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-        open.extend(
-            entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()),
-        );
+        open.extend(entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
         found.insert(CgroupId(meta.ino()), dir);
     }
     Ok(found)

@@ -110,11 +110,7 @@ fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(
     object: &mut Ebpf,
     map: &'static str,
 ) -> Result<M, Error> {
-    object
-        .take_map(map)
-        .ok_or(Error::Missing(map))?
-        .try_into()
-        .map_err(|source| Error::Map { map, source })
+    object.take_map(map).ok_or(Error::Missing(map))?.try_into().map_err(|source| Error::Map { map, source })
 }
 
 fn load_programs(object: &mut Ebpf) -> Result<(), Error> {

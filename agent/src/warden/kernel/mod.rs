@@ -34,8 +34,8 @@ use self::pins::Pins;
 use self::waiting::Waiting;
 use crate::types::TagName;
 
-pub use self::error::Error;
 pub use self::cgroup::{CgroupId, mount_point};
+pub use self::error::Error;
 pub use self::instance::{AttachError, Hook};
 pub use self::waiting::boot_time;
 

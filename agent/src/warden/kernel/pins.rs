@@ -190,7 +190,9 @@ fn mend(dir: &Path) -> Result<Vec<CgroupId>, Error> {
         }
     }
     for path in list(dir)? {
-        let Some(id) = file_name(&path).and_then(|n| n.strip_suffix(OLD).map(str::to_owned)) else { continue };
+        let Some(id) = file_name(&path).and_then(|n| n.strip_suffix(OLD).map(str::to_owned)) else {
+            continue;
+        };
         let place = dir.join(id);
         if place.exists() {
             remove(&path)?;

@@ -115,7 +115,9 @@ pub fn may_be(tag: u32, listener: SocketAddr) -> bool {
 
 /// Time since boot, with sleep: what `bpf_ktime_get_boot_ns` says.
 pub fn boot_time() -> Result<Duration, Error> {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map(Duration::from)
-        .map_err(|errno| Error::Io { what: "cannot read", path: "CLOCK_BOOTTIME".into(), source: errno.into() })
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).map_err(|errno| Error::Io {
+        what: "cannot read",
+        path: "CLOCK_BOOTTIME".into(),
+        source: errno.into(),
+    })
 }

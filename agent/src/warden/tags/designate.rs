@@ -34,7 +34,8 @@ impl Tags {
             Some(name) => name,
             None => derived_name(&designation)?,
         };
-        let entry = self.reserve(name, Kind::Designated(designation.clone()), Asker::User { uid }, loopback)?;
+        let entry =
+            self.reserve(name, Kind::Designated(designation.clone()), Asker::User { uid }, loopback)?;
         let name = entry.name.clone();
         match self.designate(entry, &designation).await {
             Ok((entry, changed)) => {
@@ -143,7 +144,11 @@ impl Tags {
 
     /// Locates, prepares the programs, writes the drop-in. The entry comes back ready to be settled; `true`: systemd
     /// must reload.
-    async fn designate(&self, mut entry: Entry, designation: &Designation) -> Result<(Entry, bool), TagError> {
+    async fn designate(
+        &self,
+        mut entry: Entry,
+        designation: &Designation,
+    ) -> Result<(Entry, bool), TagError> {
         let must_exist = entry.asker != Asker::Configuration;
         let located = self.locate(designation, must_exist).await?;
         self.check_place(&entry.name, &located.cgroup)?;
@@ -160,7 +165,8 @@ impl Tags {
             let order = if above { dropin::Order::Free } else { dropin::Order::AfterAgent };
             let settings = &self.inner.settings;
             let text = dropin::compose(&entry.name, unit, &settings.bpf, &settings.program, order);
-            changed = dropin::write(units(), &text).map_err(|e| TagError::io(format!("the drop-in of {unit}"), e))?;
+            changed = dropin::write(units(), &text)
+                .map_err(|e| TagError::io(format!("the drop-in of {unit}"), e))?;
         }
         Ok((entry, changed))
     }
@@ -205,7 +211,10 @@ impl Tags {
             }
         };
         if self.inner.own.is_within(&located.cgroup) {
-            notes.push(format!("the agent itself runs in {}: its own connections are not taken", self.inner.own));
+            notes.push(format!(
+                "the agent itself runs in {}: its own connections are not taken",
+                self.inner.own
+            ));
         }
         Ok(Located { notes, ..located })
     }
@@ -221,7 +230,10 @@ impl Tags {
             return unsuitable("it is the agent's own place for tags");
         }
         let registry = self.registry();
-        let other = registry.slots.values().find(|s| s.entry.cgroup.as_ref() == Some(cgroup) && s.entry.name != *name);
+        let other = registry
+            .slots
+            .values()
+            .find(|s| s.entry.cgroup.as_ref() == Some(cgroup) && s.entry.name != *name);
         match other {
             Some(slot) => Err(TagError::Taken { cgroup: cgroup.clone(), by: slot.entry.name.clone() }),
             None => Ok(()),
@@ -239,7 +251,8 @@ impl Tags {
         let fits = entry.cgroup.as_ref().is_some_and(|c| cgroup.is_within(c));
         // A unit whose slice was changed has its cgroup elsewhere than we computed: believe the kernel.
         if !fits && matches!(entry.kind, Kind::Designated(Designation::Unit(_))) {
-            let same = unit.is_some_and(|u| cgroup.name() == u || cgroup.name().strip_prefix('_') == Some(&u));
+            let same =
+                unit.is_some_and(|u| cgroup.name() == u || cgroup.name().strip_prefix('_') == Some(&u));
             if same {
                 entry.cgroup = Some(cgroup.clone());
             }
@@ -260,7 +273,8 @@ impl Tags {
         if self.inner.settings.host == HostKind::Plain {
             return Ok(());
         }
-        let removed = dropin::remove(units(), unit).map_err(|e| TagError::io(format!("the drop-in of {unit}"), e))?;
+        let removed =
+            dropin::remove(units(), unit).map_err(|e| TagError::io(format!("the drop-in of {unit}"), e))?;
         self.reload_if(removed).await
     }
 

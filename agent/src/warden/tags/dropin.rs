@@ -47,7 +47,8 @@ pub(super) fn compose(tag: &TagName, unit: &str, bpf: &Path, program: &Path, ord
         Some((_, "scope")) => "Scope",
         _ => "Service",
     };
-    let mut text = format!("# Made by sluice for the tag {tag}: its connections are taken. Remove with: sluice untag\n");
+    let mut text =
+        format!("# Made by sluice for the tag {tag}: its connections are taken. Remove with: sluice untag\n");
     if order == Order::AfterAgent {
         text += "[Unit]\nWants=sluice.service\nAfter=sluice.service\n";
     }
@@ -135,7 +136,11 @@ pub fn generate(config: &Config, out: &Path, program: &Path) -> io::Result<()> {
     for one in &config.intercepts {
         let Some(unit) = unit_of(&one.designation, uid_of) else { continue };
         // A generator runs outside of the tree that it orders, so the slice that holds the agent is known by name only.
-        let order = if matches!(unit.as_str(), "system.slice" | "sluice.slice") { Order::Free } else { Order::AfterAgent };
+        let order = if matches!(unit.as_str(), "system.slice" | "sluice.slice") {
+            Order::Free
+        } else {
+            Order::AfterAgent
+        };
         let dropin = compose(&one.name, &unit, &config.paths.bpf, program, order);
         let written = fs::create_dir_all(place(out, &unit).parent().unwrap_or(out))
             .and_then(|()| fs::write(place(out, &unit), dropin.text));
@@ -156,7 +161,8 @@ mod tests {
     #[test]
     fn a_service_waits_and_asks() {
         let program = Path::new("/usr/bin/sluice");
-        let dropin = compose(&tag("ci"), "x.service", Path::new("/sys/fs/bpf/sluice"), program, Order::AfterAgent);
+        let dropin =
+            compose(&tag("ci"), "x.service", Path::new("/sys/fs/bpf/sluice"), program, Order::AfterAgent);
         assert!(dropin.text.contains("[Unit]\nWants=sluice.service\nAfter=sluice.service\n[Service]\n"));
         assert!(dropin.text.contains("BPFProgram=connect6:/sys/fs/bpf/sluice/tags/ci/prog_connect6\n"));
         assert!(dropin.text.contains("ExecCondition=+/usr/bin/sluice taken ci\n"));
@@ -182,8 +188,11 @@ mod tests {
     #[test]
     fn the_generator_orders_what_the_configuration_names() {
         let dir = tempfile::tempdir().expect("directory");
-        let intercept =
-            |name: &str, designation| Intercept { name: tag(name), designation, loopback: Default::default() };
+        let intercept = |name: &str, designation| Intercept {
+            name: tag(name),
+            designation,
+            loopback: Default::default(),
+        };
         let config = Config {
             intercepts: vec![
                 intercept("a", Designation::Unit("a.service".into())),

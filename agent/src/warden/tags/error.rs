@@ -100,10 +100,14 @@ impl TagError {
         match self {
             Self::Exists(_) => "take another name, or `sluice untag` the one that is there".into(),
             Self::Within(_) => "leave --tag out: the command runs in the tag that the caller is in".into(),
-            Self::Configured(name) => format!("change the [[intercept]] {name} and `systemctl reload sluice`"),
+            Self::Configured(name) => {
+                format!("change the [[intercept]] {name} and `systemctl reload sluice`")
+            }
             Self::Busy(_) => "try again".into(),
             Self::NoSuch(_) | Self::NotTaken { .. } => "`sluice tags` lists what there is".into(),
-            Self::Full | Self::FullForUser => "`sluice untag` some, or tag a slice that holds many jobs".into(),
+            Self::Full | Self::FullForUser => {
+                "`sluice untag` some, or tag a slice that holds many jobs".into()
+            }
             Self::Live { .. } => "end them, or say --force to let them go on untaken".into(),
             Self::Taken { by, .. } => format!("use {by}, or `sluice untag {by}` first"),
             Self::Bad(bad) => bad.remedy.clone(),
@@ -111,7 +115,9 @@ impl TagError {
             Self::NotFound(_) => "check the name: `systemctl list-units`, `systemd-cgls`, `ps`".into(),
             Self::NeedsSystemd(_) => "tag a cgroup (--cgroup), or start the job with `sluice run`".into(),
             Self::Systemd(_) => "look at `journalctl -b -u init.scope` and `systemctl status`".into(),
-            Self::Kernel(_) | Self::Io { .. } => "look at `journalctl -u sluice`; `sluice doctor` checks the host".into(),
+            Self::Kernel(_) | Self::Io { .. } => {
+                "look at `journalctl -u sluice`; `sluice doctor` checks the host".into()
+            }
         }
     }
 }

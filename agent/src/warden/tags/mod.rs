@@ -311,7 +311,13 @@ impl Tags {
     }
 
     /// Books a name and a number, in memory and on disk; the slot is busy until [`Tags::commit`] or [`Tags::cancel`].
-    fn reserve(&self, name: TagName, kind: Kind, asker: Asker, loopback: Loopback) -> Result<Entry, TagError> {
+    fn reserve(
+        &self,
+        name: TagName,
+        kind: Kind,
+        asker: Asker,
+        loopback: Loopback,
+    ) -> Result<Entry, TagError> {
         let mut registry = self.registry();
         if registry.slots.contains_key(&name) {
             return Err(TagError::Exists(name));
@@ -319,7 +325,8 @@ impl Tags {
         if registry.slots.len() >= MAX_TAGS {
             return Err(TagError::Full);
         }
-        let mine = registry.slots.values().filter(|s| s.entry.asker == asker && s.entry.is_ephemeral()).count();
+        let mine =
+            registry.slots.values().filter(|s| s.entry.asker == asker && s.entry.is_ephemeral()).count();
         if !matches!(asker, Asker::Configuration | Asker::User { uid: 0 }) && mine >= MAX_TAGS_PER_USER {
             return Err(TagError::FullForUser);
         }

@@ -28,7 +28,12 @@ impl Tags {
     /// # Errors
     /// [`TagError::Within`] when another tag is asked for than the one the peer is in; [`TagError::Exists`],
     /// [`TagError::Full`] and what the host refuses. The peer must not start its command then.
-    pub async fn run_request(&self, peer: &Process, uid: u32, name: Option<TagName>) -> Result<Placed, TagError> {
+    pub async fn run_request(
+        &self,
+        peer: &Process,
+        uid: u32,
+        name: Option<TagName>,
+    ) -> Result<Placed, TagError> {
         let here = peer.cgroup().map_err(|e| TagError::io("the caller", e))?;
         if let Some(tag) = self.tag_of(&here) {
             return match name {
@@ -121,7 +126,12 @@ impl Tags {
         Ok(sealed)
     }
 
-    fn place_in_own_cgroup(&self, mut entry: Entry, process: &Process, halts: bool) -> Result<Entry, TagError> {
+    fn place_in_own_cgroup(
+        &self,
+        mut entry: Entry,
+        process: &Process,
+        halts: bool,
+    ) -> Result<Entry, TagError> {
         let tree = &self.inner.tree;
         let cgroup = CgroupPath(format!("{}/{}", self.inner.settings.base, entry.name));
         let ours = |e| TagError::io(format!("the cgroup {cgroup}"), e);
@@ -141,7 +151,12 @@ impl Tags {
         Ok(entry)
     }
 
-    async fn place_in_scope(&self, mut entry: Entry, process: &Process, halts: bool) -> Result<Entry, TagError> {
+    async fn place_in_scope(
+        &self,
+        mut entry: Entry,
+        process: &Process,
+        halts: bool,
+    ) -> Result<Entry, TagError> {
         let scope = format!("sluice-{}.scope", entry.name);
         entry.unit = Some(scope.clone());
         self.book(&entry)?;
@@ -154,7 +169,9 @@ impl Tags {
             return Err(TagError::NotTaken { name: entry.name, why });
         }
         if halts && let Err(e) = systemd.freeze(&scope, true).await {
-            entry.notes.push(format!("the process ran while its sockets were sealed: {}", crate::report::Chain(&e)));
+            entry
+                .notes
+                .push(format!("the process ran while its sockets were sealed: {}", crate::report::Chain(&e)));
         }
         entry.cgroup = Some(cgroup.clone());
         self.book(&entry)?;
@@ -162,7 +179,9 @@ impl Tags {
         self.attach(&entry, &cgroup)?;
         entry.attached = id;
         if let Some(unit) = entry.came_from.as_ref().filter(|c| halts && c.name().ends_with(".service")) {
-            entry.notes.push(format!("it left {} for {scope}; --unit tags a service with all of it", unit.name()));
+            entry
+                .notes
+                .push(format!("it left {} for {scope}; --unit tags a service with all of it", unit.name()));
         }
         Ok(entry)
     }

@@ -20,7 +20,11 @@ impl Tags {
     ///
     /// # Errors
     /// When the host has no cgroup v2, the runtime directory cannot be used or the pins cannot be read.
-    pub async fn open(settings: Settings, mut attach: Box<dyn Attach>, journal: Sink) -> Result<Self, TagError> {
+    pub async fn open(
+        settings: Settings,
+        mut attach: Box<dyn Attach>,
+        journal: Sink,
+    ) -> Result<Self, TagError> {
         let tree = Tree::find().map_err(|e| TagError::io("the cgroup tree", e))?;
         let own = own_cgroup().map_err(|e| TagError::io("our own cgroup", e))?;
         let files = Files::open(&settings.runtime).map_err(|e| TagError::io("the runtime directory", e))?;
@@ -31,9 +35,8 @@ impl Tags {
         let next = highest.unwrap_or(0).saturating_add(1).max(fresh_number());
         let registry = Mutex::new(Registry { slots: BTreeMap::new(), attach, next });
         let systemd = tokio::sync::Mutex::new(None);
-        let tags = Self {
-            inner: Arc::new(Inner { settings, tree, own, files, watch, journal, registry, systemd }),
-        };
+        let tags =
+            Self { inner: Arc::new(Inner { settings, tree, own, files, watch, journal, registry, systemd }) };
         for what in wrong {
             tags.tell(Event::Trouble { tag: None, what });
         }
@@ -60,7 +63,8 @@ impl Tags {
             return;
         }
         let cgroup = entry.cgroup.clone();
-        let lives = cgroup.as_ref().is_some_and(|c| self.inner.tree.life(c).is_ok_and(|l| l == Life::Populated));
+        let lives =
+            cgroup.as_ref().is_some_and(|c| self.inner.tree.life(c).is_ok_and(|l| l == Life::Populated));
         let Some(cgroup) = cgroup.filter(|_| lives) else {
             self.bury(&entry, "its processes ended while the agent was away");
             return;

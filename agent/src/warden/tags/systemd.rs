@@ -154,7 +154,8 @@ impl Systemd {
 
     /// Halts or lets go on every process of a unit.
     pub async fn freeze(&self, unit: &str, halt: bool) -> Result<(), SystemdError> {
-        let done = if halt { self.manager.freeze_unit(unit).await } else { self.manager.thaw_unit(unit).await };
+        let done =
+            if halt { self.manager.freeze_unit(unit).await } else { self.manager.thaw_unit(unit).await };
         let what = format!("to {} {unit}", if halt { "freeze" } else { "thaw" });
         done.map_err(|source| SystemdError::Call { what, source })
     }
@@ -173,7 +174,8 @@ impl Systemd {
             Some((_, "scope")) => "org.freedesktop.systemd1.Scope",
             _ => "org.freedesktop.systemd1.Service",
         };
-        let load_state = self.property(&path, "org.freedesktop.systemd1.Unit", "LoadState").await.map_err(failed)?;
+        let load_state =
+            self.property(&path, "org.freedesktop.systemd1.Unit", "LoadState").await.map_err(failed)?;
         let cgroup = self.property(&path, interface, "ControlGroup").await.map_err(failed)?;
         let slice = self.property(&path, interface, "Slice").await.map_err(failed)?;
         let slice = if slice.is_empty() { "system.slice".to_owned() } else { slice };
@@ -210,9 +212,11 @@ pub(super) fn slice_cgroup(slice: &str) -> CgroupPath {
 /// How systemd names a unit's cgroup where the name would clash with a file of the kernel's (`cg_escape`).
 fn escape(unit: &str) -> String {
     const TAKEN: [&str; 12] = [
-        "cgroup", "cpu", "cpuset", "io", "memory", "pids", "rdma", "misc", "hugetlb", "devices", "freezer", "irq",
+        "cgroup", "cpu", "cpuset", "io", "memory", "pids", "rdma", "misc", "hugetlb", "devices", "freezer",
+        "irq",
     ];
-    let clash = unit.starts_with(['_', '.']) || unit.split_once('.').is_some_and(|(first, _)| TAKEN.contains(&first));
+    let clash =
+        unit.starts_with(['_', '.']) || unit.split_once('.').is_some_and(|(first, _)| TAKEN.contains(&first));
     if clash { format!("_{unit}") } else { unit.to_owned() }
 }
 

@@ -43,9 +43,16 @@ impl Attach for Fake {
         Ok(())
     }
 
-    fn attach(&mut self, name: &TagName, number: TagNumber, cgroup: &Path, l: Loopback) -> Result<(), AttachError> {
+    fn attach(
+        &mut self,
+        name: &TagName,
+        number: TagNumber,
+        cgroup: &Path,
+        l: Loopback,
+    ) -> Result<(), AttachError> {
         self.prepare(name, number, l)?;
-        let procs = fs::read_to_string(cgroup.join("cgroup.procs")).map_err(|e| AttachError(e.to_string()))?;
+        let procs =
+            fs::read_to_string(cgroup.join("cgroup.procs")).map_err(|e| AttachError(e.to_string()))?;
         let mut state = self.state();
         state.too_early += procs.lines().count();
         state.attached.insert(name.clone(), (number, cgroup.to_owned()));
@@ -329,7 +336,8 @@ async fn a_tagged_pid_runs_on_without_its_old_connections() {
     tokio::time::timeout(PATIENCE, stream.readable()).await.expect("ended").expect("readable");
     assert_eq!(stream.try_read(&mut byte).expect_err("reset").kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(job.cgroup(), host.cgroup("tags/mine"));
-    let frozen = fs::read_to_string(host.tree.directory(&job.cgroup()).join("cgroup.freeze")).expect("freezer");
+    let frozen =
+        fs::read_to_string(host.tree.directory(&job.cgroup()).join("cgroup.freeze")).expect("freezer");
     assert_eq!(frozen.trim(), "0", "it runs on");
     job.end();
     host.expect("end", |e| matches!(e, Event::Ended { tag: t, .. } if *t == tag("mine"))).await;

@@ -159,7 +159,8 @@ impl Tree {
             if left.is_zero() {
                 return Ok(false);
             }
-            let mut fds = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&inotify), nix::poll::PollFlags::POLLIN)];
+            let mut fds =
+                [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&inotify), nix::poll::PollFlags::POLLIN)];
             let wait = u16::try_from(left.as_millis()).unwrap_or(u16::MAX).max(1);
             nix::poll::poll(&mut fds, wait)?;
             let _ = inotify.read_events(); // only empties the queue: the level is read above

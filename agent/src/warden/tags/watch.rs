@@ -124,6 +124,9 @@ fn mask(path: &Path) -> AddWatchFlags {
     if path.file_name().is_some_and(|n| n == "cgroup.events") {
         AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DELETE_SELF
     } else {
-        AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ONLYDIR
+        AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_ONLYDIR
     }
 }
