@@ -96,16 +96,18 @@ impl Keystore {
         Ok(())
     }
 
+    /// `earlier` is the CA on the ledger.
     pub(super) fn status(
         &self,
         host: &Tree,
         ca: Option<&CaCertificate>,
-        installed: bool,
+        earlier: Option<&CaCertificate>,
     ) -> Result<Trusted, Error> {
-        Ok(match ca {
-            Some(ca) if self.holds(host, ca)? => Trusted::Yes,
-            _ if installed => Trusted::Stale,
-            _ => Trusted::No,
+        let holds = |ca: Option<&CaCertificate>| ca.map_or(Ok(false), |ca| self.holds(host, ca));
+        Ok(match (holds(ca)?, holds(earlier)?) {
+            (true, _) => Trusted::Yes,
+            (false, true) => Trusted::Stale,
+            (false, false) => Trusted::No,
         })
     }
 
@@ -166,10 +168,11 @@ mod tests {
         let (folder, host) = host_with(&["/opt/mine"]);
         let (own, other) = (ca("own"), ca("other"));
         let keystore = find(&host, &[]).remove(0);
-        assert_eq!(keystore.status(&host, Some(&own), false).expect("known"), Trusted::No);
+        assert_eq!(keystore.status(&host, Some(&own), Some(&other)).expect("known"), Trusted::No);
         let path = folder.path().join("opt/mine/lib/security/cacerts");
         fs::write(path, jks::truststore(&[other.der().to_vec(), own.der().to_vec()])).expect("a keystore");
-        assert_eq!(keystore.status(&host, Some(&own), true).expect("known"), Trusted::Yes);
-        assert_eq!(keystore.status(&host, Some(&ca("next")), true).expect("known"), Trusted::Stale);
+        assert_eq!(keystore.status(&host, Some(&own), Some(&other)).expect("known"), Trusted::Yes);
+        assert_eq!(keystore.status(&host, Some(&ca("next")), Some(&own)).expect("known"), Trusted::Stale);
+        assert_eq!(keystore.status(&host, None, Some(&own)).expect("known"), Trusted::Stale);
     }
 }

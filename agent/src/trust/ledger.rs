@@ -87,11 +87,6 @@ impl Ledger {
         self.prune(&state.join(BACKUPS))
     }
 
-    /// The record of a store.
-    pub(super) fn of(&self, store: &str) -> Option<&Record> {
-        self.stores.iter().find(|record| record.store == store)
-    }
-
     /// Keeps only backups that a restore would need. While a change is under way, all are kept.
     fn prune(&self, backups: &Path) -> Result<(), Error> {
         if self.stores.iter().any(|record| record.changes.is_empty()) {

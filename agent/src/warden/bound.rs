@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use agent_ebpf::Origin;
@@ -282,13 +282,21 @@ fn gate_user(name: &str) -> Result<(Uid, Gid), Error> {
     }
 }
 
+/// Makes a directory, or brings an old one into shape. One that is right already is left alone: under systemd the
+/// warden lacks the capabilities to give files away, and tmpfiles.d has made them.
 fn directory(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> Result<(), Error> {
     let make = || {
         fs::create_dir_all(path)?;
-        if let Some((uid, gid)) = owner {
+        let is = fs::metadata(path)?;
+        if let Some((uid, gid)) = owner
+            && (is.uid(), is.gid()) != (uid.as_raw(), gid.as_raw())
+        {
             chown(path, Some(uid.as_raw()), Some(gid.as_raw()))?;
         }
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        if is.mode() & 0o7777 != mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        Ok(())
     };
     make().map_err(|source| Error::Directory { path: path.to_owned(), source })
 }
