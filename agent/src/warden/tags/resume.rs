@@ -40,7 +40,8 @@ impl Tags {
         for what in wrong {
             tags.tell(Event::Trouble { tag: None, what });
         }
-        let strangers = adopted.iter().filter(|a| entries.iter().all(|e| e.name != a.name)).cloned().collect();
+        let strangers =
+            adopted.iter().filter(|a| entries.iter().all(|e| e.name != a.name)).cloned().collect();
         for entry in entries {
             tags.resume(entry, &adopted).await;
         }
