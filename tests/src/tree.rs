@@ -205,7 +205,7 @@ impl Boot<'_> {
             "--register=no",
             "--keep-unit",
             "--capability=all",
-            "--system-call-filter=bpf perf_event_open",
+            "--system-call-filter=bpf perf_event_open landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret pidfd_getfd",
         ]);
         command.arg(format!("--machine={name}")).arg(format!("--directory={}", self.tree.base.display()));
         command.arg(format!("--bind={}:/story", story.display()));

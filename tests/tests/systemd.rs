@@ -109,13 +109,16 @@ fn a_tagged_unit_is_recorded_and_explained_in_its_own_journal() {
             "job: got hello",
             "--- explained",
             "GET outside.example/hello 200",
-            "-- ",
+            "An exchange of a tagged process was sent on",
             "--- sessions",
             r#""host":"outside.example""#,
             "--- peers",
             "through /hello",
             "--- untagged",
             "direct /untagged",
+            "--- processes",
+            "root     /usr/bin/sluice daemon",
+            "sluice   ",
         ],
     );
     let session = ran.output.lines().find(|line| line.contains(r#""path":"/hello""#)).expect("the session");

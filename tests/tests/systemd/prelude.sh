@@ -117,12 +117,14 @@ start_sleeper() { systemctl start load.service || true; wait_for 3 test -s /tmp/
 
 # Everything on the host that could be ours.
 traces() {
-    find / -xdev \( -path /proc -o -path /sys -o -path /tmp -o -path /story -o -path /files -o -path /var/log/journal \) -prune \
-        -o -iname '*sluice*' -print | grep -v '^/sluice.deb$' | sort
-    find /run /sys/fs/bpf -iname '*sluice*' 2>/dev/null | grep -v -e /run/systemd/nspawn -e /run/systemd/propagate -e /run/systemd/units -e /run/systemd/inaccessible | sort
-    getent passwd sluice || true
-    getent group sluice || true
-    find /usr/local/share/ca-certificates -name '*sluice*'
-    systemctl list-unit-files --no-legend | grep -i sluice || true
-    ss --no-header --listening --tcp --numeric | grep '127\.83\.' || true
+    {
+        find / -xdev \( -path /proc -o -path /sys -o -path /tmp -o -path /story -o -path /files -o -path /var/log/journal \) -prune \
+            -o -iname '*sluice*' ! -path /sluice.deb -print
+        find /run /sys/fs/bpf -iname '*sluice*' ! -path '/run/systemd/nspawn/*' ! -path '/run/systemd/propagate/*' \
+            ! -path '/run/systemd/units/*' ! -path '/run/systemd/inaccessible/*' -print
+        getent passwd sluice || true
+        getent group sluice || true
+        systemctl list-unit-files --no-legend | grep -i sluice || true
+        ss --no-header --listening --tcp --numeric | grep '127\.83\.' || true
+    } | sort
 }
