@@ -42,6 +42,12 @@ fn main() {
     report("chmod-store", fs::set_permissions(format!("{store}/probe"), mode(0o4755)));
     report("exec", std::process::Command::new("/bin/true").status().map(drop));
     report("unix-socket", std::os::unix::net::UnixStream::connect("/run/systemd/journal/socket").map(drop));
+    raw_calls(parent);
+    executable_memory();
+}
+
+/// What only a raw system call can ask for.
+fn raw_calls(parent: u32) {
     for (name, call, arguments) in [
         ("become-root", libc::SYS_setuid, [0, 0, 0]),
         ("signal-parent", libc::SYS_kill, [i64::from(parent), 0, 0]),
@@ -68,6 +74,9 @@ fn main() {
         }
         report(name, if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) });
     }
+}
+
+fn executable_memory() {
     // SAFETY: an anonymous mapping of one page that nothing else uses.
     let page =
         unsafe { libc::mmap(std::ptr::null_mut(), 4096, 3, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
