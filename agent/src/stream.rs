@@ -26,10 +26,19 @@ impl<S> Replay<S> {
     pub fn new(seen: Bytes, inner: S) -> Self {
         Self { seen, inner }
     }
+
+    /// Gives `bytes`, which were read last, back to be read again.
+    pub fn unread(&mut self, bytes: Bytes) {
+        self.seen = if self.seen.is_empty() { bytes } else { [&bytes[..], &self.seen[..]].concat().into() };
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Replay<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.seen.is_empty() {
             return Pin::new(&mut self.inner).poll_read(cx, buf);
         }

@@ -9,10 +9,10 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::upgrade::OnUpgrade;
 
-use super::body::{Down, Finish, Length, Up};
+use super::body::{Down, Finish, Length, Open, Up};
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
-use super::strict::{Passed, Shared, Undecided};
+use super::shared::{Passed, Shared, Undecided};
 use super::upgrade::{self, Switched};
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::Context;
@@ -40,6 +40,9 @@ pub(super) struct Exchanges {
     pub(super) gate: Option<Arc<Shared>>,
     pub(super) on_switch: OnSwitch,
     begun: AtomicU64,
+    /// Requests on this connection before these.
+    before: u64,
+    open: Open,
 }
 
 /// An exchange that ends without an answer: the client sees what it would have seen of the upstream itself.
@@ -68,8 +71,32 @@ struct Asked {
 }
 
 impl Exchanges {
-    pub(super) fn new(cx: Context, sender: Sender, gate: Option<Arc<Shared>>, on_switch: OnSwitch) -> Self {
-        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0) }
+    /// `before`: how many requests the connection has served.
+    pub(super) fn new(
+        cx: Context,
+        sender: Sender,
+        gate: Option<Arc<Shared>>,
+        on_switch: OnSwitch,
+        before: u64,
+    ) -> Self {
+        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0), before, open: Open::default() }
+    }
+
+    /// How many requests the connection has served.
+    pub(super) fn served(&self) -> u64 {
+        self.before + self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is left of any exchange, and the way upstream (HTTP/1) is free.
+    pub(super) fn idle(&self) -> bool {
+        let free = match &self.sender {
+            Sender::Http1(sender) => {
+                let sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
+                sender.as_ref().is_some_and(http1::SendRequest::is_ready)
+            }
+            Sender::Http2(_) => false,
+        };
+        free && Arc::strong_count(&self.open) == 1
     }
 
     /// Lets go of the way upstream: nothing more will be sent.
@@ -82,6 +109,7 @@ impl Exchanges {
     /// Answers one request: hyper's service.
     pub(super) async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        let _open = Arc::clone(&self.open);
         let undecided = Undecided::of(self.gate.as_ref(), &request);
         let asked = match self.read(number, &mut request) {
             Ok(asked) => asked,
@@ -166,7 +194,7 @@ impl Exchanges {
         length: Length,
     ) -> Result<Response<Incoming>, Failed> {
         let _spent = permit;
-        let mut request = request.map(|inner| Up { inner, exchange, length });
+        let mut request = request.map(|inner| Up { inner, exchange, length, _open: Arc::clone(&self.open) });
         match &self.sender {
             Sender::Http1(slot) => {
                 if request.version() == Version::HTTP_11
@@ -222,7 +250,8 @@ impl Exchanges {
         if inner.is_end_stream() {
             finish.finish(None);
         }
-        Response::from_parts(head, Down::Upstream { inner, finish, length: asked.length })
+        let _open = Arc::clone(&self.open);
+        Response::from_parts(head, Down::Upstream { inner, finish, length: asked.length, _open })
     }
 
     /// The upstream did not answer.
@@ -232,7 +261,7 @@ impl Exchanges {
             let refusal = Refusal::new(status, format!("the request's body was cut off: {violation}")).last();
             return Ok(self.tell(asked.shape, &refusal, finish));
         }
-        let first = asked.number == 1;
+        let first = self.before + asked.number == 1;
         match error {
             Failed::Upstream(error) => {
                 let what = format!("the upstream gave no answer: {}", Chain(&error));
