@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{EXPECT, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
@@ -14,6 +14,7 @@ use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
 use super::shared::{Passed, Shared, Undecided};
 use super::upgrade::{self, Switched};
+use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::Context;
 use crate::policy::{self, Permit};
@@ -232,7 +233,7 @@ impl Exchanges {
         mut finish: Finish,
     ) -> Response<Down> {
         let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
-        if let Err(what) = check_answer(&mut response, switched) {
+        if let Err(what) = upstream_answer::check(&mut response, switched) {
             return self.bad_upstream(&asked, what.to_owned(), finish);
         }
         if let Err(error) = finish.exchange().response(response.status().as_u16(), response.headers()) {
@@ -361,41 +362,6 @@ fn head_of(request: &Request<Incoming>, host: String) -> ExchangeHead {
         rule: None,
         verdict: types::Verdict::Allow,
     }
-}
-
-/// What hyper's client lets in and its server could not say in one way.
-fn check_answer(response: &mut Response<Incoming>, switched: bool) -> Result<(), &'static str> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !switched {
-        return Err("the upstream switched protocols without being asked");
-    }
-    if response.version() == Version::HTTP_2 {
-        return Ok(());
-    }
-    let headers = response.headers_mut();
-    let encoded = headers.contains_key(TRANSFER_ENCODING);
-    if encoded && headers.contains_key(CONTENT_LENGTH) {
-        return Err("the upstream's answer has both Content-Length and Transfer-Encoding");
-    }
-    if encoded {
-        let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
-        let last = last.map(|v| v.as_bytes().rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii());
-        if !last.is_some_and(|v| v.eq_ignore_ascii_case(b"chunked")) {
-            return Err("the upstream's answer has a Transfer-Encoding that does not end in chunked");
-        }
-    }
-    // hyper read them as one number or failed: say it once.
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    if let Some(first) = lengths.next()
-        && (lengths.next().is_some() || first.as_bytes().contains(&b','))
-    {
-        let one = first.as_bytes().split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
-        let one = HeaderValue::from_bytes(one).map_err(|_| "the upstream's Content-Length is no number")?;
-        headers.insert(CONTENT_LENGTH, one);
-    }
-    if headers.get_all(CONNECTION).iter().any(|v| v.as_bytes().eq_ignore_ascii_case(b"content-length")) {
-        return Err("the upstream's Connection names Content-Length");
-    }
-    Ok(())
 }
 
 fn h2_reset(error: &hyper::Error) -> bool {

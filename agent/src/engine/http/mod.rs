@@ -24,6 +24,7 @@ mod strict;
 mod tasks;
 mod together;
 mod upgrade;
+mod upstream_answer;
 
 /// The version that both sides speak: what ALPN negotiated, or what detection found. Never guessed again here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
