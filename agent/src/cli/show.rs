@@ -162,7 +162,7 @@ fn tls_text(out: &mut impl Write, facts: &TlsFacts) -> io::Result<()> {
         let alpn = leg.alpn.as_deref().unwrap_or("-");
         writeln!(
             out,
-            "  {name:<8}{} {} {} alpn {}{resumed}",
+            "  {name:<8} {} {} {} alpn {}{resumed}",
             line(&leg.version),
             line(&leg.suite),
             line(&leg.group),

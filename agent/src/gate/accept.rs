@@ -55,7 +55,7 @@ async fn accept_all(listener: &TcpListener, services: &Arc<Services>) {
 
 async fn accept(listener: &TcpListener, place: OwnedSemaphorePermit) -> io::Result<Accepted> {
     let (io, client) = listener.accept().await?;
-    io.set_nodelay(true)?;
+    session::prepare(&io)?;
     let listener = ListenerAddr(io.local_addr()?);
     Ok(Accepted { io, client: ClientAddr(client), listener, place })
 }

@@ -1,10 +1,12 @@
 //! The line: one taken connection from accept to close. Reading [`serve`] and [`Line::follow`] is reading Sluice.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
 
 use super::accept::Accepted;
@@ -29,7 +31,7 @@ const LAYERS: u8 = 4;
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("the upstream cannot be reached")]
-    Dial(#[source] std::io::Error),
+    Dial(#[source] io::Error),
     #[error("the upstream did not answer within {} s", DIAL_WITHIN.as_secs())]
     DialTimeout,
     #[error("the connection's protocol is not known")]
@@ -256,6 +258,17 @@ async fn dial(permit: policy::Permit, destination: Destination) -> Result<TcpStr
         Ok(dialled) => dialled.map_err(Error::Dial)?,
         Err(_) => return Err(Error::DialTimeout),
     };
-    upstream.set_nodelay(true).map_err(Error::Dial)?;
+    prepare(&upstream).map_err(Error::Dial)?;
     Ok(upstream)
+}
+
+/// Small writes leave at once, and a peer that vanished is found within about two minutes: idle connections have no
+/// other bound, since direct ones have none.
+pub(super) fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &60)?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &15)?;
+    setsockopt(socket, sockopt::TcpKeepCount, &4)?;
+    Ok(())
 }
