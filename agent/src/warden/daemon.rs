@@ -241,6 +241,7 @@ impl Daemon {
                 tracing::info!("the gate serves");
             }
             ToWarden::Alive => {}
+            ToWarden::Sessions(count) => self.live.sessions(count),
             ToWarden::Identify { call, client, listener } => {
                 let identity: Option<Box<Identity>> = self.bound.identify(client, listener).map(Box::new);
                 gate.answer(ToGate::Identified { call, identity });
