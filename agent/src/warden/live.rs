@@ -21,7 +21,10 @@ const COUNTERS: &[(Counter, &str)] = &[
     (Counter::OwnListener, "refused_own_listener"),
     (Counter::Protocol, "refused_protocol"),
     (Counter::Agent, "agent_left_alone"),
+    (Counter::SourceRoute, "refused_source_route"),
 ];
+
+const _: () = assert!(COUNTERS.len() == agent_ebpf::COUNTERS as usize, "a counter without a name");
 
 /// Facts that change while the daemon lives. Cheap to clone.
 #[derive(Clone, Default)]
