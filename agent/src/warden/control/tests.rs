@@ -80,7 +80,8 @@ async fn who_may_ask_what() {
     let dir = tempfile::tempdir().expect("directory");
     let desk = desk(dir.path()).await;
     let place = Designation::Cgroup("/sluice-test-control-tagged".into());
-    let intercept = crate::config::Intercept { name: tag("in"), designation: place.clone(), loopback: Loopback::Pass };
+    let intercept =
+        crate::config::Intercept { name: tag("in"), designation: place.clone(), loopback: Loopback::Pass };
     desk.tags.apply_config(&[intercept]).await;
     let requests = [
         ("run", Request::Run { tag: None }),
@@ -102,6 +103,7 @@ async fn who_may_ask_what() {
 }
 
 /// A served socket, and a guard that ends the server.
+#[expect(clippy::disallowed_methods, reason = "a test has no drain: it aborts the task")]
 async fn served(runtime: &Path) -> tokio::task::JoinHandle<()> {
     let server = Server::bind(runtime, None).expect("socket");
     tokio::task::spawn(server.serve(Arc::new(desk(runtime).await)))
@@ -203,7 +205,8 @@ async fn the_asking_side_understands_the_answering_side() {
         let none = ask(&runtime, &Request::Untag { name: tag("none"), force: false });
         assert!(matches!(none, Err(ControlError::Refused(r)) if r.what == "there is no tag none"));
         let place = Designation::Cgroup("/sluice-test-control-absent".into());
-        let absent = ask(&runtime, &Request::Tag { what: Target::Place(place), name: None, loopback: Loopback::Pass });
+        let absent =
+            ask(&runtime, &Request::Tag { what: Target::Place(place), name: None, loopback: Loopback::Pass });
         assert!(matches!(absent, Err(ControlError::Refused(_))), "{absent:?}");
         let tags = ask(&runtime, &Request::Tags).expect("tags");
         assert!(matches!(tags, Answer::Tags(t) if t.iter().all(|t| t.state == TagState::Taken)));
