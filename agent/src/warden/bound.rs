@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use agent_ebpf::Origin;
@@ -285,10 +285,12 @@ fn gate_user(name: &str) -> Result<(Uid, Gid), Error> {
 fn directory(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> Result<(), Error> {
     let make = || {
         fs::create_dir_all(path)?;
-        if let Some((uid, gid)) = owner {
+        // The packaged unit has no capability to change either: tmpfiles.d has made what must be another's.
+        let is = fs::metadata(path)?;
+        if let Some((uid, gid)) = owner.filter(|(uid, gid)| (is.uid(), is.gid()) != (uid.as_raw(), gid.as_raw())) {
             chown(path, Some(uid.as_raw()), Some(gid.as_raw()))?;
         }
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        if is.mode() & 0o7777 == mode { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(mode)) }
     };
     make().map_err(|source| Error::Directory { path: path.to_owned(), source })
 }
