@@ -103,6 +103,7 @@ async fn who_may_ask_what() {
 }
 
 /// A served socket, and a guard that ends the server.
+#[expect(clippy::disallowed_methods, reason = "a test has no drain: it aborts the task")]
 async fn served(runtime: &Path) -> tokio::task::JoinHandle<()> {
     let server = Server::bind(runtime, None).expect("socket");
     tokio::task::spawn(server.serve(Arc::new(desk(runtime).await)))
