@@ -236,7 +236,7 @@ pub struct Status {
     pub gate: Option<ProcessStatus>,
     /// How often the gate had to be restarted.
     pub gate_restarts: u64,
-    /// Sessions under way, where the gate has said so.
+    /// Sessions under way, a second ago at most; `None` while there is no gate.
     pub sessions: Option<u64>,
     /// The tags.
     pub tags: Vec<TagStatus>,

@@ -12,5 +12,6 @@ pub mod journal;
 pub mod load;
 pub mod netns;
 pub mod process;
+pub mod small_disk;
 pub mod tree;
 pub mod upstream;

@@ -9,11 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sluice::record::frame::{BodyAt, Kind};
 use sluice::record::read::{Damage, Reader, list};
 use sluice::record::{Error, ExchangeHead, Session, Settings, Store};
 use sluice::types::{Caller, Destination, Summary, TagName, Verdict};
+use sluice_tests::small_disk::SmallDisk;
 
 const DIR: &str = "SLUICE_STORE_CHILD";
 const MODE: &str = "SLUICE_STORE_CHILD_MODE";
@@ -251,32 +251,11 @@ fn killed_at_any_point_nothing_acknowledged_is_lost() {
     assert!(ends > ROUNDS, "the child did hardly anything");
 }
 
-/// A small file system of our own.
-struct SmallDisk(PathBuf, #[expect(dead_code, reason = "removed after the mount is gone")] tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(size: &str) -> Self {
-        let dir = tempfile::tempdir().expect("dir");
-        let path = dir.path().join("disk");
-        std::fs::create_dir(&path).expect("mount point");
-        let options = format!("size={size}");
-        mount(Some("sluice-test"), &path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
-            .expect("a tmpfs can be mounted (needs root)");
-        Self(path, dir)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        umount2(&self.0, MntFlags::MNT_DETACH).expect("unmounted");
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_what_begins_and_takes_what_ends() {
-    let disk = SmallDisk::new("3m");
-    let dir = disk.0.join("store");
-    let filler = disk.0.join("filler");
+    let disk = SmallDisk::new("3m").expect("a tmpfs can be mounted (needs root)");
+    let dir = disk.path().join("store");
+    let filler = disk.path().join("filler");
     std::fs::write(&filler, vec![1; 1 << 20]).expect("filler");
     let store = open(&dir).expect("opens");
     let session = begin(&store).expect("session");

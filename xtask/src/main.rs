@@ -7,6 +7,7 @@ mod dist;
 mod ebpf;
 mod lex;
 mod order;
+mod pages;
 mod setup;
 mod sh;
 mod size;
@@ -20,7 +21,7 @@ cargo xtask TASK [ARGUMENTS]
   setup [TASK]      install the Debian packages that a task needs (default: all tasks)
   demo              the main job from end to end, then everything removed again
   test [FILTER]     set up, build, run every test; the last line is `N passed, N failed`
-  ci [STEP]...      everything a change must pass: fmt clippy order size ring deny ebpf doc test
+  ci [STEP]...      everything a change must pass: fmt order size pages ring clippy doc deny ebpf test
   ebpf [--check]    build the kernel object; with --check fail if the committed one differs
   bench             direct against through Sluice, in one run; writes JSON
   dist              release build and the .deb, in target/dist

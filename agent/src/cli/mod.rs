@@ -12,6 +12,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::config;
 use crate::control::{self, Answer, ControlError, Request};
 use crate::paths;
+use crate::record::visible::{Keep, visible};
 use crate::report::Chain;
 
 mod daemon;
@@ -174,7 +175,8 @@ fn report(verb: &str, error: &anyhow::Error) -> ExitCode {
     let mut stderr = io::stderr();
     match error.downcast_ref::<Failure>() {
         Some(failure) => {
-            let _ = writeln!(stderr, "sluice: {verb}: {}\n{}", failure.why, failure.remedy);
+            let (why, remedy) = (visible(&failure.why, Keep::Lines), visible(&failure.remedy, Keep::Lines));
+            let _ = writeln!(stderr, "sluice: {verb}: {why}\n{remedy}");
             ExitCode::from(failure.code)
         }
         None => {
@@ -239,22 +241,6 @@ impl CompletionsArgs {
     }
 }
 
-/// Prints rows as a table: columns as wide as their widest cell, the last one as it comes.
-fn print_table(out: &mut impl Write, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
-    let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
-    let all: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();
-    let width = |column: usize| all.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max();
-    let widths: Vec<usize> = (0..head.len()).map(|c| width(c).unwrap_or(0)).collect();
-    for row in all {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line += &format!("{cell:width$}  ");
-        }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,12 +258,5 @@ mod tests {
             let good = if below.is_empty() { example(verb) } else { below.into_iter().all(example) };
             assert!(good, "{} has no example", verb.get_name());
         }
-    }
-
-    #[test]
-    fn tables() {
-        let mut text = Vec::new();
-        print_table(&mut text, &["NAME", "X"], &[vec!["a".into(), "long".into()]]).expect("written");
-        assert_eq!(String::from_utf8(text).expect("text"), "NAME  X\na     long\n");
     }
 }

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::{DaemonAt, strange, tag};
 use crate::control::{Answer, ProcessStatus, Request, Status, TagState};
+use crate::record::visible::{Keep, visible};
 
 /// Arguments of `sluice status`.
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,7 @@ fn print(out: &mut impl io::Write, status: &Status) -> io::Result<()> {
     }
     if let Some(store) = &status.store {
         let size = store.bytes.map_or_else(String::new, |b| format!(", {} MiB", b / (1024 * 1024)));
-        let state = store.trouble.as_deref().unwrap_or("well");
+        let state = visible(store.trouble.as_deref().unwrap_or("well"), Keep::Nothing);
         writeln!(out, "store    {}{size}: {state}", store.path.display())?;
     }
     for (name, value) in &status.counters {
@@ -65,7 +66,7 @@ fn print(out: &mut impl io::Write, status: &Status) -> io::Result<()> {
         tag::print(out, &status.tags)?;
     }
     for note in &status.notes {
-        writeln!(out, "note: {note}")?;
+        writeln!(out, "note: {}", visible(note, Keep::Nothing))?;
     }
     Ok(())
 }

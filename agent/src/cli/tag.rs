@@ -3,9 +3,11 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use super::{DaemonAt, Failure, print_table, strange};
+use super::table::{self, Cell, Look, Tone};
+use super::{DaemonAt, Failure, strange};
 use crate::config::{BadDesignation, Designation, Loopback};
-use crate::control::{Answer, Request, TagStatus, Target};
+use crate::control::{Answer, Request, TagState, TagStatus, Target};
+use crate::record::visible::{Keep, visible};
 use crate::types::TagName;
 
 /// Arguments of `sluice tag`.
@@ -162,27 +164,30 @@ impl TakenArgs {
     }
 }
 
-/// Prints tags for people; what needs attention stands below the table.
+/// Prints tags for people; what needs attention stands below the table. Names of cgroups are others' to choose, so
+/// nothing of them reaches the terminal as a control character.
 pub(super) fn print(out: &mut impl io::Write, tags: &[TagStatus]) -> io::Result<()> {
     let row = |tag: &TagStatus| {
-        vec![
-            tag.name.to_string(),
-            tag.kind.as_str().to_owned(),
-            tag.state.as_str().to_owned(),
-            tag.processes.to_string(),
-            if tag.configured {
-                "config".to_owned()
-            } else {
-                tag.uid.map_or_else(String::new, |u| format!("uid {u}"))
-            },
-            tag.cgroup.clone().unwrap_or_else(|| tag.target.clone()),
+        let by = match (tag.configured, tag.uid) {
+            (true, _) => "config".to_owned(),
+            (false, uid) => uid.map_or_else(String::new, |uid| format!("uid {uid}")),
+        };
+        let tone = if tag.state == TagState::Failed { Tone::Bad } else { Tone::Plain };
+        [
+            Cell::new(tag.name.as_str()),
+            Cell::new(tag.kind.as_str()),
+            Cell::new(tag.state.as_str()).tone(tone),
+            Cell::new(tag.processes.to_string()),
+            Cell::new(by),
+            Cell::new(tag.cgroup.as_deref().unwrap_or(&tag.target)),
         ]
     };
-    let rows: Vec<Vec<String>> = tags.iter().map(row).collect();
-    print_table(out, &["TAG", "KIND", "STATE", "PROCESSES", "BY", "CGROUP"], &rows)?;
+    let rows: Vec<_> = tags.iter().map(row).collect();
+    let heads = ["TAG", "KIND", "STATE", "PROCESSES", "BY", "CGROUP"];
+    table::write(out, Look::of_stdout(), Some(heads), &rows, usize::MAX)?;
     for tag in tags {
         for line in tag.trouble.iter().chain(&tag.notes) {
-            writeln!(out, "{}: {line}", tag.name)?;
+            writeln!(out, "{}: {}", tag.name, visible(line, Keep::Nothing))?;
         }
     }
     Ok(())

@@ -112,7 +112,6 @@ impl Resolver<'_> {
     }
 
     fn record(&mut self, mut section: Section<'_>) {
-        // A body is held in one record, and a record is read back whole.
         let body = (0, 1 << 30, "a size up to 1GiB, such as \"1MiB\"");
         if let Some(n) = self.bytes(&mut section, "body_limit", "record.body_limit", body) {
             self.config.record.body_limit = n;

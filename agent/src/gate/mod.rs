@@ -113,7 +113,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         sessions: Arc::new(Semaphore::new(settings.max_sessions as usize)),
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
-    tokio::spawn(report(store.clone(), folding.clone(), warden.clone()));
+    tokio::spawn(report(Arc::clone(&services), folding.clone()));
     for listener in listeners {
         accept::start(listener, Arc::clone(&services)).map_err(Error::Io)?;
     }
@@ -150,13 +150,22 @@ fn tls_settings(settings: &GateSettings) -> tls::Settings {
     }
 }
 
-/// Each second: what was folded goes to the journal, and so does what happens to the store.
-async fn report(store: Store, folding: Folding, warden: Warden) {
-    let mut health = store.health();
+/// Each second: what was folded goes to the journal, and how many sessions there are to the warden. At once: what
+/// happens to the store.
+async fn report(services: Arc<Services>, folding: Folding) {
+    let warden = &services.warden;
+    let mut health = services.store.health();
     let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut said = 0;
     loop {
         tokio::select! {
-            _ = second.tick() => folding.flush(),
+            _ = second.tick() => {
+                folding.flush();
+                let sessions = u32::try_from(services.drain.running()).unwrap_or(u32::MAX);
+                if std::mem::replace(&mut said, sessions) != sessions {
+                    warden.tell(ToWarden::Sessions(sessions));
+                }
+            }
             changed = health.changed() => {
                 if changed.is_err() {
                     return;

@@ -25,9 +25,7 @@ impl Salt {
     /// Draws a salt.
     pub fn draw() -> Self {
         let mut salt = [0; 32];
-        salt[..16].copy_from_slice(&ulid::Ulid::generate().0.to_be_bytes());
-        salt[16..].copy_from_slice(&ulid::Ulid::generate().0.to_be_bytes());
-        // 160 of these bits are from the thread's generator, which is seeded by the kernel; the rest is the time.
+        aws_lc_rs::rand::fill(&mut salt).expect("the kernel's generator answers");
         Self(salt)
     }
 
@@ -130,11 +128,46 @@ fn without_secret(value: &[u8], salt: &Salt) -> String {
     salt.redacted(value)
 }
 
+/// Words that make a name a secret's.
+const WORDS: [&str; 20] = [
+    "authorization",
+    "cookie",
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "pwd",
+    "credential",
+    "signature",
+    "apikey",
+    "jwt",
+    "assertion",
+    "auth-",
+    "-auth",
+    "x-auth",
+    "sessionid",
+    "session-id",
+    "passphrase",
+    "otp",
+    "accesskeyid",
+];
+
 /// Whether a header or a parameter of this name carries a secret: any name with one of the words below in it, and any
 /// that ends in `key`, save for those known to be harmless. It rather takes too much: a name costs nothing to redact.
 pub fn secret_name(name: &str) -> bool {
-    // The names that nearly every message has are decided without a search.
-    if matches!(
+    if harmless(name) {
+        return false;
+    }
+    let lower = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| lower.contains(word))
+        || lower.ends_with("key")
+        || lower == "sig"
+        || lower == "auth"
+}
+
+/// The names that nearly every message has, decided without a search, and those that only look like a secret's.
+fn harmless(name: &str) -> bool {
+    matches!(
         name,
         "accept"
             | "accept-encoding"
@@ -169,36 +202,7 @@ pub fn secret_name(name: &str) -> bool {
             | "surrogate-key"
             | "x-idempotency-key"
             | "x-cache-key"
-    ) {
-        return false;
-    }
-    const WORDS: [&str; 20] = [
-        "authorization",
-        "cookie",
-        "token",
-        "secret",
-        "password",
-        "passwd",
-        "pwd",
-        "credential",
-        "signature",
-        "apikey",
-        "jwt",
-        "assertion",
-        "auth-",
-        "-auth",
-        "x-auth",
-        "sessionid",
-        "session-id",
-        "passphrase",
-        "otp",
-        "accesskeyid",
-    ];
-    let lower = name.to_ascii_lowercase();
-    WORDS.iter().any(|word| lower.contains(word))
-        || lower.ends_with("key")
-        || lower == "sig"
-        || lower == "auth"
+    )
 }
 
 /// A path and query (or a URL) with the values of secret parameters replaced by their fingerprint. The fragment counts as

@@ -57,9 +57,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults for a store in `dir`: bodies up to 1 MiB, segments of 64 MiB, 10 GiB in all.
+    /// The defaults for a store in `dir`: bodies up to 1 MiB, segments of 64 MiB, 4 GiB in all.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), body_limit: 1 << 20, segment_bytes: 64 << 20, max_bytes: 10 << 30 }
+        Self { dir: dir.into(), body_limit: 1 << 20, segment_bytes: 64 << 20, max_bytes: 4 << 30 }
     }
 }
 
@@ -74,7 +74,8 @@ pub struct Health {
     pub last: Option<String>,
 }
 
-/// Facts of both TLS legs, recorded once a session (trust.md 1.3 items 8, FDP_CER_EXT.2).
+/// Facts of both TLS legs, recorded once a session (the link that FDP_CER_EXT.2 of the TLS inspection
+/// profile of Common Criteria asks for).
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TlsFacts {
     /// Name that the client asked for, if any.

@@ -12,8 +12,8 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use super::frame::{HEADER, Kind, MAGIC, Seen, see};
 use super::payload::SegmentHead;
 
-/// Read by others only through their group: the store holds bodies.
-const MODE: u32 = 0o640;
+/// The store holds bodies. Not for the group either: its members may run commands, not read what others said.
+pub const MODE: u32 = 0o600;
 const SUFFIX: &str = ".sluice";
 const SPARE: &str = "spare.";
 /// Read at once by a scan.

@@ -1,4 +1,4 @@
-//! The files in the runtime directory that the variables of [`super::environment`] point at: the system's roots and our
+//! The files in the runtime directory that the variables of [`super::environment()`] point at: the system's roots and our
 //! CA in one, in the forms that runtimes take. All world-readable; none is secret.
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! Three ways, from the narrowest to the widest:
 //!
-//! - [`environment`]: variables for the processes of one tag, pointing at a bundle of the system's roots and our CA in
+//! - [`environment()`]: variables for the processes of one tag, pointing at a bundle of the system's roots and our CA in
 //!   the runtime directory. Nothing on the host changes. What `sluice run` and `sluice trust env` give.
 //! - [`install`] into the system's store: append, never replace; [`remove`] restores byte for byte.
 //! - [`install`] into the keystores of the JREs found on the host, by the JRE's own `keytool`, with a backup.

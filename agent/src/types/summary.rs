@@ -1,4 +1,4 @@
-//! One exchange in one line: what `sluice sessions --json` prints and what the journal bears (contract.md).
+//! One exchange in one line: what `sluice sessions --json` prints and what the journal bears.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ impl Verdict {
     }
 }
 
-/// The fields of contract.md, "Sessions as JSON", under their stable names. Absent facts are `null`, never missing.
+/// The fields of a listed exchange, under the names that scripts rely on: add, never change. Absent facts are `null`, never missing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Session id (ULID).

@@ -88,7 +88,12 @@ pub struct Bound {
     /// Cookie of the listeners' network namespace.
     netns: u64,
     gate_user: (Uid, Gid),
+    /// What the last gate was told at its start.
+    told: Option<Told>,
 }
+
+/// A gate's settings, and the PEM of the roots to trust besides the system's.
+type Told = (GateSettings, Vec<Vec<u8>>);
 
 impl Bound {
     /// Gets everything. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
@@ -126,6 +131,7 @@ impl Bound {
             open,
             netns,
             gate_user,
+            told: None,
         })
     }
 
@@ -133,10 +139,10 @@ impl Bound {
     ///
     /// # Errors
     /// [`gate_process::Error`].
-    pub async fn start_gate(&self) -> Result<GateProcess, gate_process::Error> {
-        let (settings, roots) = self.gate_settings();
+    pub async fn start_gate(&mut self) -> Result<GateProcess, gate_process::Error> {
+        let (settings, roots) = self.told.insert(self.gate_settings());
         let sockets: Vec<_> = self.listeners.sockets().collect();
-        GateProcess::start(&settings, &roots, &sockets).await
+        GateProcess::start(settings, roots, &sockets).await
     }
 
     /// The gate's user id.
@@ -144,7 +150,7 @@ impl Bound {
         self.gate_user.0.as_raw()
     }
 
-    fn gate_settings(&self) -> (GateSettings, Vec<Vec<u8>>) {
+    fn gate_settings(&self) -> Told {
         let roots = self.config.tls.extra_roots.iter().filter_map(|path| match fs::read(path) {
             Ok(pem) => Some(pem),
             Err(error) => {
@@ -207,15 +213,15 @@ impl Bound {
         }
     }
 
-    /// Takes a new configuration into force. Returns whether the gate must be started anew for it.
+    /// Takes a new configuration into force. Returns whether the gate that runs was told otherwise (files that the
+    /// configuration names count by what is in them), so that it must be started anew.
     pub async fn reconfigure(&mut self, config: Config) -> bool {
-        let before = self.gate_settings();
         if config.paths != self.config.paths || config.user != self.config.user {
             tracing::warn!("[paths] and user take effect at the next restart");
         }
         self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
         apply(&self.tags, &self.config).await;
-        self.gate_settings() != before
+        self.told.as_ref() != Some(&self.gate_settings())
     }
 }
 

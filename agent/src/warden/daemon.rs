@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::unistd::Group;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::bound::{self, Bound};
 use super::control::{Desk, Server};
@@ -19,7 +19,7 @@ use super::gate_process::{GateProcess, Heard};
 use super::journal::Event;
 use super::live::Live;
 use super::notify;
-use super::supervise::{SILENCE, Supervisor};
+use super::supervise::{SILENT_TICKS, Supervisor};
 use crate::config;
 use crate::report::Chain;
 use crate::trust;
@@ -144,6 +144,9 @@ impl Daemon {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         };
+        let mut tick = tokio::time::interval(TICK);
+        // After a long step one tick follows, not all that were missed: the gate's words are heard in between.
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             directory,
             bound,
@@ -154,7 +157,7 @@ impl Daemon {
             announced: false,
             live,
             signals,
-            tick: tokio::time::interval(TICK),
+            tick,
         })
     }
 
@@ -206,10 +209,11 @@ impl Daemon {
             biased;
             _ = self.signals.terminate.recv() => Woken::Terminate,
             _ = self.signals.interrupt.recv() => Woken::Terminate,
-            woken = gate => woken,
+            // What is rare comes before the gate: one that never stops talking starves nothing.
             () = over => Woken::DrainOver,
             _ = self.tick.tick() => Woken::Tick,
             _ = self.signals.hangup.recv() => Woken::Reload,
+            woken = gate => woken,
         }
     }
 
@@ -237,6 +241,7 @@ impl Daemon {
                 tracing::info!("the gate serves");
             }
             ToWarden::Alive => {}
+            ToWarden::Sessions(count) => self.live.sessions(count),
             ToWarden::Identify { call, client, listener } => {
                 let identity: Option<Box<Identity>> = self.bound.identify(client, listener).map(Box::new);
                 gate.answer(ToGate::Identified { call, identity });
@@ -291,6 +296,8 @@ impl Daemon {
     }
 
     fn drain(&mut self, then_exit: bool) {
+        // Whoever was told to end ends, whatever else comes.
+        let then_exit = then_exit || matches!(self.phase, Phase::Draining { then_exit: true, .. });
         let grace = self.bound.config.drain.grace;
         if let Some(gate) = &self.gate {
             gate.answer(ToGate::Drain { grace_ms: grace.as_millis().try_into().unwrap_or(u64::MAX) });
@@ -314,7 +321,8 @@ impl Daemon {
         match config::load(&self.directory) {
             Ok(config) => {
                 let restart = self.bound.reconfigure(config).await;
-                if restart {
+                // Without a gate there is nothing to drain: the next one starts with what is in force.
+                if restart && self.gate.is_some() {
                     self.drain(false);
                 }
             }
@@ -331,7 +339,7 @@ impl Daemon {
         notify::watchdog();
         self.bound.sweep();
         if let Some(gate) = &mut self.gate
-            && gate.silent_for() > SILENCE
+            && gate.tick() > SILENT_TICKS
         {
             gate.kill();
             self.trouble("the gate said nothing for too long: killed".to_owned());

@@ -20,6 +20,9 @@ const ANSWERS: usize = 4096;
 /// PEM bytes put into one `Roots` message: room is left for the envelope.
 const ROOTS_PIECE: usize = wire::MAX - 1024;
 
+/// How long a new gate may take to be told how to work; the daemon does nothing else meanwhile.
+const TELL_WITHIN: Duration = Duration::from_secs(5);
+
 /// Why a gate could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +32,9 @@ pub enum Error {
     /// It could not be told how to work.
     #[error("telling the gate how to work")]
     Tell(#[source] wire::Error),
+    /// It did not listen.
+    #[error("the gate did not take its settings within {} s", TELL_WITHIN.as_secs())]
+    Deaf,
 }
 
 /// A running gate. Dropped, it is killed.
@@ -37,7 +43,8 @@ pub struct GateProcess {
     channel: Arc<Channel>,
     answers: mpsc::Sender<ToGate>,
     started: Instant,
-    heard: Instant,
+    /// The daemon's ticks since it last said something.
+    silent: u32,
     ready: bool,
 }
 
@@ -71,11 +78,12 @@ impl GateProcess {
             .spawn()
             .map_err(Error::Spawn)?;
         let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
-        tell(&channel, settings, roots, listeners).await.map_err(Error::Tell)?;
+        let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, roots, listeners)).await;
+        told.map_err(|_| Error::Deaf)?.map_err(Error::Tell)?;
         let (answers, queue) = mpsc::channel(ANSWERS);
+        #[expect(clippy::disallowed_methods, reason = "ends with the gate's handle, which holds its queue")]
         tokio::spawn(post(Arc::clone(&channel), queue));
-        let now = Instant::now();
-        Ok(Self { child, channel, answers, started: now, heard: now, ready: false })
+        Ok(Self { child, channel, answers, started: Instant::now(), silent: 0, ready: false })
     }
 
     /// The next thing that the gate says. Cancel-safe.
@@ -84,7 +92,7 @@ impl GateProcess {
             biased;
             said = self.channel.receive::<ToWarden>() => match said {
                 Ok(Some((message, _))) => {
-                    self.heard = Instant::now();
+                    self.silent = 0;
                     self.ready |= matches!(message, ToWarden::Ready);
                     return Heard::Said(message);
                 }
@@ -117,9 +125,10 @@ impl GateProcess {
         self.ready
     }
 
-    /// How long it has been silent.
-    pub fn silent_for(&self) -> Duration {
-        self.heard.elapsed()
+    /// Counts a tick of the daemon's; gives how many passed since the gate last said something.
+    pub fn tick(&mut self) -> u32 {
+        self.silent += 1;
+        self.silent
     }
 
     /// How long ago it was started.
@@ -180,8 +189,13 @@ fn pieces(pem: &[u8]) -> Vec<Vec<u8>> {
 
 async fn post(channel: Arc<Channel>, mut queue: mpsc::Receiver<ToGate>) {
     while let Some(answer) = queue.recv().await {
-        if let Err(error) = channel.send(&answer, None).await {
-            return tracing::debug!("answering the gate: {}", Chain(&error));
+        match channel.send(&answer, None).await {
+            Ok(()) => {}
+            Err(error @ wire::Error::Io(_)) => {
+                return tracing::debug!("answering the gate: {}", Chain(&error));
+            }
+            // One answer that cannot be said: its question times out, the others are answered.
+            Err(error) => tracing::error!("answering the gate: {}", Chain(&error)),
         }
     }
 }

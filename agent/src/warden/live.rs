@@ -21,16 +21,20 @@ const COUNTERS: &[(Counter, &str)] = &[
     (Counter::OwnListener, "refused_own_listener"),
     (Counter::Protocol, "refused_protocol"),
     (Counter::Agent, "agent_left_alone"),
+    (Counter::SourceRoute, "refused_source_route"),
 ];
+
+const _: () = assert!(COUNTERS.len() == agent_ebpf::COUNTERS as usize, "a counter without a name");
 
 /// Facts that change while the daemon lives. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Live(Arc<Mutex<Facts>>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Facts {
     gate: Option<ProcessStatus>,
     gates: u64,
+    sessions: u32,
     store_trouble: Option<String>,
 }
 
@@ -48,7 +52,14 @@ impl Live {
 
     /// The gate ended.
     pub fn gate_ended(&self) {
-        self.facts().gate = None;
+        let mut facts = self.facts();
+        facts.gate = None;
+        facts.sessions = 0;
+    }
+
+    /// So many sessions are under way.
+    pub fn sessions(&self, count: u32) {
+        self.facts().sessions = count;
     }
 
     /// The store refuses, or works again.
@@ -64,10 +75,7 @@ impl Live {
         let store = bound.config.paths.state.join(paths::STORE_DIR);
         let warden = ProcessStatus { pid: std::process::id(), since: OffsetDateTime::now_utc() };
         Box::new(move || {
-            let (gate, restarts, trouble) = {
-                let facts = live.facts();
-                (facts.gate.clone(), facts.gates.saturating_sub(1), facts.store_trouble.clone())
-            };
+            let Facts { gate, gates, sessions, store_trouble } = live.facts().clone();
             let mut notes = Vec::new();
             let counters = match kernel.lock().counters() {
                 Ok(counters) => {
@@ -86,12 +94,12 @@ impl Live {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 mode: mode.clone(),
                 warden: warden.clone(),
+                sessions: gate.as_ref().map(|_| u64::from(sessions)),
                 gate,
-                gate_restarts: restarts,
-                sessions: None,
+                gate_restarts: gates.saturating_sub(1),
                 tags: tags.list(),
                 counters,
-                store: Some(StoreStatus { path: store.clone(), bytes: size(&store), trouble }),
+                store: Some(StoreStatus { path: store.clone(), bytes: size(&store), trouble: store_trouble }),
                 notes,
             }
         })

@@ -16,7 +16,8 @@ use tokio::net::UnixDatagram;
 
 use super::MAX;
 
-/// Why a message did not pass. All of them end the conversation.
+/// Why a message did not pass. `Io` and `Decode` end the conversation; what cannot be said (`Encode`, `TooLong`) was not
+/// sent, and the rest goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The socket failed.

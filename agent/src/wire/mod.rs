@@ -55,6 +55,8 @@ pub enum ToWarden {
         /// The last thing that went wrong.
         last: Option<String>,
     },
+    /// How many sessions are under way, when that changed: said each second at most.
+    Sessions(u32),
     /// Drained: every session is over or was cut.
     Drained,
 }

@@ -102,15 +102,7 @@ pub(super) async fn over_tls(mut io: Tls) -> io::Result<()> {
             for_ever(&mut io, "HTTP/1.1 200 OK\r\n", &"x-more: again and again\r\n".repeat(64)).await
         }
         "/long-header" => for_ever(&mut io, "HTTP/1.1 200 OK\r\nx-long: ", &"a".repeat(4096)).await,
-        "/one-byte" => {
-            for byte in
-                b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nx-slow: yes\r\nconnection: close\r\n\r\nslowly"
-            {
-                io.write_all(&[*byte]).await?;
-                io.flush().await?;
-            }
-            io.shutdown().await
-        }
+        "/one-byte" => one_by_one(io).await,
         "/many-headers" => {
             let lines: String = (0..10_000).map(|i| format!("x-h-{i}: {i}\r\n")).collect();
             all(
@@ -141,6 +133,15 @@ pub(super) async fn over_tls(mut io: Tls) -> io::Result<()> {
         }
         _ => all(io, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await,
     }
+}
+
+/// A sound answer, each byte in a record of its own.
+async fn one_by_one(mut io: Tls) -> io::Result<()> {
+    for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nx-slow: yes\r\nconnection: close\r\n\r\nslowly" {
+        io.write_all(&[*byte]).await?;
+        io.flush().await?;
+    }
+    io.shutdown().await
 }
 
 /// Reads one request head and gives its path; `None` when the client hung up.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sluice::engine::http::Version;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, DuplexStream};
 
 use super::rig::{Ends, Rig, to_the_end, until};
 
@@ -67,6 +67,18 @@ async fn in_one_piece() {
     }
 }
 
+/// The upstream gets `message`, whose chunks may be cut otherwise than they came.
+async fn hears(upstream: &mut DuplexStream, message: &[u8], name: &str) {
+    let mut bytes = vec![0; message.len()];
+    tokio::io::AsyncReadExt::read_exact(upstream, &mut bytes).await.expect("upstream hears");
+    let (bytes, message) = (bytes.escape_ascii().to_string(), message.escape_ascii().to_string());
+    let same_but_for_chunking = message.contains("\\r\\n5\\r\\nhello") && bytes.starts_with(&message[..40]);
+    assert!(bytes == message || same_but_for_chunking, "{name}: {bytes}");
+    if same_but_for_chunking {
+        until(upstream, "0\r\n\r\n").await;
+    }
+}
+
 /// Octet by octet a bad chunk may find its head sent already; then the exchange is cut off, and the client hears why.
 /// What never happens: a 200, or an octet of the smuggled request upstream.
 #[tokio::test]
@@ -100,17 +112,7 @@ async fn octet_by_octet() {
             assert!(!heard.contains("SMUGGLED"), "{}: {heard:?}", payload.name);
         } else {
             for message in &payload.forwarded {
-                let mut bytes = vec![0; message.len()];
-                tokio::io::AsyncReadExt::read_exact(&mut ends.upstream, &mut bytes)
-                    .await
-                    .expect("upstream hears");
-                let (bytes, message) = (bytes.escape_ascii().to_string(), message.escape_ascii().to_string());
-                let same_but_for_chunking =
-                    message.contains("\\r\\n5\\r\\nhello") && bytes.starts_with(&message[..40]);
-                assert!(bytes == message || same_but_for_chunking, "{}: {bytes}", payload.name);
-                if same_but_for_chunking {
-                    until(&mut ends.upstream, "0\r\n\r\n").await;
-                }
+                hears(&mut ends.upstream, message, &payload.name).await;
                 ends.upstream
                     .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                     .await

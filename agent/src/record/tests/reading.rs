@@ -149,6 +149,22 @@ async fn durable_waits_for_the_disk() {
     assert!(session.is_err());
 }
 
+#[test]
+fn only_the_owner_reads_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().expect("dir");
+    let (store, _) = store(dir.path());
+    begin(&store).exchange(head("/")).expect("exchange").finish(None);
+    let mut files = 0;
+    for entry in std::fs::read_dir(dir.path()).expect("dir") {
+        let entry = entry.expect("entry");
+        let mode = entry.metadata().expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o177, 0, "{}: {mode:o}", entry.path().display());
+        files += 1;
+    }
+    assert!(files >= 2, "a segment and the lock");
+}
+
 /// Prints what an exchange with a 1 KiB answer costs: `cargo test --release -p sluice cost_of -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
