@@ -58,12 +58,20 @@ impl Daemon {
     /// # Errors
     /// It ended, or did not say READY=1 within [`PATIENCE`]; its log is in the text.
     pub fn start(&mut self) -> Result<()> {
+        self.start_within(PATIENCE)
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_within(&mut self, patience: Duration) -> Result<()> {
         ensure!(self.child.is_none(), "the daemon runs already");
         while self.ready.try_recv().is_ok() {}
         let log = File::options().create(true).append(true).open(self.dir.join("daemon.log"))?;
         let child = (self.launch)()?.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         let child = self.child.insert(child);
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience;
         loop {
             if self.ready.recv_timeout(Duration::from_millis(50)).is_ok() {
                 return Ok(());
@@ -72,7 +80,7 @@ impl Daemon {
                 self.child = None;
                 bail!("the daemon ended ({status}) before it was ready:\n{}", self.log());
             }
-            ensure!(Instant::now() < end, "the daemon is not ready after {PATIENCE:?}:\n{}", self.log());
+            ensure!(Instant::now() < end, "the daemon is not ready after {patience:?}:\n{}", self.log());
         }
     }
 
