@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +26,7 @@ pub struct Daemon {
     launch: Box<dyn Fn() -> Result<Command> + Send + Sync>,
     child: Option<Child>,
     notify: UnixDatagram,
+    ready: mpsc::Receiver<()>,
 }
 
 impl Daemon {
@@ -45,10 +47,10 @@ impl Daemon {
             small_store(space, kib)?;
         }
         let notify = UnixDatagram::bind(dir.join("notify.sock")).context("the readiness socket")?;
-        notify.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let ready = readiness(notify.try_clone()?);
         let mut parts = space.command(CGROUP, sluice_binary()?)?;
         parts.arg("daemon").arg("--config").arg(&config).env("NOTIFY_SOCKET", dir.join("notify.sock"));
-        Ok(Self { launch: Box::new(copier(parts)), dir, child: None, notify })
+        Ok(Self { launch: Box::new(copier(parts)), dir, child: None, notify, ready })
     }
 
     /// Starts the daemon and waits until it says that it is ready.
@@ -56,31 +58,30 @@ impl Daemon {
     /// # Errors
     /// It ended, or did not say READY=1 within [`PATIENCE`]; its log is in the text.
     pub fn start(&mut self) -> Result<()> {
+        self.start_within(PATIENCE)
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_within(&mut self, patience: Duration) -> Result<()> {
         ensure!(self.child.is_none(), "the daemon runs already");
-        self.drain_notifications();
+        while self.ready.try_recv().is_ok() {}
         let log = File::options().create(true).append(true).open(self.dir.join("daemon.log"))?;
         let child = (self.launch)()?.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         let child = self.child.insert(child);
-        let end = Instant::now() + PATIENCE;
-        let mut message = [0; 4096];
+        let end = Instant::now() + patience;
         loop {
-            if let Ok(n) = self.notify.recv(&mut message)
-                && message[..n].split(|b| *b == b'\n').any(|line| line == b"READY=1")
-            {
+            if self.ready.recv_timeout(Duration::from_millis(50)).is_ok() {
                 return Ok(());
             }
             if let Some(status) = child.try_wait()? {
                 self.child = None;
                 bail!("the daemon ended ({status}) before it was ready:\n{}", self.log());
             }
-            ensure!(Instant::now() < end, "the daemon is not ready after {PATIENCE:?}:\n{}", self.log());
+            ensure!(Instant::now() < end, "the daemon is not ready after {patience:?}:\n{}", self.log());
         }
-    }
-
-    fn drain_notifications(&self) {
-        let mut message = [0; 4096];
-        while self.notify.set_nonblocking(true).is_ok() && self.notify.recv(&mut message).is_ok() {}
-        let _ = self.notify.set_nonblocking(false);
     }
 
     /// Asks the daemon to end (SIGTERM) and waits for it.
@@ -187,7 +188,23 @@ impl Drop for Daemon {
             let _ = child.kill();
             let _ = child.wait();
         }
+        let _ = self.notify.shutdown(std::net::Shutdown::Both);
     }
+}
+
+/// Reads the readiness socket as long as it is open, as systemd would: a full one would stop the daemon. Says each
+/// READY=1.
+fn readiness(socket: UnixDatagram) -> mpsc::Receiver<()> {
+    let (said, ready) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut message = [0; 4096];
+        while let Ok(n @ 1..) = socket.recv(&mut message) {
+            if message[..n].split(|b| *b == b'\n').any(|line| line == b"READY=1") {
+                let _ = said.send(());
+            }
+        }
+    });
+    ready
 }
 
 /// Resident memory of a process in KiB; `None` when it is gone.

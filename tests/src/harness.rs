@@ -20,7 +20,7 @@ use crate::journal::Journal;
 use crate::netns::Space;
 use crate::process::{PATIENCE, eventually};
 use crate::upstream::certs::{Authority, BySni, Flaw};
-use crate::upstream::{self, Behaviour, Seen, hostile};
+use crate::upstream::{self, Behaviour, Seen, hostile, hostile_h2};
 
 /// Outside hosts. The comment says what listens there.
 const HOSTS: [(&str, [u16; 8]); 14] = [
@@ -155,6 +155,7 @@ impl World {
         let good = Arc::new(good);
         let both = tls_config(Arc::clone(&good), &[b"h2", b"http/1.1"])?;
         let only_1 = tls_config(Arc::clone(&good), &[b"http/1.1"])?;
+        let only_2 = tls_config(Arc::clone(&good), &[b"h2"])?;
         let bad = tls_config(Arc::new(bad), &[b"h2", b"http/1.1"])?;
         self.serve("www.example.test", 443, Behaviour::Https(Arc::clone(&both)))?;
         self.serve("www.example.test", 80, Behaviour::Http)?;
@@ -163,6 +164,9 @@ impl World {
         self.serve("hostile.example.test", 443, Behaviour::HostileTls(only_1))?;
         for (port, what) in HOSTILE_PORTS {
             self.serve("hostile.example.test", port, Behaviour::HostileTcp(what))?;
+        }
+        for (port, what) in (1101..).zip(hostile_h2::ALL) {
+            self.serve("hostile.example.test", port, Behaviour::HostileH2(Arc::clone(&only_2), what))?;
         }
         self.serve("expired.example.test", 443, Behaviour::Https(bad))
     }

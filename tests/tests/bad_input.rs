@@ -8,6 +8,7 @@ use sluice_tests::client::judged::{Bystander, End, GROWTH_KIB, curl, gate_kib, r
 use sluice_tests::harness::{World, address};
 use sluice_tests::process::{PATIENCE, eventually, run};
 use sluice_tests::upstream::hostile;
+use sluice_tests::upstream::hostile_h2::{self, H2};
 
 #[test]
 fn upstreams_that_misbehave() {
@@ -28,7 +29,7 @@ fn upstreams_that_misbehave() {
         ("/truncated", &[End::Cut]),
         ("/garbage", &[End::Refused]),
         ("/both-lengths", &[End::Refused, End::Whole(3)]),
-        ("/bad-chunk", &[End::Refused, End::Cut]),
+        ("/bad-chunk", &[End::Refused, End::Cut, End::Closed]),
         ("/split-header", &[End::Refused]),
         ("/two-answers", &[End::Whole(4)]),
     ];
@@ -58,6 +59,40 @@ fn upstreams_that_misbehave() {
 }
 
 #[test]
+fn upstreams_that_misbehave_in_http2() {
+    let world = World::start().expect("world");
+    let mut bystander = Bystander::start(&world);
+    bystander.goes_on("the start");
+    let before = gate_kib(&world);
+    for (port, what) in (1101..).zip(hostile_h2::ALL) {
+        let url = format!("https://hostile.example.test:{port}/{what:?}");
+        // Some of these a server may do for as long as it likes: the client's patience ends them.
+        let (end, ended) = curl(&world, &["--http2", "--max-time", "5", &url]);
+        if world.is_direct() {
+            eprintln!("{what:?}: {end:?} {}", ended.stderr.trim());
+            continue;
+        }
+        let allowed: &[End] = match what {
+            // A reset is relayed as the reset that it is, with its code.
+            H2::ResetStream => &[End::Closed, End::Refused],
+            // The reset may overtake what came just before it: senders drop what is queued on a stream that is reset.
+            H2::ResetMidBody => &[End::Cut, End::Closed],
+            // Whether the window overflows depends on how fast the client reads.
+            H2::WindowOverflow => &[End::Cut, End::GaveUp],
+            H2::PingFlood | H2::SettingsFlood => &[End::GaveUp, End::Refused],
+            _ => &[End::Refused],
+        };
+        assert!(allowed.contains(&end), "{what:?}: {end:?}, not {allowed:?}: {ended:?}");
+        if let Some(s) = record(&world, "hostile.example.test", Some(&format!("/{what:?}"))) {
+            assert!(s.error.is_some() && s.protocol == "h2", "{what:?}: {s:?}");
+        }
+        bystander.goes_on(&format!("{what:?}"));
+        let grown = gate_kib(&world).saturating_sub(before);
+        assert!(grown < GROWTH_KIB, "{what:?}: the gate grew by {grown} KiB");
+    }
+}
+
+#[test]
 fn upstreams_that_fail_before_tls() {
     let world = World::start().expect("world");
     let mut bystander = Bystander::start(&world);
@@ -65,7 +100,7 @@ fn upstreams_that_fail_before_tls() {
     for port in [1001, 1002, 1003, 1005, 1009] {
         let (end, ended) = curl(&world, &[&format!("https://hostile.example.test:{port}/")]);
         if !world.is_direct() {
-            assert!(matches!(end, End::NoTls | End::Refused), "port {port}: {end:?} {ended:?}");
+            assert!(matches!(end, End::Closed | End::Refused), "port {port}: {end:?} {ended:?}");
             let to = format!("203.0.113.12:{port}");
             let s = world.expect(&to, |s| s.address == to && s.duration_us.is_some()).expect("recorded");
             assert!(s.as_ref().is_some_and(|s| s.error.is_some()), "port {port}: {s:?}");
@@ -121,7 +156,7 @@ fn bad_certificates() {
         // -k: the client would take anything, so a refusal is the agent's own.
         let (end, ended) = curl(&world, &["-k", &format!("https://{host}/")]);
         if !world.is_direct() {
-            assert!(matches!(end, End::NoTls | End::Refused), "{name}: {end:?} {ended:?}");
+            assert!(matches!(end, End::Closed | End::Refused), "{name}: {end:?} {ended:?}");
         }
         if let Some(s) = record(&world, &host, None) {
             let said = s.error.clone().unwrap_or_default().to_lowercase();

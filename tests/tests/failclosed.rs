@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use sluice_tests::client;
 use sluice_tests::harness::World;
-use sluice_tests::process::{PATIENCE, eventually, run};
+use sluice_tests::process::{PATIENCE, eventually, finish, run};
 
 /// Steady load inside a tag, and what it says.
 struct Load {
@@ -199,4 +199,25 @@ fn ended_and_started_again() {
     load.more("ok", 20);
     works(&world);
     whole(&world, &load.end());
+}
+
+#[test]
+fn requests_under_way_are_finished() {
+    let Some(mut world) = world() else { return };
+    let mut curl = world.job("slow", "curl").expect("job");
+    curl.args(["-sS", "-w", " %{http_code}", "https://www.example.test/slow?ms=2000"]);
+    let child =
+        curl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let asked = || Ok(world.seen().requests().iter().any(|r| r.path.starts_with("/slow")).then_some(()));
+    assert!(
+        eventually(PATIENCE, asked).expect("no error").is_some(),
+        "the request did not reach the upstream"
+    );
+    world.daemon_mut().stop().expect("ended by SIGTERM");
+    let ended = finish(child, PATIENCE).expect("ended");
+    assert_eq!(ended.stdout, "slept\n 200", "{}", ended.stderr);
+    let slow =
+        |s: &sluice::types::Summary| s.path.as_deref() == Some("/slow?ms=2000") && s.status == Some(200);
+    let s = world.expect("the slow request", slow).expect("recorded").expect("an agent");
+    assert_eq!(s.error, None, "{s:?}");
 }

@@ -73,7 +73,7 @@ fn journal_gone() {
             let there = || Ok(world.daemon().log().contains("/bytes/2?without=journal").then_some(()));
             assert!(eventually(PATIENCE, there).expect("no error").is_some(), "{}", world.daemon().log());
         }
-        End::Refused | End::NoTls => {}
+        End::Refused | End::Closed => {}
         other => panic!("{other:?}"),
     }
 }

@@ -10,6 +10,8 @@ pub struct Frames {
     pub messages: u64,
     /// Control frames: close, ping, pong.
     pub control: u64,
+    /// A close frame was among them: this side has said its last word (§5.5.1).
+    pub closed: bool,
     /// Set once the bytes were no frames any more; nothing is counted after it.
     pub broken: bool,
     header: [u8; 14],
@@ -66,6 +68,7 @@ impl Frames {
         self.frames += 1;
         if control {
             self.control += 1;
+            self.closed |= opcode == 0x08;
         } else if first & 0x80 != 0 {
             self.messages += 1;
         }
@@ -94,6 +97,7 @@ mod tests {
             let mut frames = Frames::default();
             wire.chunks(size).for_each(|c| frames.count(c));
             assert_eq!((frames.frames, frames.messages, frames.control, frames.broken), (6, 3, 2, false));
+            assert!(frames.closed);
         }
     }
 

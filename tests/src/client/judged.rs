@@ -25,8 +25,8 @@ pub enum End {
     Refused,
     /// The answer had begun and was cut, visibly.
     Cut,
-    /// No TLS connection came about, by the agent's alert or close.
-    NoTls,
+    /// Closed by an alert or plainly, before any answer.
+    Closed,
     /// The client's own patience ended.
     GaveUp,
     /// Anything else, by curl's exit code: never right.
@@ -54,8 +54,10 @@ pub fn curl(world: &World, arguments: &[&str]) -> (End, Ended) {
         (Some(0), 400..) => End::Refused,
         // 18 partial file, 56 receive failure, 92 HTTP/2 stream error, 8 weird answer.
         (Some(18 | 56 | 92), 200) => End::Cut,
-        // 7 connect, 35 handshake, 52 nothing came, 55 send failure, 56 receive failure.
-        (Some(7 | 35 | 52 | 55 | 56), 0) => End::NoTls,
+        // 7 connect, 16 GOAWAY, 35 handshake, 52 nothing came, 55 send failure, 56 receive failure, 92 RST_STREAM.
+        (Some(7 | 16 | 35 | 52 | 55 | 56 | 92), 0) => End::Closed,
+        // With -k curl checks nothing: that is how it words some of the other side's alerts.
+        (Some(60), 0) if arguments.contains(&"-k") => End::Closed,
         (Some(28), _) => End::GaveUp,
         (code, _) => End::Other(code.unwrap_or(-1)),
     };

@@ -14,6 +14,7 @@ use crate::netns::{AGENT_V4, AGENT_V6};
 pub mod certs;
 mod git;
 pub mod hostile;
+pub mod hostile_h2;
 pub mod nginx;
 mod openai;
 mod routes;
@@ -85,6 +86,8 @@ pub enum Behaviour {
     Http,
     /// Misbehaves over TLS, by path ([`hostile`]).
     HostileTls(Arc<ServerConfig>),
+    /// Misbehaves in HTTP/2 ([`hostile_h2`]).
+    HostileH2(Arc<ServerConfig>, hostile_h2::H2),
     /// Misbehaves from the first byte on.
     HostileTcp(hostile::Tcp),
 }
@@ -143,6 +146,11 @@ async fn connection(io: TcpStream, behaviour: Behaviour, shared: Shared) {
         Behaviour::HostileTls(config) => {
             if let Ok(tls) = TlsAcceptor::from(config).accept(io).await {
                 let _ = hostile::over_tls(tls).await;
+            }
+        }
+        Behaviour::HostileH2(config, what) => {
+            if let Ok(tls) = TlsAcceptor::from(config).accept(io).await {
+                let _ = hostile_h2::serve(tls, what).await;
             }
         }
         Behaviour::HostileTcp(what) => {

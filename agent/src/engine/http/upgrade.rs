@@ -68,7 +68,11 @@ impl Switched {
         finish.exchange().became("websocket");
         let mut tap = Counted { up: Frames::default(), down: Frames::default(), finish };
         let result = pump::pump(client, upstream, &mut tap, IDLE).await;
-        tap.ended(result.err().map(|e| Chain(&e).to_string()));
+        // After both close frames the conversation is over (RFC 6455 §7.1.1), however the connection is then ended: many
+        // clients close TCP without TLS's close_notify.
+        let over = tap.up.closed && tap.down.closed;
+        let broke = result.err().filter(|e| !over || matches!(e, pump::Error::Unrecordable(_)));
+        tap.ended(broke.map(|e| Chain(&e).to_string()));
     }
 }
 
