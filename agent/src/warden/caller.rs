@@ -73,8 +73,9 @@ impl Process {
 /// Field 22 of /proc/PID/stat, in clock ticks since boot. The command name in field 2 may hold spaces and brackets,
 /// so the fields are counted from the last bracket.
 fn start_time(proc: &Path) -> Option<u64> {
-    let stat = fs::read_to_string(proc.join("stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    // Not read as text: the command name is any bytes that the process likes.
+    let stat = fs::read(proc.join("stat")).ok()?;
+    String::from_utf8_lossy(&stat).rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// Whether a process that started at `ticks` is younger than a connection made at `connected_at` ns since boot. A
@@ -95,28 +96,35 @@ fn exe(proc: &Path) -> Option<Exe> {
 }
 
 fn cgroup(proc: &Path) -> Option<String> {
-    let text = fs::read_to_string(proc.join("cgroup")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    let text = fs::read(proc.join("cgroup")).ok()?;
+    String::from_utf8_lossy(&text).lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// The systemd unit of a cgroup path: the innermost part that is named like a unit that holds processes, with
-/// systemd's escaping `_` before reserved names taken off (systemd: cg_path_decode_unit).
+/// The systemd unit of a cgroup path: the first part below the slices, as systemd itself reads it (cg_path_get_unit), or
+/// else the innermost slice; systemd's escaping `_` before reserved names is taken off. What lies below a unit is named by
+/// whoever the unit's cgroup was delegated to: a part named like another unit there means nothing.
 fn unit_of(cgroup: &str) -> Option<String> {
-    let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
-    let innermost_slice = || cgroup.rsplit('/').find(|part| part.ends_with(".slice"));
-    let part = cgroup.rsplit('/').find(is_unit).or_else(innermost_slice)?;
-    Some(part.strip_prefix('_').unwrap_or(part).to_owned())
+    let mut parts = cgroup.split('/').filter(|part| !part.is_empty());
+    let mut slice = None;
+    let below = parts.find(|part| {
+        let is_slice = part.ends_with(".slice");
+        slice = if is_slice { Some(*part) } else { slice };
+        !is_slice
+    });
+    let unit = below.filter(|part| part.ends_with(".service") || part.ends_with(".scope"));
+    unit.or(slice).map(|part| part.strip_prefix('_').unwrap_or(part).to_owned())
 }
 
 /// The container id in a cgroup path: 64 hex digits, bare (cgroupfs driver) or within `docker-ID.scope`,
-/// `libpod-ID.scope`, `cri-containerd-ID.scope` (systemd driver).
+/// `libpod-ID.scope`, `cri-containerd-ID.scope` (systemd driver). The outermost: what is named so further in, the container
+/// named itself.
 fn container_of(cgroup: &str) -> Option<String> {
     let id = |part: &str| {
         let name = part.strip_suffix(".scope").unwrap_or(part);
         let id = name.rsplit_once('-').map_or(name, |(_, id)| id);
         (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
     };
-    cgroup.rsplit('/').find_map(id)
+    cgroup.split('/').find_map(id)
 }
 
 #[cfg(test)]
@@ -157,6 +165,24 @@ mod tests {
     }
 
     #[test]
+    fn a_command_name_that_is_no_text_hides_nothing() {
+        const RENAMED: &str = "import sys; open('/proc/self/comm', 'wb').write(b'\\xff) 1 ('); print(flush=True); sys.stdin.read()";
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", RENAMED])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let renamed = std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut [0]);
+        let tag = TagName::parse("t").expect("a tag name");
+        let caller = Callers::default().describe(&origin_of(child.id(), u64::MAX), tag, "/x");
+        drop(child.stdin.take());
+        child.wait().expect("ended");
+        renamed.expect("it renamed itself");
+        assert!(caller.start_time.is_some() && caller.exe.is_some(), "{caller:?}");
+    }
+
+    #[test]
     fn units_and_containers_of_cgroups() {
         let id = "0123456789abcdef".repeat(4);
         for (cgroup, unit, container) in [
@@ -167,6 +193,10 @@ mod tests {
             ("/sluice/run-1", None, None),
             (&format!("/system.slice/docker-{id}.scope"), Some(&*format!("docker-{id}.scope")), Some(&id)),
             (&format!("/docker/{id}"), None, Some(&id)),
+            // A user's own manager, and whoever a cgroup is delegated to, name what lies below as they like.
+            ("/user.slice/user-7.slice/user@7.service/app.slice/sshd.service", Some("user@7.service"), None),
+            ("/system.slice/ci.service/sshd.service", Some("ci.service"), None),
+            ("/jobs/sshd.service", None, None),
         ] {
             assert_eq!(unit_of(cgroup).as_deref(), unit, "{cgroup}");
             assert_eq!(container_of(cgroup).as_ref(), container.map(|s: &String| s), "{cgroup}");

@@ -1,5 +1,5 @@
 //! Sockets that a process made before it was tagged. The programs see only sockets that are made in the tag's cgroup,
-//! so these would stay a way out (escapes.md, 13): the connected ones go on, and any can be connected anew.
+//! so these would stay a way out: the connected ones go on, and any can be connected anew.
 //!
 //! Two things are done to each internet socket of the process, through a duplicate of its descriptor
 //! (`pidfd_getfd`, kernel 5.6). It is *sealed*: bound to the loopback device, so that no packet of it can leave the
@@ -8,11 +8,11 @@
 //!
 //! Not reached: sockets that another process holds or passes on later, and those registered with io_uring only.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind,
@@ -79,15 +79,14 @@ impl Sealed {
 /// When the process's descriptors cannot be listed (it is gone, or we lack `CAP_SYS_PTRACE`).
 pub fn seal(process: &Process, loopback: Loopback) -> io::Result<Sealed> {
     let diag = Diag::open(process.pid());
-    let local = unix_sockets(process.pid());
     let mut sealed = Sealed::default();
     for entry in fs::read_dir(format!("/proc/{}/fd", process.pid()))?.take(MAX_DESCRIPTORS) {
         let entry = entry?;
         // The process stands still, so a link that cannot be read is a descriptor that went before.
         let Ok(target) = fs::read_link(entry.path()) else { continue };
         let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']'));
-        // Sockets that are known to lead to this host only need no duplicate, which some sandboxes refuse us.
-        let Some(inode) = inode.filter(|i| !local.contains(*i)) else { continue };
+        // Sockets that lead to this host only need no duplicate, which some sandboxes refuse us.
+        let Some(inode) = inode.filter(|_| !leads_nowhere(&entry.path())) else { continue };
         let Some(number) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
         match pidfd_getfd(process.pidfd(), number, PidfdGetfdFlags::empty()) {
             Ok(copy) => seal_one(&copy, loopback, diag.as_ref(), &mut sealed),
@@ -97,11 +96,14 @@ pub fn seal(process: &Process, loopback: Loopback) -> io::Result<Sealed> {
     Ok(sealed)
 }
 
-/// Inodes of the Unix sockets in the process's network namespace; those of others are told apart one by one.
-fn unix_sockets(pid: u32) -> HashSet<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
-    // proc(5): Num RefCount Protocol Flags Type St Inode Path
-    text.lines().skip(1).filter_map(|l| l.split_whitespace().nth(6)).map(str::to_owned).collect()
+/// Whether the descriptor at this path below /proc is a Unix or netlink socket, by the kernel's own word for its protocol
+/// (`system.sockprotoname`, Linux 3.7). Not by /proc/PID/net/unix: its lines hold names that processes choose, line feeds
+/// included, so that a socket's line there may have been written by the process itself.
+fn leads_nowhere(descriptor: &Path) -> bool {
+    let mut name = [0; 32];
+    let length = rustix::fs::getxattr(descriptor, "system.sockprotoname", &mut name).unwrap_or(0);
+    let name = &name[..length.min(name.len())];
+    name.starts_with(b"UNIX") || name.starts_with(b"NETLINK")
 }
 
 fn seal_one(copy: &OwnedFd, loopback: Loopback, diag: Result<&Diag, &io::Error>, sealed: &mut Sealed) {

@@ -83,6 +83,29 @@ fn connections_end_and_nothing_can_leave() {
 }
 
 #[test]
+fn a_socket_cannot_pose_as_one_that_leads_nowhere() {
+    in_own_namespace(|| {
+        let far = TcpListener::bind("192.0.2.1:0").expect("listener");
+        // The name of the Unix socket is a line of /proc/net/unix that gives the inode of the connected TCP socket.
+        let script = format!(
+            "import os, socket, sys\n\
+             tcp = socket.create_connection(('192.0.2.1', {}))\n\
+             inode = os.readlink('/proc/self/fd/%d' % tcp.fileno())[8:-1]\n\
+             posing = socket.socket(socket.AF_UNIX)\n\
+             posing.bind('\\0a\\n0 0 0 0 0 0 ' + inode + ' x')\n\
+             print(flush=True)\n\
+             sys.stdin.read()",
+            far.local_addr().expect("address").port()
+        );
+        let (_holder, process) = hold(&format!("exec python3 -c \"{script}\""));
+        let (stream, _) = far.accept().expect("connected");
+        let sealed = seal(&process, Loopback::Pass).expect("sealed");
+        assert_eq!((sealed.sealed, sealed.destroyed, sealed.left_open_count), (1, 1, 0), "{sealed:?}");
+        assert_eq!(reset(&stream), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
 fn a_sealed_socket_reaches_nothing_but_loopback() {
     in_own_namespace(|| {
         // A way out: an address that is routed to another device than loopback.
