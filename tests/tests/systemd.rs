@@ -30,7 +30,10 @@ fn story(script: &str) -> Ran {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/systemd");
     let boot = tree.boot(&format!("{PRELUDE}\n{script}")).within(Duration::from_secs(240));
     let boot = boot.with(PACKAGE.as_path(), "/sluice.deb").with(folder, "/files");
-    boot.run().expect("booted").passed().expect("passed")
+    let ran = boot.run().expect("booted").passed().expect("passed");
+    // Shown when the test fails, and with --nocapture.
+    println!("{}", ran.output);
+    ran
 }
 
 /// That each text is in the output, in this order.
