@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::upgrade::OnUpgrade;
+use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Up};
 use super::names::{self, Host};
@@ -32,6 +34,9 @@ pub(super) enum Sender {
 /// What takes a connection over after the protocol was changed.
 pub(super) type OnSwitch = Box<dyn Fn(Switched) + Send + Sync>;
 
+/// How long a drain waits for the first request of a connection that was opened before it began.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
+
 /// The exchanges of one connection.
 pub(super) struct Exchanges {
     pub(super) cx: Context,
@@ -40,6 +45,8 @@ pub(super) struct Exchanges {
     pub(super) gate: Option<Arc<Shared>>,
     pub(super) on_switch: OnSwitch,
     begun: AtomicU64,
+    /// Cancelled when the first request has come.
+    first: CancellationToken,
 }
 
 /// An exchange that ends without an answer: the client sees what it would have seen of the upstream itself.
@@ -69,7 +76,15 @@ struct Asked {
 
 impl Exchanges {
     pub(super) fn new(cx: Context, sender: Sender, gate: Option<Arc<Shared>>, on_switch: OnSwitch) -> Self {
-        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0) }
+        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0), first: CancellationToken::new() }
+    }
+
+    /// Completes when the drain has begun and the client has had its turn: a connection that has just been opened is
+    /// there for a request, and to close it unanswered would lose that.
+    pub(super) async fn may_close(&self) {
+        self.cx.drain.begun().await;
+        // A client that opens and says nothing does not hold the drain up for longer.
+        let _ = tokio::time::timeout(FIRST_REQUEST, self.first.cancelled()).await;
     }
 
     /// Lets go of the way upstream: nothing more will be sent.
@@ -82,6 +97,7 @@ impl Exchanges {
     /// Answers one request: hyper's service.
     pub(super) async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        self.first.cancel();
         let asked = match self.read(number, &mut request) {
             Ok(asked) => asked,
             Err((refusal, host, shape)) => {

@@ -49,7 +49,7 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
         .with_upgrades();
     let mut down = Box::pin(down);
 
-    let mut begun = Some(Box::pin(cx.drain.begun()));
+    let mut begun = Some(Box::pin(exchanges.may_close()));
     let result = together(|task| {
         if begun.as_mut().is_some_and(|begun| begun.as_mut().poll(task).is_ready()) {
             begun = None;
