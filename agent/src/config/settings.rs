@@ -213,9 +213,16 @@ impl Resolver<'_> {
             }
             let path = PathBuf::from(&text.value);
             let dots = path.components().any(|c| c == std::path::Component::ParentDir);
-            if !path.is_absolute() || dots || path.parent().is_none() {
+            // The path goes into systemd's unit files, where these mean something.
+            let odd =
+                text.value.contains(|c: char| c.is_control() || c.is_whitespace() || "%\"'\\".contains(c));
+            if !path.is_absolute() || dots || odd || path.parent().is_none() {
                 let what = format!("{full} is {:?}", text.value);
-                self.problems.add(&text.place, what, "write an absolute path below / without ..");
+                self.problems.add(
+                    &text.place,
+                    what,
+                    "write an absolute path below /, without .., spaces, quotes, % and \\",
+                );
                 continue;
             }
             let paths = &mut self.config.paths;

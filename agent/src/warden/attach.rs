@@ -62,6 +62,7 @@ impl Attach for SharedKernel {
             name: tag.name,
             number: TagNumber(tag.number),
             alive: !tag.cgroups.is_empty() && !tag.stale,
+            cgroup: tag.cgroups.into_iter().next(),
         });
         Ok(told.collect())
     }

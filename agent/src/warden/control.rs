@@ -90,7 +90,10 @@ impl Server {
         let bare = runtime.join(format!("{CONTROL_SOCKET}.new"));
         let _ = fs::remove_file(&bare);
         let listener = UnixListener::bind(&bare)?;
-        std::os::unix::fs::chown(&bare, Some(0), Some(group.unwrap_or(0)))?;
+        if group.is_some() {
+            // Needs CAP_CHOWN, or the group among our own (`SupplementaryGroups=` in the unit).
+            std::os::unix::fs::chown(&bare, None, group)?;
+        }
         fs::set_permissions(&bare, fs::Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))?;
         fs::rename(&bare, &path)?;
         Ok(Self { listener, path })

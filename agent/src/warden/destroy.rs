@@ -8,6 +8,7 @@
 //!
 //! Not reached: sockets that another process holds or passes on later, and those registered with io_uring only.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -78,21 +79,29 @@ impl Sealed {
 /// When the process's descriptors cannot be listed (it is gone, or we lack `CAP_SYS_PTRACE`).
 pub fn seal(process: &Process, loopback: Loopback) -> io::Result<Sealed> {
     let diag = Diag::open(process.pid());
+    let local = unix_sockets(process.pid());
     let mut sealed = Sealed::default();
     for entry in fs::read_dir(format!("/proc/{}/fd", process.pid()))?.take(MAX_DESCRIPTORS) {
         let entry = entry?;
         // The process stands still, so a link that cannot be read is a descriptor that went before.
         let Ok(target) = fs::read_link(entry.path()) else { continue };
-        if !target.as_os_str().as_encoded_bytes().starts_with(b"socket:") {
-            continue;
-        }
+        let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']'));
+        // Sockets that are known to lead to this host only need no duplicate, which some sandboxes refuse us.
+        let Some(inode) = inode.filter(|i| !local.contains(*i)) else { continue };
         let Some(number) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
         match pidfd_getfd(process.pidfd(), number, PidfdGetfdFlags::empty()) {
             Ok(copy) => seal_one(&copy, loopback, diag.as_ref(), &mut sealed),
-            Err(e) => sealed.left(format!("descriptor {number}: {e}")),
+            Err(e) => sealed.left(format!("descriptor {number}, socket {inode}: {e}")),
         }
     }
     Ok(sealed)
+}
+
+/// Inodes of the Unix sockets in the process's network namespace; those of others are told apart one by one.
+fn unix_sockets(pid: u32) -> HashSet<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    // proc(5): Num RefCount Protocol Flags Type St Inode Path
+    text.lines().skip(1).filter_map(|l| l.split_whitespace().nth(6)).map(str::to_owned).collect()
 }
 
 fn seal_one(copy: &OwnedFd, loopback: Loopback, diag: Result<&Diag, &io::Error>, sealed: &mut Sealed) {
@@ -148,10 +157,14 @@ const SOCK_DESTROY: u16 = 21;
 
 impl Diag {
     fn open(pid: u32) -> io::Result<Self> {
+        let theirs = format!("/proc/{pid}/ns/net");
+        // Most processes share our namespace, and entering another takes CAP_SYS_ADMIN, which the packaged unit lacks.
+        let same = fs::read_link(&theirs)? == fs::read_link("/proc/thread-self/ns/net")?;
         // setns() changes the calling thread alone, so a thread that ends afterwards does it.
         let open = move || -> io::Result<OwnedFd> {
-            let namespace = fs::File::open(format!("/proc/{pid}/ns/net"))?;
-            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            if !same {
+                nix::sched::setns(fs::File::open(theirs)?, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            }
             let netlink = socket(
                 AddressFamily::Netlink,
                 SockType::Raw,

@@ -85,6 +85,12 @@ pub struct Kernel {
     events: Events,
 }
 
+/// Where systemd finds the programs of a tag that it can attach itself (`BPFProgram=type:path`): type and path, whether
+/// they are pinned already or not.
+pub fn systemd_programs(bpf_dir: &Path, name: &TagName) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    Hook::ALL.into_iter().filter_map(move |hook| Some((hook.systemd_type()?, pins::program_path(bpf_dir, name, hook))))
+}
+
 impl Kernel {
     /// Opens what is pinned below `bpf_dir`, making it where it is missing, and loads every program once, so that a
     /// kernel that refuses one is found out at the start. Mounts bpffs on the parent of `bpf_dir` if it is not there.

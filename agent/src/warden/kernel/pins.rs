@@ -39,6 +39,16 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
     move |source| Error::Io { what, path: path.to_owned(), source }
 }
 
+fn tag_path(dir: &Path, name: &TagName) -> PathBuf {
+    // bpffs keeps names with a dot for itself, and a tag's name has no plus.
+    dir.join("tags").join(name.as_str().replace('.', "+"))
+}
+
+/// Where a tag's program is pinned below `dir`, whether it is there or not.
+pub fn program_path(dir: &Path, name: &TagName, hook: Hook) -> PathBuf {
+    tag_path(dir, name).join(format!("prog_{}", hook.name()))
+}
+
 impl Pins {
     /// Finds or makes the pin directory.
     pub fn open(dir: &Path) -> Result<Self, Error> {
@@ -61,7 +71,7 @@ impl Pins {
 
     /// A tag's directory.
     pub fn tag(&self, name: &TagName) -> PathBuf {
-        self.dir.join("tags").join(name.as_str().replace('.', "+"))
+        tag_path(&self.dir, name)
     }
 
     /// A tag's `WAITING`.
@@ -71,7 +81,7 @@ impl Pins {
 
     /// A tag's program.
     pub fn program(&self, name: &TagName, hook: Hook) -> PathBuf {
-        self.tag(name).join(format!("prog_{}", hook.name()))
+        program_path(&self.dir, name, hook)
     }
 
     fn links(&self, name: &TagName, number: u32, cgroup: CgroupId) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What tags need of the kernel programs, and nothing of how they are loaded: the seam between tags and `kernel`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::TagNumber;
 use crate::config::Loopback;
@@ -18,8 +18,10 @@ pub struct Adopted {
     pub name: TagName,
     /// The number that its programs write into what they remember.
     pub number: TagNumber,
-    /// Whether the cgroup that the links are attached to is still there.
+    /// Whether its links are in force as they are; otherwise they must be attached again.
     pub alive: bool,
+    /// The directory of the cgroup that it is attached to; `None`: that is gone.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// Attaches the programs to tags.

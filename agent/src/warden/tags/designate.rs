@@ -102,6 +102,14 @@ impl Tags {
                 entry.asker = Asker::Configuration;
                 entry
             }
+            // Known by its pins alone: its number stays, everything else is what the configuration says.
+            Some(Entry { kind: Kind::Found, .. }) => {
+                let mut entry = self.claim(&one.name)?;
+                entry.kind = kind;
+                entry.asker = Asker::Configuration;
+                entry.loopback = one.loopback;
+                entry
+            }
             _ => self.reserve(one.name.clone(), kind, Asker::Configuration, one.loopback)?,
         };
         let mut failed = entry.clone();
@@ -225,8 +233,7 @@ impl Tags {
         if *cgroup == self.inner.own {
             return unsuitable("the agent runs in it");
         }
-        let ours = [&self.inner.settings.base, &CgroupPath("/sluice.slice".into())];
-        if ours.into_iter().any(|c| cgroup.is_within(c)) {
+        if self.inner.is_ours(cgroup) {
             return unsuitable("it is the agent's own place for tags");
         }
         let registry = self.registry();

@@ -12,15 +12,13 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Designation};
 use crate::types::TagName;
+use crate::warden::kernel;
 
 /// The drop-in's file name. The generator's and the daemon's bear the same one, so that the latter counts.
 pub const FILE: &str = "50-sluice.conf";
 
 /// Where the daemon's drop-ins live: gone with the next boot, when the generator's take over.
 pub const RUNTIME_UNITS: &str = "/run/systemd/system";
-
-/// The three kinds of program that systemd can attach; getpeername it cannot (systemd 252 to 257).
-const PROGRAMS: [&str; 3] = ["connect4", "connect6", "sock_ops"];
 
 /// What a drop-in says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +51,7 @@ pub(super) fn compose(tag: &TagName, unit: &str, bpf: &Path, program: &Path, ord
         text += "[Unit]\nWants=sluice.service\nAfter=sluice.service\n";
     }
     text += &format!("[{kind}]\n");
-    for kind in PROGRAMS {
-        let pin = bpf.join("tags").join(tag.as_str()).join(format!("prog_{kind}"));
+    for (kind, pin) in kernel::systemd_programs(bpf, tag) {
         text += &format!("BPFProgram={kind}:{}\n", pin.display());
     }
     if kind == "Service" && order == Order::AfterAgent {
@@ -87,9 +84,8 @@ fn place(units: &Path, unit: &str) -> PathBuf {
 /// Writes a drop-in below `units`; tells whether anything changed, so that systemd is not told to reload for nothing.
 pub(super) fn write(units: &Path, dropin: &DropIn) -> io::Result<bool> {
     let path = place(units, &dropin.unit);
-    // The generator's (contract: /run/systemd/generator) may say the same already.
-    let generated = units.parent().map(|run| place(&run.join("generator"), &dropin.unit));
-    for known in [Some(path.clone()), generated].into_iter().flatten() {
+    // The generator's may say the same already.
+    for known in [Some(path.clone()), generated(units, &dropin.unit)].into_iter().flatten() {
         if fs::read_to_string(known).is_ok_and(|text| text == dropin.text) {
             return Ok(false);
         }
@@ -101,12 +97,20 @@ pub(super) fn write(units: &Path, dropin: &DropIn) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Removes a unit's drop-in, and its directory if that is empty then. Tells whether one was there.
+/// What the generator wrote at the last daemon-reload: systemd.generator(7) gives it /run/systemd/generator.
+fn generated(units: &Path, unit: &str) -> Option<PathBuf> {
+    Some(place(&units.parent()?.join("generator"), unit))
+}
+
+/// Removes a unit's drop-in, and its directory if that is empty then. Tells whether systemd must reload: because one
+/// was there, or because the generator wrote one that it will not write again.
 pub(super) fn remove(units: &Path, unit: &str) -> io::Result<bool> {
     let path = place(units, unit);
     match fs::remove_file(&path) {
         Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Ok(generated(units, unit).is_some_and(|path| path.exists()));
+        }
         Err(e) => return Err(e),
     }
     if let Some(folder) = path.parent() {
@@ -161,11 +165,12 @@ mod tests {
     #[test]
     fn a_service_waits_and_asks() {
         let program = Path::new("/usr/bin/sluice");
-        let dropin =
-            compose(&tag("ci"), "x.service", Path::new("/sys/fs/bpf/sluice"), program, Order::AfterAgent);
+        let dropin = compose(&tag("c.i"), "x.service", Path::new("/b"), program, Order::AfterAgent);
         assert!(dropin.text.contains("[Unit]\nWants=sluice.service\nAfter=sluice.service\n[Service]\n"));
-        assert!(dropin.text.contains("BPFProgram=connect6:/sys/fs/bpf/sluice/tags/ci/prog_connect6\n"));
-        assert!(dropin.text.contains("ExecCondition=+/usr/bin/sluice taken ci\n"));
+        for line in ["connect6:/b/tags/c+i/prog_connect6", "sock_ops:/b/tags/c+i/prog_established"] {
+            assert!(dropin.text.contains(&format!("\nBPFProgram={line}\n")), "{}", dropin.text);
+        }
+        assert!(dropin.text.contains("ExecCondition=+/usr/bin/sluice taken c.i\n"));
         let slice = compose(&tag("ci"), "x.slice", Path::new("/b"), program, Order::Free);
         assert!(slice.text.contains("[Slice]\nBPFProgram=") && !slice.text.contains("[Unit]"));
     }

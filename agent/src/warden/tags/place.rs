@@ -237,10 +237,9 @@ impl Tags {
         }
         if let Some(Entry { cgroup: Some(cgroup), came_from, .. }) = &entry
             && self.inner.settings.host == HostKind::Plain
+            && let Err(e) = self.evacuate(cgroup, came_from.as_ref())
         {
-            if let Err(e) = self.evacuate(cgroup, came_from.as_ref()) {
-                self.trouble(Some(name), &e);
-            }
+            self.trouble(Some(name), &e);
         }
         self.cancel(name);
     }

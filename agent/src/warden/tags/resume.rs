@@ -40,10 +40,12 @@ impl Tags {
         for what in wrong {
             tags.tell(Event::Trouble { tag: None, what });
         }
+        let strangers =
+            adopted.iter().filter(|a| entries.iter().all(|e| e.name != a.name)).cloned().collect();
         for entry in entries {
             tags.resume(entry, &adopted).await;
         }
-        tags.keep_strangers(adopted);
+        tags.keep_strangers(strangers);
         tags.clear_cgroups();
         tags.remove_stray_dropins().await;
         tags.settle_all();
@@ -88,19 +90,19 @@ impl Tags {
         self.tell(Event::Resumed { tag: name });
     }
 
-    /// Links that no state file tells of: dead ones go; live ones stay in force under their name.
-    fn keep_strangers(&self, adopted: Vec<Adopted>) {
-        for one in adopted {
-            if self.registry().slots.contains_key(&one.name) {
-                continue;
-            }
-            if !one.alive {
+    /// Links that no state file tells of: those of cgroups that are gone go; the others stay in force under their
+    /// name, and end with their cgroup.
+    fn keep_strangers(&self, strangers: Vec<Adopted>) {
+        for one in strangers {
+            let Some(folder) = one.cgroup else {
                 let detached = self.registry().attach.detach(&one.name);
                 if let Err(e) = detached {
                     self.trouble(Some(&one.name), &e);
                 }
                 continue;
-            }
+            };
+            let cgroup = self.inner.tree.named(&folder.to_string_lossy());
+            let attached = self.inner.tree.id(&cgroup).ok().flatten().filter(|_| one.alive);
             let entry = Entry {
                 name: one.name.clone(),
                 number: one.number,
@@ -108,11 +110,14 @@ impl Tags {
                 asker: Asker::User { uid: 0 },
                 since: OffsetDateTime::now_utc(),
                 loopback: Loopback::Pass,
-                cgroup: None,
-                attached: None,
+                cgroup: Some(cgroup),
+                attached,
                 unit: None,
                 came_from: None,
-                notes: vec!["its state file is gone; it stays in force until it is untagged".into()],
+                notes: vec![
+                    "its state file is gone; it stays in force until it is untagged or its cgroup goes"
+                        .into(),
+                ],
                 trouble: None,
             };
             self.commit(entry);

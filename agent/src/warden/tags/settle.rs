@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::state::Entry;
+use super::state::{Entry, Kind};
 use super::tree::Life;
 use super::watch::Look;
 use super::{CgroupPath, Event, HostKind, TagError, TagName, Tags};
@@ -56,17 +56,24 @@ impl Tags {
         if let Err(e) = self.follow(&entry, &cgroup) {
             self.trouble(Some(name), &e);
         }
-        if entry.is_ephemeral() {
+        if self.ends_when_empty(&entry) {
             self.settle_ephemeral(entry, &cgroup);
         } else {
             self.reattach(entry, &cgroup);
         }
     }
 
+    fn ends_when_empty(&self, entry: &Entry) -> bool {
+        let ours = |c: &CgroupPath| self.inner.is_ours(c);
+        entry.is_ephemeral() || (entry.kind == Kind::Found && entry.cgroup.as_ref().is_some_and(ours))
+    }
+
     fn settle_ephemeral(&self, entry: Entry, cgroup: &CgroupPath) {
         match self.inner.tree.life(cgroup) {
-            // Only after a restart that could not attach again.
-            Ok(Life::Populated) if entry.trouble.is_some() => self.reattach(entry, cgroup),
+            // Only after a restart that could not attach again, or found links of another version.
+            Ok(Life::Populated) if entry.trouble.is_some() || entry.attached.is_none() => {
+                self.reattach(entry, cgroup)
+            }
             Ok(Life::Populated) => self.release(&entry.name),
             Ok(Life::Empty | Life::Gone) => self.bury(&entry, "its last process ended"),
             Err(e) => {
@@ -84,7 +91,7 @@ impl Tags {
             self.trouble(Some(name), &e);
         }
         if self.inner.settings.host == HostKind::Plain
-            && let Some(cgroup) = &entry.cgroup
+            && let Some(cgroup) = entry.cgroup.as_ref().filter(|c| self.inner.is_ours(c))
             && let Err(e) = self.inner.tree.remove(cgroup)
         {
             self.trouble(Some(name), &e);
@@ -97,6 +104,7 @@ impl Tags {
     fn reattach(&self, mut entry: Entry, cgroup: &CgroupPath) {
         let before = entry.clone();
         match self.inner.tree.id(cgroup) {
+            Ok(None) if entry.kind == Kind::Found => return self.bury(&entry, "its cgroup is gone"),
             Ok(None) => entry.attached = None,
             Ok(Some(id)) if entry.attached == Some(id) => entry.trouble = None,
             Ok(Some(id)) => match self.attach(&entry, cgroup) {
@@ -147,7 +155,7 @@ impl Tags {
         let mut signs = BTreeSet::new();
         let above = folder.ancestors().skip(1).find(|f| f.is_dir());
         signs.extend(above.map(PathBuf::from));
-        if entry.is_ephemeral() {
+        if self.ends_when_empty(entry) {
             signs.insert(folder.join("cgroup.events"));
         }
         signs

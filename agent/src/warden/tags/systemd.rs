@@ -194,7 +194,7 @@ impl Systemd {
             .build()
             .await?;
         let value = proxy.get(interface.try_into()?, name).await?;
-        Ok(String::try_from(value)?)
+        String::try_from(value)
     }
 }
 

@@ -1,219 +1,15 @@
 //! Tags on this host's real cgroup tree, below cgroups of the test's own, with a fake in place of the kernel programs.
-//! What needs systemd is tried in a booted tree (tests/nspawn).
+//! What needs systemd is tried in a booted tree.
 
-use std::collections::HashMap;
 use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use std::process::{Command, Stdio};
 
 use super::*;
+
 use crate::config::Intercept;
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The kernel's side: outlives a daemon, as pinned links do.
-#[derive(Clone, Default)]
-struct Fake(Arc<Mutex<FakeState>>);
-
-#[derive(Default)]
-struct FakeState {
-    prepared: HashMap<TagName, TagNumber>,
-    attached: HashMap<TagName, (TagNumber, PathBuf)>,
-    /// Processes that were in a cgroup when it was attached.
-    too_early: usize,
-    broken: bool,
-}
-
-impl Fake {
-    fn state(&self) -> MutexGuard<'_, FakeState> {
-        self.0.lock().expect("fake")
-    }
-}
-
-impl Attach for Fake {
-    fn prepare(&mut self, name: &TagName, number: TagNumber, _: Loopback) -> Result<(), AttachError> {
-        let mut state = self.state();
-        if state.broken {
-            return Err(AttachError("broken by the test".into()));
-        }
-        state.prepared.insert(name.clone(), number);
-        Ok(())
-    }
-
-    fn attach(
-        &mut self,
-        name: &TagName,
-        number: TagNumber,
-        cgroup: &Path,
-        l: Loopback,
-    ) -> Result<(), AttachError> {
-        self.prepare(name, number, l)?;
-        let procs =
-            fs::read_to_string(cgroup.join("cgroup.procs")).map_err(|e| AttachError(e.to_string()))?;
-        let mut state = self.state();
-        state.too_early += procs.lines().count();
-        state.attached.insert(name.clone(), (number, cgroup.to_owned()));
-        Ok(())
-    }
-
-    fn detach(&mut self, name: &TagName) -> Result<(), AttachError> {
-        let mut state = self.state();
-        state.attached.remove(name);
-        state.prepared.remove(name);
-        Ok(())
-    }
-
-    fn adopt(&mut self) -> Result<Vec<Adopted>, AttachError> {
-        let state = self.state();
-        let adopted = state.attached.iter().map(|(name, (number, path))| Adopted {
-            name: name.clone(),
-            number: *number,
-            alive: path.is_dir(),
-        });
-        Ok(adopted.collect())
-    }
-}
-
-/// A host of the test's own: a base cgroup, a runtime directory, a fake kernel.
-struct Host {
-    base: CgroupPath,
-    tree: Tree,
-    runtime: tempfile::TempDir,
-    fake: Fake,
-    sender: UnboundedSender<Event>,
-    events: UnboundedReceiver<Event>,
-}
-
-impl Host {
-    /// `None`, said aloud, where the test cannot make cgroups.
-    fn new() -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: making cgroups needs root");
-            return None;
-        }
-        let tree = Tree::find().expect("cgroup v2");
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let base = CgroupPath(format!("/sluice-test-tags-{}-{n}", std::process::id()));
-        tree.create(&base).expect("base cgroup");
-        let (sender, events) = unbounded_channel();
-        let runtime = tempfile::tempdir().expect("runtime directory");
-        Some(Self { base, tree, runtime, fake: Fake::default(), sender, events })
-    }
-
-    fn cgroup(&self, name: &str) -> CgroupPath {
-        CgroupPath(format!("{}/{name}", self.base))
-    }
-
-    async fn open(&self) -> Tags {
-        let settings = Settings {
-            runtime: self.runtime.path().to_owned(),
-            bpf: "/nowhere".into(),
-            program: "/nowhere".into(),
-            base: self.cgroup("tags"),
-            host: HostKind::Plain,
-        };
-        let sender = self.sender.clone();
-        let sink: Sink = Arc::new(move |event| sender.send(event).expect("the test listens"));
-        Tags::open(settings, Box::new(self.fake.clone()), sink).await.expect("tags")
-    }
-
-    /// Opens and follows the tree in the background; dropping the guard is the daemon's crash.
-    async fn start(&self) -> (Tags, Running) {
-        let tags = self.open().await;
-        let following = tags.clone();
-        let task = tokio::task::spawn(async move { following.watch().await.expect("inotify") });
-        (tags, Running(task))
-    }
-
-    async fn expect(&mut self, what: &str, matches: impl Fn(&Event) -> bool) {
-        let mut seen = Vec::new();
-        let wait = async {
-            loop {
-                let event = self.events.recv().await.expect("sender lives");
-                if matches(&event) {
-                    return;
-                }
-                seen.push(event);
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no {what} in {seen:?}"));
-    }
-
-    fn troubles(&mut self) -> Vec<Event> {
-        let mut troubles = Vec::new();
-        while let Ok(event) = self.events.try_recv() {
-            if matches!(event, Event::Trouble { .. }) {
-                troubles.push(event);
-            }
-        }
-        troubles
-    }
-
-    fn state_files(&self) -> usize {
-        fs::read_dir(self.runtime.path().join("tags")).expect("state").count()
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        if let Err(e) = self.tree.remove(&self.base) {
-            eprintln!("{}: {e}", self.base);
-        }
-    }
-}
-
-struct Running(tokio::task::JoinHandle<()>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// A process that lives until told otherwise.
-struct Job(Child);
-
-impl Job {
-    fn start() -> Self {
-        Self(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("cat"))
-    }
-
-    fn process(&self) -> Process {
-        Process::open(self.0.id()).expect("pidfd")
-    }
-
-    fn cgroup(&self) -> CgroupPath {
-        tree::of_process(self.0.id()).expect("cgroup")
-    }
-
-    fn end(mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().expect("ended");
-    }
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn tag(name: &str) -> TagName {
-    TagName::parse(name).expect("name")
-}
-
-fn intercept(name: &str, cgroup: &CgroupPath) -> Intercept {
-    Intercept {
-        name: tag(name),
-        designation: Designation::Cgroup(cgroup.0.clone()),
-        loopback: Loopback::Pass,
-    }
-}
+mod host;
+use host::*;
 
 #[tokio::test]
 async fn a_run_is_taken_before_it_starts_and_cleared_away_when_it_ends() {
@@ -239,7 +35,7 @@ async fn a_run_is_taken_before_it_starts_and_cleared_away_when_it_ends() {
     job.end();
     host.expect("end", |e| matches!(e, Event::Ended { tag, .. } if *tag == placed.tag)).await;
     assert_eq!(host.tree.id(&cgroup).expect("tree"), None);
-    assert!(host.fake.state().attached.is_empty() && host.fake.state().prepared.is_empty());
+    assert!(host.fake.is_clean());
     assert_eq!((host.state_files(), tags.list().len(), tags.resolve(number)), (0, 0, None));
     assert_eq!(host.troubles(), []);
 }
@@ -257,7 +53,7 @@ async fn children_keep_a_run_alive() {
     let refused = tags.run_request(&clash.process(), 0, Some(tag("build"))).await;
     assert!(matches!(refused, Err(TagError::Exists(_))), "{refused:?}");
     let mut stdin = job.0.stdin.take().expect("stdin");
-    std::io::Write::write_all(&mut stdin, b"go\n").expect("told");
+    io::Write::write_all(&mut stdin, b"go\n").expect("told");
     job.0.wait().expect("the shell ended");
     tags.settle(&placed.tag);
     assert_eq!(tags.list().len(), 1, "its child lives");
@@ -398,7 +194,7 @@ async fn the_configuration_is_applied_as_a_difference() {
     assert_eq!(tags.list()[0].state, TagState::Taken);
     assert!(!host.troubles().is_empty());
     assert!(tags.apply_config(&[]).await.is_empty());
-    assert!(tags.list().is_empty() && host.fake.state().prepared.is_empty());
+    assert!(tags.list().is_empty() && host.fake.is_clean());
 }
 
 #[tokio::test]
@@ -437,6 +233,7 @@ async fn the_next_daemon_resumes_what_lives_and_clears_the_rest() {
     };
     // While the daemon is dead: a process ends, and something else leaves a cgroup and half a file.
     dead.end();
+    host.wait_empty(&host.cgroup("tags/dead"));
     host.tree.create(&host.cgroup("tags/stray/below")).expect("made");
     fs::write(host.runtime.path().join("tags/x.json.new"), "{").expect("file");
     let stranger = host.cgroup("stranger");
@@ -455,6 +252,9 @@ async fn the_next_daemon_resumes_what_lives_and_clears_the_rest() {
     let new = Job::start();
     let placed = tags.run_request(&new.process(), 0, None).await.expect("placed").tag;
     assert!(tags.entry(&placed).expect("entry").number > numbers[1], "numbers are not used twice");
+    // Known by its pins alone, it ends with its cgroup; the configuration may take it over before that.
+    assert!(tags.apply_config(&[intercept("stranger", &stranger)]).await.is_empty());
+    assert_eq!(tags.entry(&tag("stranger")).expect("entry").number, TagNumber(7));
     live.end();
     host.expect("end", |e| matches!(e, Event::Ended { tag: t, .. } if *t == tag("live"))).await;
     assert_eq!(host.troubles(), []);
@@ -505,4 +305,20 @@ async fn a_unit_asks_whether_it_is_taken() {
     assert!(host.fake.state().attached.contains_key(&tag("x")));
     assert!(matches!(tags.taken(&tag("x"), &other), Err(TagError::NotTaken { .. })));
     assert!(matches!(tags.taken(&tag("none"), &place), Err(TagError::NoSuch(_))));
+}
+
+#[tokio::test]
+async fn what_only_its_pins_tell_of_stays_in_force_until_its_cgroup_goes() {
+    let Some(mut host) = Host::new() else { return };
+    let job = Job::start();
+    host.open().await.run_request(&job.process(), 0, Some(tag("x"))).await.expect("placed");
+    fs::remove_dir_all(host.runtime.path().join("tags")).expect("as RuntimeDirectory= does at a stop");
+    let (tags, _running) = host.start().await;
+    let found = tags.list();
+    assert_eq!((found[0].kind, found[0].state, found[0].processes), (TagKind::Found, TagState::Taken, 1));
+    assert_eq!(tags.tag_of(&job.cgroup()), Some(tag("x")));
+    job.end();
+    host.expect("end", |e| matches!(e, Event::Ended { .. })).await;
+    assert!(host.fake.is_clean() && tags.list().is_empty());
+    assert_eq!(host.tree.below(&host.cgroup("tags")).expect("tree"), []);
 }
