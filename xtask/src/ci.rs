@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{order, sh, size, test};
+use crate::{ebpf, order, sh, size, test};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -15,6 +15,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("doc", doc),
     ("deny", deny),
+    ("ebpf", ebpf::check),
     ("test", tests),
 ];
 
