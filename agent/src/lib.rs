@@ -35,16 +35,16 @@ pub mod policy;
 pub mod config;
 pub mod control;
 pub mod drain;
+pub mod wire;
 pub mod record;
 pub mod stream;
 pub mod trust;
-pub mod wire;
 
 // The line: everything that touches bytes of the network (the gate).
 pub mod detect;
+pub mod tls;
 pub mod engine;
 pub mod gate;
-pub mod tls;
 
 // The privileged side.
 pub mod warden;

@@ -148,7 +148,7 @@ fn a_new_ca_takes_the_place_of_the_old() {
         &ran,
         &[
             "stale    debian  /etc/ssl/certs/ca-certificates.crt",
-        "stale    java    /etc/ssl/certs/java/cacerts",
+            "stale    java    /etc/ssl/certs/java/cacerts",
             "the CA has changed: removing the earlier one",
             "debian: trusted",
             "one unknown",

@@ -38,7 +38,8 @@ pub fn check() -> Result<()> {
     }
     let other = target(&root).join("sluice.bpf.o.rebuilt");
     std::fs::write(&other, &object).with_context(|| format!("write {}", other.display()))?;
-    let at = object.iter().zip(&committed).position(|(a, b)| a != b).unwrap_or(object.len().min(committed.len()));
+    let at =
+        object.iter().zip(&committed).position(|(a, b)| a != b).unwrap_or(object.len().min(committed.len()));
     bail!(
         "{} ({} bytes) is not what its source says ({} bytes, see {}): first difference at byte {at}\n\
          run `cargo xtask ebpf` and commit the result",

@@ -73,6 +73,7 @@ impl GateProcess {
         let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
         tell(&channel, settings, roots, listeners).await.map_err(Error::Tell)?;
         let (answers, queue) = mpsc::channel(ANSWERS);
+        #[expect(clippy::disallowed_methods, reason = "ends with the channel; there are no sessions here")]
         tokio::spawn(post(Arc::clone(&channel), queue));
         let now = Instant::now();
         Ok(Self { child, channel, answers, started: now, heard: now, ready: false })
