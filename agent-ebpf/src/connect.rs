@@ -155,7 +155,10 @@ struct Target {
 fn judge(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, i32> {
     // SAFETY: fields of the context.
     let (kind, protocol) = unsafe {
-        ((&raw const (*ctx.sock_addr).type_).read_volatile(), (&raw const (*ctx.sock_addr).protocol).read_volatile())
+        (
+            (&raw const (*ctx.sock_addr).type_).read_volatile(),
+            (&raw const (*ctx.sock_addr).protocol).read_volatile(),
+        )
     };
     if kind != SOCK_STREAM {
         return Err(PASS); // Datagrams are not this hook's business.

@@ -8,7 +8,8 @@ use aya_ebpf::bindings::{
     BPF_TCP_ESTABLISHED, bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_map_update_elem, bpf_sk_storage_get,
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_map_update_elem,
+    bpf_sk_storage_get,
 };
 use aya_ebpf::programs::SockOpsContext;
 
@@ -54,8 +55,9 @@ fn held(ctx: &SockOpsContext) -> Option<*mut Held> {
         if sk.is_null() {
             return None;
         }
-        let held = bpf_sk_storage_get((&raw const ORIGINS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0)
-            .cast::<Held>();
+        let held =
+            bpf_sk_storage_get((&raw const ORIGINS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0)
+                .cast::<Held>();
         (!held.is_null() && (*held).waiting.origin.tag == TAG.load()).then_some(held)
     }
 }

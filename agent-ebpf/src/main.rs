@@ -6,7 +6,10 @@
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "the attribute macros wrap each entry point in a bare function of its name")]
-#![expect(unsafe_code, reason = "kernel contexts and maps are raw pointers; the verifier checks every access")]
+#![expect(
+    unsafe_code,
+    reason = "kernel contexts and maps are raw pointers; the verifier checks every access"
+)]
 
 mod connect;
 mod established;
