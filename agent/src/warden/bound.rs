@@ -204,6 +204,18 @@ impl Bound {
         Some(Identity { destination: destination(&origin), caller })
     }
 
+    /// Writes the bundle for tagged processes anew when the system's roots have changed.
+    pub fn refresh_bundle(&self) {
+        let (runtime, ca) = (&self.config.paths.runtime, self.ca.certificate_pem());
+        let refreshed = trust::is_stale(runtime, ca).and_then(|stale| match stale {
+            true => trust::write_bundle(runtime, ca).map(drop),
+            false => Ok(()),
+        });
+        if let Err(error) = refreshed {
+            tracing::error!("the trust bundle stays as it is: {}", Chain(&error));
+        }
+    }
+
     /// Forgets connections that were never asked for, and prints what the kernel programs had to say.
     pub fn sweep(&self) {
         let kernel = self.kernel.lock();

@@ -89,7 +89,9 @@ pub struct Kernel {
 /// Where systemd finds the programs of a tag that it can attach itself (`BPFProgram=type:path`): type and path, whether
 /// they are pinned already or not.
 pub fn systemd_programs(bpf_dir: &Path, name: &TagName) -> impl Iterator<Item = (&'static str, PathBuf)> {
-    Hook::ALL.into_iter().filter_map(move |hook| Some((hook.systemd_type()?, pins::program_path(bpf_dir, name, hook))))
+    Hook::ALL
+        .into_iter()
+        .filter_map(move |hook| Some((hook.systemd_type()?, pins::program_path(bpf_dir, name, hook))))
 }
 
 impl Kernel {
