@@ -26,6 +26,11 @@ impl<S> Replay<S> {
     pub fn new(seen: Bytes, inner: S) -> Self {
         Self { seen, inner }
     }
+
+    /// Gives `bytes`, which were read last, back to be read again.
+    pub fn unread(&mut self, bytes: Bytes) {
+        self.seen = if self.seen.is_empty() { bytes } else { [&bytes[..], &self.seen[..]].concat().into() };
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Replay<S> {

@@ -265,3 +265,61 @@ async fn bodies_pass_whole_under_back_pressure() {
     let record = rig.record().await;
     assert_eq!((record.bytes_up, record.bytes_down), (size as u64, size as u64));
 }
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+/// Time enough for an idle connection to be taken out of hyper (the clock is the test's).
+async fn idle() {
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_goes_on_where_it_was() {
+    let rig = Rig::new();
+    let mut ends = rig.http(Version::Http1);
+    for round in 0..5 {
+        // Whole, in pieces, and with pauses in the middle of things.
+        ends.ask(&GET[..10 * round]).await;
+        idle().await;
+        ends.ask(&GET[10 * round..]).await;
+        ends.heard(GET).await;
+        idle().await;
+        ends.answer(&OK[..20]).await;
+        idle().await;
+        ends.answer(&OK[20..]).await;
+        ends.told(OK).await;
+        idle().await;
+    }
+    drop(ends.client);
+    assert_eq!(super::rig::to_the_end(&mut ends.upstream).await, "");
+    assert_eq!(ends.done.await.expect("task"), Ok(()));
+    assert!(rig.records(5).await.iter().all(|r| r.error.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_ends_like_any_other() {
+    for how in ["upstream closes", "upstream speaks", "drain", "upstream dies at the next request"] {
+        let rig = Rig::new();
+        let mut ends = rig.http(Version::Http1);
+        ends.ask(GET).await;
+        ends.heard(GET).await;
+        ends.answer(OK).await;
+        ends.told(OK).await;
+        idle().await;
+        match how {
+            "upstream closes" => ends.upstream.shutdown().await.expect("close"),
+            "upstream speaks" => ends.answer("HTTP/1.1 408 Request Timeout\r\n\r\n").await,
+            "drain" => {
+                let drain = rig.drain.clone();
+                tokio::spawn(async move { drain.run(super::rig::PATIENCE).await });
+            }
+            _ => {
+                ends.ask(GET).await;
+                ends.heard(GET).await;
+                drop(std::mem::replace(&mut ends.upstream, tokio::io::duplex(1).0));
+            }
+        }
+        assert_eq!(ends.told_to_the_end().await, "", "{how}");
+        assert_eq!(ends.done.await.expect("task"), Ok(()), "{how}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Bodies on their way through: each frame is recorded before it is passed on, none is held back.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -69,11 +70,15 @@ pub(super) enum Length {
     Untold,
 }
 
+/// Held by everything that is left of an exchange: as long as there is one, the connection is not idle.
+pub(super) type Open = Arc<()>;
+
 /// A request's body.
 pub(super) struct Up {
     pub(super) inner: Incoming,
     pub(super) exchange: Exchange,
     pub(super) length: Length,
+    pub(super) _open: Open,
 }
 
 impl Body for Up {
@@ -106,7 +111,7 @@ impl Body for Up {
 /// An answer's body.
 pub(super) enum Down {
     /// The upstream's, with the guard that ends the exchange.
-    Upstream { inner: Incoming, finish: Finish, length: Length },
+    Upstream { inner: Incoming, finish: Finish, length: Length, _open: Open },
     /// Our own.
     Own(Option<Bytes>),
 }

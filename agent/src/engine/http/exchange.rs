@@ -3,17 +3,18 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{EXPECT, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::upgrade::OnUpgrade;
 
-use super::body::{Down, Finish, Length, Up};
+use super::body::{Down, Finish, Length, Open, Up};
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
-use super::strict::{Passed, Shared, Undecided};
+use super::shared::{Passed, Shared, Undecided};
 use super::upgrade::{self, Switched};
+use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::Context;
 use crate::policy::{self, Permit};
@@ -40,6 +41,9 @@ pub(super) struct Exchanges {
     pub(super) gate: Option<Arc<Shared>>,
     pub(super) on_switch: OnSwitch,
     begun: AtomicU64,
+    /// Requests on this connection before these.
+    before: u64,
+    open: Open,
 }
 
 /// An exchange that ends without an answer: the client sees what it would have seen of the upstream itself.
@@ -68,8 +72,32 @@ struct Asked {
 }
 
 impl Exchanges {
-    pub(super) fn new(cx: Context, sender: Sender, gate: Option<Arc<Shared>>, on_switch: OnSwitch) -> Self {
-        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0) }
+    /// `before`: how many requests the connection has served.
+    pub(super) fn new(
+        cx: Context,
+        sender: Sender,
+        gate: Option<Arc<Shared>>,
+        on_switch: OnSwitch,
+        before: u64,
+    ) -> Self {
+        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0), before, open: Open::default() }
+    }
+
+    /// How many requests the connection has served.
+    pub(super) fn served(&self) -> u64 {
+        self.before + self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is left of any exchange, and the way upstream (HTTP/1) is free.
+    pub(super) fn idle(&self) -> bool {
+        let free = match &self.sender {
+            Sender::Http1(sender) => {
+                let sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
+                sender.as_ref().is_some_and(http1::SendRequest::is_ready)
+            }
+            Sender::Http2(_) => false,
+        };
+        free && Arc::strong_count(&self.open) == 1
     }
 
     /// Lets go of the way upstream: nothing more will be sent.
@@ -82,6 +110,7 @@ impl Exchanges {
     /// Answers one request: hyper's service.
     pub(super) async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        let _open = Arc::clone(&self.open);
         let undecided = Undecided::of(self.gate.as_ref(), &request);
         let asked = match self.read(number, &mut request) {
             Ok(asked) => asked,
@@ -166,7 +195,7 @@ impl Exchanges {
         length: Length,
     ) -> Result<Response<Incoming>, Failed> {
         let _spent = permit;
-        let mut request = request.map(|inner| Up { inner, exchange, length });
+        let mut request = request.map(|inner| Up { inner, exchange, length, _open: Arc::clone(&self.open) });
         match &self.sender {
             Sender::Http1(slot) => {
                 if request.version() == Version::HTTP_11
@@ -204,7 +233,7 @@ impl Exchanges {
         mut finish: Finish,
     ) -> Response<Down> {
         let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
-        if let Err(what) = check_answer(&mut response, switched) {
+        if let Err(what) = upstream_answer::check(&mut response, switched) {
             return self.bad_upstream(&asked, what.to_owned(), finish);
         }
         if let Err(error) = finish.exchange().response(response.status().as_u16(), response.headers()) {
@@ -222,7 +251,8 @@ impl Exchanges {
         if inner.is_end_stream() {
             finish.finish(None);
         }
-        Response::from_parts(head, Down::Upstream { inner, finish, length: asked.length })
+        let _open = Arc::clone(&self.open);
+        Response::from_parts(head, Down::Upstream { inner, finish, length: asked.length, _open })
     }
 
     /// The upstream did not answer.
@@ -232,7 +262,7 @@ impl Exchanges {
             let refusal = Refusal::new(status, format!("the request's body was cut off: {violation}")).last();
             return Ok(self.tell(asked.shape, &refusal, finish));
         }
-        let first = asked.number == 1;
+        let first = self.before + asked.number == 1;
         match error {
             Failed::Upstream(error) => {
                 let what = format!("the upstream gave no answer: {}", Chain(&error));
@@ -332,41 +362,6 @@ fn head_of(request: &Request<Incoming>, host: String) -> ExchangeHead {
         rule: None,
         verdict: types::Verdict::Allow,
     }
-}
-
-/// What hyper's client lets in and its server could not say in one way.
-fn check_answer(response: &mut Response<Incoming>, switched: bool) -> Result<(), &'static str> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !switched {
-        return Err("the upstream switched protocols without being asked");
-    }
-    if response.version() == Version::HTTP_2 {
-        return Ok(());
-    }
-    let headers = response.headers_mut();
-    let encoded = headers.contains_key(TRANSFER_ENCODING);
-    if encoded && headers.contains_key(CONTENT_LENGTH) {
-        return Err("the upstream's answer has both Content-Length and Transfer-Encoding");
-    }
-    if encoded {
-        let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
-        let last = last.map(|v| v.as_bytes().rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii());
-        if !last.is_some_and(|v| v.eq_ignore_ascii_case(b"chunked")) {
-            return Err("the upstream's answer has a Transfer-Encoding that does not end in chunked");
-        }
-    }
-    // hyper read them as one number or failed: say it once.
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    if let Some(first) = lengths.next()
-        && (lengths.next().is_some() || first.as_bytes().contains(&b','))
-    {
-        let one = first.as_bytes().split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
-        let one = HeaderValue::from_bytes(one).map_err(|_| "the upstream's Content-Length is no number")?;
-        headers.insert(CONTENT_LENGTH, one);
-    }
-    if headers.get_all(CONNECTION).iter().any(|v| v.as_bytes().eq_ignore_ascii_case(b"content-length")) {
-        return Err("the upstream's Connection names Content-Length");
-    }
-    Ok(())
 }
 
 fn h2_reset(error: &hyper::Error) -> bool {

@@ -59,8 +59,8 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
 
     let (queue, again) = (tasks.clone(), Arc::clone(&cx.again));
     let on_switch =
-        Box::new(move |switched: Switched| queue.push(Box::pin(switched.run(Arc::clone(&again)))));
-    let exchanges = Arc::new(Exchanges::new(cx.clone(), Sender::Http2(sender), None, on_switch));
+        Box::new(move |switched: Switched| queue.push(Box::pin(switched.run(None, Arc::clone(&again)))));
+    let exchanges = Arc::new(Exchanges::new(cx.clone(), Sender::Http2(sender), None, on_switch, 0));
     let service = service_fn(move |request| Arc::clone(&exchanges).answer(request));
     let extended = up.as_ref().is_some_and(|up| up.is_extended_connect_protocol_enabled());
     let mut down = Box::pin(server(tasks, extended).serve_connection(TokioIo::new(client), service));

@@ -17,11 +17,14 @@ mod first_frame;
 mod h1;
 mod h2;
 mod names;
+mod parked;
 mod refusal;
+mod shared;
 mod strict;
 mod tasks;
 mod together;
 mod upgrade;
+mod upstream_answer;
 
 /// The version that both sides speak: what ALPN negotiated, or what detection found. Never guessed again here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

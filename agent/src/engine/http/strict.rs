@@ -7,16 +7,16 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::header::UPGRADE;
-use http::{HeaderMap, Method, Request, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::shared::{Place, Shared};
 use crate::codec::http1::{Framer, Progress, Violation};
 
 /// From a head's first octet to its last.
@@ -27,128 +27,6 @@ const UNDECIDED_MAX: usize = 16 * 1024;
 const PIECE: usize = 4096;
 /// What hyper reads in place of what was refused.
 const SYNTHETIC: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
-
-/// What gate and service tell each other.
-#[derive(Debug, Default)]
-pub(super) struct Shared(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    /// Requests let through, ours included.
-    heads: u64,
-    refused: Option<(Place, Violation)>,
-    decision: Option<bool>,
-    /// 1xx heads on their way to the client.
-    informational: Vec<u8>,
-    reader: Option<Waker>,
-}
-
-/// Where a violation stood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// In place of this request, counted from 1.
-    Request(u64),
-    /// In the body of the last request let through.
-    Body,
-}
-
-/// What the gate knows of a request that the service was called with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passed {
-    /// It was let through.
-    Yes,
-    /// It stands for one that was refused.
-    Refused(Violation),
-    /// It was never let through: the library below reads requests where the gate saw none.
-    Never,
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What request `number` (from 1) is.
-    pub(super) fn passed(&self, number: u64) -> Passed {
-        let state = self.state();
-        match state.refused {
-            Some((Place::Request(n), violation)) if n == number => Passed::Refused(violation),
-            _ if number <= state.heads => Passed::Yes,
-            _ => Passed::Never,
-        }
-    }
-
-    /// What was wrong with the body of the request under way, if that is why it ended.
-    pub(super) fn body_refused(&self) -> Option<Violation> {
-        match self.state().refused {
-            Some((Place::Body, violation)) => Some(violation),
-            _ => None,
-        }
-    }
-
-    /// Whether anything was refused.
-    pub(super) fn refused(&self) -> bool {
-        self.state().refused.is_some()
-    }
-
-    fn decide(&self, raw: bool) {
-        let mut state = self.state();
-        state.decision = Some(raw);
-        wake(&mut state);
-    }
-
-    /// Queues an informational answer for the client.
-    pub(super) fn informational(&self, status: StatusCode, headers: &HeaderMap) {
-        let mut state = self.state();
-        let out = &mut state.informational;
-        if out.len() > PIECE {
-            return; // they are hints: a flood of them is not kept
-        }
-        let reason = status.canonical_reason().unwrap_or_default();
-        out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
-        for (name, value) in headers {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-        out.extend_from_slice(b"\r\n");
-        wake(&mut state);
-    }
-}
-
-/// A request for another protocol: until it is decided, the gate holds back what follows. Dropped, it is refused.
-pub(super) struct Undecided(Option<Arc<Shared>>);
-
-impl Undecided {
-    /// What `request` asks of the gate it came through; nothing for most.
-    pub(super) fn of<B>(gate: Option<&Arc<Shared>>, request: &Request<B>) -> Self {
-        let asks = request.method() == Method::CONNECT
-            || (request.version() == Version::HTTP_11 && request.headers().contains_key(UPGRADE));
-        Self(gate.filter(|_| asks).map(Arc::clone))
-    }
-
-    /// The protocol changes: what follows is not the gate's to read.
-    pub(super) fn grant(mut self) {
-        if let Some(gate) = self.0.take() {
-            gate.decide(true);
-        }
-    }
-}
-
-impl Drop for Undecided {
-    fn drop(&mut self) {
-        if let Some(gate) = self.0.take() {
-            gate.decide(false);
-        }
-    }
-}
-
-fn wake(state: &mut State) {
-    if let Some(waker) = state.reader.take() {
-        waker.wake();
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -288,6 +166,7 @@ enum Given {
 impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.shared.waiting.store(false, Ordering::Relaxed);
         loop {
             if this.cleared > 0 {
                 this.give(buf);
@@ -323,6 +202,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 Poll::Pending => {
                     let mut state = this.shared.state();
                     if state.decision.is_none() {
+                        let waiting = this.pending.is_empty() && this.framer.between_messages();
+                        this.shared.waiting.store(waiting, Ordering::Relaxed);
                         state.reader = Some(cx.waker().clone());
                         return Poll::Pending;
                     }
@@ -357,6 +238,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         let this = self.get_mut();
         ready!(this.poll_out(cx))?;
         this.clean = false;
+        this.shared.flushed.store(false, Ordering::Relaxed);
         Pin::new(&mut this.inner).poll_write(cx, buf)
     }
 
@@ -368,6 +250,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         let this = self.get_mut();
         ready!(this.poll_out(cx))?;
         this.clean = false;
+        this.shared.flushed.store(false, Ordering::Relaxed);
         Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
     }
 
@@ -375,7 +258,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         let this = self.get_mut();
         this.clean = true;
         ready!(this.poll_out(cx))?;
-        Pin::new(&mut this.inner).poll_flush(cx)
+        ready!(Pin::new(&mut this.inner).poll_flush(cx))?;
+        this.shared.flushed.store(true, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -44,11 +44,18 @@ impl Switched {
         Self { client, upstream, websocket: asked || switched, finish }
     }
 
-    /// Goes on with the changed connection to its end.
-    pub(super) async fn run(self, again: Again) {
-        let Self { client, upstream, websocket, mut finish } = self;
+    /// Goes on with the changed connection to its end. `upstream` is its upstream side, where that was taken back
+    /// from hyper by hand.
+    pub(super) async fn run(self, upstream: Option<BoxStream>, again: Again) {
+        let Self { client, upstream: later, websocket, mut finish } = self;
+        let upstream = async {
+            match upstream {
+                Some(upstream) => Ok(upstream),
+                None => later.await.map(boxed),
+            }
+        };
         let (client, upstream) = match tokio::join!(client, upstream) {
-            (Ok(client), Ok(upstream)) => (boxed(client), boxed(upstream)),
+            (Ok(client), Ok(upstream)) => (boxed(client), upstream),
             (Err(error), _) | (_, Err(error)) => {
                 finish.finish(Some(format!("the protocol could not be changed: {}", Chain(&error))));
                 return;
