@@ -116,6 +116,8 @@ sys.stdin.read()
         highest = highest.max(gate_kib(&world));
     }
     let grown = highest.saturating_sub(before);
+    let last = world.sessions().expect("sessions").pop();
+    eprintln!("{last:?}");
     eprintln!("the gate grew by {grown} KiB, {} records", world.sessions().expect("sessions").len());
     bystander.goes_on("tunnels within tunnels");
     child.stdin.take().expect("stdin").write_all(b"\n").expect("written");
