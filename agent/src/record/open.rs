@@ -185,7 +185,7 @@ fn lock(dir: &Path) -> io::Result<Option<File>> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o640)
+        .mode(segment::MODE)
         .open(dir.join(LOCK))?;
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
         Ok(_) => Ok(Some(file)),
