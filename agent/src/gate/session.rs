@@ -42,6 +42,8 @@ enum Error {
     Tunnel(#[source] tunnel::Error),
     #[error("more than {LAYERS} layers of tunnels and TLS inside one connection")]
     TooDeep,
+    #[error("the tag holds its share of the sessions that are possible at once")]
+    Crowded,
     #[error(transparent)]
     Unrecordable(#[from] Unrecordable),
 }
@@ -58,13 +60,20 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     match begin(&services, &who.caller, who.destination, client) {
         Ok(session) => {
             let line = Line {
-                services,
+                services: Arc::clone(&services),
                 session: Arc::clone(&session),
                 caller: who.caller,
                 destination: who.destination,
                 layers: LAYERS,
             };
-            let ended = Box::pin(line.take(who.io)).await;
+            let ended = match services.shares.enter(&line.caller.tag) {
+                Some(_share) => Box::pin(line.take(who.io)).await,
+                None => {
+                    reset(&who.io);
+                    line.refused("tcp", &Error::Crowded);
+                    Err(Error::Crowded)
+                }
+            };
             session.end(ended.err().map(|error| Chain(&error).to_string()));
         }
         Err(error) => {
