@@ -55,6 +55,8 @@ enum Error {
     TooMany,
     #[error("the client's connection broke")]
     ClientGone,
+    #[error("the tag holds its share of the sessions that are possible at once")]
+    Crowded,
     #[error(transparent)]
     Unrecordable(#[from] Unrecordable),
 }
@@ -71,7 +73,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     match begin(&services, &who.caller, who.destination, client) {
         Ok(session) => {
             let line = Line {
-                services,
+                services: Arc::clone(&services),
                 session: Arc::clone(&session),
                 caller: who.caller,
                 destination: who.destination,
@@ -79,10 +81,17 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                 inner: Arc::new(Semaphore::new(INNER)),
             };
             let io = Arc::new(who.io);
-            let ended = tokio::select! {
-                biased;
-                ended = Box::pin(line.take(Arc::clone(&io))) => ended,
-                () = broken(&io) => Err(Error::ClientGone),
+            let ended = match services.shares.enter(&line.caller.tag) {
+                Some(_share) => tokio::select! {
+                    biased;
+                    ended = Box::pin(line.take(Arc::clone(&io))) => ended,
+                    () = broken(&io) => Err(Error::ClientGone),
+                },
+                None => {
+                    reset(&io);
+                    line.refused("tcp", &Error::Crowded);
+                    Err(Error::Crowded)
+                }
             };
             session.end(ended.err().map(|error| Chain(&error).to_string()));
         }

@@ -99,12 +99,17 @@ fn cgroup(proc: &Path) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// The systemd unit of a cgroup path: the innermost part that is named like a unit that holds processes, with
-/// systemd's escaping `_` before reserved names taken off (systemd: cg_path_decode_unit).
+/// The systemd unit of a cgroup path, as systemd and journald have it (cg_path_get_unit): what comes after the slices,
+/// with systemd's escaping `_` before reserved names taken off. Never a part further in: below a delegated unit, such as
+/// every user's `user@UID.service`, the job names cgroups as it likes.
 fn unit_of(cgroup: &str) -> Option<String> {
+    let is_slice = |part: &&str| part.ends_with(".slice");
+    let parts = || cgroup.split('/').filter(|part| !part.is_empty());
     let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
-    let innermost_slice = || cgroup.rsplit('/').find(|part| part.ends_with(".slice"));
-    let part = cgroup.rsplit('/').find(is_unit).or_else(innermost_slice)?;
+    let part = match parts().find(|part| !is_slice(part)) {
+        Some(part) if is_unit(&part) => part,
+        _ => parts().take_while(is_slice).last()?,
+    };
     Some(part.strip_prefix('_').unwrap_or(part).to_owned())
 }
 
@@ -116,7 +121,7 @@ fn container_of(cgroup: &str) -> Option<String> {
         let id = name.rsplit_once('-').map_or(name, |(_, id)| id);
         (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
     };
-    cgroup.rsplit('/').find_map(id)
+    cgroup.split('/').find_map(id)
 }
 
 #[cfg(test)]
@@ -164,6 +169,9 @@ mod tests {
             ("/system.slice/ci.service/runner/job1", Some("ci.service"), None),
             ("/user.slice/user-1000.slice/session-3.scope", Some("session-3.scope"), None),
             ("/user.slice", Some("user.slice"), None),
+            // Made by the user, who may name it so.
+            ("/user.slice/user-1.slice/user@1.service/app.slice/ci.service", Some("user@1.service"), None),
+            ("/mine/ci.service", None, None),
             ("/sluice/run-1", None, None),
             (&format!("/system.slice/docker-{id}.scope"), Some(&*format!("docker-{id}.scope")), Some(&id)),
             (&format!("/docker/{id}"), None, Some(&id)),

@@ -215,7 +215,8 @@ impl Daemon {
             biased;
             _ = self.signals.terminate.recv() => Woken::Terminate,
             _ = self.signals.interrupt.recv() => Woken::Terminate,
-            // What is rare comes before the gate: one that never stops talking starves nothing.
+            // Before the gate, which under load (or taken over) always has something to say: neither the watchdog nor the
+            // end of a drain may wait for its silence.
             () = over => Woken::DrainOver,
             _ = self.tick.tick() => Woken::Tick,
             _ = self.signals.hangup.recv() => Woken::Reload,
