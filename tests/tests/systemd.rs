@@ -30,7 +30,10 @@ fn story(script: &str) -> Ran {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/systemd");
     let boot = tree.boot(&format!("{PRELUDE}\n{script}")).within(Duration::from_secs(240));
     let boot = boot.with(PACKAGE.as_path(), "/sluice.deb").with(folder, "/files");
-    boot.run().expect("booted").passed().expect("passed")
+    let ran = boot.run().expect("booted").passed().expect("passed");
+    // Shown when the test fails, and with --nocapture.
+    println!("{}", ran.output);
+    ran
 }
 
 /// That each text is in the output, in this order.
@@ -135,7 +138,7 @@ fn a_restart_under_load_loses_nothing_and_lets_nothing_out() {
     let ran = story(
         "install; start_upstream; intercept
         start_load
-        for round in 1 2 3; do await_more 20; systemctl restart sluice.service; done
+        for round in 1 2 3 4 5; do await_more 15; systemctl restart sluice.service; done
         await_more 20
         stop_load",
     );
@@ -171,17 +174,37 @@ fn a_stopped_agent_refuses_and_a_purge_leaves_nothing() {
     let ran = story(
         "traces > /tmp/before
         install; start_upstream; intercept
-        systemctl start legacy.service
-        systemctl stop sluice.service
+        start_load; await_more 10
+        systemctl mask --quiet --runtime --now sluice.service
+        : > /tmp/peers
+        await_refused 10 && echo 'load refused'
         systemctl start legacy.service && echo 'legacy started' || echo 'legacy refused'
-        : > /tmp/peers; start_sleeper; echo '--- while stopped'; cat /tmp/peers
+        echo peers=$(lines /tmp/peers)
+        systemctl unmask --quiet --runtime sluice.service
         systemctl start sluice.service
-        sluice trust status
+        await_more 10 && echo 'load goes on'
+        systemctl start legacy.service && echo 'legacy started'
+        stop_load
+        echo '--- purge'
         dpkg --purge sluice
         traces > /tmp/after
         diff /tmp/before /tmp/after && echo 'no trace'
+        : > /tmp/peers
         systemctl start legacy.service && echo 'legacy runs untagged'
-        tail -1 /tmp/peers",
+        cat /tmp/peers",
     );
-    in_order(&ran, &["trusted  debian", "no trace", "legacy runs untagged", "direct /hello"]);
+    in_order(
+        &ran,
+        &[
+            "load refused",
+            "legacy refused",
+            "load goes on",
+            "legacy started",
+            "--- purge",
+            "no trace",
+            "direct /hello",
+        ],
+    );
+    assert_eq!(number(&ran, "peers"), 0, "something left while the agent was stopped");
+    assert_eq!(number(&ran, "direct"), 0, "requests that went round the agent");
 }

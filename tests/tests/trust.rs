@@ -28,16 +28,9 @@ use_ca() { cp /tmp/$1/ca.pem /run/sluice/ca.pem; }
 
 fn story(script: &str) -> Ran {
     let tree = Tree::debian().expect("a tree");
-    let binary = sluice();
+    let binary = sluice_tests::binary::sluice_binary().expect("the binary");
     let script = format!("{FINGERPRINT}\nmake_ca one\nmake_ca two\nuse_ca one\n{script}");
     tree.boot(&script).with(binary, "/usr/bin/sluice").run().expect("booted").passed().expect("passed")
-}
-
-fn sluice() -> PathBuf {
-    let own = std::env::current_exe().expect("a path");
-    let binary = own.ancestors().nth(2).expect("the target folder").join("sluice");
-    assert!(binary.exists(), "{} is not built: cargo build --package sluice", binary.display());
-    binary
 }
 
 /// That each line is in the output, in this order.

@@ -94,7 +94,7 @@ fn stage(staged: &Path, binary: &Path) -> Result<()> {
     std::os::unix::fs::symlink("/usr/bin/sluice", &generator).context(GENERATOR)?;
     let changelog = sh::output(&mut sh::command("git", &["log", "-1", "--format=%aD"]))?;
     let changelog = format!(
-        "sluice ({}) unstable; urgency=medium\n\n  * See README.md.\n\n -- The Sluice authors <sluice@localhost>  {}\n",
+        "sluice ({}) unstable; urgency=medium\n\n  * See README.md.\n\n -- The Sluice authors <maintainers@sluice.example.org>  {}\n",
         env!("CARGO_PKG_VERSION"),
         changelog.trim()
     );

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 
 use super::{DaemonAt, Failure, strange};
 use crate::control::{Answer, Request};
+use crate::trust;
 use crate::types::TagName;
 
 /// Arguments of `sluice run`.
@@ -33,9 +34,14 @@ impl RunArgs {
     /// # Errors
     /// [`Failure`]: the command was not started.
     pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
-        let Answer::Run { environment, .. } = daemon.ask(&Request::Run { tag: self.tag })? else {
+        let Answer::Run { mut environment, .. } = daemon.ask(&Request::Run { tag: self.tag })? else {
             return Err(strange().into());
         };
+        #[expect(clippy::disallowed_methods, reason = "the caller's environment, which the command inherits")]
+        let inherited = std::env::var(trust::JAVA_OPTIONS).unwrap_or_default();
+        if let Some(ours) = environment.get_mut(trust::JAVA_OPTIONS) {
+            *ours = trust::keep_java_options(ours, &inherited);
+        }
         close_ways_out()?;
         let (program, arguments) = self.command.split_first().ok_or_else(strange)?;
         let error = Command::new(program).args(arguments).envs(environment).exec();

@@ -163,7 +163,7 @@ fn print_environment(json: bool, export: bool, systemd: bool) {
 fn export_line(name: &str, value: &str) -> String {
     let quoted = value.replace('\'', r"'\''");
     match name {
-        "JAVA_TOOL_OPTIONS" => format!("export {name}='{quoted}'\"${{{name}:+ ${name}}}\""),
+        trust::JAVA_OPTIONS => format!("export {name}='{quoted}'\"${{{name}:+ ${name}}}\""),
         _ => format!("export {name}='{quoted}'"),
     }
 }

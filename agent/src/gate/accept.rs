@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -40,9 +41,14 @@ pub(super) fn start(listener: OwnedFd, services: Arc<Services>) -> io::Result<()
 
 async fn accept_all(listener: &TcpListener, services: &Arc<Services>) {
     loop {
-        let Ok(place) = Arc::clone(&services.sessions).acquire_owned().await else { return };
-        match accept(listener, place).await {
-            Ok(accepted) => services.drain.spawn(session::serve(accepted, Arc::clone(services))),
+        match accept(listener).await {
+            // The place comes second: an idle listener must not hold one. At the bound one connection a listener waits
+            // here, the others in the backlog.
+            Ok((io, client, listener)) => {
+                let Ok(place) = Arc::clone(&services.sessions).acquire_owned().await else { return };
+                let accepted = Accepted { io, client, listener, place };
+                services.drain.spawn(session::serve(accepted, Arc::clone(services)));
+            }
             // One client's bad luck: it was gone before we came.
             Err(error) if is_connection_error(&error) => {}
             Err(error) => {
@@ -53,11 +59,21 @@ async fn accept_all(listener: &TcpListener, services: &Arc<Services>) {
     }
 }
 
-async fn accept(listener: &TcpListener, place: OwnedSemaphorePermit) -> io::Result<Accepted> {
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, ClientAddr, ListenerAddr)> {
     let (io, client) = listener.accept().await?;
-    session::prepare(&io)?;
+    io.set_nodelay(true)?;
+    keep_alive(&io)?;
     let listener = ListenerAddr(io.local_addr()?);
-    Ok(Accepted { io, client: ClientAddr(client), listener, place })
+    Ok((io, ClientAddr(client), listener))
+}
+
+/// A peer that is gone without a word (its host, or the process behind a socket that it half closed) is found within two
+/// minutes: otherwise an idle session holds its place for as long as the other side likes.
+pub(super) fn keep_alive(io: &TcpStream) -> io::Result<()> {
+    setsockopt(io, sockopt::KeepAlive, &true)?;
+    setsockopt(io, sockopt::TcpKeepIdle, &60)?;
+    setsockopt(io, sockopt::TcpKeepInterval, &15)?;
+    Ok(setsockopt(io, sockopt::TcpKeepCount, &4)?)
 }
 
 fn is_connection_error(error: &io::Error) -> bool {

@@ -6,6 +6,7 @@ mod identify;
 mod link;
 pub mod sandbox;
 mod session;
+mod share;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub(crate) struct Services {
     pub drain: Drain,
     /// One permit a session; at the bound, connections wait in the listeners' backlog.
     pub sessions: Arc<Semaphore>,
+    /// How many of them each tag holds.
+    shares: share::Shares,
 }
 
 /// Runs the gate on its end of the channel until the warden ends it.
@@ -104,13 +107,15 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     for root in omitted {
         tracing::warn!("not trusted upstream: {root}");
     }
+    let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
     let services = Arc::new(Services {
         policy: Arc::new(Policy { mode: settings.mode, durable: settings.durable }),
         store: store.clone(),
         tls,
         warden: warden.clone(),
         drain: Drain::default(),
-        sessions: Arc::new(Semaphore::new(settings.max_sessions as usize)),
+        shares: share::Shares::of(Arc::clone(&sessions)),
+        sessions,
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(Arc::clone(&services), folding.clone()));

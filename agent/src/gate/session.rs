@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
-use super::accept::Accepted;
+use super::accept::{Accepted, keep_alive};
 use super::{Services, identify};
 use crate::detect::{self, Protocol};
 use crate::engine::{Context, http, tunnel};
 use crate::policy::{self, Verdict};
 use crate::record::{ExchangeHead, Session, Unrecordable};
 use crate::report::Chain;
-use crate::stream::BoxStream;
+use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
 use crate::types::{self, Action, Caller, Destination};
 use crate::wire::ToWarden;
@@ -26,6 +26,13 @@ const DIAL_WITHIN: Duration = Duration::from_secs(30);
 
 /// Layers that one connection may wrap around another: TLS to a proxy, CONNECT, TLS again. More is refused.
 const LAYERS: u8 = 4;
+
+/// Connections that one connection may hold inside of it at once, in all layers: HTTP/2 can carry as many as it has
+/// streams, each of which can again.
+const INNER: usize = 128;
+
+/// How often it is looked whether the client's socket is dead while nobody reads from it.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Where the line of one connection ended early.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +51,12 @@ enum Error {
     Tunnel(#[source] tunnel::Error),
     #[error("more than {LAYERS} layers of tunnels and TLS inside one connection")]
     TooDeep,
+    #[error("more than {INNER} tunnels at once inside one connection")]
+    TooMany,
+    #[error("the client's connection broke")]
+    ClientGone,
+    #[error("the tag holds its share of the sessions that are possible at once")]
+    Crowded,
     #[error(transparent)]
     Unrecordable(#[from] Unrecordable),
 }
@@ -60,13 +73,26 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     match begin(&services, &who.caller, who.destination, client) {
         Ok(session) => {
             let line = Line {
-                services,
+                services: Arc::clone(&services),
                 session: Arc::clone(&session),
                 caller: who.caller,
                 destination: who.destination,
                 layers: LAYERS,
+                inner: Arc::new(Semaphore::new(INNER)),
             };
-            let ended = Box::pin(line.take(who.io)).await;
+            let io = Arc::new(who.io);
+            let ended = match services.shares.enter(&line.caller.tag) {
+                Some(_share) => tokio::select! {
+                    biased;
+                    ended = Box::pin(line.take(Arc::clone(&io))) => ended,
+                    () = broken(&io) => Err(Error::ClientGone),
+                },
+                None => {
+                    reset(&io);
+                    line.refused("tcp", &Error::Crowded);
+                    Err(Error::Crowded)
+                }
+            };
             session.end(ended.err().map(|error| Chain(&error).to_string()));
         }
         Err(error) => {
@@ -83,6 +109,14 @@ fn begin(
     client: SocketAddr,
 ) -> Result<Arc<Session>, Unrecordable> {
     services.store.begin(Arc::clone(caller), destination, client).map(Arc::new)
+}
+
+/// Completes once the client's socket is dead: it was reset, or keep-alive found nobody. The engines do not read from a
+/// client that has said more than they can take, and would wait for its upstream for ever.
+async fn broken(client: &TcpStream) {
+    while !identify::is_closed(client) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Closes with a reset, so that the client sees a failure and not an empty answer.
@@ -104,11 +138,13 @@ struct Line {
     destination: Destination,
     /// Layers that may still be opened.
     layers: u8,
+    /// Places for connections inside this one.
+    inner: Arc<Semaphore>,
 }
 
 impl Line {
     /// decide -> forward -> the rest of the line.
-    async fn take(self, client: TcpStream) -> Result<(), Error> {
+    async fn take(self, client: Arc<TcpStream>) -> Result<(), Error> {
         let Verdict::Allow(permit) = policy::decide(
             &self.services.policy,
             &self.caller,
@@ -122,7 +158,7 @@ impl Line {
                 return Err(error);
             }
         };
-        self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
+        self.follow(Box::new(Socket(client)), Box::new(upstream), Verified::Plain).await
     }
 
     /// detect -> tls -> engine, for one layer of the connection. Boxed, since TLS and CONNECT come back to it.
@@ -218,11 +254,14 @@ impl Line {
             policy: Arc::clone(&self.services.policy),
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),
-            again: Arc::new(move |client, upstream| -> BoxFuture<'static, ()> {
+            again: Arc::new(move |client, upstream, verified| -> BoxFuture<'static, ()> {
                 let line = self.clone();
                 Box::pin(async move {
+                    let Ok(_place) = Arc::clone(&line.inner).try_acquire_owned() else {
+                        return line.refused("tunnel", &Error::TooMany);
+                    };
                     // The record holds the reason; the tunnel's exchange has nobody else to tell.
-                    if let Err(error) = line.follow(client, upstream, Verified::Plain).await {
+                    if let Err(error) = line.follow(client, upstream, verified).await {
                         tracing::debug!("inside a CONNECT tunnel: {}", Chain(&error));
                     }
                 })
@@ -258,17 +297,6 @@ async fn dial(permit: policy::Permit, destination: Destination) -> Result<TcpStr
         Ok(dialled) => dialled.map_err(Error::Dial)?,
         Err(_) => return Err(Error::DialTimeout),
     };
-    prepare(&upstream).map_err(Error::Dial)?;
+    upstream.set_nodelay(true).and_then(|()| keep_alive(&upstream)).map_err(Error::Dial)?;
     Ok(upstream)
-}
-
-/// Small writes leave at once, and a peer that vanished is found within about two minutes: idle connections have no
-/// other bound, since direct ones have none.
-pub(super) fn prepare(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    setsockopt(socket, sockopt::KeepAlive, &true)?;
-    setsockopt(socket, sockopt::TcpKeepIdle, &60)?;
-    setsockopt(socket, sockopt::TcpKeepInterval, &15)?;
-    setsockopt(socket, sockopt::TcpKeepCount, &4)?;
-    Ok(())
 }

@@ -12,8 +12,9 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use super::frame::{HEADER, Kind, MAGIC, Seen, see};
 use super::payload::SegmentHead;
 
-/// The store holds bodies. Not for the group either: its members may run commands, not read what others said.
-pub const MODE: u32 = 0o600;
+/// The gate's user and root alone: the store holds all tags' bodies, and the gate's group has members (the control
+/// socket's) who may run commands, not read what others' did.
+pub(super) const MODE: u32 = 0o600;
 const SUFFIX: &str = ".sluice";
 const SPARE: &str = "spare.";
 /// Read at once by a scan.

@@ -9,6 +9,9 @@ use std::path::Path;
 use super::bundle::{TRUSTSTORE, WGETRC};
 use crate::paths;
 
+/// Options for every JVM that starts (JVM Tool Interface, "JAVA_TOOL_OPTIONS").
+pub const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
+
 /// Variables whose value is the merged bundle, and who reads each.
 const BUNDLE_VARIABLES: [&str; 18] = [
     "SSL_CERT_FILE", // OpenSSL and so Ruby, PHP, Perl; Go; rustls-native-certs; Python ssl and httpx; uv
@@ -36,11 +39,6 @@ const BUNDLE_VARIABLES: [&str; 18] = [
 /// Java reads its options from a variable too, and says so: each JVM prints one line `Picked up JAVA_TOOL_OPTIONS: …` on
 /// its standard error. A job that works and says one line more is better than one that fails.
 pub fn environment(runtime_dir: &Path) -> Vec<(String, String)> {
-    environment_over(runtime_dir, None)
-}
-
-/// The same for a process that has `JAVA_TOOL_OPTIONS` already: they are kept, and come last, so that they win.
-pub fn environment_over(runtime_dir: &Path, java_tool_options: Option<&str>) -> Vec<(String, String)> {
     let file = |name: &str| runtime_dir.join(name).display().to_string();
     let mut variables: Vec<(String, String)> =
         BUNDLE_VARIABLES.iter().map(|name| ((*name).to_owned(), file(paths::BUNDLE))).collect();
@@ -48,14 +46,18 @@ pub fn environment_over(runtime_dir: &Path, java_tool_options: Option<&str>) -> 
     variables.push(("NODE_EXTRA_CA_CERTS".to_owned(), file(paths::CA_CERT)));
     // wget has no variable for a bundle. This one stands for /etc/wgetrc, which our file repeats.
     variables.push(("SYSTEM_WGETRC".to_owned(), file(WGETRC)));
-    let ours = java_options(runtime_dir);
-    let java = match java_tool_options.map(str::trim).filter(|inherited| !inherited.is_empty()) {
-        Some(inherited) if inherited.contains(&ours) => inherited.to_owned(),
-        Some(inherited) => format!("{ours} {inherited}"),
-        None => ours,
-    };
-    variables.push(("JAVA_TOOL_OPTIONS".to_owned(), java));
+    variables.push((JAVA_OPTIONS.to_owned(), java_options(runtime_dir)));
     variables
+}
+
+/// Our value of [`JAVA_OPTIONS`] for a process that has one already: its options are kept, and come last, so that they
+/// win. Every other variable holds one value, and ours takes its place.
+pub fn keep_java_options(ours: &str, inherited: &str) -> String {
+    match inherited.trim() {
+        "" => ours.to_owned(),
+        both if both.contains(ours) => both.to_owned(),
+        theirs => format!("{ours} {theirs}"),
+    }
 }
 
 /// A drop-in for a unit whose connections are taken: `systemctl edit UNIT`, or a file below `/etc/systemd/system/UNIT.d`.
@@ -101,17 +103,11 @@ mod tests {
 
     #[test]
     fn java_options_of_the_caller_are_kept_and_ours_added_once() {
-        let run = Path::new("/run/x");
-        let merged = environment_over(run, Some("-Xmx1g"));
-        let merged = value(&merged, "JAVA_TOOL_OPTIONS");
-        assert!(
-            merged.starts_with("-Djavax.net.ssl.trustStore=/run/x/truststore.jks ")
-                && merged.ends_with(" -Xmx1g")
-        );
-        let again = environment_over(run, Some(merged));
-        assert_eq!(value(&again, "JAVA_TOOL_OPTIONS"), merged);
-        let empty = environment_over(run, Some(" "));
-        assert_eq!(value(&empty, "JAVA_TOOL_OPTIONS"), java_options(run));
+        let ours = java_options(Path::new("/run/x"));
+        let both = keep_java_options(&ours, " -Xmx1g ");
+        assert_eq!(both, format!("{ours} -Xmx1g"));
+        assert_eq!(keep_java_options(&ours, &both), both);
+        assert_eq!(keep_java_options(&ours, " "), ours);
     }
 
     #[test]

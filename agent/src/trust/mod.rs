@@ -24,7 +24,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use self::bundle::{Written, is_stale, write_bundle};
-pub use self::environment::{environment, environment_over, systemd_drop_in};
+pub use self::environment::{JAVA_OPTIONS, environment, keep_java_options, systemd_drop_in};
 pub use self::host::{Scope, StoreStatus, Trusted, install, remove, status};
 pub use self::tree::Tree;
 

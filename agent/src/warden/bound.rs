@@ -19,6 +19,7 @@ use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::notify;
 use super::tags::{self, TagNumber, Tags};
+use super::witness::Witness;
 use crate::config::Config;
 use crate::paths;
 use crate::report::Chain;
@@ -83,6 +84,8 @@ pub struct Bound {
     pub kernel: SharedKernel,
     callers: Callers,
     listeners: Listeners,
+    /// `None`: this kernel cannot tell, and a four-tuple is believed alone.
+    witness: Option<Witness>,
     /// What the kernel programs are told while a gate serves.
     open: agent_ebpf::Config,
     /// Cookie of the listeners' network namespace.
@@ -123,6 +126,7 @@ impl Bound {
         Ok(Self {
             config,
             ca,
+            witness: witness(&listeners, &journal),
             journal,
             tags,
             kernel,
@@ -198,10 +202,34 @@ impl Bound {
                 return None;
             }
         };
+        if !self.is_still(&origin, client, listener) {
+            return None;
+        }
         let tag = self.tags.resolve(TagNumber(origin.tag))?;
         let cgroup = self.tags.entry(&tag).and_then(|entry| entry.cgroup).map_or_else(String::new, |c| c.0);
         let caller = self.callers.describe(&origin, tag, &cgroup);
         Some(Identity { destination: destination(&origin), caller })
+    }
+
+    /// Writes the bundle for tagged processes anew when the system's roots have changed.
+    pub fn refresh_bundle(&self) {
+        let (runtime, ca) = (&self.config.paths.runtime, self.ca.certificate_pem());
+        let refreshed = trust::is_stale(runtime, ca).and_then(|stale| match stale {
+            true => trust::write_bundle(runtime, ca).map(drop),
+            false => Ok(()),
+        });
+        if let Err(error) = refreshed {
+            tracing::error!("the trust bundle stays as it is: {}", Chain(&error));
+        }
+    }
+
+    /// Whether the socket at the other end is the one that was remembered, and not another's that came to its tuple.
+    fn is_still(&self, origin: &Origin, client: ClientAddr, listener: ListenerAddr) -> bool {
+        let Some(witness) = &self.witness else { return true };
+        witness.holds(client.0, listener.0, origin.cookie).unwrap_or_else(|error| {
+            tracing::error!("asking whose {} is: {error}", client.0);
+            false
+        })
     }
 
     /// Forgets connections that were never asked for, and prints what the kernel programs had to say.
@@ -237,6 +265,19 @@ fn listeners() -> Result<Listeners, Error> {
         notify::keep(KEPT_NAME, socket);
     }
     Ok(listeners)
+}
+
+fn witness(listeners: &Listeners, journal: &Journal) -> Option<Witness> {
+    let opened = Witness::open(&listeners.v4);
+    if let Err(error) = &opened {
+        let text = format!(
+            "the kernel cannot tell who holds a connection ({error}; load tcp_diag and restart): another process \
+             on this host could be taken for a tagged one"
+        );
+        tracing::error!("{text}");
+        journal.send(journal::Event::Trouble(text));
+    }
+    opened.ok()
 }
 
 /// Name of the listeners in systemd's descriptor store.

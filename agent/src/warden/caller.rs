@@ -100,19 +100,18 @@ fn cgroup(proc: &Path) -> Option<String> {
     String::from_utf8_lossy(&text).lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// The systemd unit of a cgroup path: the first part below the slices, as systemd itself reads it (cg_path_get_unit), or
-/// else the innermost slice; systemd's escaping `_` before reserved names is taken off. What lies below a unit is named by
-/// whoever the unit's cgroup was delegated to: a part named like another unit there means nothing.
+/// The systemd unit of a cgroup path, as systemd and journald have it (cg_path_get_unit): what comes after the slices,
+/// with systemd's escaping `_` before reserved names taken off. Never a part further in: below a delegated unit, such as
+/// every user's `user@UID.service`, the job names cgroups as it likes.
 fn unit_of(cgroup: &str) -> Option<String> {
-    let mut parts = cgroup.split('/').filter(|part| !part.is_empty());
-    let mut slice = None;
-    let below = parts.find(|part| {
-        let is_slice = part.ends_with(".slice");
-        slice = if is_slice { Some(*part) } else { slice };
-        !is_slice
-    });
-    let unit = below.filter(|part| part.ends_with(".service") || part.ends_with(".scope"));
-    unit.or(slice).map(|part| part.strip_prefix('_').unwrap_or(part).to_owned())
+    let is_slice = |part: &&str| part.ends_with(".slice");
+    let parts = || cgroup.split('/').filter(|part| !part.is_empty());
+    let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+    let part = match parts().find(|part| !is_slice(part)) {
+        Some(part) if is_unit(&part) => part,
+        _ => parts().take_while(is_slice).last()?,
+    };
+    Some(part.strip_prefix('_').unwrap_or(part).to_owned())
 }
 
 /// The container id in a cgroup path: 64 hex digits, bare (cgroupfs driver) or within `docker-ID.scope`,
@@ -190,13 +189,13 @@ mod tests {
             ("/system.slice/ci.service/runner/job1", Some("ci.service"), None),
             ("/user.slice/user-1000.slice/session-3.scope", Some("session-3.scope"), None),
             ("/user.slice", Some("user.slice"), None),
+            // Made by the user, who may name it so.
+            ("/user.slice/user-1.slice/user@1.service/app.slice/ci.service", Some("user@1.service"), None),
+            ("/mine/ci.service", None, None),
             ("/sluice/run-1", None, None),
             (&format!("/system.slice/docker-{id}.scope"), Some(&*format!("docker-{id}.scope")), Some(&id)),
             (&format!("/docker/{id}"), None, Some(&id)),
-            // A user's own manager, and whoever a cgroup is delegated to, name what lies below as they like.
-            ("/user.slice/user-7.slice/user@7.service/app.slice/sshd.service", Some("user@7.service"), None),
             ("/system.slice/ci.service/sshd.service", Some("ci.service"), None),
-            ("/jobs/sshd.service", None, None),
         ] {
             assert_eq!(unit_of(cgroup).as_deref(), unit, "{cgroup}");
             assert_eq!(container_of(cgroup).as_ref(), container.map(|s: &String| s), "{cgroup}");

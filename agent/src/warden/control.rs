@@ -33,6 +33,10 @@ const MAX_CONNECTIONS: usize = 64;
 /// Connections at once of one user who is not root, so that one user cannot keep the others waiting.
 const MAX_PER_USER: usize = 16;
 
+/// Connections at once of all users who are not root: root finds room whoever else is there, since one account may
+/// have many user ids (subuid(5)).
+const MAX_OF_USERS: usize = 48;
+
 /// How long a peer may take to say what it wants, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -139,11 +143,12 @@ struct Place {
 impl Crowd {
     fn enter(self: &Arc<Self>, uid: u32) -> Option<Place> {
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = users.entry(uid).or_default();
-        if uid != 0 && *count >= MAX_PER_USER {
+        let all: usize = users.iter().filter(|(user, _)| **user != 0).map(|(_, count)| count).sum();
+        let count = users.get(&uid).copied().unwrap_or(0);
+        if uid != 0 && (count >= MAX_PER_USER || all >= MAX_OF_USERS) {
             return None;
         }
-        *count += 1;
+        users.insert(uid, count + 1);
         Some(Place { crowd: self.clone(), uid })
     }
 }
@@ -166,7 +171,7 @@ async fn serve_one(stream: UnixStream, desk: Arc<Desk>, crowd: Arc<Crowd>) {
     let (reader, mut writer) = stream.into_split();
     let answer = match (peer, crowd.enter(uid)) {
         (Err(e), _) => refuse(format!("the peer cannot be identified: {e}"), "try again"),
-        (_, None) => refuse(format!("more than {MAX_PER_USER} requests at once"), "wait for their answers"),
+        (_, None) => refuse("too many requests at once by users who are not root", "wait for their answers"),
         (Ok(peer), Some(_place)) => match read_request(reader).await {
             Ok(Some(request)) => desk.answer(&peer, request).await,
             Ok(None) => return, // left without a word

@@ -28,6 +28,9 @@ use crate::wire::{Identity, ToGate, ToWarden};
 /// How often the watchdog is fed, forgotten connections are swept and the gate's silence is looked at.
 const TICK: Duration = Duration::from_secs(2);
 
+/// How often the trust bundle is compared with the system's roots: some milliseconds of reading.
+const BUNDLE: Duration = Duration::from_secs(60);
+
 /// What the gate may take beyond its grace period to cut its sessions and close the store.
 const CLOSING: Duration = Duration::from_secs(3);
 
@@ -119,6 +122,8 @@ struct Daemon {
     live: Live,
     signals: Signals,
     tick: Interval,
+    /// When the trust bundle is compared with the system's roots again.
+    next_bundle: Instant,
 }
 
 struct Signals {
@@ -158,6 +163,7 @@ impl Daemon {
             live,
             signals,
             tick,
+            next_bundle: Instant::now() + BUNDLE,
         })
     }
 
@@ -209,7 +215,8 @@ impl Daemon {
             biased;
             _ = self.signals.terminate.recv() => Woken::Terminate,
             _ = self.signals.interrupt.recv() => Woken::Terminate,
-            // What is rare comes before the gate: one that never stops talking starves nothing.
+            // Before the gate, which under load (or taken over) always has something to say: neither the watchdog nor the
+            // end of a drain may wait for its silence.
             () = over => Woken::DrainOver,
             _ = self.tick.tick() => Woken::Tick,
             _ = self.signals.hangup.recv() => Woken::Reload,
@@ -338,6 +345,10 @@ impl Daemon {
     fn tick(&mut self) {
         notify::watchdog();
         self.bound.sweep();
+        if self.next_bundle <= Instant::now() {
+            self.next_bundle = Instant::now() + BUNDLE;
+            self.bound.refresh_bundle();
+        }
         if let Some(gate) = &mut self.gate
             && gate.tick() > SILENT_TICKS
         {

@@ -197,7 +197,8 @@ impl Diag {
             return Err(io::Error::from(io::ErrorKind::Unsupported)); // MPTCP and its like: shut down instead
         }
         let cookie = socket_cookie(copy)?;
-        let message = destroy_message(protocol, local, peer, cookie);
+        let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
+        let message = diag_message(SOCK_DESTROY, flags, protocol, local, peer, cookie);
         send(self.netlink.as_raw_fd(), &message, MsgFlags::empty())?;
         let mut answer = [0u8; 1024];
         let n = recv(self.netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
@@ -206,7 +207,14 @@ impl Diag {
 }
 
 /// nlmsghdr and inet_diag_req_v2 (linux/inet_diag.h): numbers in host order, addresses and ports in network order.
-fn destroy_message(protocol: i32, local: SocketAddr, peer: SocketAddr, cookie: u64) -> Vec<u8> {
+pub(super) fn diag_message(
+    kind: u16,
+    flags: i32,
+    protocol: i32,
+    local: SocketAddr,
+    peer: SocketAddr,
+    cookie: u64,
+) -> Vec<u8> {
     let mut body = Vec::with_capacity(56);
     // A v6 socket is looked up as v6 even when it speaks v4, by its v4-mapped addresses.
     let v6 = local.is_ipv6();
@@ -229,15 +237,16 @@ fn destroy_message(protocol: i32, local: SocketAddr, peer: SocketAddr, cookie: u
             }
         });
     }
-    // The lookup wants the device that packets of the socket come in by: sealed, that is loopback, always number 1.
+    // The lookup wants the device that packets of the socket come in by: sealed or led to a listener, that is loopback,
+    // always number 1.
     body.extend(1u32.to_ne_bytes());
     body.extend(u32::try_from(cookie & 0xffff_ffff).unwrap_or_default().to_ne_bytes());
     body.extend(u32::try_from(cookie >> 32).unwrap_or_default().to_ne_bytes());
 
-    let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK).unwrap_or_default();
+    let flags = u16::try_from(flags).unwrap_or_default();
     let mut message = Vec::with_capacity(16 + body.len());
     message.extend(u32::try_from(16 + body.len()).unwrap_or_default().to_ne_bytes());
-    message.extend(SOCK_DESTROY.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
     message.extend([0; 8]); // sequence, port
     message.extend(body);

@@ -16,3 +16,4 @@ mod live;
 mod notify;
 mod supervise;
 pub mod tags;
+mod witness;

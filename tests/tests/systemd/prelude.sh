@@ -101,6 +101,13 @@ await_more() {
     wait_for 60 sh -c "[ \$(wc -l < /tmp/load.ok) -ge $((from + $1)) ]"
 }
 
+# await_refused N: until the load has been refused N more times.
+await_refused() {
+    local from; from=$(lines /tmp/load.failed)
+    wait_for 30 sh -c "[ -e /tmp/load.failed ] && [ \$(wc -l < /tmp/load.failed) -ge $((from + $1)) ]"
+    tail -1 /tmp/load.failed
+}
+
 warden_pid() { systemctl show --property=MainPID --value sluice.service; }
 gate_pid() { pgrep --parent "$(warden_pid)" --full 'gate'; }
 kill_agent() {
@@ -111,9 +118,6 @@ kill_agent() {
     both) kill -9 "$warden" "$gate" ;;
     esac
 }
-
-# A unit of the same name as the tag's that does not ask for the agent: taken by the pinned programs, if at all.
-start_sleeper() { systemctl start load.service || true; wait_for 3 test -s /tmp/peers || true; systemctl stop load.service || true; }
 
 # Everything on the host that could be ours.
 traces() {

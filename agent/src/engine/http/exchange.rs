@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::{EXPECT, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::upgrade::OnUpgrade;
+use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
 use super::names::{self, Host};
@@ -16,7 +18,7 @@ use super::shared::{Passed, Shared, Undecided};
 use super::upgrade::{self, Switched};
 use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
-use crate::engine::Context;
+use crate::engine::{Context, Verified};
 use crate::policy::{self, Permit};
 use crate::record::{Exchange, ExchangeHead};
 use crate::report::Chain;
@@ -33,6 +35,9 @@ pub(super) enum Sender {
 /// What takes a connection over after the protocol was changed.
 pub(super) type OnSwitch = Box<dyn Fn(Switched) + Send + Sync>;
 
+/// How long a drain waits for the first request of a connection that was opened before it began.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
+
 /// The exchanges of one connection.
 pub(super) struct Exchanges {
     pub(super) cx: Context,
@@ -43,6 +48,8 @@ pub(super) struct Exchanges {
     begun: AtomicU64,
     /// Requests on this connection before these.
     before: u64,
+    /// Cancelled when the connection's first request has come.
+    first: CancellationToken,
     open: Open,
 }
 
@@ -68,6 +75,8 @@ struct Asked {
     switch: Option<OnUpgrade>,
     /// Set when it is an extended CONNECT for a WebSocket.
     websocket: bool,
+    /// Set when it asks for a tunnel to elsewhere: a plain CONNECT.
+    tunnels: bool,
     length: Length,
 }
 
@@ -80,7 +89,19 @@ impl Exchanges {
         on_switch: OnSwitch,
         before: u64,
     ) -> Self {
-        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0), before, open: Open::default() }
+        let first = CancellationToken::new();
+        if before > 0 {
+            first.cancel();
+        }
+        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0), before, first, open: Open::default() }
+    }
+
+    /// Completes when the drain has begun and the client has had its turn: a connection that has just been opened is
+    /// there for a request, and to close it unanswered would lose that.
+    pub(super) async fn may_close(&self) {
+        self.cx.drain.begun().await;
+        // A client that opens and says nothing does not hold the drain up for longer.
+        let _ = tokio::time::timeout(FIRST_REQUEST, self.first.cancelled()).await;
     }
 
     /// How many requests the connection has served.
@@ -111,6 +132,7 @@ impl Exchanges {
     pub(super) async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         let _open = Arc::clone(&self.open);
+        self.first.cancel();
         let undecided = Undecided::of(self.gate.as_ref(), &request);
         let asked = match self.read(number, &mut request) {
             Ok(asked) => asked,
@@ -183,7 +205,7 @@ impl Exchanges {
         let switch = Some(hyper::upgrade::on(&mut *request)).filter(|_| asks);
         let length = if http1 { Length::Told } else { Length::Untold };
         let method = request.method().clone();
-        Ok(Asked { number, host, shape, method, switch, websocket, length })
+        Ok(Asked { number, host, shape, method, switch, websocket, tunnels, length })
     }
 
     /// The one place from which a request goes upstream; it costs the permit.
@@ -243,7 +265,9 @@ impl Exchanges {
         if switched && let Some(client) = asked.switch {
             undecided.grant();
             let upstream = hyper::upgrade::on(&mut response);
-            (self.on_switch)(Switched::new(client, upstream, &response, asked.websocket, finish));
+            let verified = if asked.tunnels { Verified::Plain } else { self.cx.verified.clone() };
+            let switched = Switched::new(client, upstream, &response, asked.websocket, verified, finish);
+            (self.on_switch)(switched);
             return response.map(|_| Down::Own(None));
         }
         let (mut head, inner) = response.into_parts();

@@ -142,7 +142,7 @@ async fn drive<S>(
 where
     S: Service<Request<Incoming>, Response = Response<Down>, Error = Unanswered>,
 {
-    let mut begun = Some(Box::pin(exchanges.cx.drain.begun()));
+    let mut begun = Some(Box::pin(exchanges.may_close()));
     let mut tick = Box::pin(sleep(IDLE));
     let mut at_tick = exchanges.served();
     let (mut upstream_too, mut closing) = (false, false);

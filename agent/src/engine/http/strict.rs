@@ -236,9 +236,9 @@ impl<S: AsyncWrite + Unpin> Gate<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.shared.flushed.store(false, Ordering::Relaxed);
         ready!(this.poll_out(cx))?;
         this.clean = false;
-        this.shared.flushed.store(false, Ordering::Relaxed);
         Pin::new(&mut this.inner).poll_write(cx, buf)
     }
 
@@ -248,15 +248,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.shared.flushed.store(false, Ordering::Relaxed);
         ready!(this.poll_out(cx))?;
         this.clean = false;
-        this.shared.flushed.store(false, Ordering::Relaxed);
         Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.clean = true;
+        this.shared.flushed.store(false, Ordering::Relaxed);
         ready!(this.poll_out(cx))?;
         ready!(Pin::new(&mut this.inner).poll_flush(cx))?;
         this.shared.flushed.store(true, Ordering::Relaxed);

@@ -185,7 +185,12 @@ fn a_user_has_a_bounded_number_of_places() {
     let places: Vec<_> = (0..MAX_PER_USER).map(|_| crowd.enter(1000).expect("room")).collect();
     assert!(crowd.enter(1000).is_none());
     assert!(crowd.enter(1001).is_some());
-    drop(places);
+    let many: Vec<_> = (MAX_PER_USER..MAX_OF_USERS)
+        .map(|n| crowd.enter(100_000 + u32::try_from(n).expect("small")).expect("room"))
+        .collect();
+    assert!(crowd.enter(1002).is_none(), "many users together neither");
+    assert!(crowd.enter(0).is_some());
+    drop((places, many));
     assert!(crowd.enter(1000).is_some());
     assert!(crowd.0.lock().expect("crowd").is_empty(), "nothing is kept of those who left");
 }

@@ -53,6 +53,10 @@ pub const MAX_TAGS: usize = 256;
 /// Ephemeral tags at once of one user who is not root: one user must not use up everybody's.
 pub const MAX_TAGS_PER_USER: usize = 64;
 
+/// Ephemeral tags at once of all users who are not root: the rest is the configuration's and root's. One account may
+/// have many user ids (subuid(5)).
+pub const MAX_TAGS_OF_USERS: usize = 192;
+
 /// What happened to a tag, for the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -264,10 +268,17 @@ impl Tags {
         if registry.slots.len() >= MAX_TAGS {
             return Err(TagError::Full);
         }
-        let mine =
-            registry.slots.values().filter(|s| s.entry.asker == asker && s.entry.is_ephemeral()).count();
-        if !matches!(asker, Asker::Configuration | Asker::User { uid: 0 }) && mine >= MAX_TAGS_PER_USER {
-            return Err(TagError::FullForUser);
+        let privileged = |asker| matches!(asker, Asker::Configuration | Asker::User { uid: 0 });
+        let count = |of: &dyn Fn(Asker) -> bool| {
+            registry.slots.values().filter(|s| of(s.entry.asker) && s.entry.is_ephemeral()).count()
+        };
+        if !privileged(asker) {
+            if count(&|other| other == asker) >= MAX_TAGS_PER_USER {
+                return Err(TagError::FullForUser);
+            }
+            if count(&|other| !privileged(other)) >= MAX_TAGS_OF_USERS {
+                return Err(TagError::Full);
+            }
         }
         let number = TagNumber(registry.next);
         registry.next = registry.next.checked_add(1).unwrap_or(1);

@@ -38,7 +38,7 @@ impl Tags {
         if let Some(tag) = self.tag_of(&here) {
             return match name {
                 Some(other) if other != tag => Err(TagError::Within(tag)),
-                _ => Ok(Placed { tag, already: true }),
+                _ => self.in_force(&tag).map(|()| Placed { tag, already: true }),
             };
         }
         let name = name.unwrap_or_else(default_name);
@@ -46,6 +46,18 @@ impl Tags {
         let entry = self.reserve(name, kind, Asker::User { uid }, Loopback::Pass)?;
         let entry = self.placed(entry, peer, here).await?;
         Ok(Placed { tag: entry.name, already: false })
+    }
+
+    /// Whether a tag that a caller is in takes its connections; tried once more if not. A name on a cgroup is no
+    /// promise: its programs may have failed to attach.
+    fn in_force(&self, name: &TagName) -> Result<(), TagError> {
+        self.settle(name);
+        let why = match self.entry(name) {
+            Some(Entry { attached: Some(_), trouble: None, .. }) => return Ok(()),
+            Some(entry) => entry.trouble.unwrap_or_else(|| "its programs are not attached".into()),
+            None => "it has ended".into(),
+        };
+        Err(TagError::NotTaken { name: name.clone(), why })
     }
 
     /// Tags a process that runs, with all its threads, and whatever it starts from now on; not the children that it

@@ -286,11 +286,34 @@ async fn one_user_cannot_use_up_the_tags() {
     }
     let more = tags.reserve(tag("more"), kind(), user, Loopback::Pass);
     assert!(matches!(more, Err(TagError::FullForUser)));
-    for n in MAX_TAGS_PER_USER..MAX_TAGS {
+    for n in MAX_TAGS_PER_USER..MAX_TAGS_OF_USERS {
+        let many = Asker::User { uid: 100_000 + u32::try_from(n).expect("small") };
+        tags.reserve(tag(&format!("s{n}")), kind(), many, Loopback::Pass).expect("room");
+    }
+    let more = tags.reserve(tag("more"), kind(), Asker::User { uid: 2000 }, Loopback::Pass);
+    assert!(matches!(more, Err(TagError::Full)), "many users together neither");
+    for n in MAX_TAGS_OF_USERS..MAX_TAGS {
         tags.reserve(tag(&format!("r{n}")), kind(), Asker::User { uid: 0 }, Loopback::Pass).expect("room");
     }
     let more = tags.reserve(tag("more"), kind(), Asker::Configuration, Loopback::Pass);
     assert!(matches!(more, Err(TagError::Full)));
+}
+
+#[tokio::test]
+async fn a_run_inside_a_tag_that_is_not_in_force_does_not_start() {
+    let Some(host) = Host::new() else { return };
+    let tags = host.open().await;
+    let place = host.cgroup("x");
+    assert!(tags.apply_config(&[intercept("x", &place)]).await.is_empty());
+    host.fake.state().broken = true;
+    host.tree.create(&place).expect("made");
+    let job = Job::start();
+    host.tree.adopt(&place, job.process().pid()).expect("moved");
+    let untaken = tags.run_request(&job.process(), 1000, None).await;
+    assert!(matches!(untaken, Err(TagError::NotTaken { .. })), "{untaken:?}");
+    host.fake.state().broken = false;
+    assert!(tags.run_request(&job.process(), 1000, None).await.expect("attached now").already);
+    assert!(host.fake.state().attached.contains_key(&tag("x")));
 }
 
 #[tokio::test]
