@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{ebpf, order, sh, size, test};
+use crate::{ebpf, order, pages, sh, size, test};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -11,6 +11,7 @@ const STEPS: &[Step] = &[
     ("fmt", fmt),
     ("order", order::check),
     ("size", size::check),
+    ("pages", pages::check),
     ("ring", ring),
     ("clippy", clippy),
     ("doc", doc),
@@ -54,7 +55,8 @@ fn clippy() -> Result<()> {
 
 fn doc() -> Result<()> {
     let mut command = sh::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
-    sh::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+    // Nobody reads the crates' documentation from outside: a link to a private item is a link that works.
+    sh::run(command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))
 }
 
 /// One crypto provider only: with two in one process rustls panics, and each doubles what must be trusted.

@@ -16,7 +16,7 @@ use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
 use super::shared::{Passed, Shared, Undecided};
 use super::upgrade::{self, Switched};
-use super::upstream_answer;
+use super::{upstream_answer, upstream_error};
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::{Context, Verified};
 use crate::policy::{self, Permit};
@@ -295,8 +295,8 @@ impl Exchanges {
                 let silent = error.is_incomplete_message()
                     || error.is_closed()
                     || error.is_canceled()
-                    || is_io(&error);
-                let reset = h2_reset(&error);
+                    || upstream_error::is_io(&error);
+                let reset = upstream_error::is_reset(&error);
                 if reset || (silent && !first) {
                     finish.finish(Some(what));
                     return Err(Unanswered::Upstream(error));
@@ -386,23 +386,4 @@ fn head_of(request: &Request<Incoming>, host: String) -> ExchangeHead {
         rule: None,
         verdict: types::Verdict::Allow,
     }
-}
-
-fn h2_reset(error: &hyper::Error) -> bool {
-    source_of::<h2::Error>(error).is_some_and(h2::Error::is_reset)
-}
-
-fn is_io(error: &hyper::Error) -> bool {
-    source_of::<std::io::Error>(error).is_some()
-}
-
-fn source_of<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        source = error.source();
-    }
-    None
 }
