@@ -75,7 +75,8 @@ pub fn sniff(bytes: &[u8]) -> Step {
 pub fn greets_http2(bytes: &[u8]) -> Option<bool> {
     const TYPE_FLAGS_STREAM: [u8; 6] = [4, 0, 0, 0, 0, 0];
     let long = |b: &[u8]| {
-        b.first().is_none_or(|b| *b == 0) && (b.len() < 3 || u16::from_be_bytes([b[1], b[2]]) % 6 == 0)
+        b.first().is_none_or(|b| *b == 0)
+            && (b.len() < 3 || u16::from_be_bytes([b[1], b[2]]).is_multiple_of(6))
     };
     let rest = bytes.get(3..).unwrap_or_default();
     let good = long(bytes) && rest.iter().zip(TYPE_FLAGS_STREAM).all(|(b, want)| *b == want);

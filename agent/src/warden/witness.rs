@@ -61,6 +61,8 @@ impl Witness {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "connections of the test's own, over loopback")]
+
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
