@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{ebpf, order, sh, size, test};
+use crate::{ebpf, order, pages, sh, size, test};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -11,6 +11,7 @@ const STEPS: &[Step] = &[
     ("fmt", fmt),
     ("order", order::check),
     ("size", size::check),
+    ("pages", pages::check),
     ("ring", ring),
     ("clippy", clippy),
     ("doc", doc),

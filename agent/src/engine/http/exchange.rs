@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
+use super::fault::{h2_reset, is_io};
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
 use super::shared::{Passed, Shared, Undecided};
@@ -386,23 +387,4 @@ fn head_of(request: &Request<Incoming>, host: String) -> ExchangeHead {
         rule: None,
         verdict: types::Verdict::Allow,
     }
-}
-
-fn h2_reset(error: &hyper::Error) -> bool {
-    source_of::<h2::Error>(error).is_some_and(h2::Error::is_reset)
-}
-
-fn is_io(error: &hyper::Error) -> bool {
-    source_of::<std::io::Error>(error).is_some()
-}
-
-fn source_of<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        source = error.source();
-    }
-    None
 }
