@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
+use super::fault::{h2_reset, is_io};
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
 use super::shared::{Passed, Shared, Undecided};

@@ -13,6 +13,7 @@ use crate::stream::BoxStream;
 
 mod body;
 mod exchange;
+mod fault;
 mod first_frame;
 mod h1;
 mod h2;
