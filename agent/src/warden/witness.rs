@@ -62,8 +62,6 @@ impl Witness {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a client of the test's own listener")]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "connections of the test's own, over loopback")]
-
     use std::net::{TcpListener, TcpStream};
 
     use super::*;

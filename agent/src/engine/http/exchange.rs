@@ -17,7 +17,7 @@ use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
 use super::shared::{Passed, Shared, Undecided};
 use super::upgrade::{self, Switched};
-use super::{upstream_answer, upstream_error};
+use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::{Context, Verified};
 use crate::policy::{self, Permit};
@@ -296,8 +296,8 @@ impl Exchanges {
                 let silent = error.is_incomplete_message()
                     || error.is_closed()
                     || error.is_canceled()
-                    || upstream_error::is_io(&error);
-                let reset = upstream_error::is_reset(&error);
+                    || is_io(&error);
+                let reset = h2_reset(&error);
                 if reset || (silent && !first) {
                     finish.finish(Some(what));
                     return Err(Unanswered::Upstream(error));

@@ -26,7 +26,6 @@ mod tasks;
 mod together;
 mod upgrade;
 mod upstream_answer;
-mod upstream_error;
 
 /// The version that both sides speak: what ALPN negotiated, or what detection found. Never guessed again here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
