@@ -93,6 +93,8 @@ pub async fn listen(
 ) -> Result<Detected, Error> {
     let mut seen = BytesMut::new();
     let mut early = BytesMut::new();
+    // An HTTP/2 server need not wait for the client's preface (RFC 9113 §3.4): what follows is the client's to say.
+    let mut greeted = false;
     let mut deadline = Instant::now() + limits.silent;
     let protocol = loop {
         let need = match sniff::sniff(&seen) {
@@ -111,9 +113,13 @@ pub async fn listen(
                 _ if !begun => deadline = Instant::now() + limits.unfinished,
                 _ => (),
             },
-            read = upstream.read_buf(&mut early) => match read.map_err(Error::Upstream)? {
+            read = upstream.read_buf(&mut early), if !greeted => match read.map_err(Error::Upstream)? {
                 0 => return Err(Error::UpstreamClosed),
-                _ => break Protocol::Opaque(Why::ServerSpeaksFirst),
+                _ => match sniff::greets_http2(&early) {
+                    Some(true) => greeted = true,
+                    Some(false) => break Protocol::Opaque(Why::ServerSpeaksFirst),
+                    None => (),
+                },
             },
             () = sleep_until(deadline) => {
                 if !begun {
@@ -209,6 +215,29 @@ mod tests {
         assert_eq!(&bytes, b"SSH-2.0-x\r\n");
         detected.client.read_exact(&mut bytes[..1]).await.expect("read");
         assert_eq!(bytes[0], b'x');
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_server_may_speak_first() {
+        let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+        for (says, client, want) in [
+            (&settings[..], &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], Protocol::Http2),
+            (settings, b"GET / HTTP/1.1\r\n", Protocol::Http1),
+            (settings, b"\0\0\0\0", Protocol::Opaque(Why::NoMatch)),
+            (b"\0\0\x05\x04\0\0\0\0\0", b"PRI", Protocol::Opaque(Why::ServerSpeaksFirst)),
+        ] {
+            let mut ends = start();
+            for piece in says.chunks(4) {
+                ends.upstream.write_all(piece).await.expect("write");
+                tokio::task::yield_now().await;
+            }
+            ends.client.write_all(client).await.expect("write");
+            let mut detected = ends.found.await.expect("task").expect("found");
+            assert_eq!(detected.protocol, want, "{says:?}");
+            let mut bytes = vec![0; says.len()];
+            detected.upstream.read_exact(&mut bytes).await.expect("read");
+            assert_eq!(bytes, says);
+        }
     }
 
     #[tokio::test(start_paused = true)]

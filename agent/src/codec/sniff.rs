@@ -70,6 +70,21 @@ pub fn sniff(bytes: &[u8]) -> Step {
     }
 }
 
+/// Whether a server's first bytes are HTTP/2's: a SETTINGS frame that is no acknowledgement (RFC 9113 §3.4, §6.5).
+/// `None`: too few to say.
+pub fn greets_http2(bytes: &[u8]) -> Option<bool> {
+    const TYPE_FLAGS_STREAM: [u8; 6] = [4, 0, 0, 0, 0, 0];
+    let long = |b: &[u8]| {
+        b.first().is_none_or(|b| *b == 0) && (b.len() < 3 || u16::from_be_bytes([b[1], b[2]]) % 6 == 0)
+    };
+    let rest = bytes.get(3..).unwrap_or_default();
+    let good = long(bytes) && rest.iter().zip(TYPE_FLAGS_STREAM).all(|(b, want)| *b == want);
+    match good {
+        true if rest.len() < TYPE_FLAGS_STREAM.len() => None,
+        good => Some(good),
+    }
+}
+
 /// Record type 22, version 3.0 to 3.4, a length that a record may have, handshake message 1 (RFC 8446 §5.1, §4).
 fn tls(bytes: &[u8]) -> Step {
     let good = [
