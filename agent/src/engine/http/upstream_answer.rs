@@ -1,7 +1,7 @@
 //! Whether an upstream's answer has one meaning, so far as hyper's client does not see to that.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
-use http::{Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Response, StatusCode, Version};
 
 /// What hyper's client lets in and its server could not say in one way.
 pub(super) fn check<B>(response: &mut Response<B>, switched: bool) -> Result<(), &'static str> {
@@ -16,12 +16,24 @@ pub(super) fn check<B>(response: &mut Response<B>, switched: bool) -> Result<(),
     if encoded && headers.contains_key(CONTENT_LENGTH) {
         return Err("the upstream's answer has both Content-Length and Transfer-Encoding");
     }
-    if encoded {
-        let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
-        let last = last.map(|v| v.as_bytes().rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii());
-        if !last.is_some_and(|v| v.eq_ignore_ascii_case(b"chunked")) {
-            return Err("the upstream's answer has a Transfer-Encoding that does not end in chunked");
-        }
+    // Some readers look at the first coding, some at the last, some at each: one is what all read alike.
+    let codings = || tokens(headers, TRANSFER_ENCODING);
+    let last = codings().next_back().is_none_or(|t| t.eq_ignore_ascii_case(b"chunked"));
+    if encoded && (!last || codings().count() == 0) {
+        return Err("the upstream's answer has a Transfer-Encoding that does not end in chunked");
+    }
+    let odd = |t: &[u8]| {
+        t.eq_ignore_ascii_case(b"identity") || !t.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+    };
+    if codings().filter(|t| t.eq_ignore_ascii_case(b"chunked")).count() > 1 || codings().any(odd) {
+        return Err("the upstream's answer has a Transfer-Encoding that readers count differently");
+    }
+    if headers.contains_key("transfer_encoding") || headers.contains_key("content_length") {
+        return Err("a field of the upstream's answer looks like one that frames the message");
+    }
+    const KEPT: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
+    if tokens(headers, CONNECTION).any(|t| KEPT.iter().any(|k| t.eq_ignore_ascii_case(k))) {
+        return Err("the upstream's Connection names a field that frames the message");
     }
     // hyper read them as one number or failed: say it once.
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
@@ -32,8 +44,13 @@ pub(super) fn check<B>(response: &mut Response<B>, switched: bool) -> Result<(),
         let one = HeaderValue::from_bytes(one).map_err(|_| "the upstream's Content-Length is no number")?;
         headers.insert(CONTENT_LENGTH, one);
     }
-    if headers.get_all(CONNECTION).iter().any(|v| v.as_bytes().eq_ignore_ascii_case(b"content-length")) {
-        return Err("the upstream's Connection names Content-Length");
-    }
     Ok(())
+}
+
+/// The elements of a list, over all of its fields.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+    fn elements(v: &HeaderValue) -> impl DoubleEndedIterator<Item = &[u8]> {
+        v.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii)
+    }
+    headers.get_all(name).iter().flat_map(elements).filter(|t| !t.is_empty())
 }
