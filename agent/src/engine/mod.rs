@@ -31,9 +31,10 @@ pub struct Context {
     pub session: Arc<Session>,
     /// Whether the agent is ending.
     pub drain: Drain,
-    /// Takes a stream pair that came out of an HTTP CONNECT back to the line's `detect` stage.
+    /// Takes a stream pair that came out of an HTTP CONNECT or upgrade back to the line's `detect` stage.
     pub again: Again,
 }
 
-/// See [`Context::again`]: client side, upstream side.
-pub type Again = Arc<dyn Fn(BoxStream, BoxStream) -> BoxFuture<'static, ()> + Send + Sync>;
+/// See [`Context::again`]: client side, upstream side, and what is proved of who is behind the latter: an upgrade keeps
+/// the peer that TLS verified, a CONNECT reaches another.
+pub type Again = Arc<dyn Fn(BoxStream, BoxStream, Verified) -> BoxFuture<'static, ()> + Send + Sync>;

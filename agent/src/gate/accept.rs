@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -56,8 +57,18 @@ async fn accept_all(listener: &TcpListener, services: &Arc<Services>) {
 async fn accept(listener: &TcpListener, place: OwnedSemaphorePermit) -> io::Result<Accepted> {
     let (io, client) = listener.accept().await?;
     io.set_nodelay(true)?;
+    keep_alive(&io)?;
     let listener = ListenerAddr(io.local_addr()?);
     Ok(Accepted { io, client: ClientAddr(client), listener, place })
+}
+
+/// A peer that is gone without a word (its host, or the process behind a socket that it half closed) is found within two
+/// minutes: otherwise an idle session holds its place for as long as the other side likes.
+pub(super) fn keep_alive(io: &TcpStream) -> io::Result<()> {
+    setsockopt(io, sockopt::KeepAlive, &true)?;
+    setsockopt(io, sockopt::TcpKeepIdle, &60)?;
+    setsockopt(io, sockopt::TcpKeepInterval, &15)?;
+    Ok(setsockopt(io, sockopt::TcpKeepCount, &4)?)
 }
 
 fn is_connection_error(error: &io::Error) -> bool {

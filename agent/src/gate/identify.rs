@@ -1,5 +1,6 @@
 //! Identifying: `Accepted` to `Identified`. Nothing is read before the kernel's memory says whose connection it is.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use nix::sys::socket::getsockopt;
@@ -52,6 +53,7 @@ sockopt_impl!(
 /// `TCP_CLOSE` of the kernel's `tcp_states.h`.
 const CLOSED: u8 = 7;
 
-fn is_closed(io: &TcpStream) -> bool {
+/// Whether a TCP socket is dead: reset, or given up by keep-alive.
+pub(super) fn is_closed(io: &impl AsFd) -> bool {
     getsockopt(io, TcpInfo).map_or(true, |info| info.tcpi_state == CLOSED)
 }

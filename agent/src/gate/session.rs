@@ -1,13 +1,15 @@
 //! The line: one taken connection from accept to close. Reading [`serve`] and [`Line::follow`] is reading Sluice.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
-use super::accept::Accepted;
+use super::accept::{Accepted, keep_alive};
 use super::{Services, identify};
 use crate::detect::{self, Protocol};
 use crate::engine::{Context, http, tunnel};
@@ -24,6 +26,13 @@ const DIAL_WITHIN: Duration = Duration::from_secs(30);
 
 /// Layers that one connection may wrap around another: TLS to a proxy, CONNECT, TLS again. More is refused.
 const LAYERS: u8 = 4;
+
+/// Connections that one connection may hold inside of it at once, in all layers: HTTP/2 can carry as many as it has
+/// streams, each of which can again.
+const INNER: usize = 32;
+
+/// How often it is looked whether the client's socket is dead while nobody reads from it.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Where the line of one connection ended early.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +51,10 @@ enum Error {
     Tunnel(#[source] tunnel::Error),
     #[error("more than {LAYERS} layers of tunnels and TLS inside one connection")]
     TooDeep,
+    #[error("more than {INNER} tunnels at once inside one connection")]
+    TooMany,
+    #[error("the client's connection broke")]
+    ClientGone,
     #[error(transparent)]
     Unrecordable(#[from] Unrecordable),
 }
@@ -63,8 +76,16 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                 caller: who.caller,
                 destination: who.destination,
                 layers: LAYERS,
+                inner: Arc::new(Semaphore::new(INNER)),
             };
-            let ended = Box::pin(line.take(who.io)).await;
+            // A second descriptor, since the engines own the first. Without one the session is as good, and may be
+            // held by its upstream.
+            let watched = who.io.as_fd().try_clone_to_owned().ok();
+            let ended = tokio::select! {
+                biased;
+                ended = Box::pin(line.take(who.io)) => ended,
+                () = broken(watched) => Err(Error::ClientGone),
+            };
             session.end(ended.err().map(|error| Chain(&error).to_string()));
         }
         Err(error) => {
@@ -81,6 +102,15 @@ fn begin(
     client: SocketAddr,
 ) -> Result<Arc<Session>, Unrecordable> {
     services.store.begin(Arc::clone(caller), destination, client).map(Arc::new)
+}
+
+/// Completes once the client's socket is dead: it was reset, or keep-alive found nobody. The engines do not read from a
+/// client that has said more than they can take, and would wait for its upstream for ever.
+async fn broken(client: Option<OwnedFd>) {
+    let Some(client) = client else { return std::future::pending().await };
+    while !identify::is_closed(&client) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Closes with a reset, so that the client sees a failure and not an empty answer.
@@ -102,6 +132,8 @@ struct Line {
     destination: Destination,
     /// Layers that may still be opened.
     layers: u8,
+    /// Places for connections inside this one.
+    inner: Arc<Semaphore>,
 }
 
 impl Line {
@@ -216,11 +248,14 @@ impl Line {
             policy: Arc::clone(&self.services.policy),
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),
-            again: Arc::new(move |client, upstream| -> BoxFuture<'static, ()> {
+            again: Arc::new(move |client, upstream, verified| -> BoxFuture<'static, ()> {
                 let line = self.clone();
                 Box::pin(async move {
+                    let Ok(_place) = Arc::clone(&line.inner).try_acquire_owned() else {
+                        return line.refused("tunnel", &Error::TooMany);
+                    };
                     // The record holds the reason; the tunnel's exchange has nobody else to tell.
-                    if let Err(error) = line.follow(client, upstream, Verified::Plain).await {
+                    if let Err(error) = line.follow(client, upstream, verified).await {
                         tracing::debug!("inside a CONNECT tunnel: {}", Chain(&error));
                     }
                 })
@@ -256,6 +291,6 @@ async fn dial(permit: policy::Permit, destination: Destination) -> Result<TcpStr
         Ok(dialled) => dialled.map_err(Error::Dial)?,
         Err(_) => return Err(Error::DialTimeout),
     };
-    upstream.set_nodelay(true).map_err(Error::Dial)?;
+    upstream.set_nodelay(true).and_then(|()| keep_alive(&upstream)).map_err(Error::Dial)?;
     Ok(upstream)
 }

@@ -1,6 +1,7 @@
 //! The HTTP and tunnel engines between a client and a server of the test's own, without kernel and TLS.
 
 mod answers;
+mod attacks;
 mod desync;
 mod ends;
 mod hostile;

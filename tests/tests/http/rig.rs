@@ -24,6 +24,8 @@ pub const HOST: &str = "api.example";
 pub struct Rig {
     pub drain: Drain,
     pub again: Arc<Mutex<Vec<(BoxStream, BoxStream)>>>,
+    /// What was said of the peers of `again`.
+    pub behind: Arc<Mutex<Vec<Verified>>>,
     pub session: Arc<Session>,
     context: Context,
     records: Arc<Mutex<Vec<Summary>>>,
@@ -63,6 +65,8 @@ impl Rig {
         let drain = Drain::default();
         let again: Arc<Mutex<Vec<(BoxStream, BoxStream)>>> = Arc::default();
         let taken = Arc::clone(&again);
+        let behind: Arc<Mutex<Vec<Verified>>> = Arc::default();
+        let said = Arc::clone(&behind);
         let context = Context {
             caller,
             destination,
@@ -70,12 +74,13 @@ impl Rig {
             policy: Arc::new(Policy::default()),
             session: Arc::clone(&session),
             drain: drain.clone(),
-            again: Arc::new(move |client, upstream| {
+            again: Arc::new(move |client, upstream, verified| {
+                said.lock().expect("behind").push(verified);
                 taken.lock().expect("again").push((client, upstream));
                 Box::pin(async {})
             }),
         };
-        Self { drain, again, session, context, records, _store: store, dir }
+        Self { drain, again, behind, session, context, records, _store: store, dir }
     }
 
     /// Runs the HTTP engine.

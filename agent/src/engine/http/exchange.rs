@@ -16,7 +16,7 @@ use super::shared::{Passed, Shared, Undecided};
 use super::upgrade::{self, Switched};
 use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
-use crate::engine::Context;
+use crate::engine::{Context, Verified};
 use crate::policy::{self, Permit};
 use crate::record::{Exchange, ExchangeHead};
 use crate::report::Chain;
@@ -68,6 +68,8 @@ struct Asked {
     switch: Option<OnUpgrade>,
     /// Set when it is an extended CONNECT for a WebSocket.
     websocket: bool,
+    /// Set when it asks for a tunnel to elsewhere: a plain CONNECT.
+    tunnels: bool,
     length: Length,
 }
 
@@ -183,7 +185,7 @@ impl Exchanges {
         let switch = Some(hyper::upgrade::on(&mut *request)).filter(|_| asks);
         let length = if http1 { Length::Told } else { Length::Untold };
         let method = request.method().clone();
-        Ok(Asked { number, host, shape, method, switch, websocket, length })
+        Ok(Asked { number, host, shape, method, switch, websocket, tunnels, length })
     }
 
     /// The one place from which a request goes upstream; it costs the permit.
@@ -243,7 +245,9 @@ impl Exchanges {
         if switched && let Some(client) = asked.switch {
             undecided.grant();
             let upstream = hyper::upgrade::on(&mut response);
-            (self.on_switch)(Switched::new(client, upstream, &response, asked.websocket, finish));
+            let verified = if asked.tunnels { Verified::Plain } else { self.cx.verified.clone() };
+            let switched = Switched::new(client, upstream, &response, asked.websocket, verified, finish);
+            (self.on_switch)(switched);
             return response.map(|_| Down::Own(None));
         }
         let (mut head, inner) = response.into_parts();

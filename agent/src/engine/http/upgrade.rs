@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 
 use super::body::Finish;
 use crate::codec::websocket::Frames;
-use crate::engine::Again;
 use crate::engine::pump::{self, Tap};
+use crate::engine::{Again, Verified};
 use crate::record::{Direction, Unrecordable};
 use crate::report::Chain;
 use crate::stream::BoxStream;
@@ -25,6 +25,8 @@ pub(super) struct Switched {
     client: OnUpgrade,
     upstream: OnUpgrade,
     websocket: bool,
+    /// What is proved of the peer after the change.
+    verified: Verified,
     finish: Finish,
 }
 
@@ -36,18 +38,19 @@ impl Switched {
         upstream: OnUpgrade,
         response: &Response<Incoming>,
         asked: bool,
+        verified: Verified,
         finish: Finish,
     ) -> Self {
         let named = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"websocket");
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
             && response.headers().get(UPGRADE).is_some_and(named);
-        Self { client, upstream, websocket: asked || switched, finish }
+        Self { client, upstream, websocket: asked || switched, verified, finish }
     }
 
     /// Goes on with the changed connection to its end. `upstream` is its upstream side, where that was taken back
     /// from hyper by hand.
     pub(super) async fn run(self, upstream: Option<BoxStream>, again: Again) {
-        let Self { client, upstream: later, websocket, mut finish } = self;
+        let Self { client, upstream: later, websocket, verified, mut finish } = self;
         let upstream = async {
             match upstream {
                 Some(upstream) => Ok(upstream),
@@ -63,7 +66,7 @@ impl Switched {
         };
         if !websocket {
             finish.finish(None);
-            return again(client, upstream).await;
+            return again(client, upstream, verified).await;
         }
         finish.exchange().became("websocket");
         let mut tap = Counted { up: Frames::default(), down: Frames::default(), finish };
