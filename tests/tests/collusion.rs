@@ -89,7 +89,7 @@ fn tunnels_within_tunnels_are_bounded() {
     bystander.goes_on("the start");
     let before = gate_kib(&world);
     let script = r#"
-import socket, struct, sys, threading
+import socket, struct, sys, threading, time
 def frame(kind, flags, stream, payload):
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 block = b"\x02\x07CONNECT\x01\x07x.y:443"
@@ -105,20 +105,20 @@ s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 def drain():
     while s.recv(1 << 16): pass
 threading.Thread(target=drain, daemon=True).start()
-s.sendall(inside(1))
+all = inside(1)
+s.sendall(all[:33])
+time.sleep(1) # until the window is larger
+s.sendall(all[33:])
 print("sent", flush=True)
 sys.stdin.read()
 "#;
-    let mut child =
-        python(&world, script, PORT).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("started");
+    let mut child = python(&world, script, PORT).stdin(Stdio::piped()).spawn().expect("started");
     let mut highest = 0;
-    for _ in 0..20 {
+    for _ in 0..16 {
         std::thread::sleep(Duration::from_millis(500)); // the attack's own time
         highest = highest.max(gate_kib(&world));
     }
     let grown = highest.saturating_sub(before);
-    let last = world.sessions().expect("sessions").pop();
-    eprintln!("{last:?}");
     eprintln!("the gate grew by {grown} KiB, {} records", world.sessions().expect("sessions").len());
     bystander.goes_on("tunnels within tunnels");
     child.stdin.take().expect("stdin").write_all(b"\n").expect("written");

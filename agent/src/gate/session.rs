@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ const LAYERS: u8 = 4;
 
 /// Connections that one connection may hold inside of it at once, in all layers: HTTP/2 can carry as many as it has
 /// streams, each of which can again.
-const INNER: usize = 128;
+const INNER: usize = 32;
 
 /// How often it is looked whether the client's socket is dead while nobody reads from it.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
