@@ -112,26 +112,27 @@ pub(super) async fn over_tls(mut io: Tls) -> io::Result<()> {
             .await
         }
         "/gib" => gib(io).await,
-        "/truncated" => all(io, "HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\nonly this").await,
-        "/garbage" => all(io, "\u{1}\u{2}\u{3} this is no HTTP \r\n\r\n\r\n").await,
-        "/both-lengths" => all(
-            io,
-            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-        )
-        .await,
-        "/bad-chunk" => {
-            all(io, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n").await
-        }
-        "/split-header" => {
-            all(io, "HTTP/1.1 200 OK\r\nx-split: a\rset-cookie: b\r\ncontent-length: 0\r\n\r\n").await
-        }
         "/two-answers" => {
             let one = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\none\n";
             say(&mut io, &format!("{one}HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nuninvited")).await?;
             hold(&mut io).await;
             Ok(())
         }
-        _ => all(io, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await,
+        other => all(io, malformed(other)).await,
+    }
+}
+
+/// Answers whose only fault is their wording.
+fn malformed(path: &str) -> &'static str {
+    match path {
+        "/truncated" => "HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\nonly this",
+        "/garbage" => "\u{1}\u{2}\u{3} this is no HTTP \r\n\r\n\r\n",
+        "/both-lengths" => {
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        }
+        "/bad-chunk" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n",
+        "/split-header" => "HTTP/1.1 200 OK\r\nx-split: a\rset-cookie: b\r\ncontent-length: 0\r\n\r\n",
+        _ => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
     }
 }
 
