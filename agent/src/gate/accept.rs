@@ -76,15 +76,6 @@ pub(super) fn keep_alive(io: &TcpStream) -> io::Result<()> {
     Ok(setsockopt(io, sockopt::TcpKeepCount, &4)?)
 }
 
-/// A peer that is gone without a word (its host, or the process behind a socket that it half closed) is found within two
-/// minutes: otherwise an idle session holds its place for as long as the other side likes.
-pub(super) fn keep_alive(io: &TcpStream) -> io::Result<()> {
-    setsockopt(io, sockopt::KeepAlive, &true)?;
-    setsockopt(io, sockopt::TcpKeepIdle, &60)?;
-    setsockopt(io, sockopt::TcpKeepInterval, &15)?;
-    Ok(setsockopt(io, sockopt::TcpKeepCount, &4)?)
-}
-
 fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected)

@@ -25,9 +25,13 @@ use crate::stream::BoxStream;
 const STREAMS_MAX: u32 = 128;
 /// Octets of a decoded header list (HPACK bombs, CONTINUATION floods).
 const HEADERS_MAX: u32 = 64 * 1024;
-/// Octets in flight on one stream, and on a connection: what a side that does not read costs at most.
+/// Octets in flight on one stream, and on a connection: what a side that does not read costs at most …
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// … while there are few sessions; all of them together are to stay about here, and a new connection gets its share, but
+/// never less than the protocol's own default (RFC 9113 §6.9.2).
+const ALL_WINDOWS: usize = 1024 * 1024 * 1024;
+const SMALLEST_WINDOW: u32 = 65_535;
 /// Octets of answers waiting for a slow client, a stream.
 const SEND_MAX: usize = 64 * 1024;
 /// Streams reset by the peer before they were accepted (Rapid Reset, CVE-2023-44487), and by us for its errors
@@ -40,13 +44,30 @@ const SETTINGS_TIME: Duration = Duration::from_secs(1);
 
 type ToUpstream = hyper::client::conn::http2::Connection<TokioIo<FirstFrame>, Up, Tasks>;
 
+/// What a connection may have in flight, each way.
+#[derive(Clone, Copy)]
+struct Windows {
+    stream: u32,
+    connection: u32,
+}
+
+impl Windows {
+    /// The share of one of so many sessions, each of which has two sides.
+    fn of(sessions: usize) -> Self {
+        let share = u32::try_from(ALL_WINDOWS / (2 * sessions.max(1))).unwrap_or(u32::MAX);
+        let connection = share.clamp(SMALLEST_WINDOW, CONNECTION_WINDOW);
+        Self { stream: connection.min(STREAM_WINDOW), connection }
+    }
+}
+
 pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -> Result<(), Error> {
     let tasks = Tasks::default();
     let settled = Arc::new(AtomicBool::new(false));
+    let windows = Windows::of(cx.drain.running());
     let handshake = hyper::client::conn::http2::Builder::new(tasks.clone())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .initial_max_send_streams(STREAMS_MAX as usize)
         .max_header_list_size(HEADERS_MAX)
         .max_send_buf_size(SEND_MAX)
@@ -63,7 +84,7 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
     let exchanges = Arc::new(Exchanges::new(cx.clone(), Sender::Http2(sender), None, on_switch, 0));
     let service = service_fn(move |request| Arc::clone(&exchanges).answer(request));
     let extended = up.as_ref().is_some_and(|up| up.is_extended_connect_protocol_enabled());
-    let mut down = Box::pin(server(tasks, extended).serve_connection(TokioIo::new(client), service));
+    let mut down = Box::pin(server(tasks, windows, extended).serve_connection(TokioIo::new(client), service));
 
     let mut begun = Some(Box::pin(cx.drain.begun()));
     let result = together(|task| {
@@ -118,13 +139,13 @@ fn is_over(up: &mut Option<Pin<Box<ToUpstream>>>, task: &mut TaskContext<'_>) ->
     up.as_mut().is_some_and(|up| up.as_mut().poll(task).is_ready())
 }
 
-fn server(tasks: Tasks, extended: bool) -> hyper::server::conn::http2::Builder<Tasks> {
+fn server(tasks: Tasks, windows: Windows, extended: bool) -> hyper::server::conn::http2::Builder<Tasks> {
     let mut builder = hyper::server::conn::http2::Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADERS_MAX)
         .max_send_buf_size(SEND_MAX)
@@ -134,4 +155,20 @@ fn server(tasks: Tasks, extended: bool) -> hyper::server::conn::http2::Builder<T
         builder.enable_connect_protocol();
     }
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_shrink_with_the_number_of_sessions() {
+        let few = Windows::of(1);
+        assert_eq!((few.stream, few.connection), (STREAM_WINDOW, CONNECTION_WINDOW));
+        let many = Windows::of(2_048);
+        assert_eq!((many.stream, many.connection), (262_144, 262_144));
+        let full = Windows::of(16_384);
+        assert_eq!((full.stream, full.connection), (SMALLEST_WINDOW, SMALLEST_WINDOW));
+        assert_eq!(Windows::of(0).connection, CONNECTION_WINDOW);
+    }
 }
