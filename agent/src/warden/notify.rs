@@ -30,9 +30,11 @@ pub fn reloading() {
     }
 }
 
-/// The daemon's loop turns.
+/// The daemon's loop turns. Nothing is sent where nobody asked for it (`WATCHDOG_USEC`): a reader that stalls would stop us.
 pub fn watchdog() {
-    say(&[NotifyState::Watchdog]);
+    if sd_notify::watchdog_enabled().is_some() {
+        say(&[NotifyState::Watchdog]);
+    }
 }
 
 /// Hands a socket to systemd's file descriptor store under `name`: connections wait in its backlog while the daemon

@@ -152,11 +152,13 @@ impl Bench {
             text.lines().find(|l| l.contains("requests in")).and_then(|l| l.split_whitespace().next());
         let total: f64 = total.context("wrk's total")?.parse()?;
         self.rounds.add(direct, &format!("h1_rps_{connections}"), per_second);
+        // The table above it has percentages too.
+        let distribution = text.split_once("Latency Distribution").context("wrk --latency")?.1;
         for (quantile, name) in [("50%", "p50"), ("99%", "p99")] {
             self.rounds.add(
                 direct,
                 &format!("h1_{name}_us_{connections}"),
-                duration_us(after(&text, quantile)?)?,
+                duration_us(after(distribution, quantile)?)?,
             );
         }
         if !direct && connections == 32 {
