@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::unistd::Group;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::bound::{self, Bound};
@@ -62,9 +62,8 @@ pub fn run(directory: &Path) -> Result<(), Error> {
         let bound = Bound::bind(config).await.map_err(Error::Bind)?;
         let live = Live::default();
         let beside = beside(&bound, live.clone())?;
-        let daemon = Daemon::new(directory.to_owned(), bound, live).map_err(Error::Loop)?;
+        let daemon = Daemon::new(directory.to_owned(), bound, live, beside).map_err(Error::Loop)?;
         daemon.serve().await;
-        drop(beside); // the control socket's file goes
         Ok(())
     })
 }
@@ -122,6 +121,8 @@ struct Daemon {
     live: Live,
     signals: Signals,
     tick: Interval,
+    /// See [`beside`]. Dropped with the daemon; the control socket's file goes then.
+    beside: JoinSet<()>,
     /// When the trust bundle is compared with the system's roots again.
     next_bundle: Instant,
 }
@@ -140,10 +141,12 @@ enum Woken {
     Terminate,
     Reload,
     Tick,
+    /// Something that runs beside the loop ended.
+    Beside(Result<(), JoinError>),
 }
 
 impl Daemon {
-    fn new(directory: PathBuf, bound: Bound, live: Live) -> io::Result<Self> {
+    fn new(directory: PathBuf, bound: Bound, live: Live, beside: JoinSet<()>) -> io::Result<Self> {
         let signals = Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -163,6 +166,7 @@ impl Daemon {
             live,
             signals,
             tick,
+            beside,
             next_bundle: Instant::now() + BUNDLE,
         })
     }
@@ -188,6 +192,13 @@ impl Daemon {
                 }
                 Woken::Reload => self.reload().await,
                 Woken::Tick => self.tick(),
+                // An orderly end has said why; a panic has told nobody yet.
+                Woken::Beside(Ok(())) => {}
+                Woken::Beside(Err(error)) => {
+                    self.trouble(format!(
+                        "the control socket or the tags' watch broke, restart the daemon: {error}"
+                    ));
+                }
             }
         }
         self.bound.journal.send(Event::Stopped);
@@ -220,6 +231,7 @@ impl Daemon {
             () = over => Woken::DrainOver,
             _ = self.tick.tick() => Woken::Tick,
             _ = self.signals.hangup.recv() => Woken::Reload,
+            Some(ended) = self.beside.join_next() => Woken::Beside(ended),
             woken = gate => woken,
         }
     }
