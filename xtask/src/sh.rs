@@ -2,12 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result, bail};
 
 /// The workspace's root: the folder above this crate's.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace")
+    // cargo says which checkout it runs; the one that was compiled may be another, where two share a target folder.
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let package = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        package.parent().expect("xtask is a folder of the workspace").to_owned()
+    });
+    &ROOT
 }
 
 /// A command in the workspace's root.
