@@ -7,6 +7,7 @@ pub mod binary;
 pub mod capture;
 pub mod client;
 pub mod daemon;
+pub mod escape;
 pub mod harness;
 pub mod host;
 pub mod journal;
