@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::setup::{self, Task};
 use crate::sh;
 
-/// What the guest prints last, followed by the command's exit status.
+/// What the guest prints last, on a line of its own, followed by the command's exit status.
 const ENDED: &str = "sluice-vm: ended with ";
 /// What the guest's first process needs before it sees the host's files, with their dependencies in order.
 const MODULES: [&str; 3] = ["virtio_pci", "9pnet_virtio", "9p"];
@@ -234,7 +234,9 @@ mount -t 9p -o trans=virtio,version=9p2000.L,cache=none share ./@SHARE
 ip link set lo up
 stty -F /dev/ttyS1 raw -echo
 mount --move . /
-exec chroot . /bin/sh -c 'setsid -w /run/vm/job </dev/null >/dev/ttyS1 2>&1; echo "@ENDED$?" >/dev/ttyS1; sync; echo o >/proc/sysrq-trigger; sleep 60'
+exec chroot . /bin/sh -c '
+{ setsid -w /run/vm/job </dev/null 2>&1; echo; echo "@ENDED$?"; } | sed -u "/^@ENDED/q" >/dev/ttyS1
+sync; echo o >/proc/sysrq-trigger; sleep 60'
 "#;
 
 /// The initrd: shell, modules, and the command.
@@ -268,7 +270,7 @@ fn job(command: &[String]) -> Result<String> {
     let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
     let here = quoted(&here.display().to_string());
     Ok(format!(
-        "#!/bin/sh\nexport SLUICE_VM=1 HOME=/root RUST_BACKTRACE=1 PATH={}\ncd {here} && exec {}\n",
+        "#!/bin/sh\nulimit -n 1048576\nexport SLUICE_VM=1 HOME=/root RUST_BACKTRACE=1 PATH={}\ncd {here} && exec {}\n",
         quoted(&path),
         words.join(" ")
     ))
