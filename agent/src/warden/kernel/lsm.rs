@@ -33,11 +33,14 @@ use super::{CgroupId, Error};
 pub use self::hook::LsmHook;
 pub use self::rules::{BadRule, DEFAULT as DENIED_BY_DEFAULT, UnixRule};
 
-/// The compiled programs, see the other object.
+/// The compiled programs, made and checked as the cgroup programs are.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/sluice-lsm.bpf.o");
 
 /// Maps that the cgroup programs own.
 const SHARED: [&str; 3] = ["BORN", "COUNTERS", "EVENTS"];
+/// [`PROBE_PROTOCOL`].
+const PROBE: std::num::NonZeroU32 =
+    std::num::NonZeroU32::new(PROBE_PROTOCOL.cast_unsigned()).expect("not zero");
 /// Maps that outlive the warden.
 const KEPT: [&str; 3] = ["TAGGED", "LSM_STATE", "UNIX_BORN"];
 
@@ -292,7 +295,7 @@ fn link(object: &mut Ebpf, hook: LsmHook, types: &aya::Btf) -> Result<FdLink, Li
 fn is_heard() -> bool {
     // A protocol that Unix sockets do not have: without the programs it is another error.
     let family = rustix::net::AddressFamily::UNIX;
-    let protocol = rustix::net::Protocol::from_raw(PROBE_PROTOCOL.cast_unsigned().try_into().expect("not zero"));
+    let protocol = rustix::net::Protocol::from_raw(PROBE);
     let made = rustix::net::socket(family, rustix::net::SocketType::STREAM, Some(protocol));
     made.err() == Some(rustix::io::Errno::PERM)
 }

@@ -68,19 +68,39 @@ impl LsmHook {
 
     /// The kernel's name of the hook (include/linux/lsm_hook_defs.h).
     pub fn name(self) -> &'static str {
+        self.layer().trim_start_matches("lsm ")
+    }
+
+    /// Its name among the layers.
+    pub fn layer(self) -> &'static str {
         match self {
-            Self::Created => "socket_post_create",
-            Self::Create => "socket_create",
-            Self::Connect => "socket_connect",
-            Self::Listen => "socket_listen",
-            Self::Accept => "socket_accept",
-            Self::Send => "socket_sendmsg",
-            Self::Receive => "socket_recvmsg",
-            Self::Splice => "file_permission",
-            Self::FileReceive => "file_receive",
-            Self::UnixConnect => "unix_stream_connect",
-            Self::UnixSend => "unix_may_send",
-            Self::Ptrace => "ptrace_access_check",
+            Self::Created => "lsm socket_post_create",
+            Self::Create => "lsm socket_create",
+            Self::Connect => "lsm socket_connect",
+            Self::Listen => "lsm socket_listen",
+            Self::Accept => "lsm socket_accept",
+            Self::Send => "lsm socket_sendmsg",
+            Self::Receive => "lsm socket_recvmsg",
+            Self::Splice => "lsm file_permission",
+            Self::FileReceive => "lsm file_receive",
+            Self::UnixConnect => "lsm unix_stream_connect",
+            Self::UnixSend => "lsm unix_may_send",
+            Self::Ptrace => "lsm ptrace_access_check",
+        }
+    }
+
+    /// What it is for.
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Self::Created => "tells Unix sockets of the tag from others",
+            Self::Create => "families that are not followed (packet, XDP, VSOCK, TIPC, …)",
+            Self::Connect | Self::Listen | Self::Accept | Self::Send | Self::Receive => {
+                "sockets that were not made in the tag"
+            }
+            Self::Splice => "sendfile() and splice() to sockets that were not made in the tag",
+            Self::FileReceive => "sockets handed over by a process outside",
+            Self::UnixConnect | Self::UnixSend => "helpers outside of the tag (docker, D-Bus, systemd, …)",
+            Self::Ptrace => "processes outside of the tag",
         }
     }
 
