@@ -35,6 +35,8 @@ pub enum Layer {
 pub enum Fate {
     /// It goes through the gate and is in the record.
     Taken,
+    /// It goes through the gate, or nothing arrives: the kernel's memory decides.
+    Either,
     /// Nothing arrives.
     Closed(&'static [Layer]),
     /// It leads out, and `status` or the documentation says so; the text says why it is left.

@@ -2,12 +2,17 @@
 
 use super::Entry::{Kept, Moved, Pid};
 use super::Fate::{self, Closed, Open, Taken};
-use super::Layer::{Agent, Bind, Connect, Create, Lsm, Sendmsg, Setsockopt, Skb};
+use super::Layer::{Agent, Bind, Connect, Create, Kernel, Lsm, Sendmsg, Setsockopt, Skb};
 use super::Proof::{Group, Word};
 use super::Way;
 
 const fn taken(row: u8, name: &'static str, text: &'static str) -> Way {
     Way::new(row, name, text, Taken)
+}
+
+/// Either will do.
+const fn either(row: u8, name: &'static str, text: &'static str) -> Way {
+    Way::new(row, name, text, Fate::Either)
 }
 
 const fn closed(row: u8, name: &'static str, text: &'static str, by: &'static [super::Layer]) -> Way {
@@ -151,8 +156,8 @@ pub const WAYS: &[Way] = &[
     taken(16, "sub-cgroup-tcp", "TCP from a cgroup below the tag's").right(),
     closed(16, "sub-cgroup-udp", "UDP from a cgroup below the tag's", &[Sendmsg, Skb]).right(),
     closed(16, "sub-cgroup-udplite", "UDP-Lite from a cgroup below the tag's", &[Create, Skb]).right(),
-    closed(17, "new-namespaces", "user and network namespace", &[super::Layer::Kernel]).alone(),
-    closed(17, "new-users", "a user namespace, then a raw socket", &[super::Layer::Kernel, Create]).alone(),
+    closed(17, "new-namespaces", "user and network namespace", &[Kernel]).alone(),
+    closed(17, "new-users", "a user namespace, then a raw socket", &[Kernel, Create]).alone(),
     closed(17, "netns-tcp", "TCP from a network namespace with a link of its own", &[Connect, Skb]).right().root(Taken),
     closed(17, "netns-tcp6", "the same over IPv6", &[Connect, Skb]).right().root(Taken),
     closed(17, "netns-udp", "UDP from there", &[Sendmsg, Skb]).right(),
@@ -199,14 +204,13 @@ pub const WAYS: &[Way] = &[
     closed(21, "mark", "SO_MARK", &[Setsockopt]).right(),
     closed(21, "transparent-tcp", "IP_TRANSPARENT", &[Setsockopt]).right(),
     closed(21, "transparent-udp", "IP_TRANSPARENT, from the agent's address", &[Setsockopt, Skb]).right(),
-    closed(21, "freebind-udp", "IP_FREEBIND, from a neighbour's address", &[Bind, Sendmsg, Skb]),
     closed(21, "agent-source", "from the agent's own address", &[Bind, Connect]),
     closed(21, "agent-user-udp", "as the agent's user, UDP", &[Sendmsg, Skb]).right(),
     taken(21, "agent-user-tcp", "as the agent's user").right(),
     closed(22, "agent-listener", "straight to the agent's listener", &[Connect, Agent]).alone(),
-    closed(22, "agent-control", "the control socket", &[super::Layer::Kernel]).proof(Word).alone().root(Closed(&[Agent, Lsm])),
-    closed(22, "untag", "asks the agent to let it go", &[super::Layer::Kernel]).alone().root(Closed(&[Agent, Lsm])).last(),
-    open(22, "take-listener", "binds the listener's port on a more exact address", ROOT).right().proof(Word).root(Closed(&[Bind])),
+    closed(22, "agent-control", "the control socket", &[Kernel]).proof(Word).alone().root(Closed(&[Agent, Lsm])),
+    closed(22, "untag", "asks the agent to let it go", &[Kernel]).alone().root(Closed(&[Agent, Lsm])).enter(Kept("udp")).last(),
+    closed(22, "take-listener", "binds the listener's port on a more exact address", &[Bind, Kernel]).right().proof(Word).alone(),
     taken(23, "dns-udp", "a question to a server of its choice"),
     taken(23, "dns-tcp", "the same over TCP"),
     closed(23, "dns-junk", "to port 53, but no DNS", &[Agent, Skb]),
@@ -220,7 +224,7 @@ pub const WAYS: &[Way] = &[
     taken(24, "tcp-taken-again", "taken, dissolved, connected again"),
     closed(24, "tcp-simultaneous", "both ends dial at once", &[Connect, Bind, Skb]),
     taken(24, "tcp-race", "four threads, one socket, two destinations"),
-    closed(24, "tcp-memory-full", "no room beside the socket for a program's storage", &[Connect, Setsockopt]),
+    either(24, "tcp-memory-full", "no room beside the socket for a program's storage"),
     closed(24, "tcp-repair", "TCP_REPAIR: connected without a handshake", &[Setsockopt, Connect, Skb]).right(),
     closed(26, "kill-agent", "kills the agent first", &[Connect, Skb]).right().last(),
     closed(27, "ptrace", "PTRACE_POKEDATA", &[Lsm]).root(Closed(&[Lsm])),

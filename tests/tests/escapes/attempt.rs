@@ -93,7 +93,8 @@ fn kept(stage: &Stage, way: &Way, kind: &str, uid: u32, marker: &str, tagged: bo
         command.arg(stage.world.space().dir().join("runtime"));
         command.args(["run", "--tag", &format!("{}-{uid}", way.name), "--"]);
     }
-    command.arg(Stage::path()).arg(way.name).args(stage.arguments(uid, marker));
+    command.arg(Stage::path()).args([way.name, "--tag", &format!("{}-{uid}", way.name)]);
+    command.args(stage.arguments(uid, marker));
     command
 }
 

@@ -84,7 +84,7 @@ impl Row {
         let name = format!("{} as {}", self.way.name, self.uid);
         let ended = self.tagged.show();
         let wrong = match (fate, self.verdict) {
-            (Fate::Taken | Fate::Closed(_), Verdict::Open) => "LEADS OUT",
+            (Fate::Taken | Fate::Either | Fate::Closed(_), Verdict::Open) => "LEADS OUT",
             (Fate::Taken, Verdict::Closed) if self.works => "is refused, and should be taken",
             (Fate::Closed(_), Verdict::Taken) => "is taken, and should be refused",
             (Fate::Open(_), Verdict::Closed | Verdict::Taken) if self.works => {
@@ -155,6 +155,7 @@ pub fn print(rows: &[Row]) {
         };
         let fate = match row.way.fate_of(row.uid) {
             Fate::Taken => "taken".to_owned(),
+            Fate::Either => "taken or closed".to_owned(),
             Fate::Closed([Layer::Kernel]) => "closed (Linux)".to_owned(),
             Fate::Closed(by) => format!("closed {by:?}"),
             Fate::Open(why) => format!("open: {why}"),

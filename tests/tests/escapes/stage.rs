@@ -129,6 +129,11 @@ impl Stage {
             ip addr add 169.254.169.254/32 dev far; ip addr add 100.100.100.200/32 dev far
             ip -6 addr add fd00:ec2::254/128 dev far nodad; ip -6 addr add fe80::1/64 dev far nodad
             ip link set far2 addrgenmode none; ip link set far2 up
+            for key in all far; do
+                echo 1 > /proc/sys/net/ipv4/conf/$key/accept_source_route
+                echo 1 > /proc/sys/net/ipv6/conf/$key/accept_source_route
+                [ ! -e /proc/sys/net/ipv6/conf/$key/seg6_enabled ] || echo 1 > /proc/sys/net/ipv6/conf/$key/seg6_enabled
+            done
             ip addr add 198.18.3.1/24 dev far2; ip -6 addr add 2001:db8:3::1/64 dev far2 nodad
             echo 0x603 > /proc/sys/net/ipv4/tcp_fastopen; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter";
         run(self.outside("sh").args(["-ec", far]));

@@ -207,7 +207,6 @@ const WALKS: &[(&str, Walk)] = &[
     ("mark", kinds::mark),
     ("transparent-tcp", options::transparent),
     ("transparent-udp", options::transparent_udp),
-    ("freebind-udp", options::free_bind),
     ("agent-source", options::agent_source),
     ("agent-user-udp", place::agent_user),
     ("agent-user-tcp", place::agent_user_tcp),

@@ -4,7 +4,7 @@ use libc::{AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET};
 
 use crate::job::{Job, Said, tcp, udp};
 use crate::sys::{self, Done, cmsg, sa4};
-use crate::udp::segment_routing;
+use crate::udp::{home_address, segment_routing};
 
 fn device(job: &Job) -> Vec<u8> {
     [job.device.as_bytes(), &[0]].concat()
@@ -116,7 +116,7 @@ pub fn routing_header(job: &Job) -> Done<Said> {
 /// The same inside the old option that takes control messages.
 pub fn routing_options(job: &Job) -> Done<Said> {
     let fd = tcp(AF_INET6)?;
-    let options = cmsg(IPPROTO_IPV6, libc::IPV6_RTHDR, &segment_routing(job.to6, job.to6));
+    let options = cmsg(IPPROTO_IPV6, libc::IPV6_RTHDR, &home_address(job.to6));
     sys::setsockopt(&fd, "IPV6_2292PKTOPTIONS", IPPROTO_IPV6, 6, options)?;
     sys::connect(&fd, &job.v6())?;
     job.talk(&fd)
@@ -135,15 +135,6 @@ pub fn transparent_udp(job: &Job) -> Done<Said> {
     let fd = udp(AF_INET)?;
     sys::set(&fd, "IP_TRANSPARENT", IPPROTO_IP, libc::IP_TRANSPARENT, 1)?;
     sys::bind(&fd, &sa4(AF_INET, job.agent4, 0))?;
-    sys::sendto(&fd, job.bytes(), 0, Some(&job.v4()))?;
-    Ok(Said::Sent)
-}
-
-/// Any address is ours, without a right.
-pub fn free_bind(job: &Job) -> Done<Said> {
-    let fd = udp(AF_INET)?;
-    sys::set(&fd, "IP_FREEBIND", IPPROTO_IP, libc::IP_FREEBIND, 1)?;
-    sys::bind(&fd, &sa4(AF_INET, std::net::Ipv4Addr::new(203, 0, 113, 200), 0))?;
     sys::sendto(&fd, job.bytes(), 0, Some(&job.v4()))?;
     Ok(Said::Sent)
 }

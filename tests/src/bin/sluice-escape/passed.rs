@@ -399,12 +399,9 @@ pub fn process_pipe(job: &Job) -> Done<Said> {
     SENT
 }
 
-/// Reads a line; the helper's answers.
+/// The line that came with one call: whoever talks to the helper sends it whole, by packets or not.
 pub fn line(stream: &mut UnixStream) -> String {
-    let mut bytes = Vec::new();
-    let mut byte = [0];
-    while stream.read(&mut byte).is_ok_and(|n| n == 1) && byte[0] != b'\n' && bytes.len() < 256 {
-        bytes.push(byte[0]);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let mut bytes = [0; 256];
+    let n = stream.read(&mut bytes).unwrap_or_default();
+    String::from_utf8_lossy(&bytes[..n]).trim().to_owned()
 }

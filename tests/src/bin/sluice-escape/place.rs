@@ -170,7 +170,6 @@ pub fn orphan(job: &Job) -> Done<Said> {
                 std::thread::yield_now();
             }
             let _ = datagram(job);
-            let _ = crate::tcp::tcp4(job);
         }
         std::process::exit(0);
     }
@@ -316,7 +315,8 @@ pub fn reroute(job: &Job) -> Done<Said> {
     let routed = ip(&route);
     // The local table is asked before all rules unless it is moved behind them.
     let moved = ip(&["rule", "add", "pref", "2", "lookup", "local"]).and_then(|()| ip(&["rule", "del", "pref", "0"]));
-    let said = routed.and(moved).and_then(|()| crate::tcp::tcp4(job));
+    // The first packet bears the marker, so nobody need answer.
+    let said = routed.and(moved).and_then(|()| crate::tcp::fast_open_v4(job));
     let _ = ip(&["rule", "add", "pref", "0", "lookup", "local"]);
     let _ = ip(&["rule", "del", "pref", "2"]);
     let _ = ip(&["rule", "del", "pref", "1"]);

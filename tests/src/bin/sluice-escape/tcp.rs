@@ -151,40 +151,46 @@ pub fn race(job: &Job) -> Done<Said> {
 /// The socket says that it is connected, without a handshake (tcp_repair, CRIU's way). Needs CAP_NET_ADMIN.
 pub fn repair(job: &Job) -> Done<Said> {
     const TCP_REPAIR: i32 = 19;
+    const TCP_REPAIR_WINDOW: i32 = 29;
     let fd = tcp(AF_INET)?;
     sys::bind(&fd, &sa4(AF_INET, job.own4, 0))?;
     sys::set(&fd, "TCP_REPAIR", IPPROTO_TCP, TCP_REPAIR, 1)?;
     sys::connect(&fd, &job.v4())?;
+    // Nobody told us of a window: snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup.
+    let window = [0, 0xffff, 0xffff, 0xffff, 0].map(u32::to_ne_bytes).concat();
+    sys::setsockopt(&fd, "TCP_REPAIR_WINDOW", IPPROTO_TCP, TCP_REPAIR_WINDOW, window)?;
     sys::set(&fd, "TCP_REPAIR", IPPROTO_TCP, TCP_REPAIR, -1)?;
     job.talk(&fd)
 }
 
 /// No room is left beside the socket for what a kernel program would remember with it.
 pub fn memory_full(job: &Job) -> Done<Said> {
-    let fd = tcp(AF_INET)?;
-    fill(job, &fd);
-    sys::connect(&fd, &job.v4())?;
+    let fd = tcp(AF_INET6)?;
+    fill(job, &fd)?;
+    sys::connect(&fd, &job.mapped())?;
     job.talk(&fd)
 }
 
-/// Uses up `optmem_max` of a socket with multicast groups, then filters of decreasing size.
-pub fn fill(job: &Job, fd: &std::os::fd::OwnedFd) {
-    for n in 0..2000_u16 {
-        let [a, b] = n.to_be_bytes();
-        let group = [&[239, 255, a, b][..], &job.own4.octets()].concat();
-        if sys::setsockopt(fd, "fill", libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, group).is_err() {
+/// Uses up `optmem_max` of an IPv6 socket with multicast groups, which have no other bound, and what is left with the
+/// longest filter that fits.
+pub fn fill(job: &Job, fd: &std::os::fd::OwnedFd) -> Done {
+    let index = job.index()?.to_ne_bytes();
+    for n in 0..8000_u16 {
+        let group = [&[0xff, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x77, 0x77][..], &n.to_be_bytes(), &index].concat();
+        if sys::setsockopt(fd, "fill", libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, group).is_err() {
             break;
         }
     }
-    // IP_MSFILTER and IP_RETOPTS aside, a BPF filter is charged to the same account.
-    for words in [4096_usize, 1024, 256, 64, 16, 4, 1] {
-        let program: Vec<u8> = [6_u16.to_ne_bytes(), [0; 2], [0xff; 2], [0xff; 2]].concat().repeat(words);
+    let attach = |words: usize| {
+        let program = [&6_u16.to_ne_bytes()[..], &[0; 2], &[0xff; 4]].concat().repeat(words);
         let mut fprog = (words as u16).to_ne_bytes().to_vec();
         fprog.resize(8, 0);
         fprog.extend((program.as_ptr() as u64).to_ne_bytes());
         // Fails as soon as there is no room, which is what it is for.
-        let _ = sys::setsockopt(fd, "filter", SOL_SOCKET, libc::SO_ATTACH_FILTER, fprog);
-    }
+        sys::setsockopt(fd, "filter", SOL_SOCKET, libc::SO_ATTACH_FILTER, fprog).is_ok()
+    };
+    let _ = (1..=4096).rev().step_by(8).find(|words| attach(*words));
+    Ok(())
 }
 
 /// A connection whose first write comes from pages, a pipe or a file.
@@ -192,8 +198,9 @@ pub fn splice(job: &Job) -> Done<Said> {
     let fd = tcp(AF_INET)?;
     sys::connect(&fd, &job.v4())?;
     let (out, into) = sys::step("pipe", nix::unistd::pipe())?;
-    let request = job.request();
-    sys::vmsplice(&into, &request)?;
+    // The pages themselves are sent: nobody may write to them as long as somebody looks.
+    let request = job.request().leak();
+    sys::vmsplice(&into, request)?;
     sys::splice(&out, &fd, request.len())?;
     heard(&fd)
 }
@@ -212,7 +219,7 @@ pub fn zero_copy(job: &Job) -> Done<Said> {
     let fd = tcp(AF_INET)?;
     sys::connect(&fd, &job.v4())?;
     sys::set(&fd, "SO_ZEROCOPY", SOL_SOCKET, libc::SO_ZEROCOPY, 1)?;
-    sys::send(&fd, &job.request(), libc::MSG_ZEROCOPY)?;
+    sys::send(&fd, job.request().leak(), libc::MSG_ZEROCOPY)?;
     heard(&fd)
 }
 

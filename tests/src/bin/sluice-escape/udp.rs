@@ -99,7 +99,14 @@ pub fn sendmmsg4(job: &Job) -> Done<Said> {
 pub fn elsewhere(job: &Job) -> Done<Said> {
     let fd = udp(AF_INET)?;
     sys::connect(&fd, &job.nowhere())?;
-    sys::sendto(&fd, job.bytes(), 0, Some(&job.v4()))?;
+    from_us(job, &fd)
+}
+
+/// To the far end from our own address, whatever the socket's is by now.
+fn from_us(job: &Job, fd: &OwnedFd) -> Done<Said> {
+    let info = [&[0; 4][..], &job.own4.octets(), &[0; 4]].concat();
+    let control = cmsg(IPPROTO_IP, libc::IP_PKTINFO, &info);
+    sys::sendmsg(fd, Some(&job.v4()), job.bytes(), &control, 0)?;
     SENT
 }
 
@@ -151,7 +158,7 @@ pub fn segments(job: &Job) -> Done<Said> {
 pub fn zero_copy(job: &Job) -> Done<Said> {
     let fd = udp(AF_INET)?;
     sys::set(&fd, "SO_ZEROCOPY", SOL_SOCKET, libc::SO_ZEROCOPY, 1)?;
-    sys::sendto(&fd, job.bytes(), libc::MSG_ZEROCOPY, Some(&job.v4()))?;
+    sys::sendto(&fd, job.bytes().to_vec().leak(), libc::MSG_ZEROCOPY, Some(&job.v4()))?;
     SENT
 }
 
@@ -159,7 +166,8 @@ pub fn splice(job: &Job) -> Done<Said> {
     let fd = udp(AF_INET)?;
     sys::connect(&fd, &job.v4())?;
     let (out, into) = sys::step("pipe", nix::unistd::pipe())?;
-    sys::vmsplice(&into, job.bytes())?;
+    // The page itself is sent: nobody may write to it as long as somebody looks.
+    sys::vmsplice(&into, job.bytes().to_vec().leak())?;
     sys::splice(&out, &fd, job.bytes().len())?;
     SENT
 }
@@ -198,12 +206,17 @@ pub fn route_in_message(job: &Job) -> Done<Said> {
     SENT
 }
 
-/// The same for IPv6: a segment routing header (RFC 8754) by way of the far end.
+/// The same for IPv6: a type 2 routing header (RFC 6275), the only one that messages may bear.
 pub fn route_in_message6(job: &Job) -> Done<Said> {
-    let control = cmsg(IPPROTO_IPV6, libc::IPV6_RTHDR, &segment_routing(job.to6, Ipv6Addr::LOCALHOST));
+    let control = cmsg(IPPROTO_IPV6, libc::IPV6_RTHDR, &home_address(job.to6));
     let nowhere = sa6(AF_INET6, Ipv6Addr::LOCALHOST, 9, 0);
     sys::sendmsg(&udp(AF_INET6)?, Some(&nowhere), job.bytes(), &control, 0)?;
     SENT
+}
+
+/// Type 2, one address.
+pub fn home_address(by: Ipv6Addr) -> Vec<u8> {
+    [&[0, 2, 2, 1, 0, 0, 0, 0][..], &by.octets()].concat()
 }
 
 /// Type 4, two segments, the last first; the kernel puts in the next header.
@@ -219,8 +232,7 @@ pub fn address_form(job: &Job) -> Done<Said> {
     let fd = udp(AF_INET6)?;
     sys::connect(&fd, &sa6(AF_INET6, Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 9, 0))?;
     sys::set(&fd, "IPV6_ADDRFORM", IPPROTO_IPV6, libc::IPV6_ADDRFORM, AF_INET)?;
-    sys::sendto(&fd, job.bytes(), 0, Some(&job.v4()))?;
-    SENT
+    from_us(job, &fd)
 }
 
 pub fn broadcast(job: &Job) -> Done<Said> {
@@ -262,9 +274,9 @@ fn linger(_fd: &OwnedFd) -> Done<Said> {
 }
 
 pub fn memory_full(job: &Job) -> Done<Said> {
-    let fd = udp(AF_INET)?;
-    crate::tcp::fill(job, &fd);
-    sys::sendto(&fd, job.bytes(), 0, Some(&job.v4()))?;
+    let fd = udp(AF_INET6)?;
+    crate::tcp::fill(job, &fd)?;
+    sys::sendto(&fd, job.bytes(), 0, Some(&job.mapped()))?;
     SENT
 }
 
