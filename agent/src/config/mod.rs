@@ -11,11 +11,13 @@ use std::time::Duration;
 use crate::paths;
 use crate::policy::Mode;
 
+mod dns;
 mod intercept;
 mod quantity;
 mod section;
 mod settings;
 
+pub use dns::Dns;
 pub use intercept::{BadDesignation, Designation, Intercept, Loopback};
 
 /// One settings file is at most this large: more is a mistake, not a configuration.
@@ -40,6 +42,8 @@ pub struct Config {
     pub record: Record,
     /// What is trusted upstream besides the system's roots.
     pub tls: Tls,
+    /// How names are looked up.
+    pub dns: Dns,
     /// Bounds.
     pub limits: Limits,
     /// How the agent ends.
@@ -99,6 +103,7 @@ impl Default for Config {
             intercepts: Vec::new(),
             record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },
             tls: Tls::default(),
+            dns: Dns::default(),
             limits: Limits { sessions: 16_384 },
             drain: Drain { grace: Duration::from_secs(10) },
             paths: Paths {

