@@ -13,12 +13,14 @@ use crate::policy::Mode;
 
 mod dns;
 mod intercept;
+mod options;
 mod quantity;
 mod section;
 mod settings;
 
 pub use dns::Dns;
-pub use intercept::{BadDesignation, Designation, Intercept, Loopback};
+pub use intercept::{BadDesignation, Designation, Intercept};
+pub use options::{BadUdpRule, Loopback, Options, UdpRule};
 
 /// One settings file is at most this large: more is a mistake, not a configuration.
 const MAX_FILE: u64 = 1024 * 1024;
