@@ -123,7 +123,8 @@ impl Bound {
         let resolver = resolver()?;
         let netns = listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?;
         let own = own_cgroup();
-        let open = listeners.config(own).map_err(Error::Kept)?;
+        let (dns4, dns6) = resolver.ports().map_err(Error::Kept)?;
+        let open = agent_ebpf::Config { dns4, dns6, ..listeners.config(own).map_err(Error::Kept)? };
         // Refused until the gate is ready.
         let mut kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
         kernel.add_namespace(netns).map_err(Error::Kernel)?;
