@@ -1,6 +1,7 @@
 //! The gate's line to the warden: questions paired with their answers, notices queued, orders handed on.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,6 +33,15 @@ struct Shared {
     dropped: AtomicU64,
 }
 
+/// What the warden wants, unasked.
+#[derive(Debug)]
+pub enum Order {
+    /// Finish within this time.
+    Drain(Duration),
+    /// The host's name servers are these now.
+    Servers(Vec<SocketAddr>),
+}
+
 enum Answer {
     Identity(oneshot::Sender<Option<Box<Identity>>>),
     Leaf(oneshot::Sender<Result<Vec<u8>, String>>),
@@ -54,9 +64,9 @@ impl Shared {
 }
 
 impl Warden {
-    /// Starts the tasks that read answers and write notices. The receiver yields the drain order with its grace
-    /// period; it ends when the warden is gone.
-    pub fn start(channel: Channel) -> (Self, mpsc::Receiver<Duration>) {
+    /// Starts the tasks that read answers and write notices. The receiver yields the warden's orders; it ends
+    /// when the warden is gone.
+    pub fn start(channel: Channel) -> (Self, mpsc::Receiver<Order>) {
         let (notices, queue) = mpsc::channel(NOTICES);
         let (orders, order) = mpsc::channel(1);
         let shared = Arc::new(Shared {
@@ -84,6 +94,18 @@ impl Warden {
     pub async fn identify(&self, client: ClientAddr, listener: ListenerAddr) -> Option<Box<Identity>> {
         let (sender, answer) = oneshot::channel();
         let question = |call| ToWarden::Identify { call, client, listener };
+        self.ask(question, Answer::Identity(sender), answer).await.flatten()
+    }
+
+    /// Who sent this datagram to the resolver? `None`: nobody in a tag, or the warden did not answer in time.
+    pub async fn asker(
+        &self,
+        client: ClientAddr,
+        listener: ListenerAddr,
+        netns: u64,
+    ) -> Option<Box<Identity>> {
+        let (sender, answer) = oneshot::channel();
+        let question = |call| ToWarden::Asker { call, client, listener, netns };
         self.ask(question, Answer::Identity(sender), answer).await.flatten()
     }
 
@@ -127,7 +149,7 @@ impl Warden {
     }
 }
 
-async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Duration>) {
+async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
     loop {
         match shared.channel.receive::<ToGate>().await {
             Ok(Some((ToGate::Identified { call, identity }, _))) => {
@@ -141,8 +163,9 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Duration>) {
                 }
             }
             Ok(Some((ToGate::Drain { grace_ms }, _))) => {
-                let _ = orders.send(Duration::from_millis(grace_ms)).await;
+                let _ = orders.send(Order::Drain(Duration::from_millis(grace_ms))).await;
             }
+            Ok(Some((ToGate::Servers(servers), _))) => drop(orders.send(Order::Servers(servers)).await),
             Ok(Some((other, _))) => tracing::error!(?other, "the warden said this after the start"),
             Ok(None) => return tracing::error!("the warden is gone: the gate ends"),
             Err(error) => return tracing::error!("the gate ends: {}", Chain(&error)),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -13,11 +13,12 @@ use nix::unistd::{Gid, Uid, User};
 use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
-use super::gate_process::{self, GateProcess};
+use super::gate_process::{self, GateProcess, Sockets};
 use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::notify;
+use super::resolver::{self, RESOLV_CONF, Resolver};
 use super::tags::{self, TagNumber, Tags};
 use super::witness::Witness;
 use crate::config::Config;
@@ -84,6 +85,9 @@ pub struct Bound {
     pub kernel: SharedKernel,
     callers: Callers,
     listeners: Listeners,
+    resolver: Resolver,
+    /// The host's name servers, as the gate was told last.
+    servers: Vec<SocketAddr>,
     /// `None`: this kernel cannot tell, and a four-tuple is believed alone.
     witness: Option<Witness>,
     /// What the kernel programs are told while a gate serves.
@@ -116,9 +120,11 @@ impl Bound {
         trust::write_bundle(&config.paths.runtime, ca.certificate_pem()).map_err(Error::Trust)?;
         let journal = Journal::start(journal::socket::PATH.into()).map_err(Error::Journal)?;
         let listeners = listeners()?;
+        let resolver = resolver()?;
         let netns = listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?;
         let own = own_cgroup();
-        let open = listeners.config(own).map_err(Error::Kept)?;
+        let (dns4, dns6) = resolver.ports().map_err(Error::Kept)?;
+        let open = agent_ebpf::Config { dns4, dns6, ..listeners.config(own).map_err(Error::Kept)? };
         // Refused until the gate is ready.
         let mut kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
         kernel.add_namespace(netns).map_err(Error::Kernel)?;
@@ -133,6 +139,8 @@ impl Bound {
             kernel,
             callers: Callers::default(),
             listeners,
+            resolver,
+            servers: Vec::new(),
             open,
             netns,
             gate_user,
@@ -145,9 +153,13 @@ impl Bound {
     /// # Errors
     /// [`gate_process::Error`].
     pub async fn start_gate(&mut self) -> Result<GateProcess, gate_process::Error> {
+        self.changed_servers();
         let (settings, roots) = self.told.insert(self.gate_settings());
-        let sockets: Vec<_> = self.listeners.sockets().collect();
-        GateProcess::start(settings, roots, &sockets).await
+        let listeners: Vec<_> = self.listeners.sockets().collect();
+        let resolvers: Vec<_> = self.resolver.sockets().collect();
+        let (netns, servers) = (self.netns, &self.servers[..]);
+        let sockets = Sockets { listeners: &listeners, resolvers: &resolvers, netns, servers };
+        GateProcess::start(settings, roots, sockets).await
     }
 
     /// The gate's user id.
@@ -174,6 +186,8 @@ impl Bound {
             store_bytes: self.config.record.max_bytes,
             durable: self.config.record.durable,
             max_sessions: self.config.limits.sessions,
+            name_servers: self.config.dns.upstream.clone(),
+            lookups: self.config.dns.lookups.clone(),
         };
         (settings, roots.collect())
     }
@@ -206,10 +220,38 @@ impl Bound {
         if !self.is_still(&origin, client, listener) {
             return None;
         }
+        self.describe(&origin)
+    }
+
+    /// Who sent a datagram to the resolver; the kernel goes on remembering it. `None`: nobody in a tag.
+    pub fn asker(&mut self, client: ClientAddr, listener: ListenerAddr, netns: u64) -> Option<Identity> {
+        let origin = match self.kernel.lock().asker(netns, client.0, listener.0) {
+            Ok(origin) => origin?,
+            Err(error) => {
+                tracing::error!("looking up who asks from {}: {}", client.0, Chain(&error));
+                return None;
+            }
+        };
+        self.describe(&origin)
+    }
+
+    fn describe(&mut self, origin: &Origin) -> Option<Identity> {
         let tag = self.tags.resolve(TagNumber(origin.tag))?;
         let cgroup = self.tags.entry(&tag).and_then(|entry| entry.cgroup).map_or_else(String::new, |c| c.0);
-        let caller = self.callers.describe(&origin, tag, &cgroup);
-        Some(Identity { destination: destination(&origin), caller })
+        let caller = self.callers.describe(origin, tag, &cgroup);
+        Some(Identity { destination: destination(origin), caller })
+    }
+
+    /// The host's name servers, if they are others than the gate was told last.
+    pub fn changed_servers(&mut self) -> Option<Vec<SocketAddr>> {
+        let found = resolver::servers(Path::new(RESOLV_CONF)).unwrap_or_else(|error| {
+            tracing::error!("{RESOLV_CONF}: {error}");
+            self.servers.clone()
+        });
+        (found != self.servers).then(|| {
+            self.servers.clone_from(&found);
+            found
+        })
     }
 
     /// Writes the bundle for tagged processes anew when the system's roots have changed.
@@ -266,6 +308,20 @@ fn listeners() -> Result<Listeners, Error> {
     Ok(listeners)
 }
 
+/// As [`listeners`], for the resolver's sockets.
+fn resolver() -> Result<Resolver, Error> {
+    let kept = notify::kept().map_err(Error::Kept)?;
+    let ours = kept.into_iter().filter(|(name, _)| name == KEPT_RESOLVER).map(|(_, socket)| socket);
+    if let Some(resolver) = Resolver::from_kept(ours.collect()).map_err(Error::Kept)? {
+        return Ok(resolver);
+    }
+    let resolver = Resolver::open().map_err(Error::Listen)?;
+    for socket in resolver.sockets() {
+        notify::keep(KEPT_RESOLVER, socket);
+    }
+    Ok(resolver)
+}
+
 fn witness(listeners: &Listeners, journal: &Journal) -> Option<Witness> {
     let opened = Witness::open(&listeners.v4);
     if let Err(error) = &opened {
@@ -281,6 +337,8 @@ fn witness(listeners: &Listeners, journal: &Journal) -> Option<Witness> {
 
 /// Name of the listeners in systemd's descriptor store.
 const KEPT_NAME: &str = "sluice-listener";
+/// The resolver's name there.
+const KEPT_RESOLVER: &str = "sluice-resolver";
 
 async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) -> Result<Tags, Error> {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));

@@ -274,6 +274,10 @@ impl Daemon {
                 let identity: Option<Box<Identity>> = self.bound.identify(client, listener).map(Box::new);
                 gate.answer(ToGate::Identified { call, identity });
             }
+            ToWarden::Asker { call, client, listener, netns } => {
+                let identity = self.bound.asker(client, listener, netns).map(Box::new);
+                gate.answer(ToGate::Identified { call, identity });
+            }
             ToWarden::SignLeaf { call, request } => {
                 let leaf = self.bound.ca.sign(&request).map_err(|refusal| Chain(&refusal).to_string());
                 gate.answer(ToGate::Leaf { call, leaf });
@@ -370,6 +374,11 @@ impl Daemon {
         if self.next_bundle <= Instant::now() {
             self.next_bundle = Instant::now() + BUNDLE;
             self.bound.refresh_bundle();
+        }
+        if let Some(servers) = self.bound.changed_servers()
+            && let Some(gate) = &self.gate
+        {
+            gate.answer(ToGate::Servers(servers));
         }
         if let Some(gate) = &mut self.gate
             && gate.tick() > SILENT_TICKS

@@ -2,6 +2,7 @@
 //! again.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -48,6 +49,19 @@ pub struct GateProcess {
     ready: bool,
 }
 
+/// What a gate is given besides its settings.
+#[derive(Clone, Copy)]
+pub struct Sockets<'a> {
+    /// Tagged connections come here.
+    pub listeners: &'a [BorrowedFd<'a>],
+    /// Questions to name servers come here.
+    pub resolvers: &'a [BorrowedFd<'a>],
+    /// The cookie of the network namespace that all these live in: the agent's own.
+    pub netns: u64,
+    /// The host's name servers.
+    pub servers: &'a [SocketAddr],
+}
+
 /// What came from the gate.
 pub enum Heard {
     /// A message.
@@ -65,7 +79,7 @@ impl GateProcess {
     pub async fn start(
         settings: &GateSettings,
         roots: &[Vec<u8>],
-        listeners: &[BorrowedFd<'_>],
+        sockets: Sockets<'_>,
     ) -> Result<Self, Error> {
         let (ours, theirs) = wire::pair().map_err(Error::Spawn)?;
         let child = Command::new("/proc/self/exe")
@@ -78,7 +92,7 @@ impl GateProcess {
             .spawn()
             .map_err(Error::Spawn)?;
         let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
-        let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, roots, listeners)).await;
+        let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, roots, sockets)).await;
         told.map_err(|_| Error::Deaf)?.map_err(Error::Tell)?;
         let (answers, queue) = mpsc::channel(ANSWERS);
         #[expect(clippy::disallowed_methods, reason = "ends with the gate's handle, which holds its queue")]
@@ -153,15 +167,19 @@ async fn tell(
     channel: &Channel,
     settings: &GateSettings,
     roots: &[Vec<u8>],
-    listeners: &[BorrowedFd<'_>],
+    sockets: Sockets<'_>,
 ) -> Result<(), wire::Error> {
     channel.send(&ToGate::Settings(Box::new(settings.clone())), None).await?;
     for piece in roots.iter().flat_map(|pem| pieces(pem)) {
         channel.send(&ToGate::Roots(piece), None).await?;
     }
-    for listener in listeners {
+    for listener in sockets.listeners {
         channel.send(&ToGate::Listener, Some(*listener)).await?;
     }
+    for resolver in sockets.resolvers {
+        channel.send(&ToGate::Resolver { netns: sockets.netns, home: true }, Some(*resolver)).await?;
+    }
+    channel.send(&ToGate::Servers(sockets.servers.to_vec()), None).await?;
     channel.send(&ToGate::Start, None).await
 }
 

@@ -7,6 +7,8 @@ mod channel;
 
 pub use channel::{Channel, Error, pair, receive_blocking};
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, Summary};
@@ -29,6 +31,18 @@ pub enum ToWarden {
         client: ClientAddr,
         /// The socket's own address: which loopback address and port the kernel chose.
         listener: ListenerAddr,
+    },
+    /// Who sent this datagram to the resolver? Answered by [`ToGate::Identified`] with the same `call`; unlike a
+    /// connection's, the kernel's memory of it is not used up.
+    Asker {
+        /// Pairs the answer with the question.
+        call: u64,
+        /// Where the datagram came from.
+        client: ClientAddr,
+        /// Where it was sent to: which of our addresses the kernel chose.
+        listener: ListenerAddr,
+        /// The cookie of the network namespace of the socket that it came to, from [`ToGate::Resolver`].
+        netns: u64,
     },
     /// Sign a leaf for one verified name. Answered by [`ToGate::Leaf`].
     SignLeaf {
@@ -70,6 +84,15 @@ pub enum ToGate {
     Roots(Vec<u8>),
     /// A listening socket comes with this message.
     Listener,
+    /// A datagram socket comes with this message, to which questions for name servers are led.
+    Resolver {
+        /// The cookie of the network namespace that it lives in.
+        netns: u64,
+        /// Whether that is the agent's own.
+        home: bool,
+    },
+    /// The host's name servers, as its resolv.conf has them: before the start, and whenever they change.
+    Servers(Vec<SocketAddr>),
     /// All was said: enter the sandbox and serve.
     Start,
     /// Answer to `Identify`.
@@ -141,4 +164,8 @@ pub struct GateSettings {
     pub durable: bool,
     /// Sessions at once; beyond it connections wait in the backlog.
     pub max_sessions: u32,
+    /// Name servers that are asked in place of all others; empty: the host's ([`ToGate::Servers`]).
+    pub name_servers: Vec<SocketAddr>,
+    /// Bounds of name lookups.
+    pub lookups: crate::policy::lookup::Lookups,
 }
