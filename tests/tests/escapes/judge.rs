@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde::Deserialize;
-use sluice_tests::escape::{Fate, Layer, Proof, Way};
+use sluice_tests::escape::{Entry, Fate, Layer, Proof, Way};
 
 use crate::stage::{OTHER4, Stage};
 
@@ -131,8 +131,10 @@ pub fn judge(stage: &Stage, rows: &mut [Row]) {
             Verdict::Open
         };
         let during = all.get(row.window.clone()).unwrap_or_default();
+        // What a way did before it came into the tag, and what others do for it, is not the tag's.
+        let own = matches!(row.way.entry, Entry::Run);
         let strange = during.iter().filter(|frame| {
-            !frame.is_neighbourly() && !Stage::is_agents(frame) && !frame.contains(b"sentinel-")
+            own && !frame.is_neighbourly() && !Stage::is_agents(frame) && !frame.contains(b"sentinel-")
         });
         row.strange = strange.map(|frame| format!("{frame:?}")).collect();
     }

@@ -205,9 +205,15 @@ impl Message {
 }
 
 pub fn recv(fd: &impl AsRawFd, bytes: &mut [u8]) -> Done<usize> {
-    // SAFETY: the buffer with its size.
-    let n = unsafe { libc::recv(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    check("recv", n as c_long)
+    loop {
+        // SAFETY: the buffer with its size.
+        let n = unsafe { libc::recv(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        match check("recv", n as c_long) {
+            // io_uring wakes its owner by a signal of a kind.
+            Err(Stop { errno: Errno::EINTR, .. }) => {}
+            other => return other,
+        }
+    }
 }
 
 /// What came, and from where.
