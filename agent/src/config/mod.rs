@@ -16,9 +16,12 @@ mod options;
 mod quantity;
 mod section;
 mod settings;
+mod sockets;
 
 pub use intercept::{BadDesignation, Designation, Intercept};
 pub use options::{BadUdpRule, Loopback, Options, UdpRule};
+
+pub use sockets::{BadRule, DENIED_BY_DEFAULT, UnixRule};
 
 /// One settings file is at most this large: more is a mistake, not a configuration.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -42,6 +45,8 @@ pub struct Config {
     pub record: Record,
     /// What is trusted upstream besides the system's roots.
     pub tls: Tls,
+    /// Unix sockets that no tag may talk to, where the kernel has BPF LSM on: `[sockets]`.
+    pub denied_sockets: Vec<UnixRule>,
     /// Bounds.
     pub limits: Limits,
     /// How the agent ends.
@@ -101,6 +106,7 @@ impl Default for Config {
             intercepts: Vec::new(),
             record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },
             tls: Tls::default(),
+            denied_sockets: sockets::built_in(),
             limits: Limits { sessions: 16_384 },
             drain: Drain { grace: Duration::from_secs(10) },
             paths: Paths {
