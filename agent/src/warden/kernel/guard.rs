@@ -75,7 +75,10 @@ impl Kernel {
     }
 
     /// Puts all that is attached under the rules, and nothing else.
-    pub(super) fn guard_only(&mut self, attached: &BTreeMap<CgroupId, (u32, std::path::PathBuf)>) -> Result<(), Error> {
+    pub(super) fn guard_only(
+        &mut self,
+        attached: &BTreeMap<CgroupId, (u32, std::path::PathBuf)>,
+    ) -> Result<(), Error> {
         for (id, (number, path)) in attached {
             self.guard_cgroup(*id, path, *number);
         }

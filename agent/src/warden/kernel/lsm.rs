@@ -13,13 +13,14 @@
 
 mod btf;
 mod hook;
-mod rules;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agent_ebpf::lsm::{FIXED, LSM_ABI, LsmState, Offsets, PROBE_PROTOCOL, TAGGED_DEPTH};
+use agent_ebpf::lsm::{
+    FIXED, LSM_ABI, LsmState, Offsets, PROBE_PROTOCOL, TAGGED_DEPTH, UNIX_NAME, UNIX_RULES,
+};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
 use aya::programs::links::FdLink;
@@ -31,7 +32,7 @@ use super::pins::Pins;
 use super::{CgroupId, Error};
 
 pub use self::hook::LsmHook;
-pub use self::rules::{BadRule, DEFAULT as DENIED_BY_DEFAULT, UnixRule};
+pub use crate::config::UnixRule;
 
 /// The compiled programs, made and checked as the cgroup programs are.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/sluice-lsm.bpf.o");
@@ -68,7 +69,7 @@ pub enum Absent {
 pub struct Lsm {
     tagged: HashMap<MapData, u64, u32>,
     state: Array<MapData, LsmState>,
-    denied: LpmTrie<MapData, [u8; agent_ebpf::lsm::UNIX_NAME], u32>,
+    denied: LpmTrie<MapData, [u8; UNIX_NAME], u32>,
     rules: Vec<UnixRule>,
     /// What `tagged` holds.
     known: BTreeMap<CgroupId, u32>,
@@ -191,8 +192,12 @@ impl Lsm {
     /// # Errors
     /// The map refuses.
     pub fn retain(&mut self, keep: impl Fn(CgroupId, u32) -> bool) -> Result<(), Error> {
-        let gone: Vec<CgroupId> =
-            self.known.iter().filter(|(cgroup, number)| !keep(**cgroup, **number)).map(|(id, _)| *id).collect();
+        let gone: Vec<CgroupId> = self
+            .known
+            .iter()
+            .filter(|(cgroup, number)| !keep(**cgroup, **number))
+            .map(|(id, _)| *id)
+            .collect();
         if gone.is_empty() {
             return Ok(());
         }
@@ -224,7 +229,7 @@ impl Lsm {
     /// # Errors
     /// More rules than there is room for, or the map refuses.
     pub fn deny(&mut self, rules: &[UnixRule]) -> Result<(), Error> {
-        let (rules, left_out) = rules::bounded(rules);
+        let left_out = rules.len().saturating_sub(UNIX_RULES as usize);
         if left_out > 0 {
             return Err(Error::Rules { left_out });
         }

@@ -46,7 +46,7 @@ pub use self::cgroup::{CgroupId, mount_point};
 pub use self::error::Error;
 pub use self::events::{address, way};
 pub use self::hook::{Hook, Layer, LayerState};
-pub use self::lsm::{Absent, BadRule, DENIED_BY_DEFAULT, Lsm, LsmHook, UnixRule, purge as purge_lsm};
+pub use self::lsm::{Absent, Lsm, LsmHook, UnixRule, purge as purge_lsm};
 pub use self::waiting::boot_time;
 /// How a tag's programs work.
 pub use crate::config::Options as TagOptions;

@@ -75,8 +75,9 @@ impl Btf {
     /// The structs of that name: there may be several, private to some source file.
     fn structs<'a>(&'a self, name: &'a str) -> impl Iterator<Item = usize> + 'a {
         self.types.iter().skip(1).copied().filter(move |at| {
-            info(&self.data, *at)
-                .is_some_and(|(named, kind, ..)| kind == STRUCT && self.string(named) == Some(name.as_bytes()))
+            info(&self.data, *at).is_some_and(|(named, kind, ..)| {
+                kind == STRUCT && self.string(named) == Some(name.as_bytes())
+            })
         })
     }
 
@@ -137,11 +138,11 @@ fn info(data: &[u8], at: usize) -> Option<(u32, u32, usize, u32)> {
 /// Octets that follow a type of this kind.
 fn extra(kind: u32, count: usize) -> Option<usize> {
     Some(match kind {
-        2 | 7..=12 | 16 | 18 => 0,              // pointer, forward, typedef and qualifiers, function, float, tag
-        1 | 14 | 17 => 4,                       // integer, variable, declaration tag
-        3 => 12,                                // array
+        2 | 7..=12 | 16 | 18 => 0, // pointer, forward, typedef and qualifiers, function, float, tag
+        1 | 14 | 17 => 4,          // integer, variable, declaration tag
+        3 => 12,                   // array
         STRUCT | UNION | 15 | 19 => 12 * count, // with members; data section; 64 bit enumeration
-        6 | 13 => 8 * count,                    // enumeration, prototype
+        6 | 13 => 8 * count,       // enumeration, prototype
         _ => return None,
     })
 }

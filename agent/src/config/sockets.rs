@@ -1,6 +1,6 @@
-//! The deny list of Unix sockets as the kernel compares it: names in one form, and prefixes of them.
+//! Unix sockets that no tag may talk to, as the kernel compares their names: in one form, and by prefixes of it.
 
-use agent_ebpf::lsm::{UNIX_NAME, UNIX_RULES};
+use agent_ebpf::lsm::UNIX_NAME;
 
 /// A Unix socket, or all that begin alike, that no tag may talk to: `/run/docker.sock`, `@/tmp/dbus-*` (abstract).
 ///
@@ -55,7 +55,7 @@ impl UnixRule {
     }
 
     /// Octets to be compared, and how many bits of them count.
-    pub(super) fn key(&self) -> ([u8; UNIX_NAME], u32) {
+    pub(crate) fn key(&self) -> ([u8; UNIX_NAME], u32) {
         let (name, end) = match self.0.strip_suffix('*') {
             Some(prefix) => (prefix, 0),
             None => (self.0.as_str(), 1), // With the NUL that ends a name.
@@ -73,15 +73,14 @@ fn any_user(text: &str) -> Option<String> {
         .then(|| format!("/run/user/*/{rest}"))
 }
 
-/// As many rules as the kernel's list has room for, and how many were left out.
-pub(super) fn bounded(rules: &[UnixRule]) -> (&[UnixRule], usize) {
-    let room = rules.len().min(UNIX_RULES as usize);
-    (&rules[..room], rules.len() - room)
+/// The built-in list.
+pub(super) fn built_in() -> Vec<UnixRule> {
+    DENIED_BY_DEFAULT.iter().filter_map(|text| UnixRule::parse(text).ok()).collect() // A test reads each.
 }
 
 /// What is on the list unless the configuration takes it off: helpers that start programs, containers or connections for
 /// whoever asks, outside of the asker's cgroup.
-pub const DEFAULT: [&str; 40] = [
+pub const DENIED_BY_DEFAULT: [&str; 40] = [
     // Containers and virtual machines: a new one is in no tag.
     "/run/docker.sock",
     "/run/docker/*",
@@ -136,12 +135,14 @@ mod tests {
 
     #[test]
     fn the_list_that_is_built_in_is_good_and_says_nothing_twice() {
-        let mut rules: Vec<UnixRule> =
-            DEFAULT.iter().map(|text| UnixRule::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"))).collect();
-        assert!(rules.iter().zip(DEFAULT).all(|(rule, text)| rule.as_str() == text));
+        let mut rules: Vec<UnixRule> = DENIED_BY_DEFAULT
+            .iter()
+            .map(|text| UnixRule::parse(text).unwrap_or_else(|e| panic!("{text}: {e}")))
+            .collect();
+        assert!(rules.iter().zip(DENIED_BY_DEFAULT).all(|(rule, text)| rule.as_str() == text));
         rules.sort();
         rules.dedup();
-        assert_eq!(rules.len(), DEFAULT.len());
+        assert_eq!(rules.len(), DENIED_BY_DEFAULT.len());
     }
 
     #[test]
