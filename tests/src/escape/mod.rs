@@ -93,12 +93,20 @@ pub struct Way {
 }
 
 impl Way {
-    /// What shall become of it for a user.
+    /// What shall become of it for a user, on a host with BPF LSM.
     pub fn fate_of(&self, uid: u32) -> Fate {
         match self.root {
             Some(fate) if uid == 0 => fate,
             _ if self.right && uid != 0 => Fate::Closed(&[Layer::Kernel]),
             _ => self.fate,
+        }
+    }
+
+    /// The same on a host that may lack it: what nothing else closes is open there, and `status` says so.
+    pub fn fate_on(&self, uid: u32, lsm: bool) -> Fate {
+        match self.fate_of(uid) {
+            Fate::Closed([Layer::Lsm]) if !lsm => Fate::Open("this host has no BPF LSM, and nothing else closes it"),
+            fate => fate,
         }
     }
 

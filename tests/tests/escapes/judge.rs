@@ -57,6 +57,8 @@ pub struct Row {
     /// Frames that came during the tagged walk.
     pub window: Range<usize>,
     pub works: bool,
+    /// What the table says of this host.
+    pub fate: Fate,
     pub verdict: Verdict,
     /// Frames of the tagged walk that are neither the agent's nor a link's own business.
     pub strange: BTreeSet<String>,
@@ -73,6 +75,7 @@ impl Row {
             tagged_proof,
             window: 0..0,
             works: false,
+            fate: way.fate_of(uid),
             verdict: Verdict::Open,
             strange: BTreeSet::new(),
         }
@@ -80,7 +83,7 @@ impl Row {
 
     /// What is not as the table says.
     pub fn complaint(&self) -> Option<String> {
-        let fate = self.way.fate_of(self.uid);
+        let fate = self.fate;
         let name = format!("{} as {}", self.way.name, self.uid);
         let ended = self.tagged.show();
         let wrong = match (fate, self.verdict) {
@@ -109,6 +112,7 @@ pub fn judge(stage: &Stage, rows: &mut [Row]) {
     };
     let all = stage.frames(|_| true);
     for row in rows {
+        row.fate = row.way.fate_on(row.uid, stage.has_lsm);
         let word = row.way.proof == Proof::Word;
         row.works = if word {
             row.control.sent()
@@ -155,7 +159,7 @@ pub fn print(rows: &[Row]) {
             (_, true) => format!("arrives ({})", row.control.show()),
             (_, false) => format!("not here: {}", row.control.show()),
         };
-        let fate = match row.way.fate_of(row.uid) {
+        let fate = match row.fate {
             Fate::Taken => "taken".to_owned(),
             Fate::Either => "taken or closed".to_owned(),
             Fate::Closed([Layer::Kernel]) => "closed (Linux)".to_owned(),

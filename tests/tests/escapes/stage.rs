@@ -77,11 +77,14 @@ pub struct Stage {
     _capture: Capture,
     pub world: World,
     sentinels: u32,
+    /// Whether the agent has its LSM layer here.
+    pub has_lsm: bool,
     common: Vec<String>,
 }
 
 impl Stage {
     pub fn new() -> Self {
+        load_modules();
         let config = format!("[[intercept]]\nname = \"{JOB}\"\ncgroup = \"/{JOB}\"\n");
         let world = World::with(Options { place: Place::Far, config, ..Options::default() }).expect("world");
         let space = world.space();
@@ -104,9 +107,11 @@ impl Stage {
             frames,
             _capture: capture.expect("capture"),
             sentinels: 0,
+            has_lsm: false,
             common: Vec::new(),
             world,
         };
+        stage.has_lsm = stage.find_lsm();
         stage.prepare();
         stage
     }
@@ -230,6 +235,17 @@ impl Stage {
         PROGRAM
     }
 
+    fn find_lsm(&self) -> bool {
+        if self.world.is_direct() {
+            return false;
+        }
+        // bpffs is mounted inside the space only.
+        let pid = self.world.daemon().warden_pid().expect("the daemon has just been started");
+        let pins = format!("/proc/{pid}/root{}/bpf/sluice/lsm", self.world.space().dir().display());
+        let links = std::fs::read_dir(pins).into_iter().flatten().filter_map(Result::ok);
+        links.filter(|entry| entry.file_name().to_string_lossy().starts_with("link_")).count() > 0
+    }
+
     /// Has the far end do something.
     pub fn far_does(&mut self, line: &str) {
         self.far.tell(line);
@@ -278,6 +294,21 @@ impl Stage {
         frame.packet().is_some_and(|p| {
             p.source == std::net::IpAddr::from(AGENT_V4) || p.source == std::net::IpAddr::from(AGENT_V6)
         })
+    }
+}
+
+/// Protocols that a distribution's kernel has as modules, some of which it does not load by itself. In the virtual
+/// machine only: a host's kernel is not ours.
+fn load_modules() {
+    if std::env::var_os("SLUICE_VM").is_none() {
+        return;
+    }
+    for module in ["sctp", "dccp_ipv4", "l2tp_ip", "rxrpc", "rds_tcp", "smc", "tls", "vsock_loopback", "tipc", "can", "can_raw", "tun", "veth"] {
+        // What is not there is seen by its way's positive control.
+        let loaded = Command::new("/run/vm/busybox").args(["modprobe", module]).output();
+        if !loaded.as_ref().is_ok_and(|output| output.status.success()) {
+            eprintln!("no module {module}: {loaded:?}");
+        }
     }
 }
 

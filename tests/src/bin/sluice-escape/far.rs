@@ -40,6 +40,11 @@ pub fn run(job: &Job) -> Done {
         sys::listen(&fd)?;
         echo(fd);
     }
+    let rds = sys::socket(21, SOCK_SEQPACKET, 0);
+    if let Ok(fd) = &rds {
+        sys::set(fd, "SO_RDS_TRANSPORT", 276, 8, 2)?;
+        sys::bind(fd, &sa4(AF_INET, job.to4, 4000))?;
+    }
     for port in [53, 443, 853, job.port] {
         let fd = udp(AF_INET)?;
         sys::bind(&fd, &sa4(AF_INET, job.to4, port))?;

@@ -1,5 +1,5 @@
 //! The untagged process of the same user: gives sockets away, repeats what it is told, and is reached into. It stands
-//! for whatever daemon a host has that does as it is asked.
+//! for whatever daemon a host has that does as it is asked. Its UDP relay listens on every address of the host.
 //!
 //! It ends when its standard input does.
 
@@ -45,11 +45,14 @@ pub fn run(job: Job) -> Done {
     let fd = sys::socket(AF_UNIX, libc::SOCK_STREAM, 0)?;
     sys::bind(&fd, &sys::sun(&name))?;
     sys::listen(&fd)?;
-    accept(&job, UnixListener::from(fd));
+    accept(&job, fd);
     let fd = sys::socket(AF_UNIX, SOCK_SEQPACKET, 0)?;
     sys::bind(&fd, &sys::sun(named("sequenced").as_os_str().as_encoded_bytes()))?;
     sys::listen(&fd)?;
-    accept(&job, UnixListener::from(fd));
+    accept(&job, fd);
+    if uid.is_root() {
+        vsock(&job);
+    }
     datagrams(&job, &named("datagram"))?;
     let (tcp_port, udp_port) = loopback(&job)?;
     lines(&job, pipe_out);
@@ -111,16 +114,31 @@ fn listen(job: &Arc<Job>, path: &Path) -> Done {
     Ok(())
 }
 
-fn accept(job: &Arc<Job>, listener: UnixListener) {
-    let job = Arc::clone(job);
+fn accept(job: &Arc<Job>, listener: impl Into<OwnedFd>) {
+    let (job, listener) = (Arc::clone(job), listener.into());
     thread::spawn(move || {
-        for mut stream in listener.incoming().filter_map(Result::ok) {
+        while let Ok(stream) = sys::accept(&listener) {
+            let mut stream = UnixStream::from(stream); // whatever its family, it is read alike
             let line = passed::line(&mut stream);
             if let Err(stop) = obey(&job, &line, Some(&stream)) {
                 eprintln!("helper: {line}: {stop:?}");
             }
         }
     });
+}
+
+/// Where the virtual machine can talk to itself.
+fn vsock(job: &Arc<Job>) {
+    let mut any = (libc::AF_VSOCK as u16).to_ne_bytes().to_vec();
+    any.extend([0, 0]);
+    any.extend(u32::from(job.port).to_ne_bytes());
+    any.extend(u32::MAX.to_ne_bytes()); // VMADDR_CID_ANY
+    any.extend([0; 4]);
+    let listener = sys::socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0)
+        .and_then(|fd| sys::bind(&fd, &any).and_then(|()| sys::listen(&fd)).map(|()| fd));
+    if let Ok(listener) = listener {
+        accept(job, listener);
+    }
 }
 
 fn lines(job: &Arc<Job>, from: OwnedFd) {
@@ -156,7 +174,7 @@ fn datagrams(job: &Arc<Job>, path: &Path) -> Done {
 
 fn loopback(job: &Arc<Job>) -> Done<(u16, u16)> {
     let listener = sys::io("listen", TcpListener::bind("127.0.0.1:0"))?;
-    let socket = sys::io("bind", UdpSocket::bind("127.0.0.1:0"))?;
+    let socket = sys::io("bind", UdpSocket::bind("0.0.0.0:0"))?;
     let port = |address: std::io::Result<std::net::SocketAddr>| sys::io("port", address).map(|a| a.port());
     let ports = (port(listener.local_addr())?, port(socket.local_addr())?);
     let (one, two) = (Arc::clone(job), Arc::clone(job));

@@ -208,8 +208,9 @@ pub fn vsock(job: &Job) -> Done<Said> {
     to.extend(1_u32.to_ne_bytes()); // VMADDR_CID_LOCAL
     to.extend([0; 4]);
     sys::connect(&fd, &to)?;
-    sys::send(&fd, job.bytes(), 0)?;
-    heard(&fd)
+    sys::send(&fd, format!("say {}\n", job.marker).as_bytes(), 0)?;
+    crate::job::ask("seen")?;
+    SENT
 }
 
 /// A socket of the virtual machine's family, that much alone: here nobody can be reached by it.

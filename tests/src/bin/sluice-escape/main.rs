@@ -239,6 +239,7 @@ const WALKS: &[(&str, Walk)] = &[
     ("fifo", passed::fifo),
     ("loopback-tcp", passed::loopback_tcp),
     ("loopback-udp", passed::loopback_udp),
+    ("own-udp", passed::own_udp),
     ("tun", place::tun),
     ("reroute", place::reroute),
     ("unpin", place::unpin),

