@@ -74,7 +74,9 @@ fn walk(stage: &mut Stage, way: &Way, uid: u32, marker: &str, tagged: bool) -> E
             grant(stage, way, pid, wish, marker, tagged);
             talker.tell("done");
         } else if line.starts_with('{') {
+            let note = std::mem::take(&mut result.note);
             result = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line}: {e}"));
+            result.note = note;
         } else {
             result.note = line;
         }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use sluice_tests::escape::{Entry, Fate, Layer, Proof, Way};
 
-use crate::stage::{OTHER4, Stage};
+use crate::stage::{OTHER4, OTHER6, Stage};
 
 /// How a walk ended, in its own words.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -108,7 +108,7 @@ pub fn judge(stage: &Stage, rows: &mut [Row]) {
         Vec::new()
     } else {
         let sessions = stage.world.sessions().expect("the record");
-        sessions.iter().map(|s| format!("{s:?}")).collect()
+        sessions.iter().map(|s| format!("{s:?}").to_ascii_lowercase()).collect()
     };
     let all = stage.frames(|_| true);
     for row in rows {
@@ -120,10 +120,11 @@ pub fn judge(stage: &Stage, rows: &mut [Row]) {
             all.iter().any(|frame| frame.contains(&row.control_proof))
         };
         let marked: Vec<_> = all.iter().filter(|frame| frame.contains(&row.tagged_proof)).collect();
-        let text = String::from_utf8_lossy(&row.tagged_proof).into_owned();
+        // Names are recorded in lower case (RFC 4343).
+        let text = String::from_utf8_lossy(&row.tagged_proof).to_ascii_lowercase();
         let record = recorded.iter().any(|line| line.contains(&text));
         let through = |frame: &&sluice_tests::capture::Frame| {
-            Stage::is_agents(frame) || record && frame.packet().is_some_and(|p| p.source == OTHER4)
+            Stage::is_agents(frame) || frame.packet().is_some_and(|p| p.source == OTHER4 || p.source == OTHER6)
         };
         row.verdict = if word && row.tagged.sent() {
             Verdict::Open
@@ -136,7 +137,7 @@ pub fn judge(stage: &Stage, rows: &mut [Row]) {
         };
         let during = all.get(row.window.clone()).unwrap_or_default();
         // What a way did before it came into the tag, and what others do for it, is not the tag's.
-        let own = matches!(row.way.entry, Entry::Run);
+        let own = row.way.entry == Entry::Run && !row.way.name.starts_with("netns-");
         let strange = during.iter().filter(|frame| {
             own && !frame.is_neighbourly() && !Stage::is_agents(frame) && !frame.contains(b"sentinel-")
         });

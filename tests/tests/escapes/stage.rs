@@ -2,7 +2,7 @@
 //! untagged helper for each user, a second network namespace, and the capture.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,8 @@ const FAR_LINK: &str = "02:00:5e:00:00:01";
 pub const FAR6: &str = "2001:db8::1";
 /// The second namespace's own address.
 pub const OTHER4: Ipv4Addr = Ipv4Addr::new(198, 18, 3, 2);
+/// The same for IPv6.
+pub const OTHER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 2);
 pub const PORT: &str = "7000";
 /// The cgroup whose processes are tagged, and the one that processes are moved into.
 pub const JOB: &str = "job";
@@ -85,7 +87,8 @@ pub struct Stage {
 impl Stage {
     pub fn new() -> Self {
         load_modules();
-        let config = format!("[[intercept]]\nname = \"{JOB}\"\ncgroup = \"/{JOB}\"\n");
+        let dns = std::env::var_os("SLUICE_ESCAPES_NO_DNS").map_or("[dns]\nupstream = [\"203.0.113.1\"]\n", |_| "");
+        let config = format!("[[intercept]]\nname = \"{JOB}\"\ncgroup = \"/{JOB}\"\n{dns}");
         let world = World::with(Options { place: Place::Far, config, ..Options::default() }).expect("world");
         let space = world.space();
         std::fs::create_dir_all(space.cgroup().join(JOB)).expect("cgroup");
@@ -112,6 +115,7 @@ impl Stage {
             world,
         };
         stage.has_lsm = stage.find_lsm();
+        eprintln!("--- daemon's log ---\n{}", stage.world.daemon().log());
         stage.prepare();
         stage
     }
@@ -220,7 +224,16 @@ impl Stage {
 
     /// The program with a way's name and all options, in a cgroup of the space.
     pub fn program(&self, cgroup: &str, words: &[&str], uid: u32, marker: &str) -> Command {
-        let mut command = self.world.space().command(cgroup, PROGRAM).expect("command");
+        let space = self.world.space();
+        let mut command = if cgroup == JOB {
+            // Into the tag last: a tagged process may not look at the space's holder.
+            let mount = space.cgroup().parent().expect("a mount point").display().to_string();
+            let mut command = space.command("untagged", "sh").expect("command");
+            command.args(["-c", r#"echo $$ > "$0" && exec "$@""#, &format!("{mount}/{JOB}/cgroup.procs"), PROGRAM]);
+            command
+        } else {
+            space.command(cgroup, PROGRAM).expect("command")
+        };
         command.args(words).args(self.arguments(uid, marker));
         command
     }

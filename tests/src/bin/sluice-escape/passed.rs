@@ -154,7 +154,8 @@ fn helper(job: &Job) -> Done<UnixStream> {
 
 fn receive(job: &Job, kind: &str) -> Done<OwnedFd> {
     let mut line = helper(job)?;
-    sys::io("ask the helper", writeln!(line, "{kind}"))?;
+    // Whole, in one call: the helper reads once and may be gone before a second.
+    sys::io("ask the helper", line.write_all(format!("{kind}\n").as_bytes()))?;
     let mut byte = [0; 1];
     let mut parts = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!([RawFd; 1]);

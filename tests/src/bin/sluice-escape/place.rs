@@ -205,7 +205,9 @@ pub fn untag(job: &Job) -> Done<Said> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .output();
-    if !sys::io("sluice untag", asked)?.status.success() {
+    let asked = sys::io("sluice untag", asked)?;
+    if !asked.status.success() {
+        println!("{}", String::from_utf8_lossy(&asked.stderr).lines().next().unwrap_or_default());
         return stop("untag", Errno::EACCES);
     }
     datagram(job)
