@@ -20,7 +20,7 @@ use sluice_tests::daemon::{cpu_ns, rss_kib};
 use sluice_tests::far::{self, Far};
 use sluice_tests::harness::{Options, World};
 use sluice_tests::load::goals::{Rounds, Side};
-use sluice_tests::load::{self, spread};
+use sluice_tests::load::{self, after, duration_us, spread};
 use sluice_tests::process::{Ended, run};
 use sluice_tests::upstream::Behaviour;
 use sluice_tests::upstream::haproxy::{self, Haproxy};
@@ -87,7 +87,7 @@ struct Bench {
     // Dropped in this order: the servers live in the world.
     _nginx: Nginx,
     peer: Option<Haproxy>,
-    far: Far,
+    _far: Far,
     world: World,
     seconds: u64,
     rounds: Rounds,
@@ -117,7 +117,7 @@ impl Bench {
         let core = pinned.then_some(AGENT_CORE);
         let peer = sides.contains(&Side::Peer).then(|| Haproxy::start(&world, far::ADDRESS, &ports, core));
         let peer = peer.transpose()?;
-        Ok(Self { _nginx: nginx, peer, far, world, seconds, rounds: Rounds::default(), pinned, only })
+        Ok(Self { _nginx: nginx, peer, _far: far, world, seconds, rounds: Rounds::default(), pinned, only })
     }
 
     /// A client, started plainly or in a tag, on its processor.
@@ -379,22 +379,6 @@ fn pin_all_threads(wanted: bool, core: usize) -> Result<()> {
 
 fn float(value: &Value) -> Result<f64> {
     value.as_f64().with_context(|| format!("{value} is no number"))
-}
-
-/// The word after `label`.
-fn after<'a>(text: &'a str, label: &str) -> Result<&'a str> {
-    let rest = text.split_once(label).with_context(|| format!("no {label} in:\n{text}"))?.1;
-    rest.split_whitespace().next().context("a word")
-}
-
-/// wrk's `1.23ms`, `45.00us`, `1.20s`.
-fn duration_us(text: &str) -> Result<f64> {
-    let units = [("us", 1.0), ("ms", 1e3), ("s", 1e6)];
-    let (number, unit) = units
-        .iter()
-        .find_map(|(unit, us)| text.strip_suffix(unit).and_then(|n| Some((n.parse::<f64>().ok()?, us))))
-        .with_context(|| format!("{text} is no time"))?;
-    Ok(number * unit)
 }
 
 fn machine() -> Value {
