@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::kernel::{self, Kernel, TagOptions};
+use super::namespaces::Known;
 use super::tags::{Adopted, Attach, AttachError, TagNumber};
 use crate::config::Loopback;
 use crate::report::Chain;
-use crate::types::TagName;
+use crate::types::{NetnsCookie, TagName};
 
 /// A handle on the kernel part. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +24,18 @@ impl SharedKernel {
     pub fn lock(&self) -> MutexGuard<'_, Kernel> {
         // Every operation leaves the kernel's state whole or says what it left; a panic between is no worse.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known for SharedKernel {
+    fn add(&self, netns: NetnsCookie) -> Result<(), String> {
+        tracing::debug!(netns = netns.0, "known"); // TEMPORARY until ABI 2
+        Ok(())
+    }
+
+    fn remove(&self, netns: NetnsCookie) -> Result<(), String> {
+        tracing::debug!(netns = netns.0, "unknown"); // TEMPORARY until ABI 2
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod kernel;
 pub mod listen;
 mod live;
+pub mod namespaces;
 mod notify;
 mod supervise;
 pub mod tags;

@@ -1,0 +1,5 @@
+//! Tagged processes in other network namespaces, with the real daemon: by `ip netns`, by `unshare`, in containers.
+
+mod many;
+mod reach;
+mod rig;
