@@ -46,7 +46,7 @@ pub fn watch(shared: &Shared, searches: &Receiver<Search>, jobs: &SyncSender<Job
         }
         if due {
             next = Instant::now() + EVERY;
-            shared.table().ask_again();
+            shared.table(|table| table.ask_again());
             if let Some(found) = found {
                 forget(shared, &mut lives, &found);
             }
@@ -63,20 +63,19 @@ fn search(shared: &Shared) -> Found {
 
 /// Whether any namespace has lost the thread that was known to live there. Costs two looks at /proc for each namespace.
 fn somebody_left(shared: &Shared, lives: &mut HashMap<NetnsCookie, Life>) -> bool {
-    let standing = shared.table().standing();
+    let standing = shared.table(|table| table.standing());
     lives.retain(|cookie, _| standing.iter().any(|namespace| namespace.cookie == *cookie));
     let lives_there = |namespace: &Arc<Namespace>| {
         let thread = lives.get(&namespace.cookie).and_then(|life| life.thread);
         thread.is_some_and(|thread| {
-            inhabitants::lives_in(thread, namespace.inode)
-                && (shared.surroundings.tag_of)(thread).is_some()
+            inhabitants::lives_in(thread, namespace.inode) && (shared.surroundings.tag_of)(thread).is_some()
         })
     };
     !standing.iter().all(lives_there)
 }
 
 fn forget(shared: &Shared, lives: &mut HashMap<NetnsCookie, Life>, found: &Found) {
-    for namespace in shared.table().standing() {
+    for namespace in shared.table(|table| table.standing()) {
         let life = lives.entry(namespace.cookie).or_default();
         life.thread = found.by_inode.get(&namespace.inode).map(|(thread, _)| *thread);
         match life.thread {
@@ -90,17 +89,16 @@ fn forget(shared: &Shared, lives: &mut HashMap<NetnsCookie, Life>, found: &Found
                 continue;
             }
             tracing::info!(tag = %namespace.tag, "no longer in network namespace net:[{}]", namespace.inode);
-            shared.table().leave(namespace.cookie);
+            shared.table(|table| table.leave(namespace.cookie));
         }
     }
 }
 
 fn enter_unknown(shared: &Shared, found: &Found, jobs: &SyncSender<Job>) {
-    let unknown: Vec<(u32, TagName)> = {
-        let table = shared.table();
+    let unknown: Vec<(u32, TagName)> = shared.table(|table| {
         let unknown = found.by_inode.iter().filter(|(inode, _)| !table.knows(**inode));
         unknown.map(|(_, (thread, tag))| (*thread, tag.clone())).collect()
-    };
+    });
     for (thread, tag) in unknown {
         // The queue's bound is more than all namespaces; what does not fit is found by its next packet.
         let _ = jobs.try_send(Job::Enter(tag, thread));

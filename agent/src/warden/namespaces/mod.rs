@@ -19,7 +19,7 @@ mod table;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::enter::{Door, Traveller};
@@ -115,7 +115,7 @@ impl Namespaces {
     /// A thread of a tag made a socket, or sent a packet, in a namespace that the kernel programs do not know. The thread
     /// may be gone, or elsewhere: then the tags are searched.
     pub fn appeared(&self, tag: &TagName, thread: u32, netns: NetnsCookie) {
-        if self.shared.table().stands(netns) {
+        if self.shared.table(|table| table.stands(netns)) {
             return self.shared.let_in(netns); // it was about to be forgotten
         }
         if self.jobs.try_send(Job::Enter(tag.clone(), thread)).is_err() {
@@ -127,7 +127,9 @@ impl Namespaces {
     pub fn search(&self) {
         match self.search.try_send(Search) {
             Ok(()) | Err(TrySendError::Full(Search)) => {}
-            Err(TrySendError::Disconnected(Search)) => tracing::error!("nobody looks after namespaces any more"),
+            Err(TrySendError::Disconnected(Search)) => {
+                tracing::error!("nobody looks after namespaces any more")
+            }
         }
     }
 
@@ -151,22 +153,22 @@ impl Namespaces {
 
     /// Those that stand now, to tell a new gate of. To be followed by [`Namespaces::serve_with`].
     pub fn standing(&self) -> Vec<Arc<Namespace>> {
-        self.shared.table().standing()
+        self.shared.table(|table| table.standing())
     }
 
     /// From now on new listeners go to the gate of this mailbox, which was told of `told`.
     pub fn serve_with(&self, gate: Mailbox, told: &[Arc<Namespace>]) {
-        self.shared.table().serve_with(gate, told);
+        self.shared.table(|table| table.serve_with(gate, told));
     }
 
     /// The gate has closed its listeners of a namespace.
     pub fn forgotten(&self, netns: NetnsCookie) {
-        self.shared.table().forgotten(netns);
+        self.shared.table(|table| table.forgotten(netns));
     }
 
     /// The namespace with this cookie, if our listeners stand there.
     pub fn find(&self, netns: NetnsCookie) -> Option<Arc<Namespace>> {
-        self.shared.table().find(netns)
+        self.shared.table(|table| table.find(netns))
     }
 
     /// Makes a socket there for the gate, which gets it as the answer to `call`.
@@ -181,7 +183,7 @@ impl Namespaces {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.shared.table().standing().len()
+        self.shared.table(|table| table.standing().len())
     }
 
     /// Whether there is none.
@@ -207,9 +209,11 @@ fn copies(namespace: &Namespace) -> std::io::Result<Vec<super::gate_process::Let
 }
 
 impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
+    /// A look at the table, or a change of it. By way of a closure: a guard in the head of a `for` or `match` would live
+    /// on in its body.
+    fn table<T>(&self, look: impl FnOnce(&mut Table) -> T) -> T {
         // Every change leaves the table whole.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        look(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The travelling thread.
@@ -218,7 +222,7 @@ impl Shared {
             match job {
                 Job::Enter(tag, thread) => self.enter(traveller, &tag, thread),
                 Job::Socket { netns, v6, udp, call, to } => {
-                    let found = self.table().find(netns).ok_or_else(|| {
+                    let found = self.table(|table| table.find(netns)).ok_or_else(|| {
                         "the caller's network namespace is none in which we listen".to_owned()
                     });
                     let make = |namespace: Arc<Namespace>| {
@@ -244,18 +248,16 @@ impl Shared {
     }
 
     fn establish(&self, traveller: &Traveller, door: Door, tag: &TagName) -> Result<NetnsCookie, String> {
-        // The table's lock is not held over a journey.
-        let standing = self.table().stands_at(door.inode);
-        if let Some(netns) = standing {
+        if let Some(netns) = self.table(|table| table.stands_at(door.inode)) {
             return Ok(netns);
         }
-        self.table().room(tag)?;
+        self.table(|table| table.room(tag))?;
         let namespace = traveller
             .establish(door, tag, &self.surroundings.ports)
             .map_err(|error| Chain(&error).to_string())?;
         let (netns, inode) = (namespace.cookie, namespace.inode);
         let letters = copies(&namespace).map_err(|error| error.to_string())?;
-        self.table().add(namespace, letters)?;
+        self.table(|table| table.add(namespace, letters))?;
         tracing::info!(%tag, "listening in network namespace net:[{inode}]");
         Ok(netns)
     }
@@ -269,7 +271,7 @@ impl Shared {
     /// Says why a tag's namespace has no listeners: once a minute for each tag, since a job can make it happen as often as
     /// it likes.
     fn trouble(&self, tag: &TagName, why: &str) {
-        if self.table().may_complain(tag) {
+        if self.table(|table| table.may_complain(tag)) {
             (self.surroundings.trouble)(format!(
                 "tag {tag}: connections from a network namespace are refused: {why}"
             ));
