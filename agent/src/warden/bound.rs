@@ -230,7 +230,8 @@ impl Bound {
         }
         let tag = self.tags.resolve(TagNumber(origin.tag))?;
         let cgroup = self.tags.entry(&tag).and_then(|entry| entry.cgroup).map_or_else(String::new, |c| c.0);
-        let caller = self.callers.describe(&origin, tag, &cgroup);
+        let inode = self.namespaces.find(netns).map(|namespace| namespace.inode);
+        let caller = self.callers.describe(&origin, tag, &cgroup, inode);
         let netns = (netns != self.netns).then_some(netns);
         Some(Identity { destination: destination(&origin), caller, netns })
     }

@@ -5,6 +5,7 @@ mod attach;
 mod bound;
 pub mod ca;
 pub mod caller;
+pub mod containers;
 pub mod control;
 pub mod daemon;
 pub mod destroy;
