@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::kernel::{self, Kernel, TagOptions};
+use super::kernel::{self, Kernel};
 use super::namespaces::Known;
 use super::tags::{Adopted, Attach, AttachError, TagNumber};
-use crate::config::Loopback;
+use crate::config::Options;
 use crate::report::Chain;
 use crate::types::{NetnsCookie, TagName};
 
@@ -29,18 +29,12 @@ impl SharedKernel {
 
 impl Known for SharedKernel {
     fn add(&self, netns: NetnsCookie) -> Result<(), String> {
-        tracing::debug!(netns = netns.0, "known"); // TEMPORARY until ABI 2
-        Ok(())
+        self.lock().add_namespace(netns.0).map_err(|error| Chain(&error).to_string())
     }
 
     fn remove(&self, netns: NetnsCookie) -> Result<(), String> {
-        tracing::debug!(netns = netns.0, "unknown"); // TEMPORARY until ABI 2
-        Ok(())
+        self.lock().remove_namespace(netns.0).map_err(|error| Chain(&error).to_string())
     }
-}
-
-fn options(loopback: Loopback) -> TagOptions {
-    TagOptions { take_loopback: loopback == Loopback::Take }
 }
 
 fn refused(error: kernel::Error) -> AttachError {
@@ -48,8 +42,8 @@ fn refused(error: kernel::Error) -> AttachError {
 }
 
 impl Attach for SharedKernel {
-    fn prepare(&mut self, name: &TagName, number: TagNumber, loopback: Loopback) -> Result<(), AttachError> {
-        self.lock().prepare(name, number.0, options(loopback)).map(drop).map_err(refused)
+    fn prepare(&mut self, name: &TagName, number: TagNumber, options: &Options) -> Result<(), AttachError> {
+        self.lock().prepare(name, number.0, options).map(drop).map_err(refused)
     }
 
     fn attach(
@@ -57,10 +51,10 @@ impl Attach for SharedKernel {
         name: &TagName,
         number: TagNumber,
         cgroup: &Path,
-        loopback: Loopback,
+        options: &Options,
     ) -> Result<(), AttachError> {
         let mut kernel = self.lock();
-        kernel.attach(name, number.0, cgroup, options(loopback)).map_err(refused)?;
+        kernel.attach(name, number.0, cgroup, options).map_err(refused)?;
         // A unit's cgroup is a new one after each restart: what is pinned for dead ones goes.
         kernel.adopt().map(drop).map_err(refused)
     }

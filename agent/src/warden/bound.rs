@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use agent_ebpf::Origin;
+use agent_ebpf::{Counter, Origin};
 use nix::unistd::{Gid, Uid, User};
 
 use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
+use super::events;
 use super::gate_process::{self, GateProcess};
 use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
@@ -95,7 +97,7 @@ pub struct Bound {
     /// The host's network namespace, where `listeners` are.
     netns: NetnsCookie,
     /// The others.
-    namespaces: Namespaces,
+    namespaces: Arc<Namespaces>,
     gate_user: (Uid, Gid),
     /// What the last gate was told at its start.
     told: Option<Told>,
@@ -126,7 +128,8 @@ impl Bound {
         let own = own_cgroup();
         let open = listeners.config(own).map_err(Error::Kept)?;
         // Refused until the gate is ready.
-        let kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
+        let mut kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
+        only_namespace(&mut kernel, netns).map_err(Error::Kernel)?;
         let kernel = SharedKernel::new(kernel);
         let tags = open_tags(&config, &kernel, &journal).await?;
         let namespaces = open_namespaces(&listeners, &tags, &kernel, &journal)?;
@@ -269,11 +272,9 @@ impl Bound {
         })
     }
 
-    /// Forgets connections that were never asked for, and prints what the kernel programs had to say.
+    /// Forgets connections that were never asked for.
     pub fn sweep(&self) {
-        let kernel = self.kernel.lock();
-        kernel.flush_events();
-        if let Err(error) = kernel.sweep() {
+        if let Err(error) = self.kernel.lock().sweep() {
             tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
         }
     }
@@ -317,13 +318,21 @@ fn witness(listeners: &Listeners, journal: &Journal) -> Option<Witness> {
     opened.ok()
 }
 
+/// Has the kernel programs know of the host's network namespace only: the last daemon's listeners in others went with it.
+fn only_namespace(kernel: &mut Kernel, host: NetnsCookie) -> Result<(), kernel::Error> {
+    for stale in kernel.namespaces()?.into_iter().filter(|netns| *netns != host.0) {
+        kernel.remove_namespace(stale)?;
+    }
+    kernel.add_namespace(host.0)
+}
+
 /// Looks after the namespaces of the tags' processes; those that live already have their listeners when this returns.
 fn open_namespaces(
     listeners: &Listeners,
     tags: &Tags,
     kernel: &SharedKernel,
     journal: &Journal,
-) -> Result<Namespaces, Error> {
+) -> Result<Arc<Namespaces>, Error> {
     let (places, members, journal) = (tags.clone(), tags.clone(), journal.clone());
     let surroundings = namespaces::Surroundings {
         ports: listeners.ports().map_err(Error::Kept)?,
@@ -335,7 +344,19 @@ fn open_namespaces(
             journal.send(journal::Event::Trouble(text));
         }),
     };
-    let namespaces = Namespaces::start(surroundings).map_err(Error::Namespaces)?;
+    let namespaces = Arc::new(Namespaces::start(surroundings).map_err(Error::Namespaces)?);
+    let (finds, tags) = (Arc::clone(&namespaces), tags.clone());
+    let on_event = move |event: &agent_ebpf::Event| {
+        if kernel::way(event) == Some(Counter::NewNamespace)
+            && let Some(tag) = tags.resolve(TagNumber(event.tag))
+        {
+            finds.appeared(&tag, event.pid, NetnsCookie(event.netns));
+            if event.suppressed > 0 {
+                finds.search();
+            }
+        }
+    };
+    events::start(kernel.clone(), on_event).map_err(Error::Namespaces)?;
     namespaces.resume();
     Ok(namespaces)
 }
@@ -348,7 +369,7 @@ async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) ->
     let journal = journal.clone();
     let tell = move |event| journal.send(of_tag(event));
     let settings = tags::Settings::new(&config.paths, program);
-    let tags = Tags::open(settings, Box::new(kernel.clone()), std::sync::Arc::new(tell))
+    let tags = Tags::open(settings, Box::new(kernel.clone()), Arc::new(tell))
         .await
         .map_err(Error::Tags)?;
     apply(&tags, config).await;
@@ -379,7 +400,7 @@ async fn apply(tags: &Tags, config: &Config) {
 
 /// A configuration under which the kernel programs refuse every connection.
 fn refusing(open: agent_ebpf::Config) -> agent_ebpf::Config {
-    agent_ebpf::Config { port4: 0, count6: 0, ..open }
+    agent_ebpf::Config { port4: 0, count6: 0, dns4: 0, dns6: 0, ..open }
 }
 
 fn gate_user(name: &str) -> Result<(Uid, Gid), Error> {

@@ -362,7 +362,6 @@ impl Daemon {
     fn tick(&mut self) {
         notify::watchdog();
         self.bound.sweep();
-        self.bound.namespaces().search(); // TEMPORARY until ABI 2
         if self.next_bundle <= Instant::now() {
             self.next_bundle = Instant::now() + BUNDLE;
             self.bound.refresh_bundle();

@@ -9,6 +9,7 @@ pub mod containers;
 pub mod control;
 pub mod daemon;
 pub mod destroy;
+mod events;
 mod gate_process;
 pub mod journal;
 pub mod kernel;
