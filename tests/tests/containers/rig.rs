@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use sluice_tests::harness::{Options, World};
@@ -78,4 +80,37 @@ pub fn descriptors(pid: u32) -> usize {
 pub fn until(what: &str, patience: Duration, mut level: impl FnMut() -> bool) {
     let reached = eventually(patience, || Ok(level().then_some(()))).expect("no error");
     assert!(reached.is_some(), "{what}: not within {patience:?}");
+}
+
+/// A tagged shell inside a namespace that does one curl at a time.
+pub struct Inside {
+    child: Child,
+    says: std::cell::RefCell<BufReader<std::process::ChildStdout>>,
+}
+
+impl Inside {
+    /// Starts it.
+    pub fn start(world: &World, tag: &str, namespace: &str) -> Self {
+        let mut command = world.job(tag, "ip").expect("job");
+        let ask = "while read -r _; do curl -sS -m 20 http://www.example.test/bytes/4 2>&1; echo; done";
+        command.args(["netns", "exec", namespace, "sh", "-c", ask]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+        let says = BufReader::new(child.stdout.take().expect("piped")).into();
+        Self { child, says }
+    }
+
+    /// One curl: what it printed.
+    pub fn curl(&self) -> String {
+        writeln!(self.child.stdin.as_ref().expect("piped"), "curl").expect("told");
+        let mut line = String::new();
+        self.says.borrow_mut().read_line(&mut line).expect("an answer");
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
 }
