@@ -13,16 +13,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::drain::{Drain, Drained};
 use crate::policy::Policy;
 use crate::record::fold::Folding;
 use crate::record::{self, Store};
 use crate::tls::{self, Tls};
+use crate::types::NetnsCookie;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
-pub use link::Warden;
+pub use link::{Order, Warden};
 
 /// Why the gate could not work.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +75,7 @@ pub fn run(channel: OwnedFd) -> Result<(), Error> {
 /// What the warden says before the start.
 struct Told {
     settings: GateSettings,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<(NetnsCookie, OwnedFd)>,
 }
 
 fn hear(channel: &OwnedFd) -> Result<Told, Error> {
@@ -86,7 +87,7 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
         match (message, fd, &mut settings) {
             (ToGate::Settings(said), None, none @ None) => *none = Some(*said),
             (ToGate::Roots(pem), None, Some(settings)) => settings.extra_roots.push(pem),
-            (ToGate::Listener, Some(fd), Some(_)) => listeners.push(fd),
+            (ToGate::Listener { netns }, Some(fd), Some(_)) => listeners.push((netns, fd)),
             (ToGate::Start, None, Some(_)) => break,
             _ => return Err(Error::Abandoned),
         }
@@ -97,7 +98,7 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
 
 async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let Told { settings, listeners } = told;
-    let (warden, mut orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
+    let (warden, orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
     let folding = Folding::new({
         let warden = warden.clone();
         move |message| warden.tell(message)
@@ -119,13 +120,14 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(Arc::clone(&services), folding.clone()));
-    for listener in listeners {
-        accept::start(listener, Arc::clone(&services)).map_err(Error::Io)?;
+    let mut serving = accept::Listeners::new(Arc::clone(&services));
+    for (netns, listener) in listeners {
+        serving.serve(netns, listener).map_err(Error::Io)?;
     }
     warden.tell(ToWarden::Ready);
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
-    if let Some(grace) = orders.recv().await {
+    if let Some(grace) = follow(orders, serving).await {
         let outcome = services.drain.run(grace).await;
         if let Drained::Cut(cut) = outcome {
             tracing::warn!(cut, "the drain time ran out: sessions were cut");
@@ -135,6 +137,22 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     folding.flush();
     warden.drained().await;
     Ok(())
+}
+
+/// Does what the warden says until it says to end; gives the time for it. The receiver goes then, so that nothing that
+/// is answered during the drain waits behind an order.
+async fn follow(mut orders: mpsc::Receiver<Order>, mut serving: accept::Listeners) -> Option<Duration> {
+    loop {
+        match orders.recv().await? {
+            Order::Drain(grace) => return Some(grace),
+            Order::Listen(netns, listener) => {
+                if let Err(error) = serving.serve(netns, listener) {
+                    tracing::error!("a listener in another network namespace cannot be served: {error}");
+                }
+            }
+            Order::Forget(netns) => serving.forget(netns),
+        }
+    }
 }
 
 fn open_store(settings: &GateSettings, folding: &Folding) -> Result<Store, Error> {
