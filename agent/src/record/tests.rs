@@ -29,6 +29,10 @@ pub fn summary() -> Summary {
         exe: Some("/usr/bin/curl".to_owned()),
         uid: 1000,
         user: Some("ann".to_owned()),
+        container: Some("web".to_owned()),
+        container_runtime: Some("nspawn".to_owned()),
+        image: Some("debian:12".to_owned()),
+        netns: Some(4_026_532_000),
         identity: None,
         groups: vec!["ml".to_owned(), "dev".to_owned()],
         protocol: "http/1.1".to_owned(),
@@ -77,6 +81,9 @@ fn caller() -> Arc<Caller> {
         cgroup: "/system.slice/job.service".to_owned(),
         unit: Some("job.service".to_owned()),
         container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
     })
 }
 

@@ -66,6 +66,18 @@ pub struct Summary {
     pub uid: u32,
     /// User name.
     pub user: Option<String>,
+    /// Container id (64 hex digits), or the machine's name.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// `docker`, `podman`, …; ` (rootless)` behind it: a user named it.
+    #[serde(default)]
+    pub container_runtime: Option<String>,
+    /// The container's image.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Inode of the network namespace, where it is not the host's.
+    #[serde(default)]
+    pub netns: Option<u64>,
     /// Verified identity (OIDC subject).
     pub identity: Option<String>,
     /// Groups of the identity.

@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
 };
 
-use super::listen::Error;
+use super::listen::{Error, FreeBind6, no_ipv6};
 
 /// Ports are looked for from here …
 const FIRST: u16 = 599;
@@ -47,11 +47,7 @@ impl Resolver {
         let v4 = first_free(IpAddr::V4(Ipv4Addr::UNSPECIFIED))?.ok_or(Error::NoPort)?;
         let v6 = match first_free(IpAddr::V6(Ipv6Addr::LOCALHOST)) {
             Ok(found) => Some(found.ok_or(Error::NoPort)?),
-            Err(Error::Listener { source, .. })
-                if matches!(source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
-            {
-                None
-            }
+            Err(Error::Listener { source, .. }) if no_ipv6(&source) => None,
             Err(error) => return Err(error),
         };
         Ok(Self { v4, v6 })
@@ -62,10 +58,14 @@ impl Resolver {
     /// # Errors
     /// As [`Resolver::open`]; the port is taken.
     pub fn open_at(ports: (u16, u16)) -> Result<Self, Error> {
-        let v4 = open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), ports.0))?;
+        let v4 = open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), ports.0), false)?;
         let v6 = match ports.1 {
             0 => None,
-            port => Some(open(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port))?),
+            // An address that is not there yet, since the loopback device is down, will be.
+            port => match open(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port), true) {
+                Err(Error::Listener { source, .. }) if no_ipv6(&source) => None,
+                opened => Some(opened?),
+            },
         };
         Ok(Self { v4, v6 })
     }
@@ -103,7 +103,7 @@ impl Resolver {
 
 fn first_free(ip: IpAddr) -> Result<Option<UdpSocket>, Error> {
     for port in (LAST..=FIRST).rev() {
-        match open(SocketAddr::new(ip, port)) {
+        match open(SocketAddr::new(ip, port), false) {
             Err(Error::Listener { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
             opened => return opened.map(Some),
         }
@@ -111,7 +111,8 @@ fn first_free(ip: IpAddr) -> Result<Option<UdpSocket>, Error> {
     Ok(None)
 }
 
-fn open(address: SocketAddr) -> Result<UdpSocket, Error> {
+/// `early`: the address may be missing for now.
+fn open(address: SocketAddr, early: bool) -> Result<UdpSocket, Error> {
     let failed = |what| move |errno: Errno| Error::Listener { what, address, source: errno.into() };
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -122,6 +123,9 @@ fn open(address: SocketAddr) -> Result<UdpSocket, Error> {
         // The reply must leave from the address that the question was sent to: which of 127.83.0.0/16 it was is said
         // beside each datagram.
         setsockopt(&fd, sockopt::Ipv4PacketInfo, &true).map_err(failed("configure"))?;
+    }
+    if early {
+        setsockopt(&fd, FreeBind6, &1).map_err(failed("configure"))?;
     }
     setsockopt(&fd, sockopt::RcvBuf, &QUEUE).map_err(failed("configure"))?;
     // Neither SO_REUSEADDR nor SO_REUSEPORT: for datagrams both would let another process share the port.

@@ -281,6 +281,8 @@ impl<'a> Open<'a> {
             Some(session) => {
                 let known = summary(&open.session, open.exchange, &session.caller, session.destination);
                 let Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, .. } = known;
+                let Summary { container, container_runtime, image, netns, .. } = known;
+                *open = Summary { container, container_runtime, image, netns, ..open.clone() };
                 *open =
                     Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, ..open.clone() };
             }
@@ -322,6 +324,10 @@ fn summary_without_session(session: &str, exchange: u32) -> Summary {
         exe: None,
         uid: 0,
         user: None,
+        container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
         identity: None,
         groups: Vec::new(),
         protocol: String::new(),
