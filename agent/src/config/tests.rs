@@ -104,7 +104,11 @@ fn each_mistake_in_dns_has_its_line() {
     let text = "[dns]\nupstream = [\"192.0.2.1\", \"dns.google\"]\ndeny = [\"a..b\"]\nanswer = \"nxdomian\"\n\
                 max_label = 64\nrate = \"fast\"\ntypes = [\"AAAAA\"]\nupstraem = 1\n";
     assert_eq!(
-        complaints(&[("sluice.toml", text), ("policy.d/1.toml", "[dns]\nrate = 7\n"), ("policy.d/2.toml", "[dns]\nrate = 8\n")]),
+        complaints(&[
+            ("sluice.toml", text),
+            ("policy.d/1.toml", "[dns]\nrate = 7\n"),
+            ("policy.d/2.toml", "[dns]\nrate = 8\n")
+        ]),
         [
             "sluice.toml:2: dns.upstream has \"dns.google\" (write \"system\", or addresses such as \"192.0.2.1\" or \
              \"[2001:db8::1]:5353\")",

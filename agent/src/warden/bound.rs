@@ -21,7 +21,7 @@ use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::namespaces::{self, Namespaces};
 use super::notify;
-use super::resolver::{self, RESOLV_CONF, Resolver};
+use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
 use super::witness::Witness;
 use crate::config::Config;
@@ -92,8 +92,7 @@ pub struct Bound {
     callers: Callers,
     listeners: Listeners,
     resolver: Resolver,
-    /// The host's name servers, as the gate was told last.
-    servers: Vec<SocketAddr>,
+    servers: HostServers,
     /// `None`: this kernel cannot tell, and a four-tuple is believed alone.
     witness: Option<Witness>,
     /// What the kernel programs are told while a gate serves.
@@ -128,7 +127,7 @@ impl Bound {
         trust::write_bundle(&config.paths.runtime, ca.certificate_pem()).map_err(Error::Trust)?;
         let journal = Journal::start(journal::socket::PATH.into()).map_err(Error::Journal)?;
         let listeners = listeners()?;
-        let resolver = resolver()?;
+        let resolver = Resolver::kept_or_new().map_err(Error::Listen)?;
         let netns = NetnsCookie(listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?);
         let own = own_cgroup();
         let (dns4, dns6) = resolver.ports().map_err(Error::Kept)?;
@@ -150,7 +149,7 @@ impl Bound {
             callers: Callers::default(),
             listeners,
             resolver,
-            servers: Vec::new(),
+            servers: HostServers::default(),
             open,
             netns,
             namespaces,
@@ -174,7 +173,7 @@ impl Bound {
         let resolvers = there().flat_map(|at| at.resolvers().map(|socket| (at.cookie, socket)));
         let resolvers: Vec<_> =
             self.resolver.sockets().map(|socket| (self.netns, socket)).chain(resolvers).collect();
-        let sockets = Sockets { listeners: &listeners, resolvers: &resolvers, servers: &self.servers };
+        let sockets = Sockets { listeners: &listeners, resolvers: &resolvers, servers: self.servers.told() };
         let gate = GateProcess::start(settings, roots, sockets).await?;
         self.namespaces.serve_with(gate.mailbox(), &elsewhere);
         Ok(gate)
@@ -274,14 +273,7 @@ impl Bound {
 
     /// The host's name servers, if they are others than the gate was told last.
     pub fn changed_servers(&mut self) -> Option<Vec<SocketAddr>> {
-        let found = resolver::servers(Path::new(RESOLV_CONF)).unwrap_or_else(|error| {
-            tracing::error!("{RESOLV_CONF}: {error}");
-            self.servers.clone()
-        });
-        (found != self.servers).then(|| {
-            self.servers.clone_from(&found);
-            found
-        })
+        self.servers.changed()
     }
 
     /// Writes the bundle for tagged processes anew when the system's roots have changed.
@@ -350,20 +342,6 @@ fn listeners() -> Result<Listeners, Error> {
     Ok(listeners)
 }
 
-/// As [`listeners`], for the resolver's sockets.
-fn resolver() -> Result<Resolver, Error> {
-    let kept = notify::kept().map_err(Error::Kept)?;
-    let ours = kept.into_iter().filter(|(name, _)| name == KEPT_RESOLVER).map(|(_, socket)| socket);
-    if let Some(resolver) = Resolver::from_kept(ours.collect()).map_err(Error::Kept)? {
-        return Ok(resolver);
-    }
-    let resolver = Resolver::open().map_err(Error::Listen)?;
-    for socket in resolver.sockets() {
-        notify::keep(KEPT_RESOLVER, socket);
-    }
-    Ok(resolver)
-}
-
 fn witness(listeners: &Listeners, journal: &Journal) -> Option<Witness> {
     let opened = Witness::open(&listeners.v4);
     if let Err(error) = &opened {
@@ -424,8 +402,6 @@ fn open_namespaces(
 
 /// Name of the listeners in systemd's descriptor store.
 const KEPT_NAME: &str = "sluice-listener";
-/// The resolver's name there.
-const KEPT_RESOLVER: &str = "sluice-resolver";
 
 async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) -> Result<Tags, Error> {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));

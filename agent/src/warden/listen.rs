@@ -64,6 +64,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What systemd kept for us.
+    #[error("the sockets of the last daemon cannot be taken over")]
+    Kept(#[source] io::Error),
     /// Every port is in use.
     #[error("no free port from {FIRST} down to {LAST}")]
     NoPort,

@@ -15,6 +15,7 @@ use nix::sys::socket::{
 };
 
 use super::listen::{Error, FreeBind6, no_ipv6};
+use super::notify;
 
 /// Ports are looked for from here …
 const FIRST: u16 = 599;
@@ -22,8 +23,10 @@ const FIRST: u16 = 599;
 const LAST: u16 = 513;
 /// Bytes of questions that wait for the gate, each socket (the kernel doubles it, and cuts it at `net.core.rmem_max`).
 const QUEUE: usize = 256 * 1024;
+/// Name of the sockets in systemd's descriptor store.
+const KEPT_NAME: &str = "sluice-resolver";
 /// Where the host says which name servers it asks.
-pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How many of them count (glibc's MAXNS).
 const SERVERS: usize = 3;
 /// A resolv.conf is at most this large.
@@ -68,6 +71,23 @@ impl Resolver {
             },
         };
         Ok(Self { v4, v6 })
+    }
+
+    /// Those that systemd kept for us, or new ones, which it is asked to keep.
+    ///
+    /// # Errors
+    /// As [`Resolver::open`]; what systemd passed cannot be used.
+    pub fn kept_or_new() -> Result<Self, Error> {
+        let kept = notify::kept().map_err(Error::Kept)?;
+        let ours = kept.into_iter().filter(|(name, _)| name == KEPT_NAME).map(|(_, socket)| socket);
+        if let Some(resolver) = Self::from_kept(ours.collect()).map_err(Error::Kept)? {
+            return Ok(resolver);
+        }
+        let resolver = Self::open()?;
+        for socket in resolver.sockets() {
+            notify::keep(KEPT_NAME, socket);
+        }
+        Ok(resolver)
     }
 
     /// Takes over sockets that systemd kept, in any order.
@@ -134,12 +154,35 @@ fn open(address: SocketAddr, early: bool) -> Result<UdpSocket, Error> {
     Ok(UdpSocket::from(fd))
 }
 
+/// The host's name servers, as they were told to the gate last.
+#[derive(Debug, Default)]
+pub struct HostServers(Vec<SocketAddr>);
+
+impl HostServers {
+    /// As they were told last.
+    pub fn told(&self) -> &[SocketAddr] {
+        &self.0
+    }
+
+    /// Reads them anew: what they are now, if that is something else. A file that cannot be read changes nothing.
+    pub fn changed(&mut self) -> Option<Vec<SocketAddr>> {
+        let found = match servers(Path::new(RESOLV_CONF)) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!("{RESOLV_CONF}: {error}");
+                return None;
+            }
+        };
+        (found != self.0).then(|| {
+            self.0.clone_from(&found);
+            found
+        })
+    }
+}
+
 /// The name servers of a resolv.conf(5), at most three; glibc's default, the host itself, when it names none or is not
 /// there.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn servers(path: &Path) -> io::Result<Vec<SocketAddr>> {
+fn servers(path: &Path) -> io::Result<Vec<SocketAddr>> {
     let mut text = Vec::new();
     match File::open(path) {
         Ok(file) => drop(file.take(MAX_FILE).read_to_end(&mut text)?),

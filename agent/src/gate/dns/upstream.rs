@@ -115,6 +115,7 @@ async fn over_udp(
     let exchange = async {
         let socket = way.datagrams(server).await.map_err(|e| Error::Io(server, e))?;
         socket.send(&bytes).await.map_err(|e| Error::Io(server, e))?;
+        // A longer one is cut by a byte that it cannot do without.
         let mut buffer = vec![0; DATAGRAM];
         for _ in 0..STRAYS {
             let n = socket.recv(&mut buffer).await.map_err(|e| Error::Io(server, e))?;
