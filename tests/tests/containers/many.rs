@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sluice_tests::process::{PATIENCE, eventually};
 
-use crate::rig::{Inside, descriptors, held_namespaces, job, setup, until, veth, world};
+use crate::rig::{Inside, descriptors, held_namespaces, job, job_within, setup, until, veth, world};
 
 /// Each in a namespace of its own with loopback up, all at once: connects, and says whether it was taken. Nothing leads
 /// out of there, so the gate cannot dial and resets: data or a reset is the gate's, anything else is not.
@@ -72,7 +72,7 @@ fn two_hundred_come_and_go_and_leave_nothing() {
     let before = (descriptors(warden), descriptors(gate));
 
     let begun = Instant::now();
-    let ended = job(
+    let ended = job_within(
         &world,
         "churn",
         "for i in $(seq 200); do
@@ -82,6 +82,7 @@ fn two_hundred_come_and_go_and_leave_nothing() {
            ip netns exec n$i curl -sS -m 10 http://203.0.113.10/ 2>&1 | grep -o 'reset by peer'
            ip netns del n$i
          done | wc -l",
+        Duration::from_secs(180),
     );
     assert_eq!(ended.stdout.trim(), "200", "each was taken, and led nowhere: {}", ended.stderr);
     println!("200 namespaces came and went in {:?}", begun.elapsed());
