@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Services, session};
+use super::{Services, dns, session};
 use crate::types::{ClientAddr, ListenerAddr, NetnsCookie};
 use crate::wire::ToWarden;
 
@@ -53,6 +53,18 @@ impl Listeners {
     pub fn serve(&mut self, netns: NetnsCookie, listener: OwnedFd) -> io::Result<()> {
         let serving = self.serving.entry(netns).or_default().clone();
         start(listener, netns, serving, Arc::clone(&self.services))
+    }
+
+    /// Answers the questions that come to one of the resolver's sockets, as long.
+    pub fn answer(&mut self, netns: NetnsCookie, resolver: OwnedFd) -> io::Result<()> {
+        let serving = self.serving.entry(netns).or_default().clone();
+        let services = Arc::clone(&self.services);
+        let answering = dns::answering(resolver, netns, Arc::clone(&services))?;
+        #[expect(clippy::disallowed_methods, reason = "it ends by itself when the drain begins")]
+        serving.tasks.spawn(async move {
+            tokio::select! { () = answering => {}, () = services.drain.begun() => {}, () = serving.over.cancelled() => {} }
+        });
+        Ok(())
     }
 
     /// Closes those of a namespace, and says when they are closed. Connections that were accepted there go on.

@@ -1,6 +1,7 @@
 //! The gate's line to the warden: questions paired with their answers, notices queued, orders handed on.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,8 +47,12 @@ pub enum Order {
     Drain(Duration),
     /// Serve this listener too.
     Listen(NetnsCookie, OwnedFd),
-    /// Close the listeners of a network namespace.
+    /// Answer the questions that come to this socket of the resolver too.
+    Answer(NetnsCookie, OwnedFd),
+    /// Close the listeners and the resolver's sockets of a network namespace.
     Forget(NetnsCookie),
+    /// The host's name servers are these now.
+    Servers(Vec<SocketAddr>),
 }
 
 /// Takes the question back when the asker is cut before the answer came.
@@ -102,6 +107,18 @@ impl Warden {
     ) -> Option<Box<Identity>> {
         let (sender, answer) = oneshot::channel();
         let question = |call| ToWarden::Identify { call, client, listener, netns };
+        self.ask(question, Answer::Identity(sender), answer).await.flatten()
+    }
+
+    /// Who sent this datagram to the resolver? `None`: nobody in a tag, or the warden did not answer in time.
+    pub async fn asker(
+        &self,
+        client: ClientAddr,
+        listener: ListenerAddr,
+        netns: NetnsCookie,
+    ) -> Option<Box<Identity>> {
+        let (sender, answer) = oneshot::channel();
+        let question = |call| ToWarden::Asker { call, client, listener, netns };
         self.ask(question, Answer::Identity(sender), answer).await.flatten()
     }
 
@@ -184,9 +201,13 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
             Ok(Some((ToGate::Listener { netns }, Some(fd)))) => {
                 let _ = orders.send(Order::Listen(netns, fd)).await;
             }
+            Ok(Some((ToGate::Resolver { netns }, Some(fd)))) => {
+                let _ = orders.send(Order::Answer(netns, fd)).await;
+            }
             Ok(Some((ToGate::Forget { netns }, _))) => {
                 let _ = orders.send(Order::Forget(netns)).await;
             }
+            Ok(Some((ToGate::Servers(servers), _))) => drop(orders.send(Order::Servers(servers)).await),
             Ok(Some((other, _))) => tracing::error!(?other, "the warden said this after the start"),
             Ok(None) => return tracing::error!("the warden is gone: the gate ends"),
             Err(error) => return tracing::error!("the gate ends: {}", Chain(&error)),

@@ -37,6 +37,7 @@ pub fn summary() -> Summary {
         groups: vec!["ml".to_owned(), "dev".to_owned()],
         protocol: "http/1.1".to_owned(),
         host: "api.openai.com".to_owned(),
+        host_source: Some(crate::types::HostSource::Request),
         address: "192.0.2.7:443".to_owned(),
         method: Some("POST".to_owned()),
         path: Some("/v1/responses".to_owned()),
@@ -98,6 +99,7 @@ fn head(path: &str) -> ExchangeHead {
     ExchangeHead {
         protocol: "http/1.1",
         host: "api.example".to_owned(),
+        host_source: crate::types::HostSource::Request,
         method: Some("POST".to_owned()),
         path: Some(path.to_owned()),
         headers,

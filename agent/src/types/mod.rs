@@ -10,4 +10,4 @@ pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
-pub use summary::{Summary, Verdict};
+pub use summary::{HostSource, Summary, Verdict};

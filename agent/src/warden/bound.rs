@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -15,12 +15,13 @@ use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
 use super::events;
-use super::gate_process::{self, GateProcess};
+use super::gate_process::{self, GateProcess, Sockets};
 use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::namespaces::{self, Namespaces};
 use super::notify;
+use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
 use super::witness::Witness;
 use crate::config::Config;
@@ -90,6 +91,8 @@ pub struct Bound {
     pub kernel: SharedKernel,
     callers: Callers,
     listeners: Listeners,
+    resolver: Resolver,
+    servers: HostServers,
     /// `None`: this kernel cannot tell, and a four-tuple is believed alone.
     witness: Option<Witness>,
     /// What the kernel programs are told while a gate serves.
@@ -124,15 +127,18 @@ impl Bound {
         trust::write_bundle(&config.paths.runtime, ca.certificate_pem()).map_err(Error::Trust)?;
         let journal = Journal::start(journal::socket::PATH.into()).map_err(Error::Journal)?;
         let listeners = listeners()?;
+        let resolver = Resolver::kept_or_new().map_err(Error::Listen)?;
         let netns = NetnsCookie(listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?);
         let own = own_cgroup();
-        let open = listeners.config(own).map_err(Error::Kept)?;
+        let (dns4, dns6) = resolver.ports().map_err(Error::Kept)?;
+        let open = agent_ebpf::Config { dns4, dns6, ..listeners.config(own).map_err(Error::Kept)? };
         // Refused until the gate is ready.
         let mut kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
         only_namespace(&mut kernel, netns).map_err(Error::Kernel)?;
         let kernel = SharedKernel::new(kernel);
         let tags = open_tags(&config, &kernel, &journal).await?;
-        let namespaces = open_namespaces(&listeners, &tags, &kernel, &journal)?;
+        let resolver_ports = (dns4, dns6);
+        let namespaces = open_namespaces(&listeners, resolver_ports, &tags, &kernel, &journal)?;
         Ok(Self {
             config,
             ca,
@@ -142,6 +148,8 @@ impl Bound {
             kernel,
             callers: Callers::default(),
             listeners,
+            resolver,
+            servers: HostServers::default(),
             open,
             netns,
             namespaces,
@@ -155,12 +163,18 @@ impl Bound {
     /// # Errors
     /// [`gate_process::Error`].
     pub async fn start_gate(&mut self) -> Result<GateProcess, gate_process::Error> {
+        self.changed_servers();
         let (settings, roots) = self.told.insert(self.gate_settings());
         let elsewhere = self.namespaces.standing();
-        let there = elsewhere.iter().flat_map(|at| at.listeners().map(|socket| (at.cookie, socket)));
-        let sockets: Vec<_> =
-            self.listeners.sockets().map(|socket| (self.netns, socket)).chain(there).collect();
-        let gate = GateProcess::start(settings, roots, &sockets).await?;
+        let there = || elsewhere.iter();
+        let listeners = there().flat_map(|at| at.listeners().map(|socket| (at.cookie, socket)));
+        let listeners: Vec<_> =
+            self.listeners.sockets().map(|socket| (self.netns, socket)).chain(listeners).collect();
+        let resolvers = there().flat_map(|at| at.resolvers().map(|socket| (at.cookie, socket)));
+        let resolvers: Vec<_> =
+            self.resolver.sockets().map(|socket| (self.netns, socket)).chain(resolvers).collect();
+        let sockets = Sockets { listeners: &listeners, resolvers: &resolvers, servers: self.servers.told() };
+        let gate = GateProcess::start(settings, roots, sockets).await?;
         self.namespaces.serve_with(gate.mailbox(), &elsewhere);
         Ok(gate)
     }
@@ -194,6 +208,8 @@ impl Bound {
             store_bytes: self.config.record.max_bytes,
             durable: self.config.record.durable,
             max_sessions: self.config.limits.sessions,
+            name_servers: self.config.dns.upstream.clone(),
+            lookups: self.config.dns.lookups.clone(),
         };
         (settings, roots.collect())
     }
@@ -231,12 +247,33 @@ impl Bound {
         if !self.is_still(&origin, client, listener, netns) {
             return None;
         }
+        self.describe(&origin, netns)
+    }
+
+    /// Who sent a datagram to the resolver; the kernel goes on remembering it. `None`: nobody in a tag.
+    pub fn asker(&mut self, client: ClientAddr, listener: ListenerAddr, netns: NetnsCookie) -> Option<Identity> {
+        let origin = match self.kernel.lock().asker(netns.0, client.0, listener.0) {
+            Ok(origin) => origin?,
+            Err(error) => {
+                tracing::error!("looking up who asks from {}: {}", client.0, Chain(&error));
+                return None;
+            }
+        };
+        self.describe(&origin, netns)
+    }
+
+    fn describe(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Identity> {
         let tag = self.tags.resolve(TagNumber(origin.tag))?;
         let cgroup = self.tags.entry(&tag).and_then(|entry| entry.cgroup).map_or_else(String::new, |c| c.0);
         let inode = self.namespaces.find(netns).map(|namespace| namespace.inode);
-        let caller = self.callers.describe(&origin, tag, &cgroup, inode);
+        let caller = self.callers.describe(origin, tag, &cgroup, inode);
         let netns = (netns != self.netns).then_some(netns);
-        Some(Identity { destination: destination(&origin), caller, netns })
+        Some(Identity { destination: destination(origin), caller, netns })
+    }
+
+    /// The host's name servers, if they are others than the gate was told last.
+    pub fn changed_servers(&mut self) -> Option<Vec<SocketAddr>> {
+        self.servers.changed()
     }
 
     /// Writes the bundle for tagged processes anew when the system's roots have changed.
@@ -329,6 +366,7 @@ fn only_namespace(kernel: &mut Kernel, host: NetnsCookie) -> Result<(), kernel::
 /// Looks after the namespaces of the tags' processes; those that live already have their listeners when this returns.
 fn open_namespaces(
     listeners: &Listeners,
+    resolver_ports: (u16, u16),
     tags: &Tags,
     kernel: &SharedKernel,
     journal: &Journal,
@@ -336,6 +374,7 @@ fn open_namespaces(
     let (places, members, journal) = (tags.clone(), tags.clone(), journal.clone());
     let surroundings = namespaces::Surroundings {
         ports: listeners.ports().map_err(Error::Kept)?,
+        resolver_ports,
         known: Box::new(kernel.clone()),
         places: Box::new(move || places.places()),
         tag_of: Box::new(move |thread| members.tag_of(&tags::of_process(thread).ok()?)),

@@ -2,6 +2,7 @@
 //! again.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -47,6 +48,17 @@ pub struct GateProcess {
     /// The daemon's ticks since it last said something.
     silent: u32,
     ready: bool,
+}
+
+/// What a gate is given besides its settings: sockets, each with the network namespace that it lives in.
+#[derive(Clone, Copy)]
+pub struct Sockets<'a> {
+    /// Tagged connections come here.
+    pub listeners: &'a [(NetnsCookie, BorrowedFd<'a>)],
+    /// Questions to name servers come here.
+    pub resolvers: &'a [(NetnsCookie, BorrowedFd<'a>)],
+    /// The host's name servers.
+    pub servers: &'a [SocketAddr],
 }
 
 /// Where messages to one gate are left. Cheap to clone; a gate that is gone takes nothing more.
@@ -105,7 +117,7 @@ impl GateProcess {
     pub async fn start(
         settings: &GateSettings,
         roots: &[Vec<u8>],
-        listeners: &[(NetnsCookie, BorrowedFd<'_>)],
+        sockets: Sockets<'_>,
     ) -> Result<Self, Error> {
         let (ours, theirs) = wire::pair().map_err(Error::Spawn)?;
         let child = Command::new("/proc/self/exe")
@@ -118,7 +130,7 @@ impl GateProcess {
             .spawn()
             .map_err(Error::Spawn)?;
         let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
-        let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, roots, listeners)).await;
+        let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, roots, sockets)).await;
         told.map_err(|_| Error::Deaf)?.map_err(Error::Tell)?;
         let (mailbox, queue) = Mailbox::new();
         #[expect(clippy::disallowed_methods, reason = "ends with the gate's handle, which holds its queue")]
@@ -198,15 +210,19 @@ async fn tell(
     channel: &Channel,
     settings: &GateSettings,
     roots: &[Vec<u8>],
-    listeners: &[(NetnsCookie, BorrowedFd<'_>)],
+    sockets: Sockets<'_>,
 ) -> Result<(), wire::Error> {
     channel.send(&ToGate::Settings(Box::new(settings.clone())), None).await?;
     for piece in roots.iter().flat_map(|pem| pieces(pem)) {
         channel.send(&ToGate::Roots(piece), None).await?;
     }
-    for (netns, listener) in listeners {
+    for (netns, listener) in sockets.listeners {
         channel.send(&ToGate::Listener { netns: *netns }, Some(*listener)).await?;
     }
+    for (netns, resolver) in sockets.resolvers {
+        channel.send(&ToGate::Resolver { netns: *netns }, Some(*resolver)).await?;
+    }
+    channel.send(&ToGate::Servers(sockets.servers.to_vec()), None).await?;
     channel.send(&ToGate::Start, None).await
 }
 

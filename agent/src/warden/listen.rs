@@ -64,6 +64,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What systemd kept for us.
+    #[error("the sockets of the last daemon cannot be taken over")]
+    Kept(#[source] io::Error),
     /// Every port is in use.
     #[error("no free port from {FIRST} down to {LAST}")]
     NoPort,
@@ -186,7 +189,8 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     nix::sys::socket::getsockopt(&socket, NetnsCookie).map_err(io::Error::from)
 }
 
-fn no_ipv6(error: &io::Error) -> bool {
+/// Whether there is no IPv6 here.
+pub(super) fn no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 

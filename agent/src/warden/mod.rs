@@ -18,6 +18,7 @@ pub mod listen;
 mod live;
 pub mod namespaces;
 mod notify;
+pub mod resolver;
 mod supervise;
 pub mod tags;
 mod witness;

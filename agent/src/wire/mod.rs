@@ -7,6 +7,8 @@ mod channel;
 
 pub use channel::{Channel, Error, pair, receive_blocking};
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, NetnsCookie, Summary};
@@ -47,6 +49,18 @@ pub enum ToWarden {
     /// Done: nothing is accepted in this namespace any more ([`ToGate::Forget`]).
     Forgotten {
         /// Which.
+        netns: NetnsCookie,
+    },
+    /// Who sent this datagram to the resolver? Answered by [`ToGate::Identified`] with the same `call`; unlike a
+    /// connection's, the kernel's memory of it is not used up.
+    Asker {
+        /// Pairs the answer with the question.
+        call: u64,
+        /// Where the datagram came from.
+        client: ClientAddr,
+        /// Where it was sent to: which of our addresses the kernel chose.
+        listener: ListenerAddr,
+        /// The cookie of the network namespace of the socket that it came to, from [`ToGate::Resolver`].
         netns: NetnsCookie,
     },
     /// Sign a leaf for one verified name. Answered by [`ToGate::Leaf`].
@@ -93,11 +107,19 @@ pub enum ToGate {
         /// The network namespace that it is in.
         netns: NetnsCookie,
     },
-    /// Close the listeners of a network namespace: no tagged process is there any more.
+    /// A datagram socket comes with this message, to which questions for name servers are led; when, is as with
+    /// `Listener`.
+    Resolver {
+        /// The network namespace that it is in.
+        netns: NetnsCookie,
+    },
+    /// Close the listeners and the resolver's sockets of a network namespace: no tagged process is there any more.
     Forget {
         /// Which.
         netns: NetnsCookie,
     },
+    /// The host's name servers, as its resolv.conf has them: before the start, and whenever they change.
+    Servers(Vec<SocketAddr>),
     /// All was said: enter the sandbox and serve.
     Start,
     /// Answer to `Identify`.
@@ -178,4 +200,8 @@ pub struct GateSettings {
     pub durable: bool,
     /// Sessions at once; beyond it connections wait in the backlog.
     pub max_sessions: u32,
+    /// Name servers that are asked in place of all others; empty: the host's ([`ToGate::Servers`]).
+    pub name_servers: Vec<SocketAddr>,
+    /// Bounds of name lookups.
+    pub lookups: crate::policy::lookup::Lookups,
 }

@@ -238,6 +238,7 @@ impl<'a> Open<'a> {
         open.time = head.time.into_owned();
         open.protocol = head.protocol.into_owned();
         open.host = head.host.into_owned();
+        open.host_source = head.host_source;
         open.method = head.method.map(Cow::into_owned);
         open.path = head.path.map(Cow::into_owned);
         open.rule = head.rule.map(Cow::into_owned);
@@ -331,6 +332,7 @@ fn summary_without_session(session: &str, exchange: u32) -> Summary {
         groups: Vec::new(),
         protocol: String::new(),
         host: String::new(),
+        host_source: None,
         address: String::new(),
         method: None,
         path: None,

@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::types::{NetnsCookie, TagName};
 use crate::warden::listen::{self, Listeners, Ports};
+use crate::warden::resolver::Resolver;
 use crate::warden::witness::Witness;
 
 /// Why there are no listeners in a namespace.
@@ -43,6 +44,7 @@ pub struct Namespace {
     /// The way in.
     door: File,
     listeners: Listeners,
+    resolver: Resolver,
     witness: Option<Witness>,
 }
 
@@ -50,6 +52,11 @@ impl Namespace {
     /// The listeners.
     pub fn listeners(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
         self.listeners.sockets()
+    }
+
+    /// The resolver's sockets.
+    pub fn resolvers(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
+        self.resolver.sockets()
     }
 
     /// Whether the socket that is connected from `client` to `listener` is the one with this cookie. Where the kernel
@@ -109,15 +116,23 @@ impl Traveller {
     ///
     /// # Errors
     /// [`Error`]. Nothing is left there.
-    pub fn establish(&self, door: Door, tag: &TagName, ports: &Ports) -> Result<Namespace, Error> {
+    pub fn establish(
+        &self,
+        door: Door,
+        tag: &TagName,
+        ports: &Ports,
+        resolver_ports: (u16, u16),
+    ) -> Result<Namespace, Error> {
         let made = self.within(&door.file, || {
             let listeners = Listeners::open_on(ports).map_err(Error::Listen)?;
             let cookie = listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Cookie)?;
+            let resolver = Resolver::open_at(resolver_ports).map_err(Error::Listen)?;
             let witness = Witness::open(&listeners.v4).ok();
-            Ok((listeners, NetnsCookie(cookie), witness))
+            Ok((listeners, resolver, NetnsCookie(cookie), witness))
         });
-        let (listeners, cookie, witness) = made.map_err(Error::Enter)??;
-        Ok(Namespace { cookie, inode: door.inode, tag: tag.clone(), door: door.file, listeners, witness })
+        let (listeners, resolver, cookie, witness) = made.map_err(Error::Enter)??;
+        let Door { file: door, inode } = door;
+        Ok(Namespace { cookie, inode, tag: tag.clone(), door, listeners, resolver, witness })
     }
 
     /// Makes a socket in a namespace, neither bound nor connected, not blocking.

@@ -60,6 +60,8 @@ pub trait Known: Send + Sync {
 pub struct Surroundings {
     /// The host's listeners' ports.
     pub ports: Ports,
+    /// Those of the host's resolver: see [`super::resolver::Resolver::ports`].
+    pub resolver_ports: (u16, u16),
     /// The kernel programs' list.
     pub known: Box<dyn Known>,
     /// The tags with the directories of their cgroups.
@@ -201,11 +203,13 @@ fn answer(gate: &Mailbox, call: u64, made: Result<OwnedFd, String>) {
     let _ = gate.post(vec![(ToGate::Socket { call, refused }, fd)]);
 }
 
-/// Copies of the listeners for the gate.
+/// Copies of the listeners and of the resolver's sockets for the gate.
 fn copies(namespace: &Namespace) -> std::io::Result<Vec<super::gate_process::Letter>> {
     let netns = namespace.cookie;
-    let copy = |fd: BorrowedFd<'_>| Ok((ToGate::Listener { netns }, Some(fd.try_clone_to_owned()?)));
-    namespace.listeners().map(copy).collect()
+    let listeners = namespace.listeners().map(|fd| (ToGate::Listener { netns }, fd));
+    let resolvers = namespace.resolvers().map(|fd| (ToGate::Resolver { netns }, fd));
+    let copy = |(message, fd): (ToGate, BorrowedFd<'_>)| Ok((message, Some(fd.try_clone_to_owned()?)));
+    listeners.chain(resolvers).map(copy).collect()
 }
 
 impl Shared {
@@ -253,7 +257,7 @@ impl Shared {
         }
         self.table(|table| table.room(tag))?;
         let namespace = traveller
-            .establish(door, tag, &self.surroundings.ports)
+            .establish(door, tag, &self.surroundings.ports, self.surroundings.resolver_ports)
             .map_err(|error| Chain(&error).to_string())?;
         let (netns, inode) = (namespace.cookie, namespace.inode);
         let letters = copies(&namespace).map_err(|error| error.to_string())?;
