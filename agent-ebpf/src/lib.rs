@@ -4,6 +4,8 @@
 //! keys as bytes and both sides must agree on every one of them.
 #![no_std]
 
+pub mod lsm;
+
 /// Version of everything below, and of what the pinned maps hold. It is part of the pins' names, so that a warden never
 /// reads the maps of programs that another version left behind. Raise it with any change of a layout here.
 pub const ABI: u32 = 2;

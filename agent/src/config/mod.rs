@@ -17,10 +17,13 @@ mod options;
 mod quantity;
 mod section;
 mod settings;
+mod sockets;
 
 pub use dns::Dns;
 pub use intercept::{BadDesignation, Designation, Intercept};
 pub use options::{BadUdpRule, Loopback, Options, UdpRule};
+
+pub use sockets::{BadRule, DENIED_BY_DEFAULT, UnixRule};
 
 /// One settings file is at most this large: more is a mistake, not a configuration.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -46,6 +49,8 @@ pub struct Config {
     pub tls: Tls,
     /// How names are looked up.
     pub dns: Dns,
+    /// Unix sockets that no tag may talk to, where the kernel has BPF LSM on: `[sockets]`.
+    pub denied_sockets: Vec<UnixRule>,
     /// Bounds.
     pub limits: Limits,
     /// How the agent ends.
@@ -106,6 +111,7 @@ impl Default for Config {
             record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },
             tls: Tls::default(),
             dns: Dns::default(),
+            denied_sockets: sockets::built_in(),
             limits: Limits { sessions: 16_384 },
             drain: Drain { grace: Duration::from_secs(10) },
             paths: Paths {

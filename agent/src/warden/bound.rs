@@ -135,6 +135,7 @@ impl Bound {
         // Refused until the gate is ready.
         let mut kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
         only_namespace(&mut kernel, netns).map_err(Error::Kernel)?;
+        guard(&mut kernel, &config);
         let kernel = SharedKernel::new(kernel);
         let tags = open_tags(&config, &kernel, &journal).await?;
         let resolver_ports = (dns4, dns6);
@@ -323,6 +324,7 @@ impl Bound {
             tracing::warn!("[paths] and user take effect at the next restart");
         }
         self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
+        guard(&mut self.kernel.lock(), &self.config);
         apply(&self.tags, &self.config).await;
         self.told.as_ref() != Some(&self.gate_settings())
     }
@@ -427,6 +429,13 @@ fn of_tag(event: tags::Event) -> journal::Event {
         tags::Event::Ended { tag, why } => TagRemoved { tag, why: why.to_owned() },
         tags::Event::Trouble { tag: Some(tag), what } => Trouble(format!("tag {tag}: {what}")),
         tags::Event::Trouble { tag: None, what } => Trouble(what),
+    }
+}
+
+/// Puts the LSM layer to work, or says why it cannot be: everything else is there without it.
+fn guard(kernel: &mut Kernel, config: &Config) {
+    if let Err(absent) = kernel.guard(&config.denied_sockets) {
+        tracing::warn!("no LSM layer: {}", Chain(&absent));
     }
 }
 

@@ -112,7 +112,7 @@ impl Loader {
 }
 
 /// A map of the object, as the type that it is.
-fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(
+pub fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(
     object: &mut Ebpf,
     map: &'static str,
 ) -> Result<M, Error> {

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! BPF_DIR/maps_v2/{CONFIG,COUNTERS,EVENTS,NAMESPACES,ORIGINS,ASKED,BORN}   shared by all tags, and with the LSM
+//! BPF_DIR/lsm/…                                          the host's LSM programs, see [`lsm`]
 //! BPF_DIR/tags/NAME/{WAITING,SETTINGS,ASKERS,UDP_RULES}_v2    the tag's connections that nobody asked for yet; its
 //!                                                        options; who asked the resolver; where datagrams may go
 //! BPF_DIR/tags/NAME/prog_connect4 …                      the programs, for systemd's BPFProgram=
@@ -18,9 +19,11 @@ mod askers;
 mod cgroup;
 mod error;
 mod events;
+mod guard;
 mod hook;
 mod instance;
 mod link;
+mod lsm;
 mod pins;
 mod rules;
 mod waiting;
@@ -43,6 +46,7 @@ pub use self::cgroup::{CgroupId, mount_point};
 pub use self::error::Error;
 pub use self::events::{address, way};
 pub use self::hook::{Hook, Layer, LayerState};
+pub use self::lsm::{Absent, Lsm, LsmHook, UnixRule, purge as purge_lsm};
 pub use self::waiting::boot_time;
 /// How a tag's programs work.
 pub use crate::config::Options as TagOptions;
@@ -87,6 +91,8 @@ pub struct Kernel {
     tags: BTreeMap<TagName, Tag>,
     events: Events,
     layers: Vec<Layer>,
+    /// `None` until [`Kernel::guard`], and where this kernel cannot.
+    lsm: Option<Lsm>,
 }
 
 /// Where systemd finds the programs of a tag that it can attach itself (`BPFProgram=type:path`): type and path, whether
@@ -125,6 +131,7 @@ impl Kernel {
             tags: BTreeMap::new(),
             events,
             layers,
+            lsm: None,
         };
         kernel.configure(config)?;
         Ok(kernel)
@@ -143,7 +150,7 @@ impl Kernel {
         }
         self.config.set(0, config, 0).map_err(|source| Error::Map { map: "CONFIG", source })?;
         self.agent_cgroup = config.agent_cgroup;
-        Ok(())
+        self.exempt_agent()
     }
 
     /// Loads and pins a tag's programs without attaching them, for a cgroup that does not exist yet: what systemd's
@@ -182,7 +189,9 @@ impl Kernel {
         let target = cgroup::open(cgroup, CgroupId(self.agent_cgroup))?;
         self.or_nothing(name, |kernel| {
             let links = kernel.instance(name, number, options)?.attach(target.dir.as_fd())?;
-            kernel.pins.pin_links(name, number, target.id, links)
+            kernel.pins.pin_links(name, number, target.id, links)?;
+            kernel.guard_cgroup(target.id, &target.path, number);
+            Ok(())
         })
     }
 
@@ -238,7 +247,7 @@ impl Kernel {
     /// bpffs or the cgroup tree cannot be read.
     pub fn adopt(&mut self) -> Result<Vec<Adopted>, Error> {
         let alive = cgroup::all()?;
-        let mut adopted = Vec::new();
+        let (mut adopted, mut attached) = (Vec::new(), BTreeMap::new());
         for found in self.pins.tags()? {
             let Some(number) = found.number else {
                 self.pins.remove_tag(&found.name)?; // Died before its first cgroup: it took nothing.
@@ -247,7 +256,10 @@ impl Kernel {
             let mut cgroups = Vec::new();
             for id in found.cgroups {
                 match alive.get(&id) {
-                    Some(path) => cgroups.push(path.clone()),
+                    Some(path) => {
+                        cgroups.push(path.clone());
+                        attached.insert(id, (number, path.clone()));
+                    }
                     None => self.pins.remove_links(&found.name, number, id)?,
                 }
             }
@@ -257,6 +269,7 @@ impl Kernel {
             self.tags.entry(found.name.clone()).or_insert(Tag { number, waiting, askers, instance: None });
             adopted.push(Adopted { name: found.name, number, cgroups, stale });
         }
+        self.guard_only(&attached)?;
         Ok(adopted)
     }
 
@@ -267,7 +280,8 @@ impl Kernel {
     pub fn detach_cgroup(&mut self, name: &TagName, cgroup: &Path) -> Result<(), Error> {
         let number = self.tags.get(name).ok_or_else(|| Error::NoSuchTag(name.clone()))?.number;
         let target = cgroup::open(cgroup, CgroupId(0))?;
-        self.pins.remove_links(name, number, target.id)
+        self.pins.remove_links(name, number, target.id)?;
+        self.unguard_cgroup(target.id)
     }
 
     /// Takes a tag out of the kernel: its links first, then its programs and its map. Connections of it that wait to be
@@ -277,6 +291,7 @@ impl Kernel {
     /// Pins cannot be removed.
     pub fn detach(&mut self, name: &TagName) -> Result<(), Error> {
         self.pins.remove_tag(name)?;
+        self.unguard_tag(name)?;
         self.tags.remove(name);
         Ok(())
     }

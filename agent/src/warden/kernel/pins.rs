@@ -69,6 +69,16 @@ impl Pins {
         self.maps().join(name)
     }
 
+    /// Of what belongs to the LSM programs.
+    pub fn lsm(&self, name: &str) -> PathBuf {
+        self.dir.join("lsm").join(name)
+    }
+
+    /// Makes the directory of the LSM programs.
+    pub fn make_lsm(&self) -> Result<(), Error> {
+        make_dir(&self.dir.join("lsm"))
+    }
+
     /// A tag's directory.
     pub fn tag(&self, name: &TagName) -> PathBuf {
         tag_path(&self.dir, name)
