@@ -12,7 +12,7 @@ use super::frame::Kind;
 use super::payload::{End, Kept, Recovered};
 use super::read::{Damage, Reader, list, whole};
 use super::{Direction, Error, ExchangeHead, Session, Settings, Sink, Store, TlsFacts, segment};
-use crate::types::{Caller, Destination, Summary, TagName, Verdict};
+use crate::types::{Caller, Destination, Enforcement, Summary, TagName, Verdict, Weakness};
 
 /// A summary with something in every field.
 pub fn summary() -> Summary {
@@ -31,6 +31,8 @@ pub fn summary() -> Summary {
         user: Some("ann".to_owned()),
         identity: None,
         groups: vec!["ml".to_owned(), "dev".to_owned()],
+        enforcement: Some(Enforcement::Weakened),
+        weakened: vec![Weakness::SharedUid, Weakness::NoLsm],
         protocol: "http/1.1".to_owned(),
         host: "api.openai.com".to_owned(),
         address: "192.0.2.7:443".to_owned(),
@@ -76,6 +78,7 @@ fn caller() -> Arc<Caller> {
         cgroup: "/system.slice/job.service".to_owned(),
         unit: Some("job.service".to_owned()),
         container: None,
+        weakened: Some(vec![Weakness::SharedUid, Weakness::NoLsm]),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TagName;
+use super::{TagName, Weakness};
 
 /// The process behind a taken connection, as it was in connect().
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,10 @@ pub struct Caller {
     pub unit: Option<String>,
     /// Container id (64 hex digits), where the cgroup's name has one.
     pub container: Option<String>,
+    /// What weakens the enforcement for it, when it was asked for; empty: nothing known. `None`: not looked at (records of
+    /// versions that did not).
+    #[serde(default)]
+    pub weakened: Option<Vec<Weakness>>,
 }
 
 /// An executable file, by path and by identity.

@@ -3,11 +3,13 @@
 pub mod action;
 pub mod addr;
 pub mod caller;
+pub mod enforcement;
 pub mod id;
 pub mod summary;
 
 pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
+pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use id::{ExchangeNumber, SessionId, TagName};
 pub use summary::{Summary, Verdict};

@@ -39,6 +39,7 @@ impl Callers {
             unit: unit_of(&cgroup),
             container: container_of(&cgroup),
             cgroup,
+            weakened: None,
         }
     }
 

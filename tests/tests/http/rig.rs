@@ -151,6 +151,7 @@ fn caller() -> Caller {
         cgroup: "/test".to_owned(),
         unit: None,
         container: None,
+        weakened: None,
     }
 }
 

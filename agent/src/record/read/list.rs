@@ -280,8 +280,21 @@ impl<'a> Open<'a> {
             Some(session) => {
                 let known = summary(&open.session, open.exchange, &session.caller, session.destination);
                 let Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, .. } = known;
-                *open =
-                    Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, ..open.clone() };
+                let Summary { enforcement, weakened, .. } = known;
+                *open = Summary {
+                    tag,
+                    unit,
+                    cgroup,
+                    pid,
+                    start_time,
+                    exe,
+                    uid,
+                    user,
+                    address,
+                    enforcement,
+                    weakened,
+                    ..open.clone()
+                };
             }
             None => UNKNOWN.clone_into(&mut open.tag),
         }
@@ -323,6 +336,8 @@ fn summary_without_session(session: &str, exchange: u32) -> Summary {
         user: None,
         identity: None,
         groups: Vec::new(),
+        enforcement: None,
+        weakened: Vec::new(),
         protocol: String::new(),
         host: String::new(),
         address: String::new(),
