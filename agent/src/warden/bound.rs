@@ -13,9 +13,10 @@ use nix::unistd::{Gid, Uid, User};
 use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
+use super::enforcement::{Host, Judge};
 use super::gate_process::{self, GateProcess};
 use super::journal::{self, Journal};
-use super::kernel::{self, Kernel};
+use super::kernel::{self, Hook, Kernel};
 use super::listen::{self, Listeners};
 use super::notify;
 use super::tags::{self, TagNumber, Tags};
@@ -23,8 +24,9 @@ use super::witness::Witness;
 use crate::config::Config;
 use crate::paths;
 use crate::report::Chain;
+use crate::doctor::process::Proc;
 use crate::trust;
-use crate::types::{ClientAddr, Destination, ListenerAddr};
+use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr};
 use crate::wire::{GateSettings, Identity};
 
 /// Why the daemon could not bind.
@@ -65,6 +67,9 @@ pub enum Error {
     /// The journal's writer.
     #[error("the journal's writer cannot be started")]
     Journal(#[source] io::Error),
+    /// What looks at callers.
+    #[error("the thread that looks at callers cannot be started")]
+    Judge(#[source] io::Error),
     /// The trust bundle.
     #[error("the trust bundle cannot be written")]
     Trust(#[source] trust::Error),
@@ -82,7 +87,10 @@ pub struct Bound {
     pub tags: Tags,
     /// The kernel programs.
     pub kernel: SharedKernel,
+    /// What this host weakens for everybody.
+    pub host: Host,
     callers: Callers,
+    judge: Judge,
     listeners: Listeners,
     /// `None`: this kernel cannot tell, and a four-tuple is believed alone.
     witness: Option<Witness>,
@@ -123,6 +131,9 @@ impl Bound {
         let kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
         let kernel = SharedKernel::new(kernel);
         let tags = open_tags(&config, &kernel, &journal).await?;
+        let host = Host::default();
+        host.tell_layers(layers());
+        let judge = Judge::start(Proc::default(), host.clone(), tags.clone()).map_err(Error::Judge)?;
         Ok(Self {
             config,
             ca,
@@ -130,7 +141,9 @@ impl Bound {
             journal,
             tags,
             kernel,
+            host,
             callers: Callers::default(),
+            judge,
             listeners,
             open,
             netns,
@@ -205,10 +218,17 @@ impl Bound {
         if !self.is_still(&origin, client, listener) {
             return None;
         }
+        Some(Identity { destination: destination(&origin), caller: self.caller(&origin)? })
+    }
+
+    /// Who a remembered caller is, and what weakens the enforcement for it. `None`: its tag is over.
+    fn caller(&mut self, origin: &Origin) -> Option<Caller> {
         let tag = self.tags.resolve(TagNumber(origin.tag))?;
-        let cgroup = self.tags.entry(&tag).and_then(|entry| entry.cgroup).map_or_else(String::new, |c| c.0);
-        let caller = self.callers.describe(&origin, tag, &cgroup);
-        Some(Identity { destination: destination(&origin), caller })
+        let entry = self.tags.entry(&tag);
+        let cgroup = entry.as_ref().and_then(|entry| entry.cgroup.as_ref()).map_or("", |c| c.0.as_str());
+        let mut caller = self.callers.describe(origin, tag, cgroup);
+        caller.weakened = Some(self.judge.weakened(&caller, entry.as_ref()));
+        Some(caller)
     }
 
     /// Writes the bundle for tagged processes anew when the system's roots have changed.
@@ -315,6 +335,12 @@ async fn apply(tags: &Tags, config: &Config) {
     for (tag, error) in tags.apply_config(&config.intercepts).await {
         tracing::error!("tag {tag}: {}", Chain(&error));
     }
+}
+
+/// The kernel layers that this version has, each of which is at work when [`Kernel::open`] has succeeded.
+fn layers() -> Vec<Layer> {
+    let hooks = Hook::ALL.iter().map(|hook| Layer::active(hook.name()));
+    hooks.chain([Layer::absent("lsm", "this version has no LSM programs")]).collect()
 }
 
 /// A configuration under which the kernel programs refuse every connection.

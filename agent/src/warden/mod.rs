@@ -3,6 +3,7 @@
 
 mod attach;
 mod bound;
+mod enforcement;
 pub mod ca;
 pub mod caller;
 pub mod control;

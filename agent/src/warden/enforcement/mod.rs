@@ -1,0 +1,234 @@
+//! How much of the enforcement holds for a caller: its own rights, what its user and its files let it reach, how its tag was
+//! made, and what this kernel has. Asked once a connection, so answers are remembered: a process's for a second, the
+//! host's for some.
+//!
+//! What each [`Weakness`] means and its remedy is the doctor's part.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::tags::{CgroupPath, Entry, Kind, Tags};
+use crate::config::Designation;
+use crate::doctor::process::{Facts, Proc};
+use crate::doctor::socket;
+use crate::types::{Caller, Layer, LayerState, Weakness};
+
+mod lookup;
+
+use lookup::Lookup;
+
+/// How long what was read of a process is believed. One that takes up rights meanwhile is seen a second late.
+const PROCESS: Duration = Duration::from_secs(1);
+
+/// Processes that are remembered; beyond it the memory is emptied.
+const PROCESSES: usize = 4096;
+
+/// How long it is believed who shares a user id, and who reaches which socket.
+const HOST: Duration = Duration::from_secs(10);
+
+/// How long a connection waits for such an answer when there is none yet.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// What the host weakens for everybody. Cheap to clone; told by whoever finds out.
+#[derive(Clone, Default)]
+pub struct Host(Arc<Mutex<HostFacts>>);
+
+#[derive(Clone, Debug, Default)]
+struct HostFacts {
+    layers: Vec<Layer>,
+    way_open: bool,
+    /// Tags whose unit has an address filter.
+    filtered: Vec<String>,
+}
+
+impl Host {
+    fn facts<T>(&self, work: impl FnOnce(&mut HostFacts) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The kernel layers as they were found.
+    pub fn tell_layers(&self, layers: Vec<Layer>) {
+        self.facts(|facts| facts.layers = layers);
+    }
+
+    /// Whether the self-test found a way open that should be closed.
+    pub fn tell_way_open(&self, open: bool) {
+        self.facts(|facts| facts.way_open = open);
+    }
+
+    /// The tags whose units have `IPAddressDeny=`.
+    pub fn tell_filtered(&self, tags: Vec<String>) {
+        self.facts(|facts| facts.filtered = tags);
+    }
+
+    /// The kernel layers.
+    pub fn layers(&self) -> Vec<Layer> {
+        self.facts(|facts| facts.layers.clone())
+    }
+
+    /// What the host and the tag weaken, whoever calls.
+    pub fn weaknesses(&self, tag: &str) -> Vec<Weakness> {
+        self.facts(|facts| {
+            let mut found = Vec::new();
+            if !facts.layers.iter().any(|l| l.is_lsm() && l.state == LayerState::Active) {
+                found.push(Weakness::NoLsm);
+            }
+            if facts.layers.iter().any(|l| !l.is_lsm() && l.state != LayerState::Active) {
+                found.push(Weakness::LayerMissing);
+            }
+            if facts.way_open {
+                found.push(Weakness::WayOpen);
+            }
+            if facts.filtered.iter().any(|t| t == tag) {
+                found.push(Weakness::AddressFilter);
+            }
+            found
+        })
+    }
+
+    fn packets_closed(&self) -> bool {
+        self.facts(|facts| {
+            facts.layers.iter().any(|l| l.name == "lsm socket_create" && l.state == LayerState::Active)
+        })
+    }
+}
+
+/// Which sockets a process can reach depends on this and on nothing else of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct View {
+    files: (PathBuf, PathBuf),
+    user: u32,
+    group: u32,
+    groups: Vec<u32>,
+    overrides: bool,
+}
+
+/// A process by pid and start time.
+type ProcessKey = (u32, u64);
+
+/// Judges callers.
+pub struct Judge {
+    proc: Proc,
+    host: Host,
+    processes: HashMap<ProcessKey, (Vec<Weakness>, Instant)>,
+    sockets: Lookup<View, (u32, Facts)>,
+    users: Lookup<u32, ()>,
+}
+
+impl Judge {
+    /// Starts what answers beside the loop.
+    ///
+    /// # Errors
+    /// A thread cannot be made.
+    pub fn start(proc: Proc, host: Host, tags: Tags) -> io::Result<Self> {
+        let tagged = move |cgroup: &str| tags.tag_of(&CgroupPath(cgroup.to_owned())).is_some();
+        Self::with(proc, host, tagged)
+    }
+
+    fn with(proc: Proc, host: Host, tagged: impl Fn(&str) -> bool + Send + 'static) -> io::Result<Self> {
+        let at = proc.clone();
+        let sockets = Lookup::start("enforce-files", HOST, PATIENCE, move |_: &View, hint: (u32, Facts)| {
+            let (pid, facts) = hint;
+            let found = !socket::reachable(&at.of(pid).join("root"), &facts).is_empty();
+            // A process that ended while it was looked at has no files: that says nothing.
+            at.facts(pid).filter(|now| now.view == facts.view).map(|_| found)
+        })?;
+        let at = proc.clone();
+        let users = Lookup::start("enforce-users", HOST, PATIENCE, move |uid: &u32, ()| {
+            Some(shares(&at, *uid, &tagged))
+        })?;
+        Ok(Self { proc, host, processes: HashMap::new(), sockets, users })
+    }
+
+    /// What weakens the enforcement for a caller of a tag made so, in the order of [`Weakness::ALL`].
+    pub fn weakened(&mut self, caller: &Caller, tag: Option<&Entry>) -> Vec<Weakness> {
+        let mut found = match caller.start_time {
+            Some(start) => self.process((caller.pid, start)),
+            None => vec![Weakness::Unseen],
+        };
+        // The kernel's word from connect(), whatever the process has become since.
+        if caller.uid == 0 {
+            found.push(Weakness::Root);
+        }
+        found.extend(self.host.weaknesses(caller.tag.as_str()));
+        if tag.is_some_and(no_start_check) {
+            found.push(Weakness::NoStartCheck);
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    fn process(&mut self, key: ProcessKey) -> Vec<Weakness> {
+        if let Some((known, at)) = self.processes.get(&key)
+            && at.elapsed() < PROCESS
+        {
+            return known.clone();
+        }
+        let found = self.look_at(key);
+        if self.processes.len() >= PROCESSES {
+            self.processes.clear();
+        }
+        self.processes.insert(key, (found.clone(), Instant::now()));
+        found
+    }
+
+    fn look_at(&self, (pid, start): ProcessKey) -> Vec<Weakness> {
+        let facts = self.proc.facts(pid);
+        // Still the same one: what was read belongs to it.
+        let Some(facts) = facts.filter(|_| self.proc.start_time(pid) == Some(start)) else {
+            return vec![Weakness::Unseen];
+        };
+        let mut found = facts.weaknesses(self.host.packets_closed());
+        let reaches = facts.view.clone().and_then(|files| {
+            let view = View {
+                files,
+                user: facts.uids[3],
+                group: facts.gids[3],
+                groups: facts.groups.clone(),
+                overrides: facts.overrides_files(),
+            };
+            self.sockets.ask(&view, (pid, facts.clone()))
+        });
+        found.extend(named(reaches, Weakness::ContainerSocket));
+        // Root shares its id with the whole host; that is said already.
+        if facts.uids[0] != 0 {
+            found.extend(named(self.users.ask(&facts.uids[0], ()), Weakness::SharedUid));
+        }
+        found
+    }
+}
+
+/// A question without an answer in time is not taken for a no.
+fn named(answer: Option<bool>, weakness: Weakness) -> Option<Weakness> {
+    match answer {
+        Some(true) => Some(weakness),
+        Some(false) => None,
+        None => Some(Weakness::Unseen),
+    }
+}
+
+/// Whether nothing checks that the tag is in force before a process starts in it: only a service can have an
+/// `ExecCondition=`, and a run's or a process's cgroup is made for it.
+pub fn no_start_check(tag: &Entry) -> bool {
+    match &tag.kind {
+        Kind::Run { .. } | Kind::Pid { .. } => false,
+        Kind::Designated(Designation::Unit(unit)) => !unit.ends_with(".service"),
+        Kind::Designated(_) | Kind::Found => true,
+    }
+}
+
+/// Whether a process outside of every tag runs as `uid`.
+fn shares(proc: &Proc, uid: u32, tagged: impl Fn(&str) -> bool) -> bool {
+    proc.pids().any(|pid| {
+        proc.owner(pid) == Some(uid)
+            && proc.cgroup(pid).is_some_and(|cgroup| !tagged(&cgroup))
+            && !proc.is_zombie(pid)
+    })
+}
+
+#[cfg(test)]
+mod tests;
