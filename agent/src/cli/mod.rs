@@ -16,6 +16,7 @@ use crate::record::visible::{Keep, visible};
 use crate::report::Chain;
 
 mod daemon;
+mod doctor;
 mod run;
 pub mod sessions;
 pub mod show;
@@ -56,6 +57,8 @@ enum Verb {
     Tags(tag::TagsArgs),
     /// What is running and taken.
     Status(status::StatusArgs),
+    /// What on this host weakens the enforcement, and what to do about it.
+    Doctor(doctor::DoctorArgs),
     /// List recorded exchanges.
     Sessions(sessions::SessionsArgs),
     /// Show one session or exchange whole.
@@ -82,6 +85,7 @@ impl Verb {
             Self::Untag(_) => "untag",
             Self::Tags(_) => "tags",
             Self::Status(_) => "status",
+            Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
             Self::Taken(_) => "taken",
             Self::Sessions(_) => "sessions",
@@ -99,6 +103,7 @@ impl Verb {
             Self::Untag(args) => args.run(daemon),
             Self::Tags(args) => args.run(daemon),
             Self::Status(args) => args.run(daemon),
+            Self::Doctor(args) => args.run(daemon),
             Self::Completions(args) => args.run(),
             Self::Taken(args) => args.run(daemon),
             Self::Sessions(args) => args.run(),

@@ -2,7 +2,9 @@
 //! or a tree made for a test.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::path::Path;
+use std::path::PathBuf;
 
 use crate::types::Weakness;
 

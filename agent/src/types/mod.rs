@@ -6,6 +6,7 @@ pub mod caller;
 pub mod enforcement;
 pub mod id;
 pub mod summary;
+pub mod way;
 
 pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
@@ -13,3 +14,4 @@ pub use caller::{Caller, Exe};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use id::{ExchangeNumber, SessionId, TagName};
 pub use summary::{Summary, Verdict};
+pub use way::{Outcome, SelfTest, Way};

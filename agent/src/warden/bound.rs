@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agent_ebpf::Origin;
 use nix::unistd::{Gid, Uid, User};
@@ -13,7 +14,7 @@ use nix::unistd::{Gid, Uid, User};
 use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
-use super::enforcement::{Host, Judge};
+use super::enforcement::{Examiner, Host, Judge};
 use super::gate_process::{self, GateProcess};
 use super::journal::{self, Journal};
 use super::kernel::{self, Hook, Kernel};
@@ -22,9 +23,9 @@ use super::notify;
 use super::tags::{self, TagNumber, Tags};
 use super::witness::Witness;
 use crate::config::Config;
+use crate::doctor::process::Proc;
 use crate::paths;
 use crate::report::Chain;
-use crate::doctor::process::Proc;
 use crate::trust;
 use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr};
 use crate::wire::{GateSettings, Identity};
@@ -69,7 +70,7 @@ pub enum Error {
     Journal(#[source] io::Error),
     /// What looks at callers.
     #[error("the thread that looks at callers cannot be started")]
-    Judge(#[source] io::Error),
+    Examiner(#[source] io::Error),
     /// The trust bundle.
     #[error("the trust bundle cannot be written")]
     Trust(#[source] trust::Error),
@@ -89,6 +90,8 @@ pub struct Bound {
     pub kernel: SharedKernel,
     /// What this host weakens for everybody.
     pub host: Host,
+    /// Looks at tagged processes.
+    pub examiner: Arc<Examiner>,
     callers: Callers,
     judge: Judge,
     listeners: Listeners,
@@ -133,7 +136,9 @@ impl Bound {
         let tags = open_tags(&config, &kernel, &journal).await?;
         let host = Host::default();
         host.tell_layers(layers());
-        let judge = Judge::start(Proc::default(), host.clone(), tags.clone()).map_err(Error::Judge)?;
+        let examiner =
+            Examiner::start(Proc::default(), host.clone(), tags.clone()).map_err(Error::Examiner)?;
+        let examiner = Arc::new(examiner);
         Ok(Self {
             config,
             ca,
@@ -142,8 +147,9 @@ impl Bound {
             tags,
             kernel,
             host,
+            judge: Judge::new(examiner.clone()),
+            examiner,
             callers: Callers::default(),
-            judge,
             listeners,
             open,
             netns,
@@ -308,9 +314,7 @@ async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) ->
     let journal = journal.clone();
     let tell = move |event| journal.send(of_tag(event));
     let settings = tags::Settings::new(&config.paths, program);
-    let tags = Tags::open(settings, Box::new(kernel.clone()), std::sync::Arc::new(tell))
-        .await
-        .map_err(Error::Tags)?;
+    let tags = Tags::open(settings, Box::new(kernel.clone()), Arc::new(tell)).await.map_err(Error::Tags)?;
     apply(&tags, config).await;
     Ok(tags)
 }

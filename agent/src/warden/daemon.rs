@@ -31,6 +31,9 @@ const TICK: Duration = Duration::from_secs(2);
 /// How often the trust bundle is compared with the system's roots: some milliseconds of reading.
 const BUNDLE: Duration = Duration::from_secs(60);
 
+/// How often systemd is asked which tagged units have address filters.
+const FILTERS: Duration = Duration::from_secs(30);
+
 /// What the gate may take beyond its grace period to cut its sessions and close the store.
 const CLOSING: Duration = Duration::from_secs(3);
 
@@ -76,6 +79,7 @@ fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
     let desk = Desk {
         tags: bound.tags.clone(),
         status: live.reporter(bound),
+        doctor: live.doctor(bound),
         environment: {
             let runtime = bound.config.paths.runtime.clone();
             Box::new(move || trust::environment(&runtime))
@@ -85,6 +89,16 @@ fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(server.serve(Arc::new(desk)));
+    let (tags, host) = (bound.tags.clone(), bound.host.clone());
+    tasks.spawn(async move {
+        loop {
+            // Where systemd cannot be asked the last answer stands.
+            if let Ok(filtered) = tags.filtered().await {
+                host.tell_filtered(filtered.into_iter().map(String::from).collect());
+            }
+            tokio::time::sleep(FILTERS).await;
+        }
+    });
     let (tags, journal) = (bound.tags.clone(), bound.journal.clone());
     tasks.spawn(async move {
         if let Err(error) = tags.watch().await {

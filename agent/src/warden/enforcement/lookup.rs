@@ -13,33 +13,33 @@ const REMEMBERED: usize = 4096;
 /// Questions that wait; beyond it they have no answer.
 const QUEUE: usize = 256;
 
-/// How it is asked: `K` is what the answer depends on, `H` helps to find it.
-pub struct Lookup<K, H> {
-    shared: Arc<Shared<K, H>>,
+/// How it is asked: `K` is what the answer depends on, `H` helps to find it, `V` is the answer.
+pub struct Lookup<K, H, V> {
+    shared: Arc<Shared<K, H, V>>,
     fresh: Duration,
     patience: Duration,
 }
 
-struct Shared<K, H> {
-    state: Mutex<State<K, H>>,
+struct Shared<K, H, V> {
+    state: Mutex<State<K, H, V>>,
     changed: Condvar,
 }
 
-struct State<K, H> {
-    known: HashMap<K, (bool, Instant)>,
+struct State<K, H, V> {
+    known: HashMap<K, (V, Instant)>,
     queue: VecDeque<(K, H)>,
     /// When the question under way was taken up.
     since: Option<Instant>,
     closed: bool,
 }
 
-impl<K, H> Shared<K, H> {
-    fn lock(&self) -> MutexGuard<'_, State<K, H>> {
+impl<K, H, V> Shared<K, H, V> {
+    fn lock(&self) -> MutexGuard<'_, State<K, H, V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Clone + Eq + Hash + Send + 'static, H: Send + 'static> Lookup<K, H> {
+impl<K: Clone + Eq + Hash + Send + 'static, H: Send + 'static, V: Clone + Send + 'static> Lookup<K, H, V> {
     /// Starts the thread. `answer` gives `None` where it cannot tell. An answer is good for `fresh`, and after that until the
     /// next one is there; a first one is waited for at most `patience`.
     ///
@@ -49,7 +49,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, H: Send + 'static> Lookup<K, H> {
         name: &str,
         fresh: Duration,
         patience: Duration,
-        answer: impl Fn(&K, H) -> Option<bool> + Send + 'static,
+        answer: impl Fn(&K, H) -> Option<V> + Send + 'static,
     ) -> io::Result<Self> {
         let state = State { known: HashMap::new(), queue: VecDeque::new(), since: None, closed: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
@@ -59,9 +59,9 @@ impl<K: Clone + Eq + Hash + Send + 'static, H: Send + 'static> Lookup<K, H> {
     }
 
     /// The answer; `None` when there is none in time. An old answer is given at once, and a new one is asked for.
-    pub fn ask(&self, key: &K, hint: H) -> Option<bool> {
+    pub fn ask(&self, key: &K, hint: H) -> Option<V> {
         let mut state = self.shared.lock();
-        let known = state.known.get(key).copied();
+        let known = state.known.get(key).cloned();
         if let Some((answer, at)) = known {
             if at.elapsed() >= self.fresh {
                 self.enqueue(&mut state, key, hint);
@@ -75,16 +75,16 @@ impl<K: Clone + Eq + Hash + Send + 'static, H: Send + 'static> Lookup<K, H> {
         if !self.enqueue(&mut state, key, hint) {
             return None;
         }
-        let open = |state: &mut State<K, H>| {
+        let open = |state: &mut State<K, H, V>| {
             !state.known.contains_key(key)
                 && (state.queue.iter().any(|(k, _)| k == key) || state.since.is_some())
         };
         let waited = self.shared.changed.wait_timeout_while(state, self.patience, open);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.known.get(key).map(|(answer, _)| *answer)
+        state.known.get(key).map(|(answer, _)| answer.clone())
     }
 
-    fn enqueue(&self, state: &mut State<K, H>, key: &K, hint: H) -> bool {
+    fn enqueue(&self, state: &mut State<K, H, V>, key: &K, hint: H) -> bool {
         if state.queue.iter().any(|(k, _)| k == key) {
             return true;
         }
@@ -97,7 +97,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, H: Send + 'static> Lookup<K, H> {
     }
 }
 
-impl<K, H> Drop for Lookup<K, H> {
+impl<K, H, V> Drop for Lookup<K, H, V> {
     fn drop(&mut self) {
         // The thread ends after the question under way; one that hangs dies with the process.
         self.shared.lock().closed = true;
@@ -105,8 +105,8 @@ impl<K, H> Drop for Lookup<K, H> {
     }
 }
 
-impl<K: Clone + Eq + Hash, H> Shared<K, H> {
-    fn run(&self, answer: &dyn Fn(&K, H) -> Option<bool>) {
+impl<K: Clone + Eq + Hash, H, V> Shared<K, H, V> {
+    fn run(&self, answer: &dyn Fn(&K, H) -> Option<V>) {
         let mut state = self.lock();
         while !state.closed {
             let Some((key, hint)) = state.queue.pop_front() else {
@@ -127,8 +127,8 @@ impl<K: Clone + Eq + Hash, H> Shared<K, H> {
     }
 }
 
-impl<K: Eq + Hash, H> State<K, H> {
-    fn remember(&mut self, key: K, answer: bool) {
+impl<K: Eq + Hash, H, V> State<K, H, V> {
+    fn remember(&mut self, key: K, answer: V) {
         if self.known.len() >= REMEMBERED {
             self.known.retain(|_, (_, at)| at.elapsed() < Duration::from_secs(60));
             if self.known.len() >= REMEMBERED {

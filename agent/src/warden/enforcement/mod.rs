@@ -17,8 +17,11 @@ use crate::doctor::socket;
 use crate::types::{Caller, Layer, LayerState, Weakness};
 
 mod lookup;
+mod survey;
 
 use lookup::Lookup;
+
+pub use survey::survey;
 
 /// How long what was read of a process is believed. One that takes up rights meanwhile is seen a second late.
 const PROCESS: Duration = Duration::from_secs(1);
@@ -109,16 +112,22 @@ struct View {
 /// A process by pid and start time.
 type ProcessKey = (u32, u64);
 
-/// Judges callers.
-pub struct Judge {
+/// Looks at processes; what takes long is answered by threads of its own.
+pub struct Examiner {
     proc: Proc,
     host: Host,
-    processes: HashMap<ProcessKey, (Vec<Weakness>, Instant)>,
-    sockets: Lookup<View, (u32, Facts)>,
-    users: Lookup<u32, ()>,
+    sockets: Lookup<View, (u32, Facts), Vec<PathBuf>>,
+    users: Lookup<u32, (), bool>,
 }
 
-impl Judge {
+/// What was seen of one process.
+struct Seen {
+    uid: u32,
+    weaknesses: Vec<Weakness>,
+    sockets: Vec<PathBuf>,
+}
+
+impl Examiner {
     /// Starts what answers beside the loop.
     ///
     /// # Errors
@@ -130,17 +139,52 @@ impl Judge {
 
     fn with(proc: Proc, host: Host, tagged: impl Fn(&str) -> bool + Send + 'static) -> io::Result<Self> {
         let at = proc.clone();
-        let sockets = Lookup::start("enforce-files", HOST, PATIENCE, move |_: &View, hint: (u32, Facts)| {
-            let (pid, facts) = hint;
-            let found = !socket::reachable(&at.of(pid).join("root"), &facts).is_empty();
+        let sockets = move |_: &View, (pid, facts): (u32, Facts)| {
+            let found = socket::reachable(&at.of(pid).join("root"), &facts);
             // A process that ended while it was looked at has no files: that says nothing.
             at.facts(pid).filter(|now| now.view == facts.view).map(|_| found)
-        })?;
+        };
+        let sockets = Lookup::start("enforce-files", HOST, PATIENCE, sockets)?;
         let at = proc.clone();
-        let users = Lookup::start("enforce-users", HOST, PATIENCE, move |uid: &u32, ()| {
-            Some(shares(&at, *uid, &tagged))
-        })?;
-        Ok(Self { proc, host, processes: HashMap::new(), sockets, users })
+        let users = move |uid: &u32, ()| Some(shares(&at, *uid, &tagged));
+        let users = Lookup::start("enforce-users", HOST, PATIENCE, users)?;
+        Ok(Self { proc, host, sockets, users })
+    }
+
+    /// Looks at a process; `None` when it is gone.
+    fn look_at(&self, pid: u32) -> Option<Seen> {
+        let facts = self.proc.facts(pid)?;
+        let mut weaknesses = facts.weaknesses(self.host.packets_closed());
+        let sockets = facts.view.clone().and_then(|files| {
+            let view = View {
+                files,
+                user: facts.uids[3],
+                group: facts.gids[3],
+                groups: facts.groups.clone(),
+                overrides: facts.overrides_files(),
+            };
+            self.sockets.ask(&view, (pid, facts.clone()))
+        });
+        weaknesses.extend(named(sockets.as_ref().map(|found| !found.is_empty()), Weakness::ContainerSocket));
+        // Root shares its id with the whole host; that is said already.
+        let uid = facts.uids[0];
+        if uid != 0 {
+            weaknesses.extend(named(self.users.ask(&uid, ()), Weakness::SharedUid));
+        }
+        Some(Seen { uid, weaknesses, sockets: sockets.unwrap_or_default() })
+    }
+}
+
+/// Judges callers, remembering what was seen of them.
+pub struct Judge {
+    examiner: Arc<Examiner>,
+    processes: HashMap<ProcessKey, (Vec<Weakness>, Instant)>,
+}
+
+impl Judge {
+    /// Judges by what `examiner` sees.
+    pub fn new(examiner: Arc<Examiner>) -> Self {
+        Self { examiner, processes: HashMap::new() }
     }
 
     /// What weakens the enforcement for a caller of a tag made so, in the order of [`Weakness::ALL`].
@@ -153,7 +197,7 @@ impl Judge {
         if caller.uid == 0 {
             found.push(Weakness::Root);
         }
-        found.extend(self.host.weaknesses(caller.tag.as_str()));
+        found.extend(self.examiner.host.weaknesses(caller.tag.as_str()));
         if tag.is_some_and(no_start_check) {
             found.push(Weakness::NoStartCheck);
         }
@@ -168,36 +212,14 @@ impl Judge {
         {
             return known.clone();
         }
-        let found = self.look_at(key);
+        let seen = self.examiner.look_at(key.0);
+        // Still the same one: what was read belongs to it.
+        let seen = seen.filter(|_| self.examiner.proc.start_time(key.0) == Some(key.1));
+        let found = seen.map_or_else(|| vec![Weakness::Unseen], |seen| seen.weaknesses);
         if self.processes.len() >= PROCESSES {
             self.processes.clear();
         }
         self.processes.insert(key, (found.clone(), Instant::now()));
-        found
-    }
-
-    fn look_at(&self, (pid, start): ProcessKey) -> Vec<Weakness> {
-        let facts = self.proc.facts(pid);
-        // Still the same one: what was read belongs to it.
-        let Some(facts) = facts.filter(|_| self.proc.start_time(pid) == Some(start)) else {
-            return vec![Weakness::Unseen];
-        };
-        let mut found = facts.weaknesses(self.host.packets_closed());
-        let reaches = facts.view.clone().and_then(|files| {
-            let view = View {
-                files,
-                user: facts.uids[3],
-                group: facts.gids[3],
-                groups: facts.groups.clone(),
-                overrides: facts.overrides_files(),
-            };
-            self.sockets.ask(&view, (pid, facts.clone()))
-        });
-        found.extend(named(reaches, Weakness::ContainerSocket));
-        // Root shares its id with the whole host; that is said already.
-        if facts.uids[0] != 0 {
-            found.extend(named(self.users.ask(&facts.uids[0], ()), Weakness::SharedUid));
-        }
         found
     }
 }

@@ -54,8 +54,8 @@ fn host() -> (tempfile::TempDir, Host, Judge) {
     let host = Host::default();
     host.tell_layers(vec![Layer::active("connect4"), Layer::active("lsm socket_create")]);
     let tagged = |cgroup: &str| Path::new(cgroup).starts_with("/jobs");
-    let judge = Judge::with(Proc::new(root.path()), host.clone(), tagged).expect("threads");
-    (root, host, judge)
+    let examiner = Examiner::with(Proc::new(root.path()), host.clone(), tagged).expect("threads");
+    (root, host, Judge::new(Arc::new(examiner)))
 }
 
 /// A made-up process whose directory belongs to its user, as /proc has it, and that sees an empty file system.
