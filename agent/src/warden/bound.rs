@@ -131,7 +131,8 @@ impl Bound {
         let own = own_cgroup();
         let open = listeners.config(own).map_err(Error::Kept)?;
         // Refused until the gate is ready.
-        let kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
+        let mut kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
+        kernel.add_namespace(netns).map_err(Error::Kernel)?;
         let kernel = SharedKernel::new(kernel);
         let tags = open_tags(&config, &kernel, &journal).await?;
         let host = Host::default();
@@ -258,11 +259,9 @@ impl Bound {
         })
     }
 
-    /// Forgets connections that were never asked for, and prints what the kernel programs had to say.
+    /// Forgets connections that were never asked for.
     pub fn sweep(&self) {
-        let kernel = self.kernel.lock();
-        kernel.flush_events();
-        if let Err(error) = kernel.sweep() {
+        if let Err(error) = self.kernel.lock().sweep() {
             tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
         }
     }
@@ -349,7 +348,7 @@ fn layers() -> Vec<Layer> {
 
 /// A configuration under which the kernel programs refuse every connection.
 fn refusing(open: agent_ebpf::Config) -> agent_ebpf::Config {
-    agent_ebpf::Config { port4: 0, count6: 0, ..open }
+    agent_ebpf::Config { port4: 0, count6: 0, dns4: 0, dns6: 0, ..open }
 }
 
 fn gate_user(name: &str) -> Result<(Uid, Gid), Error> {
