@@ -70,6 +70,9 @@ enum Verb {
     /// The process that touches the network's bytes: started by the daemon.
     #[command(hide = true)]
     Gate,
+    /// The process that tries the ways out of a tag: started by the daemon.
+    #[command(hide = true)]
+    SelfTest,
     /// Completions for a shell, on stdout.
     Completions(CompletionsArgs),
     /// Asked by the drop-in of a tagged service: is this cgroup taken? Exit 255 if not, so that it does not start.
@@ -93,6 +96,7 @@ impl Verb {
             Self::Trust(_) => "trust",
             Self::Daemon(_) => "daemon",
             Self::Gate => "gate",
+            Self::SelfTest => "self-test",
         }
     }
 
@@ -111,6 +115,7 @@ impl Verb {
             Self::Trust(args) => args.run(),
             Self::Daemon(args) => args.run(),
             Self::Gate => daemon::gate(),
+            Self::SelfTest => daemon::self_test(),
         }
     }
 }

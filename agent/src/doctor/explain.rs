@@ -236,9 +236,9 @@ mod tests {
         };
         let facts = Facts {
             layers: vec![
-                Layer::active("connect4"),
-                Layer::absent("skb egress", "no"),
-                Layer::absent("lsm", "no BTF"),
+                Layer::active("connect4", ""),
+                Layer::absent("skb egress", "", "no"),
+                Layer::absent("lsm", "", "no BTF"),
             ],
             self_test: Some(SelfTest {
                 ways: vec![way("vsock", false), way("sctp", true)],

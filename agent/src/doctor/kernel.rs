@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_kernel_with_everything_has_notes_only() {
         let root = tree(&GOOD);
-        let layers = [Layer::active("connect4"), Layer::active("lsm socket_create")];
+        let layers = [Layer::active("connect4", ""), Layer::active("lsm socket_create", "")];
         let found = Kernel::below(root.path()).findings(&layers);
         assert!(found.iter().all(|f| !f.counts()), "{found:#?}");
         assert_eq!(of(&found, "kernel").what, "kernel 6.1.0-38-amd64");
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn why_there_is_no_lsm() {
-        let absent = [Layer::absent("lsm", "EPERM from BPF_PROG_LOAD")];
+        let absent = [Layer::absent("lsm", "", "EPERM from BPF_PROG_LOAD")];
         let root = tree(&GOOD);
         let kernel = Kernel::below(root.path());
         assert!(of(&kernel.findings(&absent), "no-lsm").what.contains("EPERM from BPF_PROG_LOAD"));

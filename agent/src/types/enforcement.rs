@@ -122,6 +122,8 @@ impl fmt::Display for Weakness {
 pub struct Layer {
     /// `connect4`, `sock_create`, `skb egress`, `lsm file_receive` … Stable.
     pub name: String,
+    /// What it is for.
+    pub purpose: String,
     /// Whether it works.
     #[serde(flatten)]
     pub state: LayerState,
@@ -129,13 +131,13 @@ pub struct Layer {
 
 impl Layer {
     /// A layer that works.
-    pub fn active(name: impl Into<String>) -> Self {
-        Self { name: name.into(), state: LayerState::Active }
+    pub fn active(name: impl Into<String>, purpose: impl Into<String>) -> Self {
+        Self { name: name.into(), purpose: purpose.into(), state: LayerState::Active }
     }
 
     /// A layer that this host does not have, and why.
-    pub fn absent(name: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { name: name.into(), state: LayerState::Absent { why: why.into() } }
+    pub fn absent(name: impl Into<String>, purpose: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { name: name.into(), purpose: purpose.into(), state: LayerState::Absent { why: why.into() } }
     }
 
     /// Whether it belongs to the BPF LSM.
@@ -172,12 +174,15 @@ mod tests {
 
     #[test]
     fn layers_as_json() {
-        let text = serde_json::to_string(&Layer::absent("lsm", "no BTF")).expect("json");
-        assert_eq!(text, r#"{"name":"lsm","state":"absent","why":"no BTF"}"#);
-        assert_eq!(serde_json::from_str::<Layer>(&text).expect("layer"), Layer::absent("lsm", "no BTF"));
+        let text = serde_json::to_string(&Layer::absent("lsm", "closes", "no BTF")).expect("json");
+        assert_eq!(text, r#"{"name":"lsm","purpose":"closes","state":"absent","why":"no BTF"}"#);
         assert_eq!(
-            serde_json::to_string(&Layer::active("connect4")).expect("json"),
-            r#"{"name":"connect4","state":"active"}"#
+            serde_json::from_str::<Layer>(&text).expect("layer"),
+            Layer::absent("lsm", "closes", "no BTF")
+        );
+        assert_eq!(
+            serde_json::to_string(&Layer::active("connect4", "takes")).expect("json"),
+            r#"{"name":"connect4","purpose":"takes","state":"active"}"#
         );
     }
 }

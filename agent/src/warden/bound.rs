@@ -17,7 +17,7 @@ use super::caller::Callers;
 use super::enforcement::{Examiner, Host, Judge};
 use super::gate_process::{self, GateProcess};
 use super::journal::{self, Journal};
-use super::kernel::{self, Hook, Kernel};
+use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::notify;
 use super::tags::{self, TagNumber, Tags};
@@ -136,7 +136,7 @@ impl Bound {
         let kernel = SharedKernel::new(kernel);
         let tags = open_tags(&config, &kernel, &journal).await?;
         let host = Host::default();
-        host.tell_layers(layers());
+        host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
         let examiner =
             Examiner::start(Proc::default(), host.clone(), tags.clone()).map_err(Error::Examiner)?;
         let examiner = Arc::new(examiner);
@@ -338,12 +338,6 @@ async fn apply(tags: &Tags, config: &Config) {
     for (tag, error) in tags.apply_config(&config.intercepts).await {
         tracing::error!("tag {tag}: {}", Chain(&error));
     }
-}
-
-/// The kernel layers that this version has, each of which is at work when [`Kernel::open`] has succeeded.
-fn layers() -> Vec<Layer> {
-    let hooks = Hook::ALL.iter().map(|hook| Layer::active(hook.name()));
-    hooks.chain([Layer::absent("lsm", "this version has no LSM programs")]).collect()
 }
 
 /// A configuration under which the kernel programs refuse every connection.

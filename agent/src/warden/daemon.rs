@@ -19,6 +19,7 @@ use super::gate_process::{GateProcess, Heard};
 use super::journal::Event;
 use super::live::Live;
 use super::notify;
+use super::self_test::{self, Setting};
 use super::supervise::{SILENT_TICKS, Supervisor};
 use crate::config;
 use crate::report::Chain;
@@ -270,6 +271,7 @@ impl Daemon {
                 self.bound.open_for_connections();
                 if !std::mem::replace(&mut self.announced, true) {
                     notify::ready();
+                    self.self_test();
                 }
                 tracing::info!("the gate serves");
             }
@@ -298,6 +300,24 @@ impl Daemon {
             }
             // The end of the process is what counts; it follows.
             ToWarden::Drained => {}
+        }
+    }
+
+    /// Tries the ways out in a thread of its own; nobody waits for it.
+    fn self_test(&self) {
+        let (live, host, journal) = (self.live.clone(), self.bound.host.clone(), self.bound.journal.clone());
+        let bpf_dir = self.bound.config.paths.bpf.clone();
+        let test = move || {
+            let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
+            let setting =
+                Setting { program: &program, bpf_dir: &bpf_dir, lsm: host.has_lsm(), tagged: &|_, _| {} };
+            let result = self_test::run(&setting);
+            host.tell_way_open(result.unexpected().next().is_some());
+            live.self_test(result.clone());
+            journal.send(Event::SelfTest(result));
+        };
+        if let Err(error) = std::thread::Builder::new().name("self-test".to_owned()).spawn(test) {
+            self.trouble(format!("the self-test cannot be run: {error}"));
         }
     }
 

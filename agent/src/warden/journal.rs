@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::types::{Summary, TagName};
+use crate::types::{SelfTest, Summary, TagName};
 
 pub mod entry;
 pub mod socket;
@@ -49,6 +49,8 @@ pub enum Event {
         /// How it ended.
         why: String,
     },
+    /// What the start-up self-test found.
+    SelfTest(SelfTest),
     /// The agent's own failure.
     Trouble(String),
     /// The agent serves.

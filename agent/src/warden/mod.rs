@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod listen;
 mod live;
 mod notify;
+pub mod self_test;
 mod supervise;
 pub mod tags;
 mod witness;

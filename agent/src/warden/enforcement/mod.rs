@@ -47,6 +47,14 @@ struct HostFacts {
     filtered: Vec<String>,
 }
 
+impl HostFacts {
+    /// Whether every hook of the LSM layer works: each that does not leaves something open.
+    fn has_lsm(&self) -> bool {
+        let mut hooks = self.layers.iter().filter(|layer| layer.is_lsm()).peekable();
+        hooks.peek().is_some() && hooks.all(|layer| layer.state == LayerState::Active)
+    }
+}
+
 impl Host {
     fn facts<T>(&self, work: impl FnOnce(&mut HostFacts) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -72,14 +80,19 @@ impl Host {
         self.facts(|facts| facts.layers.clone())
     }
 
+    /// Whether the LSM layer works, all of it.
+    pub fn has_lsm(&self) -> bool {
+        self.facts(|facts| facts.has_lsm())
+    }
+
     /// What the host and the tag weaken, whoever calls.
     pub fn weaknesses(&self, tag: &str) -> Vec<Weakness> {
         self.facts(|facts| {
             let mut found = Vec::new();
-            if !facts.layers.iter().any(|l| l.is_lsm() && l.state == LayerState::Active) {
+            if !facts.has_lsm() {
                 found.push(Weakness::NoLsm);
             }
-            if facts.layers.iter().any(|l| !l.is_lsm() && l.state != LayerState::Active) {
+            if facts.layers.iter().any(|l| !l.is_lsm() && l.name != "lsm" && l.state != LayerState::Active) {
                 found.push(Weakness::LayerMissing);
             }
             if facts.way_open {

@@ -52,7 +52,7 @@ fn host() -> (tempfile::TempDir, Host, Judge) {
     made_up(root.path(), 1, 0, u64::MAX, "1");
     std::os::unix::fs::symlink("1", root.path().join("self")).expect("self");
     let host = Host::default();
-    host.tell_layers(vec![Layer::active("connect4"), Layer::active("lsm socket_create")]);
+    host.tell_layers(vec![Layer::active("connect4", ""), Layer::active("lsm socket_create", "")]);
     let tagged = |cgroup: &str| Path::new(cgroup).starts_with("/jobs");
     let examiner = Examiner::with(Proc::new(root.path()), host.clone(), tagged).expect("threads");
     (root, host, Judge::new(Arc::new(examiner)))
@@ -88,7 +88,10 @@ fn the_process_its_user_and_its_tag() {
     );
     assert_eq!(judge.weakened(&caller(11, 1001), None), [Weakness::SharedUid]);
 
-    host.tell_layers(vec![Layer::absent("skb egress", "no"), Layer::absent("lsm socket_create", "no BTF")]);
+    host.tell_layers(vec![
+        Layer::absent("skb egress", "", "no"),
+        Layer::absent("lsm socket_create", "", "no BTF"),
+    ]);
     host.tell_way_open(true);
     host.tell_filtered(vec!["ci".to_owned()]);
     let all = [

@@ -22,6 +22,7 @@ mod instance;
 mod link;
 mod pins;
 mod rules;
+mod trial;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ pub use self::cgroup::{CgroupId, mount_point};
 pub use self::error::Error;
 pub use self::events::{address, way};
 pub use self::hook::{Hook, Layer, LayerState};
+pub use self::trial::{NUMBER as TRIAL_NUMBER, Trial};
 pub use self::waiting::boot_time;
 /// How a tag's programs work.
 pub use crate::config::Options as TagOptions;
