@@ -2,8 +2,11 @@
 //!
 //! The test stands in for warden and gate: it accepts and asks the kernel part whose connection it is.
 
+mod datagrams;
 mod lifetime;
 mod load;
+mod packets;
 mod refused;
+mod sockets;
 mod stage;
 mod taken;

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::Loopback;
 use crate::doctor::process::{cap, made_up};
 use crate::types::TagName;
 use crate::warden::tags::{Asker, TagNumber};
@@ -32,7 +31,7 @@ fn tag(kind: Kind) -> Entry {
         kind,
         asker: Asker::Configuration,
         since: time::OffsetDateTime::UNIX_EPOCH,
-        loopback: Loopback::Pass,
+        options: Default::default(),
         cgroup: Some(CgroupPath("/jobs".to_owned())),
         attached: None,
         unit: None,
