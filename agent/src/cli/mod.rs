@@ -17,6 +17,7 @@ use crate::report::Chain;
 
 mod daemon;
 mod doctor;
+mod man;
 mod run;
 pub mod sessions;
 pub mod show;
@@ -73,6 +74,9 @@ enum Verb {
     /// The process that tries the ways out of a tag: started by the daemon.
     #[command(hide = true)]
     SelfTest,
+    /// The manual pages, for packages.
+    #[command(hide = true)]
+    Man(man::ManArgs),
     /// Completions for a shell, on stdout.
     Completions(CompletionsArgs),
     /// Asked by the drop-in of a tagged service: is this cgroup taken? Exit 255 if not, so that it does not start.
@@ -90,6 +94,7 @@ impl Verb {
             Self::Status(_) => "status",
             Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
             Self::Taken(_) => "taken",
             Self::Sessions(_) => "sessions",
             Self::Show(_) => "show",
@@ -109,6 +114,7 @@ impl Verb {
             Self::Status(args) => args.run(daemon),
             Self::Doctor(args) => args.run(daemon),
             Self::Completions(args) => args.run(),
+            Self::Man(args) => args.run(),
             Self::Taken(args) => args.run(daemon),
             Self::Sessions(args) => args.run(),
             Self::Show(args) => args.run(),

@@ -33,7 +33,7 @@ const PROCESSES: usize = 4096;
 const HOST: Duration = Duration::from_secs(10);
 
 /// How long a connection waits for such an answer when there is none yet.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// What the host weakens for everybody. Cheap to clone; told by whoever finds out.
 #[derive(Clone, Default)]

@@ -13,7 +13,7 @@ use super::ways::{ALL, Attempt, Before, Way};
 use crate::warden::listen::netns_cookie;
 
 /// How long a text may take over loopback.
-const ARRIVAL: Duration = Duration::from_millis(30);
+const ARRIVAL: Duration = Duration::from_millis(100);
 
 /// How long what comes late is waited for, once, at the end.
 const LATE: Duration = Duration::from_millis(100);
