@@ -133,8 +133,10 @@ fn a_session_tells_what_weakens_it() {
     });
     let entry = entry.expect("no error").expect("an entry");
     assert_eq!(entry.get("SLUICE_ENFORCEMENT").map(String::as_str), Some("weakened"));
+    let store = world.space().dir().join("state/store").display().to_string();
     let shown =
-        run(world.daemon().cli(world.space(), &["show", &root.session]).expect("command")).expect("show");
+        run(world.daemon().cli(world.space(), &["show", "--store", &store, &root.session]).expect("command"))
+            .expect("show");
     assert!(shown.contains("enforced  weakened: root, "), "{shown}");
 }
 

@@ -15,6 +15,9 @@ use crate::warden::listen::netns_cookie;
 /// How long a text may take over loopback.
 const ARRIVAL: Duration = Duration::from_millis(100);
 
+/// How often a way is tried untagged before it is taken for one that does not work here.
+const CONTROLS: usize = 4;
+
 /// How long what comes late is waited for, once, at the end.
 const LATE: Duration = Duration::from_millis(100);
 
@@ -98,8 +101,21 @@ fn attempt(way: &Way, before: &Before, text: &str) -> io::Result<()> {
     }
 }
 
-/// Tries a way untagged; `Some`: why it does not work.
+/// Tries a way untagged; `Some`: why it does not work. A fresh IPv6 address is usable some moments later, when a worker of
+/// the kernel's has seen to it, so what is sent gets a few tries.
 fn control(at: usize, way: &Way, before: &Before, receivers: &mut Receivers) -> Option<String> {
+    let mut why = None;
+    for _ in 0..CONTROLS {
+        why = Some(control_once(at, way, before, receivers)?);
+        if matches!(way.attempt, Attempt::Ask(_)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    why
+}
+
+fn control_once(at: usize, way: &Way, before: &Before, receivers: &mut Receivers) -> Option<String> {
     let text = text('c', at);
     if let Err(error) = attempt(way, before, &text) {
         return Some(error.to_string());

@@ -17,7 +17,7 @@ use super::place::{METADATA, OUTSIDE4, OUTSIDE6};
 pub const MPTCP: u32 = 262;
 
 /// How long a connection may take: it goes over loopback, or nowhere.
-const CONNECT: Duration = Duration::from_millis(250);
+const CONNECT: Duration = Duration::from_millis(100);
 
 /// A way out.
 pub struct Way {
