@@ -42,6 +42,7 @@ fn begin(store: &Store) -> Result<Session, sluice::record::Unrecordable> {
         container_runtime: None,
         image: None,
         netns: None,
+        weakened: None,
     };
     let destination = Destination::new("192.0.2.7".parse().expect("ip"), 443);
     store.begin(Arc::new(caller), destination, "127.0.0.1:40000".parse().expect("client"))

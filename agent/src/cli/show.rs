@@ -155,6 +155,14 @@ fn begin_text(out: &mut impl Write, begin: &SessionBegin<Caller>) -> io::Result<
     if let Some(inode) = caller.netns {
         writeln!(out, "network   its own namespace, net:[{inode}]; dialled from there")?;
     }
+    match caller.weakened.as_deref() {
+        None => {}
+        Some([]) => writeln!(out, "enforced  full")?,
+        Some(reasons) => {
+            let reasons: Vec<_> = reasons.iter().map(|r| r.as_str()).collect();
+            writeln!(out, "enforced  weakened: {} (sluice doctor explains)", reasons.join(", "))?;
+        }
+    }
     writeln!(out, "to        {} from {}", begin.destination, begin.client)
 }
 

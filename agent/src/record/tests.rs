@@ -12,7 +12,7 @@ use super::frame::Kind;
 use super::payload::{End, Kept, Recovered};
 use super::read::{Damage, Reader, list, whole};
 use super::{Direction, Error, ExchangeHead, Session, Settings, Sink, Store, TlsFacts, segment};
-use crate::types::{Caller, Destination, Summary, TagName, Verdict};
+use crate::types::{Caller, Destination, Enforcement, Summary, TagName, Verdict, Weakness};
 
 /// A summary with something in every field.
 pub fn summary() -> Summary {
@@ -35,6 +35,8 @@ pub fn summary() -> Summary {
         netns: Some(4_026_532_000),
         identity: None,
         groups: vec!["ml".to_owned(), "dev".to_owned()],
+        enforcement: Some(Enforcement::Weakened),
+        weakened: vec![Weakness::SharedUid, Weakness::NoLsm],
         protocol: "http/1.1".to_owned(),
         host: "api.openai.com".to_owned(),
         host_source: Some(crate::types::HostSource::Request),
@@ -84,6 +86,7 @@ fn caller() -> Arc<Caller> {
         container_runtime: None,
         image: None,
         netns: None,
+        weakened: Some(vec![Weakness::SharedUid, Weakness::NoLsm]),
     })
 }
 

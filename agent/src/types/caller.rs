@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TagName;
+use super::{TagName, Weakness};
 
 /// The process behind a taken connection, as it was in connect().
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,10 @@ pub struct Caller {
     pub image: Option<String>,
     /// Inode of the process's network namespace (`lsns -t net`), where it is not the host's.
     pub netns: Option<u64>,
+    /// What weakens the enforcement for it, when it was asked for; empty: nothing known. `None`: not looked at (records of
+    /// versions that did not).
+    #[serde(default)]
+    pub weakened: Option<Vec<Weakness>>,
 }
 
 /// An executable file, by path and by identity.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Enforcement, Weakness};
+
 /// How policy decided, in the contract's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -82,6 +84,12 @@ pub struct Summary {
     pub identity: Option<String>,
     /// Groups of the identity.
     pub groups: Vec<String>,
+    /// Whether the caller could get past Sluice, as far as is known; `null` in records of versions that did not look.
+    #[serde(default)]
+    pub enforcement: Option<Enforcement>,
+    /// Why it could.
+    #[serde(default)]
+    pub weakened: Vec<Weakness>,
     /// `http/1.1`, `h2`, `websocket`, `dns`, `tunnel`, `tls` (refused before a protocol was known) …
     pub protocol: String,
     /// The name that was asked for (SNI, Host, DNS), or that was looked up for the address, or the address.

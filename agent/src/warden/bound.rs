@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Uid, User};
 use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
+use super::enforcement::{Examiner, Host, Judge};
 use super::events;
 use super::gate_process::{self, GateProcess, Sockets};
 use super::journal::{self, Journal};
@@ -25,10 +26,11 @@ use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
 use super::witness::Witness;
 use crate::config::Config;
+use crate::doctor::process::Proc;
 use crate::paths;
 use crate::report::Chain;
 use crate::trust;
-use crate::types::{ClientAddr, Destination, ListenerAddr, NetnsCookie};
+use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
 use crate::wire::{GateSettings, Identity};
 
 /// Why the daemon could not bind.
@@ -72,6 +74,9 @@ pub enum Error {
     /// The threads for other network namespaces.
     #[error("other network namespaces cannot be watched")]
     Namespaces(#[source] io::Error),
+    /// What looks at callers.
+    #[error("the thread that looks at callers cannot be started")]
+    Examiner(#[source] io::Error),
     /// The trust bundle.
     #[error("the trust bundle cannot be written")]
     Trust(#[source] trust::Error),
@@ -89,7 +94,12 @@ pub struct Bound {
     pub tags: Tags,
     /// The kernel programs.
     pub kernel: SharedKernel,
+    /// What this host weakens for everybody.
+    pub host: Host,
+    /// Looks at tagged processes.
+    pub examiner: Arc<Examiner>,
     callers: Callers,
+    judge: Judge,
     listeners: Listeners,
     resolver: Resolver,
     servers: HostServers,
@@ -140,6 +150,11 @@ impl Bound {
         let tags = open_tags(&config, &kernel, &journal).await?;
         let resolver_ports = (dns4, dns6);
         let namespaces = open_namespaces(&listeners, resolver_ports, &tags, &kernel, &journal)?;
+        let host = Host::default();
+        host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
+        let examiner =
+            Examiner::start(Proc::default(), host.clone(), tags.clone()).map_err(Error::Examiner)?;
+        let examiner = Arc::new(examiner);
         Ok(Self {
             config,
             ca,
@@ -147,6 +162,9 @@ impl Bound {
             journal,
             tags,
             kernel,
+            host,
+            judge: Judge::new(examiner.clone()),
+            examiner,
             callers: Callers::default(),
             listeners,
             resolver,
@@ -264,12 +282,20 @@ impl Bound {
     }
 
     fn describe(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Identity> {
-        let tag = self.tags.resolve(TagNumber(origin.tag))?;
-        let cgroup = self.tags.entry(&tag).and_then(|entry| entry.cgroup).map_or_else(String::new, |c| c.0);
-        let inode = self.namespaces.find(netns).map(|namespace| namespace.inode);
-        let caller = self.callers.describe(origin, tag, &cgroup, inode);
+        let caller = self.caller(origin, netns)?;
         let netns = (netns != self.netns).then_some(netns);
         Some(Identity { destination: destination(origin), caller, netns })
+    }
+
+    /// Who a remembered caller is, and what weakens the enforcement for it. `None`: its tag is over.
+    fn caller(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Caller> {
+        let tag = self.tags.resolve(TagNumber(origin.tag))?;
+        let entry = self.tags.entry(&tag);
+        let cgroup = entry.as_ref().and_then(|entry| entry.cgroup.as_ref()).map_or("", |c| c.0.as_str());
+        let inode = self.namespaces.find(netns).map(|namespace| namespace.inode);
+        let mut caller = self.callers.describe(origin, tag, cgroup, inode);
+        caller.weakened = Some(self.judge.weakened(&caller, entry.as_ref()));
+        Some(caller)
     }
 
     /// The host's name servers, if they are others than the gate was told last.

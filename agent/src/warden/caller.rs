@@ -59,6 +59,7 @@ impl Callers {
             image,
             netns,
             cgroup,
+            weakened: None,
         }
     }
 

@@ -20,6 +20,7 @@ use super::gate_process::{GateProcess, Heard};
 use super::journal::Event;
 use super::live::Live;
 use super::notify;
+use super::self_test::{self, Setting};
 use super::supervise::{SILENT_TICKS, Supervisor};
 use crate::config;
 use crate::report::Chain;
@@ -31,6 +32,9 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// How often the trust bundle is compared with the system's roots: some milliseconds of reading.
 const BUNDLE: Duration = Duration::from_secs(60);
+
+/// How often systemd is asked which tagged units have address filters.
+const FILTERS: Duration = Duration::from_secs(30);
 
 /// What the gate may take beyond its grace period to cut its sessions and close the store.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -77,6 +81,7 @@ fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
     let desk = Desk {
         tags: bound.tags.clone(),
         status: live.reporter(bound),
+        doctor: live.doctor(bound),
         environment: {
             let runtime = bound.config.paths.runtime.clone();
             Box::new(move || trust::environment(&runtime))
@@ -86,6 +91,16 @@ fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(server.serve(Arc::new(desk)));
+    let (tags, host) = (bound.tags.clone(), bound.host.clone());
+    tasks.spawn(async move {
+        loop {
+            // Where systemd cannot be asked the last answer stands.
+            if let Ok(filtered) = tags.filtered().await {
+                host.tell_filtered(filtered.into_iter().map(String::from).collect());
+            }
+            tokio::time::sleep(FILTERS).await;
+        }
+    });
     let (tags, journal) = (bound.tags.clone(), bound.journal.clone());
     tasks.spawn(async move {
         if let Err(error) = tags.watch().await {
@@ -265,6 +280,7 @@ impl Daemon {
                 self.bound.open_for_connections();
                 if !std::mem::replace(&mut self.announced, true) {
                     notify::ready();
+                    self.self_test();
                 }
                 tracing::info!("the gate serves");
             }
@@ -302,6 +318,24 @@ impl Daemon {
             }
             // The end of the process is what counts; it follows.
             ToWarden::Drained => {}
+        }
+    }
+
+    /// Tries the ways out in a thread of its own; nobody waits for it.
+    fn self_test(&self) {
+        let (live, host, journal) = (self.live.clone(), self.bound.host.clone(), self.bound.journal.clone());
+        let bpf_dir = self.bound.config.paths.bpf.clone();
+        let test = move || {
+            let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
+            let setting =
+                Setting { program: &program, bpf_dir: &bpf_dir, lsm: host.has_lsm(), tagged: &|_, _| {} };
+            let result = self_test::run(&setting);
+            host.tell_way_open(result.unexpected().next().is_some());
+            live.self_test(result.clone());
+            journal.send(Event::SelfTest(result));
+        };
+        if let Err(error) = std::thread::Builder::new().name("self-test".to_owned()).spawn(test) {
+            self.trouble(format!("the self-test cannot be run: {error}"));
         }
     }
 

@@ -4,6 +4,7 @@
 mod attach;
 mod blocked;
 mod bound;
+mod enforcement;
 pub mod ca;
 pub mod caller;
 pub mod containers;
@@ -19,6 +20,7 @@ mod live;
 pub mod namespaces;
 mod notify;
 pub mod resolver;
+pub mod self_test;
 mod supervise;
 pub mod tags;
 mod witness;

@@ -154,6 +154,7 @@ fn caller() -> Caller {
         container_runtime: None,
         image: None,
         netns: None,
+        weakened: None,
     }
 }
 

@@ -67,12 +67,35 @@ impl Loader {
         Self { loader, hooks: Hook::ALL.to_vec() }
     }
 
+    /// A loader that shares nothing with others but the marks of sockets.
+    pub fn unpinned(pins: &Pins) -> Self {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        loader.map_pin_path("BORN", pins.map("BORN"));
+        Self { loader, hooks: Hook::ALL.to_vec() }
+    }
+
+    /// Programs with all maps to themselves.
+    pub fn alone(&mut self, number: u32, options: &TagOptions) -> Result<(Shared, Instance), Error> {
+        let mut object = self.loader.load(OBJECT).map_err(Error::Load)?;
+        let shared = self.verified(&mut object)?;
+        let settings = take(&mut object, "SETTINGS")?;
+        let rules = take(&mut object, "UDP_RULES")?;
+        let mut instance = Instance { object, settings, rules, hooks: self.hooks.clone() };
+        instance.set(number, options)?;
+        Ok((shared, instance))
+    }
+
     /// Opens or makes the shared maps, and has the kernel verify every program.
     pub fn shared(&mut self) -> Result<Shared, Error> {
         let mut object = self.loader.load(OBJECT).map_err(Error::Load)?;
+        self.verified(&mut object)
+    }
+
+    fn verified(&mut self, object: &mut Ebpf) -> Result<Shared, Error> {
         let mut layers = Vec::with_capacity(Hook::ALL.len());
         for hook in Hook::ALL {
-            let state = match load_program(&mut object, hook) {
+            let state = match load_program(object, hook) {
                 Err(Error::Program { source, .. }) if hook.is_optional() => {
                     self.hooks.retain(|other| *other != hook);
                     LayerState::Absent(source.to_string())
@@ -81,10 +104,10 @@ impl Loader {
             };
             layers.push(Layer { name: hook.name(), purpose: hook.purpose(), state });
         }
-        let config = take(&mut object, "CONFIG")?;
-        let counters = take(&mut object, "COUNTERS")?;
-        let namespaces = take(&mut object, "NAMESPACES")?;
-        let events = Events::new(take::<RingBuf<MapData>>(&mut object, "EVENTS")?);
+        let config = take(object, "CONFIG")?;
+        let counters = take(object, "COUNTERS")?;
+        let namespaces = take(object, "NAMESPACES")?;
+        let events = Events::new(take::<RingBuf<MapData>>(object, "EVENTS")?);
         Ok(Shared { config, counters, namespaces, events, layers })
     }
 

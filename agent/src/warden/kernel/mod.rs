@@ -26,6 +26,7 @@ mod link;
 mod lsm;
 mod pins;
 mod rules;
+mod trial;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ pub use self::error::Error;
 pub use self::events::{address, way};
 pub use self::hook::{Hook, Layer, LayerState};
 pub use self::lsm::{Absent, Lsm, LsmHook, UnixRule, purge as purge_lsm};
+pub use self::trial::{NUMBER as TRIAL_NUMBER, Trial};
 pub use self::waiting::boot_time;
 /// How a tag's programs work.
 pub use crate::config::Options as TagOptions;

@@ -26,6 +26,7 @@ mod designate;
 pub mod dropin;
 mod end;
 mod error;
+mod filter;
 mod place;
 mod process;
 mod resume;
