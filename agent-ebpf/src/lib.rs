@@ -8,6 +8,10 @@
 /// reads the maps of programs that another version left behind. Raise it with any change of a layout here.
 pub const ABI: u32 = 1;
 
+/// The first version of [`ABI`] in which [`Tuple`] and [`Waiting`] had the layout that they have now: what programs of
+/// versions from then on remembered can be read. Raise it to [`ABI`] with any change of one of them.
+pub const WAITING_SINCE: u32 = 1;
+
 /// How many connections of one tag may wait to be asked for. A listener's backlog bounds them in practice; beyond this
 /// a connection is closed by the gate, since nobody remembers it.
 pub const WAITING_ENTRIES: u32 = 32_768;

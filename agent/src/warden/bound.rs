@@ -119,10 +119,19 @@ impl Bound {
         let netns = listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?;
         let own = own_cgroup();
         let open = listeners.config(own).map_err(Error::Kept)?;
-        // Refused until the gate is ready.
-        let kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
+        // Led to the listeners from now on: connections wait in their backlog for the gate, as those of the tags that are
+        // in force already do since the last one went. If none comes, they are refused (`supervise`).
+        let kernel = Kernel::open(&config.paths.bpf, open).map_err(Error::Kernel)?;
         let kernel = SharedKernel::new(kernel);
-        let tags = open_tags(&config, &kernel, &journal).await?;
+        let tags = match open_tags(&config, &kernel, &journal).await {
+            Ok(tags) => tags,
+            Err(error) => {
+                if let Err(error) = kernel.lock().configure(refusing(open)) {
+                    tracing::error!("telling the kernel programs to refuse: {}", Chain(&error));
+                }
+                return Err(error);
+            }
+        };
         Ok(Self {
             config,
             ca,
@@ -234,7 +243,7 @@ impl Bound {
 
     /// Forgets connections that were never asked for, and prints what the kernel programs had to say.
     pub fn sweep(&self) {
-        let kernel = self.kernel.lock();
+        let mut kernel = self.kernel.lock();
         kernel.flush_events();
         if let Err(error) = kernel.sweep() {
             tracing::error!("sweeping the kernel's memory: {}", Chain(&error));

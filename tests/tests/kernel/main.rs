@@ -5,5 +5,6 @@
 mod lifetime;
 mod load;
 mod refused;
+mod release;
 mod stage;
 mod taken;

@@ -1,18 +1,18 @@
 //! The object, loaded once for each tag.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 
 use agent_ebpf::{Config, Settings};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 
-use super::Error;
 use super::events::Events;
-use super::link::Link;
+use super::link::{self, Object};
 use super::pins::Pins;
+use super::replace::{Ours, Programs};
 use super::waiting::Waiting;
+use super::{Error, Sizes};
 use crate::types::TagName;
 
 /// The compiled programs; `cargo xtask ebpf` makes them, `cargo xtask ebpf --check` proves that they are these.
@@ -62,7 +62,7 @@ impl Hook {
     }
 
     /// `enum bpf_attach_type` of the kernel.
-    fn attach_type(self) -> u32 {
+    pub fn attach_type(self) -> u32 {
         match self {
             Self::Established => 3,
             Self::GetPeerName4 => 29,
@@ -90,51 +90,78 @@ pub struct Shared {
     pub config: Array<MapData, Config>,
     pub counters: PerCpuArray<MapData, u64>,
     pub events: Events,
+    /// What our programs are known by.
+    pub ours: Ours,
 }
 
-/// Programs that serve one tag. Dropping it leaves pinned programs and links as they are.
+/// What this process holds of one tag's programs: their maps. The programs themselves are pinned.
 pub struct Instance {
-    object: Ebpf,
     settings: Array<MapData, Settings>,
+}
+
+/// One tag's maps, and the programs that work on them.
+pub struct Loaded {
+    pub instance: Instance,
+    pub waiting: Waiting,
+    /// `None`: those that are pinned.
+    pub programs: Option<Programs>,
 }
 
 /// Loads the object. Made once: aya reads the kernel's own types each time that a loader is made, though none of them is
 /// needed here.
-pub struct Loader(EbpfLoader<'static>);
+pub struct Loader {
+    loader: EbpfLoader<'static>,
+    object: &'static [u8],
+}
 
 impl Loader {
-    pub fn new(pins: &Pins, waiting_entries: Option<u32>) -> Self {
+    pub fn new(pins: &Pins, sizes: Sizes) -> Self {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         for map in SHARED {
             loader.map_pin_path(map, pins.map(map));
         }
-        if let Some(entries) = waiting_entries {
+        if let Some(entries) = sizes.waiting {
             loader.map_max_entries("WAITING", entries);
         }
-        Self(loader)
+        Self { loader, object: sizes.object.unwrap_or(OBJECT) }
     }
 
     /// Opens or makes the shared maps, and has the kernel verify every program.
     pub fn shared(&mut self) -> Result<Shared, Error> {
-        let mut object = self.0.load(OBJECT).map_err(Error::Load)?;
+        let mut object = self.loader.load(self.object).map_err(Error::Load)?;
         load_programs(&mut object)?;
         let config = take(&mut object, "CONFIG")?;
         let counters = take(&mut object, "COUNTERS")?;
         let events = Events::of(&mut object).ok_or(Error::Missing("AYA_LOGS"))?;
-        Ok(Shared { config, counters, events })
+        let known = programs(&mut object)?.into_iter().map(|(hook, program)| {
+            let by = link::program(program.as_fd());
+            Ok((hook, by.map_err(|source| Error::Attach { program: hook.name(), source })?.1))
+        });
+        let ours = Ours::new(known.collect::<Result<_, Error>>()?);
+        Ok(Shared { config, counters, events, ours })
     }
 
-    /// Loads the programs for one tag. Its maps are opened where they are pinned, made and pinned where not.
-    pub fn load(&mut self, pins: &Pins, name: &TagName, settings: Settings) -> Result<Instance, Error> {
-        self.0.map_pin_path("WAITING", pins.own_map(name, "WAITING"));
-        self.0.map_pin_path("SETTINGS", pins.own_map(name, "SETTINGS"));
-        let mut object = self.0.load(OBJECT).map_err(Error::Load)?;
-        let map = take(&mut object, "SETTINGS")?;
-        let mut instance = Instance { object, settings: map };
+    /// Opens one tag's maps where they are pinned, makes and pins them where not, and loads programs that work on them
+    /// unless ours are `pinned` already.
+    pub fn load(
+        &mut self,
+        pins: &Pins,
+        name: &TagName,
+        settings: Settings,
+        pinned: bool,
+    ) -> Result<Loaded, Error> {
+        self.loader.map_pin_path("WAITING", pins.own_map(name, "WAITING"));
+        self.loader.map_pin_path("SETTINGS", pins.own_map(name, "SETTINGS"));
+        let mut object = self.loader.load(self.object).map_err(Error::Load)?;
+        let mut instance = Instance { settings: take(&mut object, "SETTINGS")? };
         instance.set(settings)?;
-        load_programs(&mut instance.object)?;
-        Ok(instance)
+        let waiting = Waiting::new(take(&mut object, "WAITING")?);
+        if pinned {
+            return Ok(Loaded { instance, waiting, programs: None });
+        }
+        load_programs(&mut object)?;
+        Ok(Loaded { instance, waiting, programs: Some(programs(&mut object)?) })
     }
 }
 
@@ -164,42 +191,21 @@ fn find(object: &mut Ebpf, hook: Hook) -> Result<&mut Program, Error> {
     object.program_mut(hook.name()).ok_or(Error::Missing(hook.name()))
 }
 
+/// The loaded programs, which outlive the object.
+fn programs(object: &mut Ebpf) -> Result<Programs, Error> {
+    let mut programs = Vec::with_capacity(Hook::ALL.len());
+    for hook in Hook::ALL {
+        let program = hook.name();
+        let fd = find(object, hook)?.fd().map_err(|source| Error::Program { program, source })?;
+        let own = fd.as_fd().try_clone_to_owned().map_err(|source| Error::Attach { program, source })?;
+        programs.push((hook, Object::from(own)));
+    }
+    Ok(programs)
+}
+
 impl Instance {
     /// Settings for all programs of the tag, from the next connect() on; those that an earlier daemon attached too.
     pub fn set(&mut self, settings: Settings) -> Result<(), Error> {
         self.settings.set(0, settings, 0).map_err(|source| Error::Map { map: "SETTINGS", source })
-    }
-
-    /// The tag's map of connections that nobody asked for.
-    pub fn waiting(&mut self) -> Result<Waiting, Error> {
-        Ok(Waiting::new(take(&mut self.object, "WAITING")?))
-    }
-
-    /// Pins the programs, over those that are there.
-    pub fn pin_programs(&mut self, pins: &Pins, name: &TagName) -> Result<(), Error> {
-        for hook in Hook::ALL {
-            let place = pins.program(name, hook);
-            let fresh: PathBuf = Pins::fresh(&place)?;
-            let pinned = find(&mut self.object, hook)?.pin(&fresh);
-            pinned.map_err(|source| Error::Pin { path: fresh, source })?;
-            Pins::settle(&place)?;
-        }
-        Ok(())
-    }
-
-    /// Attaches every program to a cgroup, beside what others have attached there. On failure those that were attached
-    /// are detached when this returns.
-    pub fn attach(&mut self, cgroup: BorrowedFd<'_>) -> Result<Vec<(Hook, Link)>, Error> {
-        Hook::ALL
-            .into_iter()
-            .map(|hook| {
-                let program = hook.name();
-                let fd = find(&mut self.object, hook)?
-                    .fd()
-                    .map_err(|source| Error::Program { program, source })?;
-                let link = Link::create(fd.as_fd(), cgroup, hook.attach_type());
-                Ok((hook, link.map_err(|source| Error::Attach { program, source })?))
-            })
-            .collect()
     }
 }

@@ -18,11 +18,11 @@ mod events;
 mod instance;
 mod link;
 mod pins;
+mod replace;
 mod waiting;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,8 +30,9 @@ use agent_ebpf::{COUNTERS, Config, Origin, Settings};
 use aya::maps::{Array, MapData, PerCpuArray};
 
 use self::events::Events;
-use self::instance::{Instance, Loader, Shared};
+use self::instance::{Instance, Loaded, Loader, Shared};
 use self::pins::Pins;
+use self::replace::{Ours, Programs};
 use self::waiting::Waiting;
 use crate::types::TagName;
 
@@ -56,21 +57,29 @@ pub struct Adopted {
     pub number: u32,
     /// Cgroups that it is attached to and that still exist.
     pub cgroups: Vec<PathBuf>,
-    /// Its programs speak another version of [`agent_ebpf::ABI`]: their connections are taken and then closed, since
-    /// nobody can read who they are, until [`Kernel::attach`] replaces them.
+    /// Its programs are another release's, or a crash left some of them out: [`Kernel::attach`] puts ours in their place.
+    /// Until then they do what they did.
     pub stale: bool,
 }
 
-/// How many connections may wait, for tests that fill the map.
+/// What tests have otherwise than the daemon.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
     /// Entries of each tag's `WAITING`; `None`: as compiled.
     pub waiting: Option<u32>,
+    /// The programs of another release with the same [`agent_ebpf::ABI`]; `None`: ours.
+    pub object: Option<&'static [u8]>,
 }
 
 struct Tag {
     number: u32,
     waiting: Option<Waiting>,
+    /// What programs of another release wrote, as long as there is something in it.
+    older: Vec<Waiting>,
+    /// The programs that were pinned before ours, until those are at work: systemd attached them, too.
+    replaced: Programs,
+    /// See [`Adopted::stale`].
+    stale: bool,
     /// `None` until this process has loaded programs of its own for the tag.
     instance: Option<Instance>,
 }
@@ -84,6 +93,7 @@ pub struct Kernel {
     agent_cgroup: u64,
     tags: BTreeMap<TagName, Tag>,
     events: Events,
+    ours: Ours,
 }
 
 /// Where systemd finds the programs of a tag that it can attach itself (`BPFProgram=type:path`): type and path, whether
@@ -104,16 +114,16 @@ impl Kernel {
         Self::open_sized(bpf_dir, config, Sizes::default())
     }
 
-    /// As [`Kernel::open`], with the size of the maps that it will create.
+    /// As [`Kernel::open`], with a test's wishes.
     ///
     /// # Errors
     /// As [`Kernel::open`].
     pub fn open_sized(bpf_dir: &Path, config: Config, sizes: Sizes) -> Result<Self, Error> {
         let pins = Pins::open(bpf_dir)?;
-        let mut loader = Loader::new(&pins, sizes.waiting);
-        let Shared { config: map, counters, events } = loader.shared()?;
+        let mut loader = Loader::new(&pins, sizes);
+        let Shared { config: map, counters, events, ours } = loader.shared()?;
         let tags = BTreeMap::new();
-        let mut kernel = Self { pins, loader, config: map, counters, agent_cgroup: 0, tags, events };
+        let mut kernel = Self { pins, loader, config: map, counters, agent_cgroup: 0, tags, events, ours };
         kernel.configure(config)?;
         Ok(kernel)
     }
@@ -152,8 +162,9 @@ impl Kernel {
             .collect())
     }
 
-    /// Puts a cgroup, and all that are or will be below it, under a tag. Links are pinned: they outlive this process. A
-    /// cgroup that bears the tag already gets fresh programs before the old ones go, so that nothing slips through.
+    /// Puts a cgroup, and all that are or will be below it, under a tag. Links are pinned: they outlive this process. On a
+    /// cgroup that bears the tag already, programs of another release give their places to ours ([`replace`]). Links to
+    /// cgroups that are gone go.
     ///
     /// Other options than before count for the whole tag from now on. Nothing stays behind on failure but what was there
     /// before.
@@ -169,8 +180,8 @@ impl Kernel {
     ) -> Result<(), Error> {
         let target = cgroup::open(cgroup, CgroupId(self.agent_cgroup))?;
         self.or_nothing(name, |kernel| {
-            let links = kernel.instance(name, number, options)?.attach(target.dir.as_fd())?;
-            kernel.pins.pin_links(name, number, target.id, links)
+            kernel.instance(name, number, options)?;
+            kernel.put_to_work(name, number, &target)
         })
     }
 
@@ -203,10 +214,13 @@ impl Kernel {
         let settings = Settings { tag: number, take_loopback: u32::from(options.take_loopback) };
         if self.tags.get(name).is_none_or(|tag| tag.instance.is_none()) {
             self.pins.make_tag(name, number)?;
-            let mut instance = self.loader.load(&self.pins, name, settings)?;
-            instance.pin_programs(&self.pins, name)?;
-            let waiting = Some(instance.waiting()?);
-            self.tags.insert(name.clone(), Tag { number, waiting, instance: Some(instance) });
+            let pinned = self.ours.are_pinned(&self.pins, name);
+            let Loaded { instance, waiting, programs } =
+                self.loader.load(&self.pins, name, settings, pinned)?;
+            let replaced = programs.map_or(Ok(Vec::new()), |ours| self.replace(name, number, &ours))?;
+            let older = Waiting::older(&self.pins, name)?;
+            let (waiting, instance) = (Some(waiting), Some(instance));
+            self.tags.insert(name.clone(), Tag { number, waiting, older, replaced, stale: false, instance });
         }
         let loaded = self.tags.get_mut(name).and_then(|tag| tag.instance.as_mut());
         let instance = loaded.ok_or_else(|| Error::NoSuchTag(name.clone()))?;
@@ -228,16 +242,25 @@ impl Kernel {
                 self.pins.remove_tag(&found.name)?; // Died before its first cgroup: it took nothing.
                 continue;
             };
-            let mut cgroups = Vec::new();
+            let (mut cgroups, mut at) = (Vec::new(), Vec::new());
             for id in found.cgroups {
                 match alive.get(&id) {
-                    Some(path) => cgroups.push(path.clone()),
+                    Some(path) => {
+                        cgroups.push(path.clone());
+                        at.push(id);
+                    }
                     None => self.pins.remove_links(&found.name, number, id)?,
                 }
             }
-            let waiting = Waiting::from_pin(&self.pins.own_map(&found.name, "WAITING"))?;
-            let stale = waiting.is_none();
-            self.tags.entry(found.name.clone()).or_insert(Tag { number, waiting, instance: None });
+            let known = self.tags.get(&found.name).map(|tag| tag.stale);
+            let stale = known.unwrap_or_else(|| !self.at_work(&found.name, number, &at));
+            if known.is_none() {
+                let waiting = Waiting::from_pin(&self.pins.own_map(&found.name, "WAITING"))?;
+                let older = Waiting::older(&self.pins, &found.name)?;
+                let replaced = Vec::new();
+                let tag = Tag { number, waiting, older, replaced, stale, instance: None };
+                self.tags.insert(found.name.clone(), tag);
+            }
             adopted.push(Adopted { name: found.name, number, cgroups, stale });
         }
         Ok(adopted)
@@ -286,10 +309,12 @@ impl Kernel {
             if !waiting::may_be(tag.number, listener) {
                 continue;
             }
-            if let Some(origin) = tag.waiting.as_ref().map(|w| w.take(&key)).transpose()?.flatten()
-                && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
-            {
-                newest = Some(origin);
+            for waiting in tag.waiting.iter().chain(&tag.older) {
+                if let Some(origin) = waiting.take(&key)?
+                    && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
+                {
+                    newest = Some(origin);
+                }
             }
         }
         Ok(newest)
@@ -299,7 +324,7 @@ impl Kernel {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn sweep(&self) -> Result<usize, Error> {
+    pub fn sweep(&mut self) -> Result<usize, Error> {
         self.sweep_as_of(boot_time()?)
     }
 
@@ -307,8 +332,9 @@ impl Kernel {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn sweep_as_of(&self, now: Duration) -> Result<usize, Error> {
-        let maps = self.tags.values().filter_map(|tag| tag.waiting.as_ref());
+    pub fn sweep_as_of(&mut self, now: Duration) -> Result<usize, Error> {
+        self.forget_older()?;
+        let maps = self.tags.values().flat_map(|tag| tag.waiting.iter().chain(&tag.older));
         maps.map(|waiting| waiting.sweep(now)).sum()
     }
 
@@ -317,7 +343,7 @@ impl Kernel {
     /// # Errors
     /// A map cannot be read.
     pub fn waiting(&self) -> Result<usize, Error> {
-        let maps = self.tags.values().filter_map(|tag| tag.waiting.as_ref());
+        let maps = self.tags.values().flat_map(|tag| tag.waiting.iter().chain(&tag.older));
         maps.map(Waiting::len).sum()
     }
 
