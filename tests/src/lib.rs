@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod harness;
 pub mod host;
 pub mod journal;
+pub mod leaks;
 pub mod load;
 pub mod netns;
 pub mod process;
