@@ -5,98 +5,63 @@
 //! attaches its link later, and tags may be nested. The first run decides; a later one sees its work and lets it be.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_comm,
-    bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_prandom_u32, bpf_get_socket_cookie,
+    bpf_get_current_pid_tgid, bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie,
     bpf_ktime_get_boot_ns,
 };
 use aya_ebpf::programs::SockAddrContext;
 
 use agent_ebpf::{Config, Counter, Origin, PORTS6, Settings};
 
+use crate::address::{
+    Dialled, MAPPED, address4, address6, is_listeners, is_loopback, is_metadata, port, write4, write6,
+};
 use crate::event::refused;
 use crate::maps::{CONFIG, Held, ORIGINS, REWRITTEN, SETTINGS, count};
+use crate::{datagram, task};
 
-/// What the kernel takes for an answer: connect() fails with EPERM.
-const REFUSE: i32 = 0;
-/// connect() goes on, to whatever address the context holds now.
-const PASS: i32 = 1;
+/// What the kernel takes for an answer: the call fails with EPERM.
+pub const REFUSE: i32 = 0;
+/// The call goes on, with whatever address the context holds now.
+pub const PASS: i32 = 1;
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
 const SOCK_STREAM: u32 = 1;
+const SOCK_DGRAM: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_MPTCP: u32 = 262;
+/// DNS.
+pub const DNS: u16 = 53;
+/// DNS over TLS (TCP) and over QUIC (UDP).
+pub const DNS_OVER_TLS: u16 = 853;
 /// `LOOPBACK_IFINDEX`: the same in every network namespace.
-const LOOPBACK_INTERFACE: u32 = 1;
-/// `::ffff:0:0/96`, third word, network byte order.
-const MAPPED: u32 = 0xffff_u32.to_be();
-/// The agent's cgroup is looked for down to this depth below the root.
-const DEPTH: i32 = 12;
+pub const LOOPBACK_INTERFACE: u32 = 1;
 
-/// A socket address as the context has it: four words in network byte order (IPv4 as v4-mapped), port in network byte
-/// order in the low half.
-struct Dialled {
-    words: [u32; 4],
-    port: u32,
-    family: u16,
+/// Where a call is led to: network byte order.
+pub struct Target {
+    pub words: [u32; 4],
+    pub port: u32,
 }
 
-impl Dialled {
-    #[inline(always)]
-    fn is_v4(&self) -> bool {
-        self.words[0] == 0 && self.words[1] == 0 && self.words[2] == MAPPED
-    }
-
-    /// 127/8, `::1`, and the unspecified addresses, which Linux takes for loopback.
-    #[inline(always)]
-    fn is_loopback(&self) -> bool {
-        if self.is_v4() {
-            let v4 = u32::from_be(self.words[3]);
-            v4 >> 24 == 127 || v4 == 0
-        } else {
-            self.words[0] == 0 && self.words[1] == 0 && self.words[2] == 0 && u32::from_be(self.words[3]) <= 1
-        }
-    }
-
-    /// A listener of ours, dialled by the process itself.
-    #[inline(always)]
-    fn is_ours(&self, config: &Config) -> bool {
-        let port = u16::from_be(self.port as u16);
-        if self.is_v4() {
-            return port == config.port4;
-        }
-        let mut i = 0;
-        while i < PORTS6 {
-            if port == config.ports6[i] {
-                return true;
-            }
-            i += 1;
-        }
-        false
-    }
+/// What is not led anywhere.
+pub enum Otherwise {
+    /// What a program of ours has led already, and what sends nothing yet: untouched.
+    Untouched,
+    /// Left alone on purpose.
+    Left(Counter),
+    /// Refused.
+    Refused(Counter),
 }
 
 /// The hook of IPv4 sockets.
 #[inline(always)]
 pub fn v4(ctx: &SockAddrContext) -> i32 {
     let sa = ctx.sock_addr;
-    // SAFETY: fields of the context, read whole (a narrowed read would be refused by older verifiers).
-    let dialled = unsafe {
-        Dialled {
-            words: [0, 0, MAPPED, (&raw const (*sa).user_ip4).read_volatile()],
-            port: (&raw const (*sa).user_port).read_volatile(),
-            family: AF_INET,
-        }
-    };
+    let dialled = Dialled { words: address4(sa), port: port(sa), family: AF_INET };
     match judge(ctx, &dialled) {
         Ok(target) => {
-            // SAFETY: the fields that this hook may write.
-            unsafe {
-                (&raw mut (*sa).user_ip4).write_volatile(target.words[3]);
-                (&raw mut (*sa).user_port).write_volatile(target.port);
-            }
+            write4(sa, &target.words, target.port);
             PASS
         }
         Err(answer) => answer,
@@ -110,64 +75,25 @@ pub fn v6(ctx: &SockAddrContext) -> i32 {
     let dialled = Dialled { words: address6(sa), port: port(sa), family: AF_INET6 };
     match judge(ctx, &dialled) {
         Ok(target) => {
-            // SAFETY: the fields that this hook may write.
-            unsafe {
-                (&raw mut (*sa).user_ip6[0]).write_volatile(target.words[0]);
-                (&raw mut (*sa).user_ip6[1]).write_volatile(target.words[1]);
-                (&raw mut (*sa).user_ip6[2]).write_volatile(target.words[2]);
-                (&raw mut (*sa).user_ip6[3]).write_volatile(target.words[3]);
-                (&raw mut (*sa).user_port).write_volatile(target.port);
-            }
+            write6(sa, &target.words, target.port);
             PASS
         }
         Err(answer) => answer,
     }
 }
 
-/// Reads `user_ip6`.
-#[inline(always)]
-pub fn address6(sa: *mut bpf_sock_addr) -> [u32; 4] {
-    // SAFETY: fields of the context, read whole.
-    unsafe {
-        [
-            (&raw const (*sa).user_ip6[0]).read_volatile(),
-            (&raw const (*sa).user_ip6[1]).read_volatile(),
-            (&raw const (*sa).user_ip6[2]).read_volatile(),
-            (&raw const (*sa).user_ip6[3]).read_volatile(),
-        ]
-    }
-}
-
-/// Reads `user_port`.
-#[inline(always)]
-pub fn port(sa: *mut bpf_sock_addr) -> u32 {
-    // SAFETY: a field of the context, read whole.
-    unsafe { (&raw const (*sa).user_port).read_volatile() }
-}
-
-struct Target {
-    words: [u32; 4],
-    port: u32,
-}
-
-/// What is not led to a listener.
-enum Otherwise {
-    /// Datagrams, and what a program of ours has led already: untouched.
-    Untouched,
-    /// Left alone on purpose.
-    Left(Counter),
-    /// Refused.
-    Refused(Counter),
-}
-
 /// Where the connection shall go, or what to answer at once.
 #[inline(always)]
 fn judge(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, i32> {
-    match lead(ctx, dialled) {
-        Ok(target) => {
-            count(Counter::Taken);
-            Ok(target)
-        }
+    // SAFETY: a field of the context.
+    let kind = unsafe { (&raw const (*ctx.sock_addr).type_).read_volatile() };
+    let led = match kind {
+        SOCK_STREAM => stream(ctx, dialled).inspect(|_| count(Counter::Taken)),
+        SOCK_DGRAM => datagram::connect(ctx, dialled),
+        _ => Err(Otherwise::Refused(Counter::Protocol)),
+    };
+    match led {
+        Ok(target) => Ok(target),
         Err(Otherwise::Untouched) => Err(PASS),
         Err(Otherwise::Left(why)) => {
             count(why);
@@ -175,41 +101,34 @@ fn judge(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, i32> {
             Err(PASS)
         }
         Err(Otherwise::Refused(why)) => {
-            refused(ctx, why);
+            refused(ctx, dialled, why);
             Err(REFUSE)
         }
     }
 }
 
 #[inline(always)]
-fn lead(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, Otherwise> {
-    // SAFETY: fields of the context.
-    let (kind, protocol) = unsafe {
-        (
-            (&raw const (*ctx.sock_addr).type_).read_volatile(),
-            (&raw const (*ctx.sock_addr).protocol).read_volatile(),
-        )
-    };
-    if kind != SOCK_STREAM || already_led(ctx, dialled) {
+fn stream(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, Otherwise> {
+    // SAFETY: a field of the context.
+    let protocol = unsafe { (&raw const (*ctx.sock_addr).protocol).read_volatile() };
+    if already_led(ctx, dialled) {
         return Err(Otherwise::Untouched);
-    }
-    if protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP {
-        return Err(Otherwise::Refused(Counter::Protocol));
     }
     // Both are arrays of one: neither lookup can miss.
     let (Some(config), Some(settings)) = (CONFIG.get(0), SETTINGS.get(0)) else {
         return Err(Otherwise::Refused(Counter::NoListener));
     };
-    if dialled.is_loopback() {
-        if dialled.is_ours(config) {
-            return Err(Otherwise::Refused(Counter::OwnListener));
-        }
-        if settings.take_loopback == 0 {
-            return Err(Otherwise::Left(Counter::Loopback));
-        }
-    }
-    if is_agent(config) {
+    if task::is_agent(config) {
         return Err(Otherwise::Left(Counter::Agent));
+    }
+    match protocol {
+        IPPROTO_TCP => {}
+        IPPROTO_MPTCP if settings.flags & Settings::NO_MPTCP == 0 => {}
+        IPPROTO_MPTCP => return Err(Otherwise::Refused(Counter::Mptcp)),
+        _ => return Err(Otherwise::Refused(Counter::Protocol)),
+    }
+    if let Some(otherwise) = exception(config, settings, dialled) {
+        return Err(otherwise);
     }
     let Some(target) = listener(config, settings, dialled) else {
         return Err(Otherwise::Refused(Counter::NoListener));
@@ -221,6 +140,35 @@ fn lead(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, Otherwise> {
         return Err(Otherwise::Refused(Counter::MapFull));
     }
     Ok(target)
+}
+
+/// Destinations of TCP that are not led to a listener.
+#[inline(always)]
+fn exception(config: &Config, settings: &Settings, dialled: &Dialled) -> Option<Otherwise> {
+    let dns = dialled.port() == DNS;
+    if is_loopback(&dialled.words) {
+        if is_listeners(config, dialled.is_v4(), dialled.port()) {
+            return Some(Otherwise::Refused(Counter::OwnListener));
+        }
+        if dns && (config.dns4 != 0 || config.dns6 != 0) {
+            return None; // systemd-resolved's stub and its like would ask the world in our place.
+        }
+        if settings.flags & Settings::DENY_LOOPBACK != 0 {
+            return Some(Otherwise::Refused(Counter::LoopbackDenied));
+        }
+        if settings.flags & Settings::TAKE_LOOPBACK == 0 {
+            return Some(Otherwise::Left(Counter::Loopback));
+        }
+        return None;
+    }
+    if dialled.port() == DNS_OVER_TLS {
+        return Some(Otherwise::Refused(Counter::DnsOverTls));
+    }
+    // The metadata addresses of some clouds are name servers too, and port 53 goes to our resolver.
+    if !dns && settings.flags & Settings::METADATA == 0 && is_metadata(&dialled.words) {
+        return Some(Otherwise::Refused(Counter::Metadata));
+    }
+    None
 }
 
 /// Whether this very connect() went through one of our programs already: same task, same socket, and the address is the
@@ -249,32 +197,6 @@ fn forget(ctx: &SockAddrContext) {
         let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
         let _nothing_to_forget = ORIGINS.delete(sk);
     }
-}
-
-/// Whether the calling task runs in the agent's cgroup or below it.
-#[inline(always)]
-fn is_agent(config: &Config) -> bool {
-    if config.agent_cgroup == 0 {
-        return false;
-    }
-    // SAFETY: helpers on the current task.
-    unsafe {
-        if bpf_get_current_cgroup_id() == config.agent_cgroup {
-            return true;
-        }
-        let mut level = 1; // 0 is the root, above everybody.
-        while level <= DEPTH {
-            let id = bpf_get_current_ancestor_cgroup_id(level);
-            if id == config.agent_cgroup {
-                return true;
-            }
-            if id == 0 {
-                return false;
-            }
-            level += 1;
-        }
-    }
-    false
 }
 
 /// The listener for a connection: 127.83.T.n for IPv4, with T the tag's number modulo 256 so that tags do not share
@@ -328,23 +250,27 @@ fn remember(ctx: &SockAddrContext, dialled: &Dialled, target: &Target, settings:
         (*held).waiting.closed_at = 0;
         (*held).target = target.words;
         (*held).target_port = target.port;
-        let origin: *mut Origin = &raw mut (*held).waiting.origin;
-        (*origin).cookie = bpf_get_socket_cookie(ctx.as_ptr());
-        (*origin).connected_at = bpf_ktime_get_boot_ns();
-        (*origin).cgroup = bpf_get_current_cgroup_id();
-        (&raw mut (*origin).address).cast::<[u32; 4]>().write_unaligned(dialled.words);
-        (*origin).port = u16::from_be(dialled.port as u16);
-        (*origin).family = dialled.family;
-        (*origin).tag = settings.tag;
-        let task = bpf_get_current_pid_tgid();
-        (*origin).tgid = (task >> 32) as u32;
-        (*origin).pid = task as u32;
-        let user = bpf_get_current_uid_gid();
-        (*origin).uid = user as u32;
-        (*origin).gid = (user >> 32) as u32;
-        let comm = &raw mut (*origin).comm;
-        bpf_get_current_comm(comm.cast(), 16);
+        (*held).netns = bpf_get_netns_cookie(ctx.as_ptr());
+        note(ctx, &raw mut (*held).waiting.origin, dialled, settings);
         (*held).phase = REWRITTEN;
     }
     true
+}
+
+/// Writes down socket, time, destination and caller.
+///
+/// # Safety
+/// `origin` is valid for writes.
+#[inline(always)]
+pub unsafe fn note(ctx: &SockAddrContext, origin: *mut Origin, dialled: &Dialled, settings: &Settings) {
+    // SAFETY: helpers on the current task and context; the caller's word for the pointer.
+    unsafe {
+        (*origin).cookie = bpf_get_socket_cookie(ctx.as_ptr());
+        (*origin).connected_at = bpf_ktime_get_boot_ns();
+        (&raw mut (*origin).address).cast::<[u32; 4]>().write_unaligned(dialled.words);
+        (*origin).port = dialled.port();
+        (*origin).family = dialled.family;
+        (*origin).tag = settings.tag;
+        task::sign(origin);
+    }
 }

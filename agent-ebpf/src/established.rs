@@ -15,7 +15,7 @@ use aya_ebpf::programs::SockOpsContext;
 
 use agent_ebpf::{Counter, Tuple};
 
-use crate::event::refused;
+use crate::event::{self, About};
 use crate::maps::{CONNECTING, Held, ORIGINS, WAITING, tag};
 
 /// What this hook answers always: nothing to object.
@@ -87,7 +87,10 @@ fn announce(ctx: &SockOpsContext) {
         )
     };
     if failed != 0 {
-        refused(ctx, Counter::MapFull);
+        // SAFETY: the socket's own storage.
+        let origin = unsafe { &raw const (*held).waiting.origin };
+        let about = About { netns: key.netns, kind: 1, protocol: 6, ..About::NOTHING };
+        event::of_origin(Counter::MapFull, &about, origin);
     }
 }
 

@@ -6,7 +6,23 @@
 
 /// Version of everything below, and of what the pinned maps hold. It is part of the pins' names, so that a warden never
 /// reads the maps of programs that another version left behind. Raise it with any change of a layout here.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
+
+/// Network namespaces in which our listeners may stand at once.
+pub const NAMESPACE_ENTRIES: u32 = 1_024;
+
+/// Questions of one tag whose asker is remembered; the oldest goes first. Each is asked for within milliseconds.
+pub const ASKER_ENTRIES: u32 = 512;
+
+/// Rules of one tag for datagrams.
+pub const UDP_RULE_ENTRIES: u32 = 256;
+
+/// Size of the ring of [`Event`]s in bytes: about 9,000 of them.
+pub const EVENTS_BYTES: u32 = 1 << 20;
+
+/// How many events of one [`Counter`] a tag may send in a second on each CPU. The others are counted in
+/// [`Event::suppressed`] of the next.
+pub const EVENTS_A_SECOND: u32 = 10;
 
 /// The first version of [`ABI`] in which [`Tuple`] and [`Waiting`] had the layout that they have now: what programs of
 /// versions from then on remembered can be read. Raise it to [`ABI`] with any change of one of them.
@@ -95,6 +111,12 @@ pub struct Config {
     pub count6: u32,
     /// The IPv6 listeners' ports, host byte order.
     pub ports6: [u16; PORTS6],
+    /// The resolver's UDP port on every address of the IPv4 range, host byte order; 0: none, DNS over IPv4 is refused.
+    pub dns4: u16,
+    /// The resolver's UDP port on `[::1]`, host byte order; 0: none, DNS over IPv6 is refused.
+    pub dns6: u16,
+    /// Always zero: keeps the struct free of padding.
+    pub zero: u32,
 }
 
 /// What a tag's programs are told, one entry at index 0 of its `SETTINGS`.
@@ -103,8 +125,105 @@ pub struct Config {
 pub struct Settings {
     /// The tag's number.
     pub tag: u32,
-    /// 1: loopback destinations are taken too; 0: they are left alone.
-    pub take_loopback: u32,
+    /// `Settings::TAKE_LOOPBACK` and the others; none: loopback is left alone, all else is closed.
+    pub flags: u32,
+}
+
+impl Settings {
+    /// Connections to loopback destinations are taken too; datagrams to them are refused.
+    pub const TAKE_LOOPBACK: u32 = 1;
+    /// Loopback destinations are refused.
+    pub const DENY_LOOPBACK: u32 = 2;
+    /// Cloud metadata addresses are like any other.
+    pub const METADATA: u32 = 4;
+    /// Connections from other hosts are let in.
+    pub const INBOUND: u32 = 8;
+    /// Multipath TCP is refused.
+    pub const NO_MPTCP: u32 = 16;
+}
+
+/// What a socket bears from its creation in a tag on, in the socket storage `BORN`; accepted sockets inherit it. It is
+/// also how the programs that run without a calling process (packets) or cannot ask for it (setsockopt on 5.15) know
+/// whose socket it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Born {
+    /// `bpf_get_netns_cookie` of the socket.
+    pub netns: u64,
+    /// `bpf_get_current_cgroup_id` of the task that made it.
+    pub cgroup: u64,
+    /// Number of the tag, the innermost where tags are nested; 0 for the agent's own sockets.
+    pub tag: u32,
+    /// [`Born::AGENT`] or 0.
+    pub flags: u32,
+    /// Process that made it (thread group), in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread that made it.
+    pub pid: u32,
+    /// Real user id, in the initial user namespace.
+    pub uid: u32,
+    /// Real group id, in the initial user namespace.
+    pub gid: u32,
+    /// Command name, NUL-padded.
+    pub comm: [u8; 16],
+}
+
+impl Born {
+    /// The agent itself made the socket: nothing of it is looked at.
+    pub const AGENT: u32 = 1;
+}
+
+/// One attempt that was refused, or one thing that the warden must know at once: what stands in the ring `EVENTS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Nanoseconds since boot (`bpf_ktime_get_boot_ns`).
+    pub at: u64,
+    /// Cookie of the socket's network namespace; 0: not known in this hook.
+    pub netns: u64,
+    /// Cgroup of the calling task, or of the one that made the socket; 0: not known.
+    pub cgroup: u64,
+    /// Where it wanted to go (or came from, for [`Counter::Inbound`]); IPv4 as v4-mapped IPv6; zero: nowhere yet.
+    pub address: [u8; 16],
+    /// Host byte order.
+    pub port: u16,
+    /// The socket's address family (`AF_INET` 2, `AF_INET6` 10, …).
+    pub family: u16,
+    /// The protocol (`IPPROTO_TCP` 6, …); 0: not known.
+    pub protocol: u16,
+    /// The socket's type (`SOCK_STREAM` 1, …); 0: not known.
+    pub kind: u16,
+    /// Number of a [`Counter`].
+    pub way: u32,
+    /// The tag's number; 0: not known.
+    pub tag: u32,
+    /// The process (thread group) that tried, or that made the socket; 0: not known.
+    pub tgid: u32,
+    /// Its thread.
+    pub pid: u32,
+    /// Its real user id, in the initial user namespace.
+    pub uid: u32,
+    /// Its real group id, in the initial user namespace.
+    pub gid: u32,
+    /// How many of this kind were not sent since the last one.
+    pub suppressed: u32,
+    /// What else there is to say: level << 16 | name for setsockopt(); 0 otherwise.
+    pub detail: u32,
+    /// Its command name, NUL-padded; empty: not known.
+    pub comm: [u8; 16],
+}
+
+/// Key of a tag's map `UDP_RULES` behind the prefix length (32 + the bits of the address that count): longest prefix
+/// match on port and address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UdpRule {
+    /// Network byte order; 0 stands for every port and is looked up second.
+    pub port: u16,
+    /// Always zero.
+    pub zero: u16,
+    /// IPv4 as v4-mapped IPv6: its prefix counts 96 more bits.
+    pub address: [u8; 16],
 }
 
 /// Indices of the per-CPU array `COUNTERS`.
@@ -127,18 +246,100 @@ pub enum Counter {
     Protocol = 6,
     /// Connections of the agent itself that were left alone.
     Agent = 7,
-    /// setsockopt() refused because it asked for a source route, which would lead past the listener.
+    /// setsockopt() refused because it asked for a source route, or a packet that bore one: it would lead past the
+    /// listener.
     SourceRoute = 8,
+    /// A socket was made in a network namespace that `NAMESPACES` does not have, or a connection waits there. Not
+    /// refused: the warden shall open listeners in it.
+    NewNamespace = 9,
+    /// First packets held back until listeners stand in their network namespace. Counted only.
+    HeldBack = 10,
+    /// Datagrams refused.
+    Udp = 11,
+    /// Datagrams to port 443 refused: clients of HTTP/3 turn to TCP.
+    Quic = 12,
+    /// DNS over TLS or QUIC (port 853) refused.
+    DnsOverTls = 13,
+    /// DNS refused because there is no resolver to lead it to.
+    NoResolver = 14,
+    /// Datagrams led to the resolver. Counted only.
+    Dns = 15,
+    /// Datagrams let out by a rule of the tag. Counted only.
+    UdpAllowed = 16,
+    /// Loopback destinations refused by the tag's option.
+    LoopbackDenied = 17,
+    /// Cloud metadata addresses refused.
+    Metadata = 18,
+    /// bind() refused because the port is one of our listeners'.
+    Bind = 19,
+    /// setsockopt() refused because it would take the socket's packets past our rules, or make them look like somebody
+    /// else's: `SO_MARK`, `IP_TRANSPARENT`, `TCP_REPAIR` and their like.
+    Disguise = 20,
+    /// Packets from outside refused: the tag takes no connections from there.
+    Inbound = 21,
+    /// Packets that no other hook had accounted for, stopped on their way out.
+    Egress = 22,
+    /// Multipath TCP refused by the tag's option.
+    Mptcp = 23,
+    /// A socket of a family that is not followed (packet, VSOCK, …), refused by the LSM.
+    Family = 24,
+    /// A socket that was not made in the tag was used, refused by the LSM.
+    ForeignSocket = 25,
+    /// A socket that was not made in the tag was handed over, refused by the LSM.
+    PassedSocket = 26,
+    /// A Unix socket on the deny list was dialled, refused by the LSM.
+    UnixPeer = 27,
+    /// A process outside of the tag was to be traced or read, refused by the LSM.
+    Ptrace = 28,
 }
 
-/// How many counters there are.
-pub const COUNTERS: u32 = 9;
+impl Counter {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 29] = [
+        Self::Taken,
+        Self::MapFull,
+        Self::BoundDevice,
+        Self::NoListener,
+        Self::Loopback,
+        Self::OwnListener,
+        Self::Protocol,
+        Self::Agent,
+        Self::SourceRoute,
+        Self::NewNamespace,
+        Self::HeldBack,
+        Self::Udp,
+        Self::Quic,
+        Self::DnsOverTls,
+        Self::NoResolver,
+        Self::Dns,
+        Self::UdpAllowed,
+        Self::LoopbackDenied,
+        Self::Metadata,
+        Self::Bind,
+        Self::Disguise,
+        Self::Inbound,
+        Self::Egress,
+        Self::Mptcp,
+        Self::Family,
+        Self::ForeignSocket,
+        Self::PassedSocket,
+        Self::UnixPeer,
+        Self::Ptrace,
+    ];
+}
 
+/// Entries of `COUNTERS`: those that there are, and room.
+pub const COUNTERS: u32 = 32;
+
+const _: () = assert!(Counter::ALL.len() <= COUNTERS as usize);
 const _: () = assert!(size_of::<Tuple>() == 48);
 const _: () = assert!(size_of::<Origin>() == 80);
 const _: () = assert!(size_of::<Waiting>() == 88);
-const _: () = assert!(size_of::<Config>() == 32);
+const _: () = assert!(size_of::<Config>() == 40);
 const _: () = assert!(size_of::<Settings>() == 8);
+const _: () = assert!(size_of::<Born>() == 56);
+const _: () = assert!(size_of::<Event>() == 96);
+const _: () = assert!(size_of::<UdpRule>() == 20);
 
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "plain old data without padding: sizes asserted above")]
@@ -153,4 +354,8 @@ mod user {
     unsafe impl aya::Pod for super::Config {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Settings {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Born {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::UdpRule {}
 }

@@ -1,6 +1,8 @@
-//! The kernel programs: entry points only, one line each. What they do stands in the modules, in the order of a
-//! connection's life: [`connect`] takes it, [`established`] makes it known to the warden, [`peername`] keeps up
-//! appearances, [`route`] closes a way past all of them. Compiled for `bpfel-unknown-none` by `cargo xtask ebpf`, never for the host.
+//! The kernel programs: entry points only, one line each. What they do stands in the modules, in the order of a socket's
+//! life: [`create`] marks it, [`options`] and [`bind`] guard what is done to it, [`connect`] takes its connection and
+//! [`datagram`] its questions, [`established`] makes a connection known to the warden, [`packet`] looks at all that it
+//! sends and receives, [`peername`] keeps up appearances. Compiled for `bpfel-unknown-none` by `cargo xtask ebpf`, never
+//! for the host.
 //!
 //! They attach to tags' cgroups only. Kernel 5.15 is the oldest that they load on: every helper used here is there.
 #![no_std]
@@ -11,15 +13,45 @@
     reason = "kernel contexts and maps are raw pointers; the verifier checks every access"
 )]
 
+mod address;
+mod bind;
 mod connect;
+mod create;
+mod datagram;
 mod established;
 mod event;
 mod maps;
+mod options;
+mod packet;
 mod peername;
-mod route;
+mod task;
 
-use aya_ebpf::macros::{cgroup_sock_addr, cgroup_sockopt, sock_ops};
-use aya_ebpf::programs::{SockAddrContext, SockOpsContext, SockoptContext};
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, sock_ops};
+use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext, SockoptContext};
+
+/// socket() for IPv4 and IPv6.
+#[cgroup_sock(sock_create)]
+pub fn create(ctx: SockContext) -> i32 {
+    create::on(&ctx)
+}
+
+/// setsockopt() on any socket.
+#[cgroup_sockopt(setsockopt)]
+pub fn options(ctx: SockoptContext) -> i32 {
+    options::guard(&ctx)
+}
+
+/// bind() on an IPv4 socket.
+#[cgroup_sock_addr(bind4)]
+pub fn bind4(ctx: SockAddrContext) -> i32 {
+    bind::v4(&ctx)
+}
+
+/// bind() on an IPv6 socket.
+#[cgroup_sock_addr(bind6)]
+pub fn bind6(ctx: SockAddrContext) -> i32 {
+    bind::v6(&ctx)
+}
 
 /// connect() on an IPv4 socket.
 #[cgroup_sock_addr(connect4)]
@@ -31,6 +63,30 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
     connect::v6(&ctx)
+}
+
+/// sendmsg() with an address, on an IPv4 socket or to a v4-mapped address.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    datagram::send4(&ctx)
+}
+
+/// sendmsg() with an address, on an IPv6 socket.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    datagram::send6(&ctx)
+}
+
+/// recvmsg() on an IPv4 datagram socket.
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    datagram::receive4(&ctx)
+}
+
+/// recvmsg() on an IPv6 datagram socket.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    datagram::receive6(&ctx)
 }
 
 /// getpeername() on an IPv4 socket.
@@ -51,10 +107,16 @@ pub fn established(ctx: SockOpsContext) -> u32 {
     established::on(&ctx)
 }
 
-/// setsockopt() on any socket.
-#[cgroup_sockopt(setsockopt)]
-pub fn route(ctx: SockoptContext) -> i32 {
-    route::guard(&ctx)
+/// Every packet that a socket sends.
+#[cgroup_skb(egress)]
+pub fn outward(ctx: SkBuffContext) -> i32 {
+    packet::egress(&ctx)
+}
+
+/// Every packet that a socket receives.
+#[cgroup_skb(ingress)]
+pub fn inward(ctx: SkBuffContext) -> i32 {
+    packet::ingress(&ctx)
 }
 
 #[panic_handler]

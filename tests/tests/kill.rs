@@ -153,7 +153,9 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
             brief.push(job.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("started"));
         }
         std::thread::sleep(Duration::from_micros(dice.below(40_000)));
-        kill(&mut world, dice.below(3));
+        let victim = dice.below(3);
+        eprintln!("{round} {victim} {:?}", start.elapsed());
+        kill(&mut world, victim);
         brief.retain_mut(|job| job.try_wait().expect("waited").is_none());
         if round % 50 == 49 {
             works_again(&mut world, &[&placed, &run], round);

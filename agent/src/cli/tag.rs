@@ -38,8 +38,8 @@ pub struct TagArgs {
     /// Name of the tag; derived from what is tagged if absent.
     #[arg(long, value_parser = TagName::parse)]
     name: Option<TagName>,
-    /// Connections to loopback addresses: left alone, or taken like any other.
-    #[arg(long, value_name = "pass|take", value_parser = loopback, default_value = "pass")]
+    /// Connections to loopback addresses: left alone, taken like any other, or refused.
+    #[arg(long, value_name = "pass|take|deny", value_parser = loopback, default_value = "pass")]
     loopback: Loopback,
     /// Print the tag as one JSON object.
     #[arg(long)]
@@ -47,11 +47,7 @@ pub struct TagArgs {
 }
 
 fn loopback(text: &str) -> Result<Loopback, &'static str> {
-    match text {
-        "pass" => Ok(Loopback::Pass),
-        "take" => Ok(Loopback::Take),
-        _ => Err("write pass or take"),
-    }
+    text.parse()
 }
 
 impl TagArgs {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::options::{Options, UdpRule};
 use super::section::{Place, Problems, Section, Sited};
 use crate::types::TagName;
 
@@ -151,17 +152,6 @@ fn unit_name(text: &str) -> Result<String, BadDesignation> {
     }
 }
 
-/// What happens to connections to loopback addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Loopback {
-    /// Left alone: they do not leave the host.
-    #[default]
-    Pass,
-    /// Taken like any other.
-    Take,
-}
-
 /// One thing that the configuration tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intercept {
@@ -169,8 +159,8 @@ pub struct Intercept {
     pub name: TagName,
     /// Whose processes.
     pub designation: Designation,
-    /// Whether loopback destinations are taken too.
-    pub loopback: Loopback,
+    /// What it lets through.
+    pub options: Options,
 }
 
 const KINDS: &str = "unit, slice, cgroup or user";
@@ -183,7 +173,7 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
     let slice = section.text("slice", problems);
     let cgroup = section.text("cgroup", problems);
     let user = section.text("user", problems);
-    let loopback = section.text("loopback", problems);
+    let options = options(&mut section, problems);
     section.finish(problems);
 
     let name = match name {
@@ -195,14 +185,6 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
             good(TagName::parse(&text.value).map_err(|e| bad(e.to_string(), "")), &text.place, problems)
         }
     };
-    let loopback = loopback.map_or(Some(Loopback::Pass), |text| match text.value.as_str() {
-        "pass" => Some(Loopback::Pass),
-        "take" => Some(Loopback::Take),
-        other => {
-            problems.add(&text.place, format!("loopback is {other:?}"), "write \"pass\" or \"take\"");
-            None
-        }
-    });
     let mut found = Vec::new();
     type Parse = fn(&str) -> Result<Designation, BadDesignation>;
     let parsers: [(Option<Sited<String>>, Parse); 4] = [
@@ -222,8 +204,39 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
         problems.add(&place, format!("[[intercept]] {what}"), format!("write exactly one of {KINDS}"));
         return None;
     }
-    let value = Intercept { name: name?, designation: found.pop()?, loopback: loopback? };
+    let value = Intercept { name: name?, designation: found.pop()?, options: options? };
     Some(Sited { value, place })
+}
+
+/// Reads what the tag lets through; `None` when something of it is wrong.
+fn options(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Options> {
+    let plain = Options::default();
+    let mut whole = true;
+    let mut complain = |place: &Place, what: String, remedy: &str, problems: &mut Problems<'_>| {
+        problems.add(place, what, remedy);
+        whole = false;
+    };
+    let loopback = section.text("loopback", problems).map_or(plain.loopback, |text| {
+        text.value.parse().unwrap_or_else(|remedy| {
+            complain(&text.place, format!("loopback is {:?}", text.value), remedy, problems);
+            plain.loopback
+        })
+    });
+    let mut udp = Vec::new();
+    for text in section.texts("udp", problems).unwrap_or_default() {
+        match text.value.parse::<UdpRule>() {
+            Ok(rule) => udp.push(rule),
+            Err(e) => complain(&text.place, e.what, e.remedy, problems),
+        }
+    }
+    if udp.len() > agent_ebpf::UDP_RULE_ENTRIES as usize {
+        let what = format!("udp has {} rules, {} is the most", udp.len(), agent_ebpf::UDP_RULE_ENTRIES);
+        complain(&section.place().clone(), what, "write wider networks", problems);
+    }
+    let mut flag = |key, default| section.flag(key, problems).map_or(default, |flag| flag.value);
+    let (metadata, inbound) = (flag("metadata", plain.metadata), flag("inbound", plain.inbound));
+    let mptcp = flag("mptcp", plain.mptcp);
+    whole.then_some(Options { loopback, metadata, inbound, mptcp, udp })
 }
 
 fn good<T>(result: Result<T, BadDesignation>, place: &Place, problems: &mut Problems<'_>) -> Option<T> {

@@ -12,11 +12,13 @@ use crate::paths;
 use crate::policy::Mode;
 
 mod intercept;
+mod options;
 mod quantity;
 mod section;
 mod settings;
 
-pub use intercept::{BadDesignation, Designation, Intercept, Loopback};
+pub use intercept::{BadDesignation, Designation, Intercept};
+pub use options::{BadUdpRule, Loopback, Options, UdpRule};
 
 /// One settings file is at most this large: more is a mistake, not a configuration.
 const MAX_FILE: u64 = 1024 * 1024;

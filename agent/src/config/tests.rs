@@ -64,7 +64,7 @@ fn every_key() {
     let intercept = |name: &str, designation, loopback| Intercept {
         name: crate::types::TagName::parse(name).expect("name"),
         designation,
-        loopback,
+        options: Options::with_loopback(loopback),
     };
     assert_eq!(
         config.intercepts,

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::kernel::{self, Kernel, TagOptions};
+use super::kernel::{self, Kernel};
 use super::tags::{Adopted, Attach, AttachError, TagNumber};
-use crate::config::Loopback;
+use crate::config::Options;
 use crate::report::Chain;
 use crate::types::TagName;
 
@@ -26,17 +26,13 @@ impl SharedKernel {
     }
 }
 
-fn options(loopback: Loopback) -> TagOptions {
-    TagOptions { take_loopback: loopback == Loopback::Take }
-}
-
 fn refused(error: kernel::Error) -> AttachError {
     AttachError(Chain(&error).to_string())
 }
 
 impl Attach for SharedKernel {
-    fn prepare(&mut self, name: &TagName, number: TagNumber, loopback: Loopback) -> Result<(), AttachError> {
-        self.lock().prepare(name, number.0, options(loopback)).map(drop).map_err(refused)
+    fn prepare(&mut self, name: &TagName, number: TagNumber, options: &Options) -> Result<(), AttachError> {
+        self.lock().prepare(name, number.0, options).map(drop).map_err(refused)
     }
 
     fn attach(
@@ -44,9 +40,9 @@ impl Attach for SharedKernel {
         name: &TagName,
         number: TagNumber,
         cgroup: &Path,
-        loopback: Loopback,
+        options: &Options,
     ) -> Result<(), AttachError> {
-        self.lock().attach(name, number.0, cgroup, options(loopback)).map_err(refused)
+        self.lock().attach(name, number.0, cgroup, options).map_err(refused)
     }
 
     fn detach(&mut self, name: &TagName) -> Result<(), AttachError> {

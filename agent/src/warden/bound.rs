@@ -121,7 +121,8 @@ impl Bound {
         let open = listeners.config(own).map_err(Error::Kept)?;
         // Led to the listeners from now on: connections wait in their backlog for the gate, as those of the tags that are
         // in force already do since the last one went. If none comes, they are refused (`supervise`).
-        let kernel = Kernel::open(&config.paths.bpf, open).map_err(Error::Kernel)?;
+        let mut kernel = Kernel::open(&config.paths.bpf, open).map_err(Error::Kernel)?;
+        kernel.add_namespace(netns).map_err(Error::Kernel)?;
         let kernel = SharedKernel::new(kernel);
         let tags = match open_tags(&config, &kernel, &journal).await {
             Ok(tags) => tags,
@@ -241,11 +242,9 @@ impl Bound {
         })
     }
 
-    /// Forgets connections that were never asked for, and prints what the kernel programs had to say.
+    /// Forgets connections that were never asked for.
     pub fn sweep(&self) {
-        let mut kernel = self.kernel.lock();
-        kernel.flush_events();
-        if let Err(error) = kernel.sweep() {
+        if let Err(error) = self.kernel.lock().sweep() {
             tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
         }
     }
@@ -328,7 +327,7 @@ async fn apply(tags: &Tags, config: &Config) {
 
 /// A configuration under which the kernel programs refuse every connection.
 fn refusing(open: agent_ebpf::Config) -> agent_ebpf::Config {
-    agent_ebpf::Config { port4: 0, count6: 0, ..open }
+    agent_ebpf::Config { port4: 0, count6: 0, dns4: 0, dns6: 0, ..open }
 }
 
 fn gate_user(name: &str) -> Result<(Uid, Gid), Error> {

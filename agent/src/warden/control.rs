@@ -24,6 +24,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::tags::{CgroupPath, Process, TagError, Tags};
+use crate::config::Options;
 use crate::control::{Answer, MAX_REQUEST, Refusal, Request, Status, Target};
 use crate::paths::CONTROL_SOCKET;
 
@@ -241,9 +242,10 @@ impl Desk {
         match request {
             Request::Run { tag } => self.run(peer, tag).await,
             Request::Tag { what, name, loopback } => {
+                let options = Options::with_loopback(loopback);
                 let made = match what {
-                    Target::Pid(pid) => self.tags.tag_pid(pid, name, loopback, peer.uid).await,
-                    Target::Place(designation) => self.tags.tag(designation, name, loopback, peer.uid).await,
+                    Target::Pid(pid) => self.tags.tag_pid(pid, name, options, peer.uid).await,
+                    Target::Place(designation) => self.tags.tag(designation, name, options, peer.uid).await,
                 };
                 match made {
                     Ok(entry) => Answer::Tag(Box::new(self.tags.describe(entry))),

@@ -104,7 +104,8 @@ impl Listeners {
             *slot = listener.local_addr()?.port();
         }
         let count6 = self.v6.len().min(PORTS6) as u32;
-        Ok(Config { agent_cgroup, prefix4: PREFIX4, port4: self.v4.local_addr()?.port(), count6, ports6 })
+        let port4 = self.v4.local_addr()?.port();
+        Ok(Config { agent_cgroup, prefix4: PREFIX4, port4, count6, ports6, dns4: 0, dns6: 0, zero: 0 })
     }
 
     /// Takes over listeners that systemd kept (`FDSTORE`): the IPv4 one first, in any order else.

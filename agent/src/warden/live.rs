@@ -22,9 +22,29 @@ const COUNTERS: &[(Counter, &str)] = &[
     (Counter::Protocol, "refused_protocol"),
     (Counter::Agent, "agent_left_alone"),
     (Counter::SourceRoute, "refused_source_route"),
+    (Counter::NewNamespace, "new_namespaces"),
+    (Counter::HeldBack, "held_back"),
+    (Counter::Udp, "refused_udp"),
+    (Counter::Quic, "refused_quic"),
+    (Counter::DnsOverTls, "refused_dns_over_tls"),
+    (Counter::NoResolver, "refused_no_resolver"),
+    (Counter::Dns, "dns_taken"),
+    (Counter::UdpAllowed, "udp_allowed"),
+    (Counter::LoopbackDenied, "refused_loopback"),
+    (Counter::Metadata, "refused_metadata"),
+    (Counter::Bind, "refused_bind"),
+    (Counter::Disguise, "refused_disguise"),
+    (Counter::Inbound, "refused_inbound"),
+    (Counter::Egress, "refused_egress"),
+    (Counter::Mptcp, "refused_mptcp"),
+    (Counter::Family, "refused_family"),
+    (Counter::ForeignSocket, "refused_foreign_socket"),
+    (Counter::PassedSocket, "refused_passed_socket"),
+    (Counter::UnixPeer, "refused_unix_peer"),
+    (Counter::Ptrace, "refused_ptrace"),
 ];
 
-const _: () = assert!(COUNTERS.len() == agent_ebpf::COUNTERS as usize, "a counter without a name");
+const _: () = assert!(COUNTERS.len() == Counter::ALL.len(), "a counter without a name");
 
 /// Facts that change while the daemon lives. Cheap to clone.
 #[derive(Clone, Default)]

@@ -14,9 +14,9 @@ use crate::stage::{PATIENCE, Stage, WORLD4, WORLD6, tag};
 fn the_tag_outlives_its_daemon_and_is_taken_over_by_the_next() {
     let mut stage = Stage::new("outlive");
     let name = tag("gitlab-runner.service");
-    stage.kernel.attach(&name, 300, stage.cgroup.path(), TagOptions::default()).expect("attach");
+    stage.kernel.attach(&name, 300, stage.cgroup.path(), &TagOptions::default()).expect("attach");
     let gone = stage.cgroup.child("gone");
-    stage.kernel.attach(&name, 300, gone.path(), TagOptions::default()).expect("attach");
+    stage.kernel.attach(&name, 300, gone.path(), &TagOptions::default()).expect("attach");
     drop(gone);
     let config = stage.config();
     stage.kernel = Kernel::open(stage.bpf.path(), config).expect("the next daemon");
@@ -30,7 +30,7 @@ fn the_tag_outlives_its_daemon_and_is_taken_over_by_the_next() {
     let origin = stage.origin(&stream).expect("taken while there was no daemon, remembered all the same");
     assert_eq!(origin.tag, 300);
 
-    stage.kernel.attach(&name, 300, stage.cgroup.path(), TagOptions::default()).expect("refresh");
+    stage.kernel.attach(&name, 300, stage.cgroup.path(), &TagOptions::default()).expect("refresh");
     stage.dial(&["connect", WORLD6]);
     assert!(stage.origin(&stage.accept(true)).is_some());
     assert_eq!(stage.count(Counter::Taken), 2, "one link each, not two");
@@ -52,7 +52,7 @@ fn detaching_removes_everything() {
 fn one_cgroup_of_a_tag_can_be_detached() {
     let mut stage = Stage::tagged("detachone");
     let other = Cgroup::new("detachone-b");
-    stage.kernel.attach(&tag("ci"), 7, other.path(), TagOptions::default()).expect("attach");
+    stage.kernel.attach(&tag("ci"), 7, other.path(), &TagOptions::default()).expect("attach");
     stage.kernel.detach_cgroup(&tag("ci"), stage.cgroup.path()).expect("detach");
     let _world = stage.world(WORLD4);
     stage.dial(&["connect", WORLD4]);
@@ -66,7 +66,7 @@ fn the_root_cgroup_and_the_agents_own_are_never_tagged() {
     let mut stage = Stage::new("root");
     let root = stage.cgroup.path().parent().expect("root").to_owned();
     let attach = |stage: &mut Stage, path: &std::path::Path| {
-        stage.kernel.attach(&tag("ci"), 7, path, TagOptions::default())
+        stage.kernel.attach(&tag("ci"), 7, path, &TagOptions::default())
     };
     assert!(matches!(attach(&mut stage, &root), Err(Error::RootCgroup(_))));
     assert!(matches!(attach(&mut stage, std::path::Path::new("/proc")), Err(Error::NotACgroup(_))));
@@ -82,12 +82,12 @@ fn the_root_cgroup_and_the_agents_own_are_never_tagged() {
 fn a_number_belongs_to_one_name() {
     let mut stage = Stage::tagged("number");
     let cgroup = stage.cgroup.path().to_owned();
-    let mut attach = |name, number| stage.kernel.attach(&tag(name), number, &cgroup, TagOptions::default());
+    let mut attach = |name, number| stage.kernel.attach(&tag(name), number, &cgroup, &TagOptions::default());
     assert!(matches!(attach("other", 7), Err(Error::Number { .. })));
     assert!(matches!(attach("ci", 8), Err(Error::Number { .. })));
     let config = stage.config();
     stage.kernel = Kernel::open(stage.bpf.path(), config).expect("a daemon that has not adopted yet");
-    let mut attach = |name, number| stage.kernel.attach(&tag(name), number, &cgroup, TagOptions::default());
+    let mut attach = |name, number| stage.kernel.attach(&tag(name), number, &cgroup, &TagOptions::default());
     assert!(matches!(attach("ci", 8), Err(Error::Number { .. })));
     attach("ci", 7).expect("its own");
 }
@@ -95,13 +95,13 @@ fn a_number_belongs_to_one_name() {
 #[test]
 fn prepared_programs_are_pinned_before_there_is_a_cgroup() {
     let mut stage = Stage::new("prepare");
-    let pins = stage.kernel.prepare(&tag("legacy.service"), 9, TagOptions::default()).expect("prepare");
+    let pins = stage.kernel.prepare(&tag("legacy.service"), 9, &TagOptions::default()).expect("prepare");
     let types: Vec<&str> = pins.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(types, ["sock_ops", "setsockopt", "connect4", "connect6"]);
     assert!(pins.iter().all(|(_, path)| path.exists() && !path.to_string_lossy().contains('.')));
     stage
         .kernel
-        .attach(&tag("legacy.service"), 9, stage.cgroup.path(), TagOptions::default())
+        .attach(&tag("legacy.service"), 9, stage.cgroup.path(), &TagOptions::default())
         .expect("attach");
     stage.dial(&["connect", WORLD4]);
     assert!(stage.origin(&stage.accept(false)).is_some());

@@ -34,7 +34,7 @@ fn starts(stage: &Stage, release: Sizes) -> Kernel {
     let mut kernel = Kernel::open_sized(stage.bpf.path(), stage.config(), release).expect("kernel part");
     let adopted = kernel.adopt().expect("adopt");
     assert!(adopted.len() == 1 && adopted[0].stale, "another release's: {adopted:?}");
-    kernel.attach(&tag("ci"), 7, stage.cgroup.path(), TagOptions::default()).expect("attach");
+    kernel.attach(&tag("ci"), 7, stage.cgroup.path(), &TagOptions::default()).expect("attach");
     kernel
 }
 

@@ -40,7 +40,8 @@ impl Stage {
         let netns = netns_cookie(listeners.v4.as_fd()).expect("cookie");
         let bpf = BpfDir::new(label);
         let config = listeners.config(0).expect("addresses");
-        let kernel = Kernel::open_sized(bpf.path(), config, sizes).expect("kernel part");
+        let mut kernel = Kernel::open_sized(bpf.path(), config, sizes).expect("kernel part");
+        kernel.add_namespace(netns).expect("known");
         Self { kernel, listeners, netns, bpf, namespace, cgroup: Cgroup::new(label) }
     }
 
@@ -52,7 +53,7 @@ impl Stage {
     }
 
     pub fn attach(&mut self, options: TagOptions) {
-        self.kernel.attach(&tag("ci"), 7, self.cgroup.path(), options).expect("attach");
+        self.kernel.attach(&tag("ci"), 7, self.cgroup.path(), &options).expect("attach");
     }
 
     /// Runs `sluice-dial` with `words` in the stage's cgroup.

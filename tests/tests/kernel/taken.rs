@@ -4,6 +4,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use agent_ebpf::{Config, Counter};
+use sluice::config::Loopback;
 use sluice::warden::kernel::{TagOptions, boot_time};
 use sluice_tests::host::Cgroup;
 
@@ -100,7 +101,7 @@ fn loopback_is_left_alone() {
 #[test]
 fn loopback_is_taken_from_a_tag_that_asks_for_it() {
     let mut stage = Stage::new("takelo");
-    stage.attach(TagOptions { take_loopback: true });
+    stage.attach(TagOptions::with_loopback(Loopback::Take));
     stage.dial(&["connect", "127.0.0.1:4000"]);
     let origin = stage.origin(&stage.accept(false)).expect("remembered");
     assert_eq!(destination(&origin).to_string(), "127.0.0.1:4000");
@@ -182,7 +183,7 @@ fn a_socket_that_connects_again_is_remembered_anew() {
 fn programs_that_run_twice_on_one_connection_take_it_once() {
     let mut stage = Stage::tagged("twice");
     let child = stage.cgroup.child("job");
-    stage.kernel.attach(&tag("ci"), 7, child.path(), TagOptions::default()).expect("same tag, as by systemd");
+    stage.kernel.attach(&tag("ci"), 7, child.path(), &TagOptions::default()).expect("same tag, as by systemd");
     for address in [WORLD4, WORLD6] {
         let answer = stage.dial_in(Some(&child), &["connect", address]);
         assert_eq!(field(&answer, "peer"), address);
@@ -196,7 +197,7 @@ fn programs_that_run_twice_on_one_connection_take_it_once() {
 fn of_nested_tags_the_inner_one_takes() {
     let mut stage = Stage::tagged("nested");
     let child = stage.cgroup.child("job");
-    stage.kernel.attach(&tag("inner"), 8, child.path(), TagOptions::default()).expect("attach");
+    stage.kernel.attach(&tag("inner"), 8, child.path(), &TagOptions::default()).expect("attach");
     stage.dial_in(Some(&child), &["connect", WORLD4]);
     assert_eq!(stage.origin(&stage.accept(false)).expect("remembered").tag, 8);
     assert_eq!((stage.count(Counter::Taken), stage.kernel.waiting().expect("map")), (1, 0));

@@ -8,7 +8,7 @@ use std::time::Instant;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::config::{Designation, Loopback};
+use crate::config::{Designation, Loopback, Options};
 use crate::control::{ControlError, ProcessStatus, TagState, ask};
 use crate::types::TagName;
 use crate::warden::tags::{Adopted, Attach, AttachError, HostKind, Settings, TagNumber};
@@ -19,10 +19,10 @@ const GATE: u32 = 4243;
 struct Nothing;
 
 impl Attach for Nothing {
-    fn prepare(&mut self, _: &TagName, _: TagNumber, _: Loopback) -> Result<(), AttachError> {
+    fn prepare(&mut self, _: &TagName, _: TagNumber, _: &Options) -> Result<(), AttachError> {
         Ok(())
     }
-    fn attach(&mut self, _: &TagName, _: TagNumber, _: &Path, _: Loopback) -> Result<(), AttachError> {
+    fn attach(&mut self, _: &TagName, _: TagNumber, _: &Path, _: &Options) -> Result<(), AttachError> {
         Ok(())
     }
     fn detach(&mut self, _: &TagName) -> Result<(), AttachError> {
@@ -81,7 +81,7 @@ async fn who_may_ask_what() {
     let desk = desk(dir.path()).await;
     let place = Designation::Cgroup("/sluice-test-control-tagged".into());
     let intercept =
-        crate::config::Intercept { name: tag("in"), designation: place.clone(), loopback: Loopback::Pass };
+        crate::config::Intercept { name: tag("in"), designation: place.clone(), options: Options::default() };
     desk.tags.apply_config(&[intercept]).await;
     let requests = [
         ("run", Request::Run { tag: None }),

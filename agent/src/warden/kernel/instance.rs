@@ -3,106 +3,53 @@
 use std::os::fd::AsFd;
 
 use agent_ebpf::{Config, Settings};
-use aya::maps::{Array, Map, MapData, PerCpuArray};
-use aya::programs::Program;
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 
+use super::askers::Askers;
 use super::events::Events;
+use super::hook::{Hook, Layer, LayerState};
 use super::link::{self, Object};
 use super::pins::Pins;
 use super::replace::{Ours, Programs};
+use super::rules;
 use super::waiting::Waiting;
-use super::{Error, Sizes};
+use super::{Error, Sizes, TagOptions};
+use crate::config::Loopback;
 use crate::types::TagName;
 
 /// The compiled programs; `cargo xtask ebpf` makes them, `cargo xtask ebpf --check` proves that they are these.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/sluice.bpf.o");
 
 /// Maps that all tags share.
-const SHARED: [&str; 4] = ["CONFIG", "COUNTERS", "ORIGINS", "AYA_LOGS"];
+const SHARED: [&str; 7] = ["CONFIG", "COUNTERS", "EVENTS", "NAMESPACES", "ORIGINS", "ASKED", "BORN"];
 
-/// Where a program attaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// TCP's milestones.
-    Established,
-    /// getpeername() on IPv4 sockets.
-    GetPeerName4,
-    /// getpeername() on IPv6 sockets.
-    GetPeerName6,
-    /// setsockopt(): no source routes.
-    Route,
-    /// connect() on IPv4 sockets.
-    Connect4,
-    /// connect() on IPv6 sockets.
-    Connect6,
-}
-
-impl Hook {
-    /// In the order in which they are attached: what rewrites comes last, when all that must know of it listens.
-    pub const ALL: [Self; 6] = [
-        Self::Established,
-        Self::GetPeerName4,
-        Self::GetPeerName6,
-        Self::Route,
-        Self::Connect4,
-        Self::Connect6,
-    ];
-
-    /// The program's name in the object.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Established => "established",
-            Self::GetPeerName4 => "getpeername4",
-            Self::GetPeerName6 => "getpeername6",
-            Self::Route => "route",
-            Self::Connect4 => "connect4",
-            Self::Connect6 => "connect6",
-        }
-    }
-
-    /// `enum bpf_attach_type` of the kernel.
-    pub fn attach_type(self) -> u32 {
-        match self {
-            Self::Established => 3,
-            Self::GetPeerName4 => 29,
-            Self::GetPeerName6 => 30,
-            Self::Route => 22,
-            Self::Connect4 => 10,
-            Self::Connect6 => 11,
-        }
-    }
-
-    /// The type's name in systemd's `BPFProgram=` (systemd 249), which has none for getpeername.
-    pub fn systemd_type(self) -> Option<&'static str> {
-        match self {
-            Self::Established => Some("sock_ops"),
-            Self::Route => Some("setsockopt"),
-            Self::Connect4 => Some("connect4"),
-            Self::Connect6 => Some("connect6"),
-            Self::GetPeerName4 | Self::GetPeerName6 => None,
-        }
-    }
-}
+/// Maps that one tag has to itself and that outlive the warden.
+const OWN: [&str; 4] = ["WAITING", "SETTINGS", "ASKERS", "UDP_RULES"];
 
 /// What all tags share.
 pub struct Shared {
     pub config: Array<MapData, Config>,
     pub counters: PerCpuArray<MapData, u64>,
+    pub namespaces: HashMap<MapData, u64, u32>,
     pub events: Events,
-    /// What our programs are known by.
+    pub layers: Vec<Layer>,
+    /// What our programs are known by, those that this kernel has.
     pub ours: Ours,
 }
 
 /// What this process holds of one tag's programs: their maps. The programs themselves are pinned.
 pub struct Instance {
     settings: Array<MapData, Settings>,
+    rules: rules::Table,
 }
 
 /// One tag's maps, and the programs that work on them.
 pub struct Loaded {
     pub instance: Instance,
     pub waiting: Waiting,
+    pub askers: Askers,
     /// `None`: those that are pinned.
     pub programs: Option<Programs>,
 }
@@ -112,6 +59,8 @@ pub struct Loaded {
 pub struct Loader {
     loader: EbpfLoader<'static>,
     object: &'static [u8],
+    /// Those that this kernel has; all until [`Loader::shared`] knows better.
+    hooks: Vec<Hook>,
 }
 
 impl Loader {
@@ -124,22 +73,33 @@ impl Loader {
         if let Some(entries) = sizes.waiting {
             loader.map_max_entries("WAITING", entries);
         }
-        Self { loader, object: sizes.object.unwrap_or(OBJECT) }
+        Self { loader, object: sizes.object.unwrap_or(OBJECT), hooks: Hook::ALL.to_vec() }
     }
 
     /// Opens or makes the shared maps, and has the kernel verify every program.
     pub fn shared(&mut self) -> Result<Shared, Error> {
         let mut object = self.loader.load(self.object).map_err(Error::Load)?;
-        load_programs(&mut object)?;
+        let mut layers = Vec::with_capacity(Hook::ALL.len());
+        for hook in Hook::ALL {
+            let state = match load_program(&mut object, hook) {
+                Err(Error::Program { source, .. }) if hook.is_optional() => {
+                    self.hooks.retain(|other| *other != hook);
+                    LayerState::Absent(source.to_string())
+                }
+                loaded => loaded.map(|()| LayerState::Loaded)?,
+            };
+            layers.push(Layer { name: hook.name(), purpose: hook.purpose(), state });
+        }
         let config = take(&mut object, "CONFIG")?;
         let counters = take(&mut object, "COUNTERS")?;
-        let events = Events::of(&mut object).ok_or(Error::Missing("AYA_LOGS"))?;
-        let known = programs(&mut object)?.into_iter().map(|(hook, program)| {
+        let namespaces = take(&mut object, "NAMESPACES")?;
+        let events = Events::new(take::<RingBuf<MapData>>(&mut object, "EVENTS")?);
+        let known = programs(&mut object, &self.hooks)?.into_iter().map(|(hook, program)| {
             let by = link::program(program.as_fd());
             Ok((hook, by.map_err(|source| Error::Attach { program: hook.name(), source })?.1))
         });
         let ours = Ours::new(known.collect::<Result<_, Error>>()?);
-        Ok(Shared { config, counters, events, ours })
+        Ok(Shared { config, counters, namespaces, events, layers, ours })
     }
 
     /// Opens one tag's maps where they are pinned, makes and pins them where not, and loads programs that work on them
@@ -148,20 +108,27 @@ impl Loader {
         &mut self,
         pins: &Pins,
         name: &TagName,
-        settings: Settings,
+        number: u32,
+        options: &TagOptions,
         pinned: bool,
     ) -> Result<Loaded, Error> {
-        self.loader.map_pin_path("WAITING", pins.own_map(name, "WAITING"));
-        self.loader.map_pin_path("SETTINGS", pins.own_map(name, "SETTINGS"));
-        let mut object = self.loader.load(self.object).map_err(Error::Load)?;
-        let mut instance = Instance { settings: take(&mut object, "SETTINGS")? };
-        instance.set(settings)?;
-        let waiting = Waiting::new(take(&mut object, "WAITING")?);
-        if pinned {
-            return Ok(Loaded { instance, waiting, programs: None });
+        for map in OWN {
+            self.loader.map_pin_path(map, pins.own_map(name, map));
         }
-        load_programs(&mut object)?;
-        Ok(Loaded { instance, waiting, programs: Some(programs(&mut object)?) })
+        let mut object = self.loader.load(self.object).map_err(Error::Load)?;
+        let (settings, rules) = (take(&mut object, "SETTINGS")?, take(&mut object, "UDP_RULES")?);
+        let mut instance = Instance { settings, rules };
+        instance.set(number, options)?;
+        let waiting = Waiting::new(take(&mut object, "WAITING")?);
+        let askers = Askers::new(take(&mut object, "ASKERS")?);
+        let programs = match pinned {
+            true => None,
+            false => {
+                self.hooks.iter().try_for_each(|hook| load_program(&mut object, *hook))?;
+                Some(programs(&mut object, &self.hooks)?)
+            }
+        };
+        Ok(Loaded { instance, waiting, askers, programs })
     }
 }
 
@@ -173,18 +140,17 @@ fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(
     object.take_map(map).ok_or(Error::Missing(map))?.try_into().map_err(|source| Error::Map { map, source })
 }
 
-fn load_programs(object: &mut Ebpf) -> Result<(), Error> {
-    for hook in Hook::ALL {
-        let program = hook.name();
-        let failed = |source| Error::Program { program, source };
-        match find(object, hook)? {
-            Program::CgroupSockAddr(p) => p.load().map_err(failed)?,
-            Program::SockOps(p) => p.load().map_err(failed)?,
-            Program::CgroupSockopt(p) => p.load().map_err(failed)?,
-            _ => return Err(Error::Missing(program)),
-        }
-    }
-    Ok(())
+fn load_program(object: &mut Ebpf, hook: Hook) -> Result<(), Error> {
+    let program = hook.name();
+    let loaded: Result<(), ProgramError> = match find(object, hook)? {
+        Program::CgroupSockAddr(p) => p.load(),
+        Program::CgroupSock(p) => p.load(),
+        Program::CgroupSkb(p) => p.load(),
+        Program::SockOps(p) => p.load(),
+        Program::CgroupSockopt(p) => p.load(),
+        _ => return Err(Error::Missing(program)),
+    };
+    loaded.map_err(|source| Error::Program { program, source })
 }
 
 fn find(object: &mut Ebpf, hook: Hook) -> Result<&mut Program, Error> {
@@ -192,20 +158,35 @@ fn find(object: &mut Ebpf, hook: Hook) -> Result<&mut Program, Error> {
 }
 
 /// The loaded programs, which outlive the object.
-fn programs(object: &mut Ebpf) -> Result<Programs, Error> {
-    let mut programs = Vec::with_capacity(Hook::ALL.len());
-    for hook in Hook::ALL {
+fn programs(object: &mut Ebpf, hooks: &[Hook]) -> Result<Programs, Error> {
+    let mut programs = Vec::with_capacity(hooks.len());
+    for hook in hooks {
         let program = hook.name();
-        let fd = find(object, hook)?.fd().map_err(|source| Error::Program { program, source })?;
+        let fd = find(object, *hook)?.fd().map_err(|source| Error::Program { program, source })?;
         let own = fd.as_fd().try_clone_to_owned().map_err(|source| Error::Attach { program, source })?;
-        programs.push((hook, Object::from(own)));
+        programs.push((*hook, Object::from(own)));
     }
     Ok(programs)
 }
 
+fn flags(options: &TagOptions) -> u32 {
+    let loopback = match options.loopback {
+        Loopback::Pass => 0,
+        Loopback::Take => Settings::TAKE_LOOPBACK,
+        Loopback::Deny => Settings::DENY_LOOPBACK,
+    };
+    let of = |set: bool, flag: u32| if set { flag } else { 0 };
+    loopback
+        | of(options.metadata, Settings::METADATA)
+        | of(options.inbound, Settings::INBOUND)
+        | of(!options.mptcp, Settings::NO_MPTCP)
+}
+
 impl Instance {
     /// Settings for all programs of the tag, from the next connect() on; those that an earlier daemon attached too.
-    pub fn set(&mut self, settings: Settings) -> Result<(), Error> {
+    pub fn set(&mut self, number: u32, options: &TagOptions) -> Result<(), Error> {
+        rules::set(&mut self.rules, &options.udp)?;
+        let settings = Settings { tag: number, flags: flags(options) };
         self.settings.set(0, settings, 0).map_err(|source| Error::Map { map: "SETTINGS", source })
     }
 }

@@ -3,32 +3,38 @@
 //! Everything lives in bpffs below one directory, so that it outlives the warden:
 //!
 //! ```text
-//! BPF_DIR/maps_v1/{CONFIG,COUNTERS,ORIGINS,AYA_LOGS}     shared by all tags
-//! BPF_DIR/tags/NAME/{WAITING,SETTINGS}_v1                the tag's connections that nobody asked for yet; its options
+//! BPF_DIR/maps_v2/{CONFIG,COUNTERS,EVENTS,NAMESPACES,ORIGINS,ASKED,BORN}   shared by all tags, and with the LSM
+//! BPF_DIR/tags/NAME/{WAITING,SETTINGS,ASKERS,UDP_RULES}_v2    the tag's connections that nobody asked for yet; its
+//!                                                        options; who asked the resolver; where datagrams may go
 //! BPF_DIR/tags/NAME/prog_connect4 …                      the programs, for systemd's BPFProgram=
 //! BPF_DIR/tags/NAME/NUMBER/CGROUP_ID/link_connect4 …     one directory for each cgroup that bears the tag
 //! ```
 //!
-//! bpffs takes no `.` in a name: a tag's `.` becomes `+`. `v1` is [`agent_ebpf::ABI`].
+//! bpffs takes no `.` in a name: a tag's `.` becomes `+`. `v2` is [`agent_ebpf::ABI`].
 //! Not here: which cgroups bear which tag, and what a caller is called. That is the tags' and the callers' part.
 
+mod askers;
 mod cgroup;
 mod error;
 mod events;
+mod hook;
 mod instance;
 mod link;
 mod pins;
 mod replace;
+mod rules;
 mod waiting;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_ebpf::{COUNTERS, Config, Origin, Settings};
-use aya::maps::{Array, MapData, PerCpuArray};
+use agent_ebpf::{COUNTERS, Config, Event, Origin};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 
+use self::askers::Askers;
 use self::events::Events;
 use self::instance::{Instance, Loaded, Loader, Shared};
 use self::pins::Pins;
@@ -38,15 +44,11 @@ use crate::types::TagName;
 
 pub use self::cgroup::{CgroupId, mount_point};
 pub use self::error::Error;
-pub use self::instance::Hook;
+pub use self::events::{address, way};
+pub use self::hook::{Hook, Layer, LayerState};
 pub use self::waiting::boot_time;
-
 /// How a tag's programs work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TagOptions {
-    /// Loopback destinations are taken too; otherwise they are left alone.
-    pub take_loopback: bool,
-}
+pub use crate::config::Options as TagOptions;
 
 /// A tag that an earlier daemon left in the kernel, still at work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +82,7 @@ struct Tag {
     replaced: Programs,
     /// See [`Adopted::stale`].
     stale: bool,
+    askers: Option<Askers>,
     /// `None` until this process has loaded programs of its own for the tag.
     instance: Option<Instance>,
 }
@@ -91,8 +94,10 @@ pub struct Kernel {
     config: Array<MapData, Config>,
     counters: PerCpuArray<MapData, u64>,
     agent_cgroup: u64,
+    namespaces: HashMap<MapData, u64, u32>,
     tags: BTreeMap<TagName, Tag>,
     events: Events,
+    layers: Vec<Layer>,
     ours: Ours,
 }
 
@@ -121,9 +126,19 @@ impl Kernel {
     pub fn open_sized(bpf_dir: &Path, config: Config, sizes: Sizes) -> Result<Self, Error> {
         let pins = Pins::open(bpf_dir)?;
         let mut loader = Loader::new(&pins, sizes);
-        let Shared { config: map, counters, events, ours } = loader.shared()?;
-        let tags = BTreeMap::new();
-        let mut kernel = Self { pins, loader, config: map, counters, agent_cgroup: 0, tags, events, ours };
+        let Shared { config: map, counters, namespaces, events, layers, ours } = loader.shared()?;
+        let mut kernel = Self {
+            pins,
+            loader,
+            config: map,
+            counters,
+            agent_cgroup: 0,
+            namespaces,
+            tags: BTreeMap::new(),
+            events,
+            layers,
+            ours,
+        };
         kernel.configure(config)?;
         Ok(kernel)
     }
@@ -153,7 +168,7 @@ impl Kernel {
         &mut self,
         name: &TagName,
         number: u32,
-        options: TagOptions,
+        options: &TagOptions,
     ) -> Result<Vec<(&'static str, PathBuf)>, Error> {
         self.or_nothing(name, |kernel| kernel.instance(name, number, options).map(drop))?;
         Ok(Hook::ALL
@@ -176,7 +191,7 @@ impl Kernel {
         name: &TagName,
         number: u32,
         cgroup: &Path,
-        options: TagOptions,
+        options: &TagOptions,
     ) -> Result<(), Error> {
         let target = cgroup::open(cgroup, CgroupId(self.agent_cgroup))?;
         self.or_nothing(name, |kernel| {
@@ -201,7 +216,7 @@ impl Kernel {
     }
 
     /// The programs of a tag, loaded by this process, with the options asked for.
-    fn instance(&mut self, name: &TagName, number: u32, options: TagOptions) -> Result<&mut Instance, Error> {
+    fn instance(&mut self, name: &TagName, number: u32, options: &TagOptions) -> Result<&mut Instance, Error> {
         if let Some((other, _)) = self.tags.iter().find(|(n, t)| t.number == number && *n != name) {
             return Err(Error::Number { name: name.clone(), number, other: format!("it is {other}'s") });
         }
@@ -211,20 +226,20 @@ impl Kernel {
             let other = format!("{name} bears {}", tag.number);
             return Err(Error::Number { name: name.clone(), number, other });
         }
-        let settings = Settings { tag: number, take_loopback: u32::from(options.take_loopback) };
         if self.tags.get(name).is_none_or(|tag| tag.instance.is_none()) {
             self.pins.make_tag(name, number)?;
             let pinned = self.ours.are_pinned(&self.pins, name);
-            let Loaded { instance, waiting, programs } =
-                self.loader.load(&self.pins, name, settings, pinned)?;
+            let loaded = self.loader.load(&self.pins, name, number, options, pinned)?;
+            let Loaded { instance, waiting, askers, programs } = loaded;
             let replaced = programs.map_or(Ok(Vec::new()), |ours| self.replace(name, number, &ours))?;
             let older = Waiting::older(&self.pins, name)?;
-            let (waiting, instance) = (Some(waiting), Some(instance));
-            self.tags.insert(name.clone(), Tag { number, waiting, older, replaced, stale: false, instance });
+            let (waiting, askers, instance) = (Some(waiting), Some(askers), Some(instance));
+            let tag = Tag { number, waiting, older, replaced, stale: false, askers, instance };
+            self.tags.insert(name.clone(), tag);
         }
         let loaded = self.tags.get_mut(name).and_then(|tag| tag.instance.as_mut());
         let instance = loaded.ok_or_else(|| Error::NoSuchTag(name.clone()))?;
-        instance.set(settings)?;
+        instance.set(number, options)?;
         Ok(instance)
     }
 
@@ -255,10 +270,7 @@ impl Kernel {
             let known = self.tags.get(&found.name).map(|tag| tag.stale);
             let stale = known.unwrap_or_else(|| !self.at_work(&found.name, number, &at));
             if known.is_none() {
-                let waiting = Waiting::from_pin(&self.pins.own_map(&found.name, "WAITING"))?;
-                let older = Waiting::older(&self.pins, &found.name)?;
-                let replaced = Vec::new();
-                let tag = Tag { number, waiting, older, replaced, stale, instance: None };
+                let tag = self.found(&found.name, number, stale)?;
                 self.tags.insert(found.name.clone(), tag);
             }
             adopted.push(Adopted { name: found.name, number, cgroups, stale });
@@ -361,10 +373,77 @@ impl Kernel {
         Ok(sums)
     }
 
-    /// Hands the programs' rare events (a refusal, at most one a second of each kind) to `tracing`. To be called every
-    /// second or so: what does not fit the ring of 256 KiB is lost, the counters are not.
-    pub fn flush_events(&self) {
-        self.events.flush();
+    /// Who asked the resolver last from `client`, in the network namespace with the cookie `netns`; `listener` is the
+    /// resolver's own address that the question came to. Not consumed: a client may ask again.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn asker(&self, netns: u64, client: SocketAddr, listener: SocketAddr) -> Result<Option<Origin>, Error> {
+        let key = waiting::tuple(netns, client, listener);
+        let mut newest: Option<Origin> = None;
+        for tag in self.tags.values() {
+            if !waiting::may_be(tag.number, listener) {
+                continue;
+            }
+            if let Some(origin) = tag.askers.as_ref().map(|a| a.find(&key)).transpose()?.flatten()
+                && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
+            {
+                newest = Some(origin);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The oldest event that the programs told and that nobody has read: a refusal (at most ten a second of each kind,
+    /// tag and CPU), or a network namespace without a listener. What does not fit the ring of 1 MiB is counted in
+    /// [`Event::suppressed`] of the next. To be called until it says `None` each time that [`Kernel::with_events_fd`]'s
+    /// descriptor becomes readable.
+    pub fn next_event(&self) -> Option<Event> {
+        self.events.next()
+    }
+
+    /// Calls `with` on the descriptor that is readable while there are events.
+    pub fn with_events_fd<T>(&self, with: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        self.events.with_fd(with)
+    }
+
+    /// Says that our listeners stand in a network namespace: connections there go on, those that wait too.
+    ///
+    /// # Errors
+    /// The map is full (1,024 namespaces) or refuses.
+    pub fn add_namespace(&mut self, cookie: u64) -> Result<(), Error> {
+        self.namespaces.insert(cookie, 1, 0).map_err(|source| Error::Map { map: "NAMESPACES", source })
+    }
+
+    /// Says that no listener stands in a network namespace any more: new connections there wait. Unknown ones are fine.
+    ///
+    /// # Errors
+    /// The map refuses.
+    pub fn remove_namespace(&mut self, cookie: u64) -> Result<(), Error> {
+        match self.namespaces.remove(&cookie) {
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(|source| Error::Map { map: "NAMESPACES", source }),
+        }
+    }
+
+    /// Cookies of the namespaces that were added, by an earlier daemon too.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn namespaces(&self) -> Result<Vec<u64>, Error> {
+        let keys = self.namespaces.keys().take(agent_ebpf::NAMESPACE_ENTRIES as usize);
+        keys.collect::<Result<_, _>>().map_err(|source| Error::Map { map: "NAMESPACES", source })
+    }
+
+    /// Every layer of the enforcement, and whether this kernel has it.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Where a map that all tags share is pinned.
+    pub fn shared_map(&self, name: &str) -> PathBuf {
+        self.pins.map(name)
     }
 
     /// What the kernel knows under which number.

@@ -10,10 +10,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use super::askers::Askers;
 use super::cgroup::{self, CgroupId};
 use super::link::{self, Fingerprint, Link, Object, ProgramId};
 use super::pins::Pins;
-use super::{Error, Hook, Kernel};
+use super::waiting::Waiting;
+use super::{Error, Hook, Kernel, Tag};
 use crate::types::TagName;
 
 /// What this release's programs do.
@@ -122,6 +124,14 @@ pub fn take_off(old: &Programs, target: &cgroup::Opened) -> Result<(), Error> {
 }
 
 impl Kernel {
+    /// A tag that an earlier daemon left.
+    pub(super) fn found(&self, name: &TagName, number: u32, stale: bool) -> Result<Tag, Error> {
+        let waiting = Waiting::from_pin(&self.pins.own_map(name, "WAITING"))?;
+        let askers = Askers::from_pin(&self.pins.own_map(name, "ASKERS"))?;
+        let older = Waiting::older(&self.pins, name)?;
+        Ok(Tag { number, waiting, older, replaced: Vec::new(), stale, askers, instance: None })
+    }
+
     /// Whether a tag has our programs, and they and no others are at work on these cgroups.
     pub(super) fn at_work(&self, name: &TagName, number: u32, cgroups: &[CgroupId]) -> bool {
         self.ours.are_pinned(&self.pins, name)

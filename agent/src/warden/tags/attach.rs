@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::TagNumber;
-use crate::config::Loopback;
+use crate::config::Options;
 use crate::types::TagName;
 
 /// The kernel refused, or the object could not be loaded.
@@ -31,7 +31,7 @@ pub trait Attach: Send {
     ///
     /// # Errors
     /// [`AttachError`]; nothing is left behind then.
-    fn prepare(&mut self, name: &TagName, number: TagNumber, loopback: Loopback) -> Result<(), AttachError>;
+    fn prepare(&mut self, name: &TagName, number: TagNumber, options: &Options) -> Result<(), AttachError>;
 
     /// Attaches the tag's programs to a cgroup, preparing them if they are not. A tag that was attached to another
     /// cgroup moves: a unit's cgroup is a new one after each restart. In force when this returns.
@@ -43,7 +43,7 @@ pub trait Attach: Send {
         name: &TagName,
         number: TagNumber,
         cgroup: &Path,
-        loopback: Loopback,
+        options: &Options,
     ) -> Result<(), AttachError>;
 
     /// Takes links, programs and pins of a tag away. Unknown names are fine.

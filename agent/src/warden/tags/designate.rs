@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::state::{Asker, Entry, Kind};
 use super::systemd::slice_cgroup;
 use super::{CgroupPath, HostKind, TagError, TagName, Tags, dropin, units};
-use crate::config::{Designation, Intercept, Loopback};
+use crate::config::{Designation, Intercept, Options};
 
 /// Where a designation's processes are.
 struct Located {
@@ -27,7 +27,7 @@ impl Tags {
         &self,
         designation: Designation,
         name: Option<TagName>,
-        loopback: Loopback,
+        options: Options,
         uid: u32,
     ) -> Result<Entry, TagError> {
         let name = match name {
@@ -35,7 +35,7 @@ impl Tags {
             None => derived_name(&designation)?,
         };
         let entry =
-            self.reserve(name, Kind::Designated(designation.clone()), Asker::User { uid }, loopback)?;
+            self.reserve(name, Kind::Designated(designation.clone()), Asker::User { uid }, options)?;
         let name = entry.name.clone();
         match self.designate(entry, &designation).await {
             Ok((entry, changed)) => {
@@ -64,7 +64,7 @@ impl Tags {
             intercepts.iter().any(|i| {
                 i.name == entry.name
                     && entry.kind == Kind::Designated(i.designation.clone())
-                    && i.loopback == entry.loopback
+                    && i.options == entry.options
             })
         };
         let entries: Vec<Entry> = self.registry().slots.values().map(|s| s.entry.clone()).collect();
@@ -97,7 +97,7 @@ impl Tags {
         let kind = Kind::Designated(one.designation.clone());
         let entry = match self.entry(&one.name) {
             // Here already, from an earlier daemon or by hand: the configuration owns it from now on.
-            Some(there) if there.kind == kind && there.loopback == one.loopback => {
+            Some(there) if there.kind == kind && there.options == one.options => {
                 let mut entry = self.claim(&one.name)?;
                 entry.asker = Asker::Configuration;
                 entry
@@ -107,10 +107,10 @@ impl Tags {
                 let mut entry = self.claim(&one.name)?;
                 entry.kind = kind;
                 entry.asker = Asker::Configuration;
-                entry.loopback = one.loopback;
+                entry.options = one.options.clone();
                 entry
             }
-            _ => self.reserve(one.name.clone(), kind, Asker::Configuration, one.loopback)?,
+            _ => self.reserve(one.name.clone(), kind, Asker::Configuration, one.options.clone())?,
         };
         let mut failed = entry.clone();
         match self.designate(entry, &one.designation).await {
@@ -165,7 +165,7 @@ impl Tags {
         entry.cgroup = Some(located.cgroup.clone());
         entry.unit = located.unit;
         self.save(&entry)?;
-        let prepared = self.registry().attach.prepare(&entry.name, entry.number, entry.loopback);
+        let prepared = self.registry().attach.prepare(&entry.name, entry.number, &entry.options);
         prepared.map_err(TagError::Kernel)?;
         let mut changed = false;
         if let Some(unit) = entry.unit.as_ref().filter(|_| self.inner.settings.host == HostKind::Systemd) {

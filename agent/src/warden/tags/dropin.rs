@@ -196,7 +196,7 @@ mod tests {
         let intercept = |name: &str, designation| Intercept {
             name: tag(name),
             designation,
-            loopback: Default::default(),
+            options: Default::default(),
         };
         let config = Config {
             intercepts: vec![

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::config::{Designation, Loopback};
+use crate::config::{Designation, Options};
 use crate::control::{TagKind, TagState, TagStatus};
 use crate::types::TagName;
 
@@ -224,7 +224,7 @@ impl Tags {
             cgroup: entry.cgroup.map(|c| c.0),
             unit: entry.unit,
             processes: processes.map_or(0, |p| p.len()),
-            loopback: entry.loopback,
+            loopback: entry.options.loopback,
             configured: entry.asker == Asker::Configuration,
             uid: match entry.asker {
                 Asker::Configuration => None,
@@ -259,7 +259,7 @@ impl Tags {
         name: TagName,
         kind: Kind,
         asker: Asker,
-        loopback: Loopback,
+        options: Options,
     ) -> Result<Entry, TagError> {
         let mut registry = self.registry();
         if registry.slots.contains_key(&name) {
@@ -288,7 +288,7 @@ impl Tags {
             kind,
             asker,
             since: OffsetDateTime::now_utc(),
-            loopback,
+            options,
             cgroup: None,
             attached: None,
             unit: None,

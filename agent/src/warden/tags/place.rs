@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::state::{Asker, Entry, Kind};
 use super::{CgroupPath, Event, HostKind, Process, TagError, TagName, Tags, directory};
-use crate::config::Loopback;
+use crate::config::Options;
 use crate::warden::destroy;
 
 /// How long a process may take to stand still before it is tagged while it moves.
@@ -43,7 +43,7 @@ impl Tags {
         }
         let name = name.unwrap_or_else(default_name);
         let kind = Kind::Run { pid: peer.pid() };
-        let entry = self.reserve(name, kind, Asker::User { uid }, Loopback::Pass)?;
+        let entry = self.reserve(name, kind, Asker::User { uid }, Options::default())?;
         let entry = self.placed(entry, peer, here).await?;
         Ok(Placed { tag: entry.name, already: false })
     }
@@ -69,7 +69,7 @@ impl Tags {
         &self,
         pid: u32,
         name: Option<TagName>,
-        loopback: Loopback,
+        options: Options,
         uid: u32,
     ) -> Result<Entry, TagError> {
         let what = format!("process {pid}");
@@ -95,7 +95,7 @@ impl Tags {
             Some(name) => name,
             None => TagName::parse(&format!("pid-{pid}")).map_err(|_| TagError::NotFound(what.clone()))?,
         };
-        let entry = self.reserve(name, Kind::Pid { pid }, Asker::User { uid }, loopback)?;
+        let entry = self.reserve(name, Kind::Pid { pid }, Asker::User { uid }, options)?;
         self.placed(entry, &process, here).await
     }
 
@@ -209,12 +209,12 @@ impl Tags {
 
     pub(super) fn attach(&self, entry: &Entry, cgroup: &CgroupPath) -> Result<(), TagError> {
         let folder = directory(&self.inner, cgroup);
-        let attached = self.registry().attach.attach(&entry.name, entry.number, &folder, entry.loopback);
+        let attached = self.registry().attach.attach(&entry.name, entry.number, &folder, &entry.options);
         attached.map_err(TagError::Kernel)
     }
 
     async fn seal(&self, mut entry: Entry, process: &Process) -> Entry {
-        let (process, loopback) = (process.clone(), entry.loopback);
+        let (process, loopback) = (process.clone(), entry.options.loopback);
         let sealed = tokio::task::spawn_blocking(move || destroy::seal(&process, loopback)).await;
         match sealed {
             Ok(Ok(sealed)) => entry.notes.extend(sealed.notes()),

@@ -12,7 +12,7 @@ use super::state::{Asker, Entry, Files, Kind};
 use super::tree::{Life, Tree};
 use super::watch::Watch;
 use super::{Event, HostKind, Inner, Registry, Settings, Sink, Slot, TagError, Tags, own_cgroup};
-use crate::config::Loopback;
+use crate::config::Options;
 
 impl Tags {
     /// Takes over what an earlier daemon left and clears away what nobody lives in. Configured tags of the last daemon
@@ -109,7 +109,7 @@ impl Tags {
                 kind: Kind::Found,
                 asker: Asker::User { uid: 0 },
                 since: OffsetDateTime::now_utc(),
-                loopback: Loopback::Pass,
+                options: Options::default(),
                 cgroup: Some(cgroup),
                 attached,
                 unit: None,

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::TagNumber;
 use super::tree::{CgroupId, CgroupPath};
-use crate::config::{Designation, Loopback};
+use crate::config::{Designation, Options};
 use crate::types::TagName;
 
 /// What a tag is made of.
@@ -62,8 +62,9 @@ pub struct Entry {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
-    /// Whether loopback destinations are taken.
-    pub loopback: Loopback,
+    /// What it lets through.
+    #[serde(flatten)]
+    pub options: Options,
     /// Its cgroup, where it is or will be; `None`: not known yet.
     pub cgroup: Option<CgroupPath>,
     /// The cgroup that the programs are attached to.

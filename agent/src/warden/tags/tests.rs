@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-use crate::config::Intercept;
+use crate::config::{Intercept, Loopback};
 
 mod host;
 use host::*;
@@ -87,7 +87,7 @@ async fn a_failed_placement_leaves_nothing_behind() {
     host.fake.state().broken = true;
     let refused = tags.run_request(&job.process(), 0, None).await;
     assert!(matches!(refused, Err(TagError::Kernel(_))), "{refused:?}");
-    let refused = tags.tag_pid(job.0.id(), None, Loopback::Pass, 0).await;
+    let refused = tags.tag_pid(job.0.id(), None, Options::default(), 0).await;
     assert!(matches!(refused, Err(TagError::Kernel(_))), "{refused:?}");
     assert_eq!(job.cgroup(), home);
     assert_eq!(host.tree.below(&host.cgroup("tags")).expect("tree"), []);
@@ -102,10 +102,10 @@ async fn a_process_that_is_gone_is_not_tagged() {
     let (process, pid) = (job.process(), job.0.id());
     job.end();
     assert!(tags.run_request(&process, 0, None).await.is_err());
-    assert!(matches!(tags.tag_pid(pid, None, Loopback::Pass, 0).await, Err(TagError::NotFound(_))));
-    assert!(matches!(tags.tag_pid(1, None, Loopback::Pass, 0).await, Err(TagError::Unsuitable { .. })));
+    assert!(matches!(tags.tag_pid(pid, None, Options::default(), 0).await, Err(TagError::NotFound(_))));
+    assert!(matches!(tags.tag_pid(1, None, Options::default(), 0).await, Err(TagError::Unsuitable { .. })));
     let own = std::process::id();
-    assert!(matches!(tags.tag_pid(own, None, Loopback::Pass, 0).await, Err(TagError::Unsuitable { .. })));
+    assert!(matches!(tags.tag_pid(own, None, Options::default(), 0).await, Err(TagError::Unsuitable { .. })));
     assert!(tags.list().is_empty());
 }
 
@@ -121,13 +121,13 @@ async fn a_tagged_pid_runs_on_without_its_old_connections() {
     let (stream, _) = listener.accept().await.expect("connected");
     let pid = job.0.id();
 
-    tags.tag_pid(pid, None, Loopback::Pass, 0).await.expect("tagged");
+    tags.tag_pid(pid, None, Options::default(), 0).await.expect("tagged");
     let name = tag(&format!("pid-{pid}"));
     let mut byte = [0];
     assert_eq!(stream.try_read(&mut byte).expect_err("open").kind(), io::ErrorKind::WouldBlock);
     tags.untag(&name, false).await.expect("untagged");
 
-    let entry = tags.tag_pid(pid, Some(tag("mine")), Loopback::Take, 0).await.expect("tagged");
+    let entry = tags.tag_pid(pid, Some(tag("mine")), Options::with_loopback(Loopback::Take), 0).await.expect("tagged");
     assert_eq!(entry.notes, ["1 sockets from before were sealed, 1 connections ended, 0 shut down"]);
     tokio::time::timeout(PATIENCE, stream.readable()).await.expect("ended").expect("readable");
     assert_eq!(stream.try_read(&mut byte).expect_err("reset").kind(), io::ErrorKind::ConnectionReset);
@@ -145,7 +145,7 @@ async fn a_designated_cgroup_is_followed_over_its_lives() {
     let Some(mut host) = Host::new() else { return };
     let (tags, _running) = host.start().await;
     let deep = host.cgroup("a/b/box");
-    let absent = tags.tag(Designation::Cgroup(deep.0.clone()), None, Loopback::Pass, 0).await;
+    let absent = tags.tag(Designation::Cgroup(deep.0.clone()), None, Options::default(), 0).await;
     assert!(matches!(absent, Err(TagError::NotFound(_))), "{absent:?}");
     assert!(tags.apply_config(&[intercept("box", &deep)]).await.is_empty());
     assert_eq!(tags.list()[0].state, TagState::Waiting);
@@ -203,16 +203,16 @@ async fn places_that_must_not_be_tagged() {
     let tags = host.open().await;
     host.tree.create(&host.cgroup("a")).expect("made");
     let place = |c: CgroupPath| Designation::Cgroup(c.0);
-    tags.tag(place(host.cgroup("a")), None, Loopback::Pass, 0).await.expect("tagged");
+    tags.tag(place(host.cgroup("a")), None, Options::default(), 0).await.expect("tagged");
     let mounted = host.tree.directory(&host.cgroup("a")).to_string_lossy().into_owned();
-    let twice = tags.tag(Designation::Cgroup(mounted), Some(tag("other")), Loopback::Pass, 0).await;
+    let twice = tags.tag(Designation::Cgroup(mounted), Some(tag("other")), Options::default(), 0).await;
     assert!(matches!(twice, Err(TagError::Taken { .. })), "{twice:?}");
     let mount = host.tree.mount().to_string_lossy().into_owned();
-    let root = tags.tag(Designation::Cgroup(mount), Some(tag("root")), Loopback::Pass, 0).await;
+    let root = tags.tag(Designation::Cgroup(mount), Some(tag("root")), Options::default(), 0).await;
     assert!(matches!(root, Err(TagError::Bad(_))), "{root:?}");
     let job = Job::start();
     tags.run_request(&job.process(), 0, Some(tag("run"))).await.expect("placed");
-    let ours = tags.tag(place(host.cgroup("tags/run")), Some(tag("x")), Loopback::Pass, 0).await;
+    let ours = tags.tag(place(host.cgroup("tags/run")), Some(tag("x")), Options::default(), 0).await;
     assert!(matches!(ours, Err(TagError::Unsuitable { .. })), "{ours:?}");
     assert_eq!(tags.list().len(), 2);
 }
@@ -227,7 +227,7 @@ async fn the_next_daemon_resumes_what_lives_and_clears_the_rest() {
         let (tags, _running) = host.start().await;
         tags.run_request(&live.process(), 0, Some(tag("live"))).await.expect("placed");
         tags.run_request(&dead.process(), 0, Some(tag("dead"))).await.expect("placed");
-        tags.tag(Designation::Cgroup(place.0.clone()), None, Loopback::Take, 0).await.expect("tagged");
+        tags.tag(Designation::Cgroup(place.0.clone()), None, Options::with_loopback(Loopback::Take), 0).await.expect("tagged");
         tags.apply_config(&[intercept("conf", &host.cgroup("conf"))]).await;
         ["live", "place"].map(|n| tags.entry(&tag(n)).expect("entry").number)
     };
@@ -282,20 +282,20 @@ async fn one_user_cannot_use_up_the_tags() {
     let kind = || Kind::Run { pid: 1 };
     let user = Asker::User { uid: 1000 };
     for n in 0..MAX_TAGS_PER_USER {
-        tags.reserve(tag(&format!("u{n}")), kind(), user, Loopback::Pass).expect("room");
+        tags.reserve(tag(&format!("u{n}")), kind(), user, Options::default()).expect("room");
     }
-    let more = tags.reserve(tag("more"), kind(), user, Loopback::Pass);
+    let more = tags.reserve(tag("more"), kind(), user, Options::default());
     assert!(matches!(more, Err(TagError::FullForUser)));
     for n in MAX_TAGS_PER_USER..MAX_TAGS_OF_USERS {
         let many = Asker::User { uid: 100_000 + u32::try_from(n).expect("small") };
-        tags.reserve(tag(&format!("s{n}")), kind(), many, Loopback::Pass).expect("room");
+        tags.reserve(tag(&format!("s{n}")), kind(), many, Options::default()).expect("room");
     }
-    let more = tags.reserve(tag("more"), kind(), Asker::User { uid: 2000 }, Loopback::Pass);
+    let more = tags.reserve(tag("more"), kind(), Asker::User { uid: 2000 }, Options::default());
     assert!(matches!(more, Err(TagError::Full)), "many users together neither");
     for n in MAX_TAGS_OF_USERS..MAX_TAGS {
-        tags.reserve(tag(&format!("r{n}")), kind(), Asker::User { uid: 0 }, Loopback::Pass).expect("room");
+        tags.reserve(tag(&format!("r{n}")), kind(), Asker::User { uid: 0 }, Options::default()).expect("room");
     }
-    let more = tags.reserve(tag("more"), kind(), Asker::Configuration, Loopback::Pass);
+    let more = tags.reserve(tag("more"), kind(), Asker::Configuration, Options::default());
     assert!(matches!(more, Err(TagError::Full)));
 }
 

@@ -39,7 +39,7 @@ impl Fake {
 }
 
 impl Attach for Fake {
-    fn prepare(&mut self, name: &TagName, number: TagNumber, _: Loopback) -> Result<(), AttachError> {
+    fn prepare(&mut self, name: &TagName, number: TagNumber, _: &Options) -> Result<(), AttachError> {
         let mut state = self.state();
         if state.broken {
             return Err(AttachError("broken by the test".into()));
@@ -53,7 +53,7 @@ impl Attach for Fake {
         name: &TagName,
         number: TagNumber,
         cgroup: &Path,
-        l: Loopback,
+        l: &Options,
     ) -> Result<(), AttachError> {
         self.prepare(name, number, l)?;
         let procs =
@@ -226,7 +226,7 @@ pub(super) fn intercept(name: &str, cgroup: &CgroupPath) -> Intercept {
     Intercept {
         name: tag(name),
         designation: Designation::Cgroup(cgroup.0.clone()),
-        loopback: Loopback::Pass,
+        options: Options::default(),
     }
 }
 

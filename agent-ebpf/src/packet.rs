@@ -1,0 +1,370 @@
+//! Packets of a tagged socket, in and out: the last net below all other hooks.
+//!
+//! Runs for every packet, so what is most frequent comes first: what goes to or comes from loopback by the loopback
+//! device is told by the first few bytes. Which socket sends is told by its storage, not by the current task: packets are
+//! sent from timers and interrupts too. The kernel asks for the full socket behind a half-open one; its resets and
+//! acknowledgements for sockets that are gone belong to a socket of its own, and pass by.
+//!
+//! Nothing is taken on trust but the device: a packet that leaves by another one than loopback is judged whatever its
+//! address says (`IP_UNICAST_IF` sends 127.0.0.1 to the wire).
+
+use aya_ebpf::bindings::{bpf_sock, bpf_sock as Sock};
+use aya_ebpf::helpers::generated::{
+    bpf_map_update_elem, bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
+    bpf_skb_load_bytes,
+};
+use aya_ebpf::programs::SkBuffContext;
+
+use agent_ebpf::{Born, Config, Counter, Settings, Tuple};
+
+use crate::address::{MAPPED, is_listeners, is_loopback, is_resolvers};
+use crate::connect::{DNS, LOOPBACK_INTERFACE};
+use crate::datagram::refusal;
+use crate::event::{self, About};
+use crate::maps::{
+    ASKED, ASKERS, Asked, BORN, CONFIG, Held, ORIGINS, SETTINGS, count, is_allowed, is_known,
+};
+use crate::task::DEPTH;
+
+/// The packet is dropped; on the way out the sender sees EPERM.
+const STOP: i32 = 0;
+/// The packet goes on.
+const PASS: i32 = 1;
+/// The packet is dropped as by a full queue (on the way out only): TCP sends it again after half a second, and a
+/// sender of datagrams sees no error.
+const LATER: i32 = 2;
+
+const ETH_P_IP: u32 = 0x0800_u32;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// IPv6 header and the first 16 bytes of what it carries.
+const HEAD: usize = 56;
+
+/// The head of a packet. Words in network byte order, IPv4 as v4-mapped; ports in host byte order.
+struct Packet {
+    source: [u32; 4],
+    target: [u32; 4],
+    source_port: u16,
+    target_port: u16,
+    protocol: u8,
+    /// TCP's.
+    flags: u8,
+}
+
+impl Packet {
+    /// The first packet of a connection.
+    #[inline(always)]
+    fn is_first(&self) -> bool {
+        self.flags & (SYN | ACK) == SYN
+    }
+}
+
+/// What cannot be read: neither plain TCP nor plain UDP.
+struct Unreadable(Counter);
+
+/// A packet's head. IPv4 options and IPv6 extension headers are not followed: no hook of ours lets a socket have any.
+#[inline(always)]
+fn read(ctx: &SkBuffContext) -> Result<Packet, Unreadable> {
+    let skb = ctx.skb.skb;
+    let mut head = [0_u8; HEAD];
+    // SAFETY: fields of the context, read whole; the helper fills a buffer on the stack.
+    unsafe {
+        let length = (&raw const (*skb).len).read_volatile();
+        let v4 = (&raw const (*skb).protocol).read_volatile() == ETH_P_IP.to_be();
+        let to = head.as_mut_ptr().cast();
+        // TCP's head has 20 bytes, UDP's 8. The sizes are constants for old verifiers.
+        let got = match v4 {
+            true if length >= 40 => bpf_skb_load_bytes(skb.cast(), 0, to, 40),
+            true => bpf_skb_load_bytes(skb.cast(), 0, to, 28),
+            false if length >= 56 => bpf_skb_load_bytes(skb.cast(), 0, to, 56),
+            false => bpf_skb_load_bytes(skb.cast(), 0, to, 48),
+        };
+        if got != 0 {
+            return Err(Unreadable(Counter::Egress));
+        }
+        if v4 {
+            if head[0] != 0x45 {
+                return Err(Unreadable(Counter::SourceRoute));
+            }
+            if head[6] & 0x1f != 0 || head[7] != 0 {
+                return Err(Unreadable(Counter::Egress)); // The middle of a datagram: whole ones come by here.
+            }
+        }
+        let at = |offset: usize| head.as_ptr().add(offset).cast::<u32>().read_unaligned();
+        let port = |offset: usize| u16::from_be_bytes([head[offset], head[offset + 1]]);
+        let packet = if v4 {
+            Packet {
+                source: [0, 0, MAPPED, at(12)],
+                target: [0, 0, MAPPED, at(16)],
+                source_port: port(20),
+                target_port: port(22),
+                protocol: head[9],
+                flags: head[33],
+            }
+        } else {
+            Packet {
+                source: [at(8), at(12), at(16), at(20)],
+                target: [at(24), at(28), at(32), at(36)],
+                source_port: port(40),
+                target_port: port(42),
+                protocol: head[6],
+                flags: head[53],
+            }
+        };
+        Ok(packet)
+    }
+}
+
+/// A packet on its way out.
+#[inline(always)]
+pub fn egress(ctx: &SkBuffContext) -> i32 {
+    let Some(sk) = socket(ctx) else { return STOP };
+    let packet = match read(ctx) {
+        Ok(packet) => packet,
+        Err(Unreadable(why)) => {
+            return if is_agents(ctx, sk) { PASS } else { stop(why, &About::NOTHING, sk) };
+        }
+    };
+    // Both are arrays of one: neither lookup can miss.
+    let (Some(config), Some(settings)) = (CONFIG.get(0), SETTINGS.get(0)) else { return STOP };
+    let near = is_by_loopback(ctx);
+    if near && is_loopback(&packet.target) {
+        let left_alone = settings.flags & (Settings::TAKE_LOOPBACK | Settings::DENY_LOOPBACK) == 0;
+        let v4 = packet.target[2] == MAPPED;
+        if packet.protocol == TCP {
+            if !packet.is_first() {
+                return PASS;
+            }
+            if is_listeners(config, v4, packet.target_port) {
+                return first(ctx, &packet, sk);
+            }
+            if left_alone {
+                return PASS;
+            }
+        } else if packet.protocol == UDP {
+            if is_resolvers(config, v4, packet.target_port) {
+                return question(ctx, &packet, sk);
+            }
+            if left_alone {
+                return PASS;
+            }
+        }
+    }
+    last(ctx, settings, &packet, sk, near)
+}
+
+/// What goes neither to loopback nor to us.
+#[inline(always)]
+fn last(ctx: &SkBuffContext, settings: &Settings, packet: &Packet, sk: *mut Sock, near: bool) -> i32 {
+    if is_agents(ctx, sk) {
+        return PASS;
+    }
+    let why = match packet.protocol {
+        // Of a connection that was let in: by the tag's option, or because it came from this host. One that a tagged
+        // process opened bears an origin, whatever it says of itself by now.
+        TCP if !packet.is_first()
+            && (near || settings.flags & Settings::INBOUND != 0)
+            && !BORN.of(sk).is_null()
+            && origin(sk).is_null() =>
+        {
+            return PASS;
+        }
+        UDP if packet.target_port != DNS && is_allowed(&packet.target, packet.target_port.to_be()) => {
+            return PASS;
+        }
+        UDP => refusal(settings, &packet.target, packet.target_port),
+        TCP if is_loopback(&packet.target) => Counter::LoopbackDenied,
+        _ => Counter::Egress,
+    };
+    stop(why, &about(packet), sk)
+}
+
+/// The first packet of a connection to a listener of ours: waits until there is one in its namespace.
+#[inline(always)]
+fn first(ctx: &SkBuffContext, packet: &Packet, sk: *mut Sock) -> i32 {
+    let held = origin(sk);
+    if held.is_null() {
+        return if is_agents(ctx, sk) { PASS } else { stop(Counter::OwnListener, &about(packet), sk) };
+    }
+    // SAFETY: the socket's own storage.
+    unsafe {
+        if is_known((*held).netns) {
+            return PASS;
+        }
+        let about = About { netns: (*held).netns, kind: 1, protocol: 6, ..About::NOTHING };
+        event::of_origin(Counter::NewNamespace, &about, &raw const (*held).waiting.origin);
+    }
+    count(Counter::HeldBack);
+    LATER
+}
+
+/// A datagram to our resolver: who asks is written down, now that both addresses are known.
+#[inline(always)]
+fn question(ctx: &SkBuffContext, packet: &Packet, sk: *mut Sock) -> i32 {
+    // SAFETY: the socket's own storage, checked for null; key on the stack.
+    unsafe {
+        let asked = bpf_sk_storage_get(
+            (&raw const ASKED).cast_mut().cast(),
+            sk.cast(),
+            core::ptr::null_mut(),
+            0,
+        )
+        .cast::<Asked>();
+        if asked.is_null() {
+            return if is_agents(ctx, sk) { PASS } else { stop(Counter::OwnListener, &about(packet), sk) };
+        }
+        if !is_known((*asked).netns) {
+            count(Counter::HeldBack);
+            return LATER;
+        }
+        let key = Tuple {
+            netns: (*asked).netns,
+            source: core::mem::transmute::<[u32; 4], [u8; 16]>(packet.source),
+            target: core::mem::transmute::<[u32; 4], [u8; 16]>(packet.target),
+            source_port: packet.source_port,
+            target_port: packet.target_port,
+            zero: 0,
+        };
+        let map = (&raw const ASKERS).cast_mut().cast();
+        let origin = &raw const (*asked).origin;
+        if bpf_map_update_elem(map, (&raw const key).cast(), origin.cast(), 0) != 0 {
+            event::of_origin(Counter::MapFull, &about(packet), origin);
+            return STOP;
+        }
+    }
+    PASS
+}
+
+/// A packet on its way in.
+#[inline(always)]
+pub fn ingress(ctx: &SkBuffContext) -> i32 {
+    if is_by_loopback(ctx) {
+        return PASS; // From this host.
+    }
+    let Some(settings) = SETTINGS.get(0) else { return STOP };
+    if settings.flags & Settings::INBOUND != 0 {
+        return PASS;
+    }
+    let Some(sk) = socket(ctx) else { return STOP };
+    if is_agents(ctx, sk) {
+        return PASS;
+    }
+    let Ok(packet) = read(ctx) else {
+        count(Counter::Inbound);
+        return STOP;
+    };
+    if packet.protocol == UDP && is_allowed(&packet.source, packet.source_port.to_be()) {
+        return PASS;
+    }
+    if packet.protocol == TCP && packet.is_first() {
+        let about = About {
+            words: packet.source,
+            port: packet.source_port,
+            kind: 1,
+            protocol: 6,
+            detail: u32::from(packet.target_port),
+            ..About::NOTHING
+        };
+        return stop(Counter::Inbound, &about, sk);
+    }
+    count(Counter::Inbound); // What broadcasts reach is worth no journal entry.
+    STOP
+}
+
+#[inline(always)]
+fn is_by_loopback(ctx: &SkBuffContext) -> bool {
+    // SAFETY: a field of the context, read whole.
+    unsafe { (&raw const (*ctx.skb.skb).ifindex).read_volatile() == LOOPBACK_INTERFACE }
+}
+
+/// The socket that the kernel asks for; it is never without.
+#[inline(always)]
+fn socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
+    // SAFETY: a field of the context, checked for null, as is the helper's answer.
+    unsafe {
+        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return None;
+        }
+        let sk = bpf_sk_fullsock(sk);
+        if sk.is_null() { None } else { Some(sk) }
+    }
+}
+
+/// What connect() left beside the socket; null if nothing.
+#[inline(always)]
+fn origin(sk: *mut Sock) -> *mut Held {
+    // SAFETY: a full socket.
+    unsafe {
+        bpf_sk_storage_get((&raw const ORIGINS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0).cast()
+    }
+}
+
+/// Whether the socket is the agent's own, which may lie inside a tag: by its mark, or, made before the tag was, by its
+/// cgroup.
+#[inline(always)]
+fn is_agents(ctx: &SkBuffContext, sk: *mut Sock) -> bool {
+    let born: *mut Born = BORN.of(sk);
+    // SAFETY: the socket's own storage, checked for null; helpers on the packet.
+    unsafe {
+        if !born.is_null() {
+            return (*born).flags & Born::AGENT != 0;
+        }
+        let Some(config) = CONFIG.get(0) else { return false };
+        lies_in(ctx, config)
+    }
+}
+
+#[inline(always)]
+fn lies_in(ctx: &SkBuffContext, config: &Config) -> bool {
+    if config.agent_cgroup == 0 {
+        return false;
+    }
+    let skb = ctx.skb.skb;
+    // SAFETY: helpers on the packet, whose socket is known.
+    unsafe {
+        if bpf_skb_cgroup_id(skb) == config.agent_cgroup {
+            return true;
+        }
+        let mut level = 1;
+        while level <= DEPTH {
+            let id = bpf_skb_ancestor_cgroup_id(skb, level);
+            if id == config.agent_cgroup {
+                return true;
+            }
+            if id == 0 {
+                return false;
+            }
+            level += 1;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn about(packet: &Packet) -> About {
+    About {
+        words: packet.target,
+        port: packet.target_port,
+        protocol: u16::from(packet.protocol),
+        ..About::NOTHING
+    }
+}
+
+/// Tells of a packet that is stopped.
+#[inline(always)]
+fn stop(why: Counter, about: &About, sk: *mut Sock) -> i32 {
+    // SAFETY: fields of a full socket, read whole.
+    let about = unsafe {
+        About {
+            family: (&raw const (*sk).family).read_volatile() as u16,
+            kind: (&raw const (*sk).type_).read_volatile() as u16,
+            ..*about
+        }
+    };
+    event::of_born(why, &about, BORN.of(sk));
+    STOP
+}
