@@ -8,7 +8,7 @@
 //! Nothing is taken on trust but the device: a packet that leaves by another one than loopback is judged whatever its
 //! address says (`IP_UNICAST_IF` sends 127.0.0.1 to the wire).
 
-use aya_ebpf::bindings::{bpf_sock, bpf_sock as Sock};
+use aya_ebpf::bindings::bpf_sock as Sock;
 use aya_ebpf::helpers::generated::{
     bpf_map_update_elem, bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
     bpf_skb_load_bytes,
@@ -34,7 +34,8 @@ const PASS: i32 = 1;
 /// sender of datagrams sees no error.
 const LATER: i32 = 2;
 
-const ETH_P_IP: u32 = 0x0800_u32;
+/// As the context has it: two bytes in network byte order.
+const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SYN: u8 = 0x02;
@@ -73,7 +74,7 @@ fn read(ctx: &SkBuffContext) -> Result<Packet, Unreadable> {
     // SAFETY: fields of the context, read whole; the helper fills a buffer on the stack.
     unsafe {
         let length = (&raw const (*skb).len).read_volatile();
-        let v4 = (&raw const (*skb).protocol).read_volatile() == ETH_P_IP.to_be();
+        let v4 = (&raw const (*skb).protocol).read_volatile() == ETH_P_IP;
         let to = head.as_mut_ptr().cast();
         // TCP's head has 20 bytes, UDP's 8. The sizes are constants for old verifiers.
         let got = match v4 {
@@ -282,7 +283,7 @@ fn is_by_loopback(ctx: &SkBuffContext) -> bool {
 
 /// The socket that the kernel asks for; it is never without.
 #[inline(always)]
-fn socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
+fn socket(ctx: &SkBuffContext) -> Option<*mut Sock> {
     // SAFETY: a field of the context, checked for null, as is the helper's answer.
     unsafe {
         let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;

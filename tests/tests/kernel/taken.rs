@@ -202,3 +202,18 @@ fn of_nested_tags_the_inner_one_takes() {
     assert_eq!(stage.origin(&stage.accept(false)).expect("remembered").tag, 8);
     assert_eq!((stage.count(Counter::Taken), stage.kernel.waiting().expect("map")), (1, 0));
 }
+
+#[test]
+fn zz_debug() {
+    let stage = Stage::tagged("zz");
+    let mut d = stage.dialler(Some(&stage.cgroup));
+    let mut child = d.args(["connect", WORLD4]).spawn().expect("x");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    while let Some(e) = stage.kernel.next_event() {
+        println!("{e:?} {:?} {:?}", sluice::warden::kernel::way(&e), sluice::warden::kernel::address(&e));
+    }
+    println!("netns {}", stage.netns);
+    println!("{:?}", stage.kernel.counters());
+    child.kill().expect("x");
+    child.wait().expect("x");
+}
