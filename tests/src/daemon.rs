@@ -47,6 +47,13 @@ impl Daemon {
         if let Some(kib) = options.store_kib {
             small_store(space, kib)?;
         }
+        if options.no_roots {
+            let empty = dir.join("no-roots");
+            fs::create_dir(&empty)?;
+            let mut mount = space.command("", "mount")?;
+            let ended = run(mount.arg("--bind").arg(&empty).arg("/etc/ssl/certs"), PATIENCE)?;
+            ensure!(ended.good(), "hiding the system's roots: {}", ended.stderr);
+        }
         let notify = UnixDatagram::bind(dir.join("notify.sock")).context("the readiness socket")?;
         let ready = readiness(notify.try_clone()?);
         let mut parts = space.command(CGROUP, sluice_binary()?)?;

@@ -90,7 +90,7 @@ pub fn descriptors(pid: u32) -> Vec<String> {
     all
 }
 
-/// `socket:[123]` is a socket.
+/// `socket:[123]` is a socket, whatever its number.
 fn kind(target: &str) -> String {
-    target.split_once(":[").map_or(target, |(kind, _)| kind).to_owned()
+    target.replace(|c: char| c.is_ascii_digit(), "")
 }

@@ -15,7 +15,7 @@ use sluice_tests::client;
 use sluice_tests::harness::{Options, World, address};
 use sluice_tests::leaks::{Census, descriptors};
 use sluice_tests::netns::{AGENT_V4, AGENT_V6, Place};
-use sluice_tests::process::{PATIENCE, eventually};
+use sluice_tests::process::{PATIENCE, eventually, run};
 
 /// What no frame may bear that does not come from the agent.
 const MARKER: &str = "marker-7f3a9c51d2";
@@ -104,11 +104,28 @@ fn kept(world: &World) -> Vec<String> {
     all
 }
 
-/// The agent with nobody in its tags: pins, files and cgroups; what the warden and the gate hold open.
-fn at_rest(world: &World) -> (Vec<String>, Vec<String>, Vec<String>) {
+/// Pins, files and cgroups; what the warden and the gate hold open.
+type AtRest = (Vec<String>, Vec<String>, Vec<String>);
+
+/// The agent with nobody in its tags.
+fn at_rest(world: &World) -> AtRest {
     let warden = world.daemon().warden_pid().expect("warden");
     let gate = world.daemon().gate_pid().expect("gate");
     (kept(world), descriptors(warden), descriptors(gate))
+}
+
+/// What is in the first more often than in the second.
+fn more(all: &AtRest, without: &AtRest) -> Vec<String> {
+    let one = |all: &[String], without: &[String]| {
+        let mut left = all.to_vec();
+        for gone in without {
+            if let Some(at) = left.iter().position(|here| here == gone) {
+                left.swap_remove(at);
+            }
+        }
+        left
+    };
+    [one(&all.0, &without.0), one(&all.1, &without.1), one(&all.2, &without.2)].concat()
 }
 
 /// Whom to kill, at once.
@@ -128,12 +145,19 @@ fn kill(world: &mut World, victim: u64) {
 fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
     let rounds: u64 = std::env::var("SLUICE_KILLS").map_or(300, |n| n.parse().expect("a number"));
     let before = Census::take().expect("census");
-    let options = Options { place: Place::Far, config: CONFIG.to_owned(), ..Options::default() };
+    let options =
+        Options { place: Place::Far, no_roots: true, config: CONFIG.to_owned(), ..Options::default() };
     let mut world = World::with(options).expect("world");
     if world.is_direct() {
         return;
     }
     let mut dice = Dice::seeded();
+    // The cgroup of the configured tag stays, and what is attached to it.
+    let made = run(&mut world.space().command("placed", "/bin/true").expect("command"), PATIENCE);
+    assert!(made.expect("started").good());
+    let links = world.space().dir().join("runtime/tags/placed.json");
+    let taken = || Ok((!fs::read_to_string(&links)?.contains("\"attached\":null")).then_some(()));
+    assert!(eventually(PATIENCE, taken).expect("no error").is_some(), "not attached");
     let rest = at_rest(&world);
     let capture = Capture::start(&world.space().outside(), stranger).expect("capture");
     let placed =
@@ -143,8 +167,9 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
     let mut brief: Vec<Child> = Vec::new();
     let start = Instant::now();
     for round in 0..rounds {
-        // One in four dies while it starts, at whatever point: that is what the pause is for, it waits for nothing.
-        if dice.below(4) > 0 {
+        // Half of them die while they start, at whatever point: that is what the pause is for, it waits for nothing.
+        let starting = dice.below(2) == 0;
+        if !starting {
             world.daemon_mut().await_ready_once(PATIENCE).expect("ready");
         }
         // Jobs that come and go, whether there is a warden that takes them or not.
@@ -152,7 +177,7 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
             let mut job = world.job(&format!("brief-{round}"), "/bin/true").expect("job");
             brief.push(job.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("started"));
         }
-        std::thread::sleep(Duration::from_micros(dice.below(40_000)));
+        std::thread::sleep(Duration::from_micros(dice.below(if starting { 150_000 } else { 30_000 })));
         let victim = dice.below(3);
         eprintln!("{round} {victim} {:?}", start.elapsed());
         kill(&mut world, victim);
@@ -180,7 +205,7 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
         Ok((now == rest).then_some(()))
     });
     if same.expect("no error").is_none() {
-        assert_eq!(now, rest, "left behind");
+        panic!("left behind: {:?}, missing: {:?}", more(&now, &rest), more(&rest, &now));
     }
     drop(world);
     let left = Census::left_since(&before, Duration::from_secs(120)).expect("census");

@@ -104,7 +104,7 @@ fn what_a_crash_left_half_replaced_is_done_again() {
     let before = pins(stage.bpf.path());
     // Killed between two hooks, and between the making of a link and its place; and a hook of a release that is gone.
     std::fs::remove_file(links.join("link_connect6")).expect("a hook that is not attached yet");
-    std::fs::rename(links.join("link_route"), links.join("link_route_new")).expect("not in place yet");
+    std::fs::rename(links.join("link_getpeername6"), links.join("link_getpeername6_new")).expect("not in place yet");
     std::fs::rename(links.join("link_getpeername4"), links.join("link_gone")).expect("of another release");
     let kernel = starts(&stage, Sizes::default());
     assert_eq!(pins(stage.bpf.path()), before);

@@ -216,7 +216,12 @@ impl Kernel {
     }
 
     /// The programs of a tag, loaded by this process, with the options asked for.
-    fn instance(&mut self, name: &TagName, number: u32, options: &TagOptions) -> Result<&mut Instance, Error> {
+    fn instance(
+        &mut self,
+        name: &TagName,
+        number: u32,
+        options: &TagOptions,
+    ) -> Result<&mut Instance, Error> {
         if let Some((other, _)) = self.tags.iter().find(|(n, t)| t.number == number && *n != name) {
             return Err(Error::Number { name: name.clone(), number, other: format!("it is {other}'s") });
         }
@@ -378,7 +383,12 @@ impl Kernel {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn asker(&self, netns: u64, client: SocketAddr, listener: SocketAddr) -> Result<Option<Origin>, Error> {
+    pub fn asker(
+        &self,
+        netns: u64,
+        client: SocketAddr,
+        listener: SocketAddr,
+    ) -> Result<Option<Origin>, Error> {
         let key = waiting::tuple(netns, client, listener);
         let mut newest: Option<Origin> = None;
         for tag in self.tags.values() {
