@@ -109,6 +109,11 @@ impl Namespace {
         namespace
     }
 
+    /// Its name, for `ip netns`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)
     }
@@ -208,6 +213,12 @@ impl Held {
         }
         child.stdout = Some(out);
         (Self { child }, String::from_utf8(line).expect("text"))
+    }
+
+    /// Writes to its standard input.
+    pub fn say(&self, text: &str) {
+        let mut input = self.child.stdin.as_ref().expect("piped");
+        std::io::Write::write_all(&mut input, text.as_bytes()).expect("it reads");
     }
 
     /// Lets it go and waits for its end.

@@ -68,7 +68,10 @@ fn one(address: &str, options: &[&str]) {
     let mapped = has("mapped");
     let fd = socket(address.is_ipv6() || mapped, has("mptcp"));
     if let Some(device) = value("device") {
-        setsockopt(&fd, sockopt::BindToDevice, &device.into()).expect("bind to the device");
+        if let Err(errno) = setsockopt(&fd, sockopt::BindToDevice, &device.into()) {
+            println!("refused {errno:?}");
+            return;
+        }
     }
     if let Some(source) = value("source") {
         let source: IpAddr = source.parse().expect("an address");

@@ -2,9 +2,12 @@
 //!
 //! The test stands in for warden and gate: it accepts and asks the kernel part whose connection it is.
 
+mod datagrams;
 mod lifetime;
 mod load;
+mod packets;
 mod refused;
 mod release;
+mod sockets;
 mod stage;
 mod taken;

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use agent_ebpf::{Config, Counter};
-use sluice::warden::kernel::{Sizes, TagOptions};
+use sluice::warden::kernel::{Sizes, TagOptions, way};
 use sluice::warden::listen::Listeners;
 use sluice_tests::host::{Cgroup, Namespace, run};
 
@@ -63,8 +63,11 @@ fn a_tagged_process_in_a_network_namespace_of_its_own_reaches_nothing() {
         own.enter(|| (TcpListener::bind(WORLD4).expect("bind"), TcpListener::bind(WORLD6).expect("bind")));
     for address in [WORLD4, WORLD6] {
         let mut dial = own.command(Some(&stage.cgroup), env!("CARGO_BIN_EXE_sluice-dial"));
-        assert_eq!(run(dial.args(["connect", address])).trim(), "refused ECONNREFUSED", "{address}");
+        assert_eq!(run(dial.args(["connect", address])).trim(), "refused ETIMEDOUT", "{address}");
     }
+    assert!(stage.count(Counter::HeldBack) > 1, "tried again");
+    let told = stage.events();
+    assert!(told.iter().any(|event| way(event) == Some(Counter::NewNamespace) && event.netns != stage.netns));
 }
 
 /// How many IPv4 packets the namespace has sent (`OutRequests` of /proc/net/snmp).

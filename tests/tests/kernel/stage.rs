@@ -6,9 +6,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::{Config, Counter, Origin};
+use agent_ebpf::{Config, Counter, Event, Origin};
 use sluice::types::TagName;
-use sluice::warden::kernel::{Kernel, Sizes, TagOptions};
+use sluice::warden::kernel::{Kernel, Sizes, TagOptions, way};
 use sluice::warden::listen::{Listeners, netns_cookie};
 use sluice_tests::host::{BpfDir, Cgroup, Namespace, require_root, run};
 
@@ -100,6 +100,25 @@ impl Stage {
 
     pub fn count(&self, counter: Counter) -> u64 {
         self.kernel.counters().expect("counters")[counter as usize]
+    }
+
+    /// What the programs told since the last time.
+    pub fn events(&self) -> Vec<Event> {
+        std::iter::from_fn(|| self.kernel.next_event()).collect()
+    }
+
+    /// The ways that the programs told of since the last time.
+    pub fn ways(&self) -> Vec<Counter> {
+        self.events().iter().map(|event| way(event).expect("a known way")).collect()
+    }
+
+    /// Runs `sluice-socket` with `words` in the stage's cgroup.
+    pub fn socket(&self, words: &[&str]) -> String {
+        run(self.socketeer(Some(&self.cgroup)).args(words)).trim().to_owned()
+    }
+
+    pub fn socketeer(&self, cgroup: Option<&Cgroup>) -> Command {
+        self.namespace.command(cgroup, env!("CARGO_BIN_EXE_sluice-socket"))
     }
 
     pub fn config(&self) -> Config {

@@ -183,7 +183,10 @@ fn a_socket_that_connects_again_is_remembered_anew() {
 fn programs_that_run_twice_on_one_connection_take_it_once() {
     let mut stage = Stage::tagged("twice");
     let child = stage.cgroup.child("job");
-    stage.kernel.attach(&tag("ci"), 7, child.path(), &TagOptions::default()).expect("same tag, as by systemd");
+    stage
+        .kernel
+        .attach(&tag("ci"), 7, child.path(), &TagOptions::default())
+        .expect("same tag, as by systemd");
     for address in [WORLD4, WORLD6] {
         let answer = stage.dial_in(Some(&child), &["connect", address]);
         assert_eq!(field(&answer, "peer"), address);
@@ -201,19 +204,4 @@ fn of_nested_tags_the_inner_one_takes() {
     stage.dial_in(Some(&child), &["connect", WORLD4]);
     assert_eq!(stage.origin(&stage.accept(false)).expect("remembered").tag, 8);
     assert_eq!((stage.count(Counter::Taken), stage.kernel.waiting().expect("map")), (1, 0));
-}
-
-#[test]
-fn zz_debug() {
-    let stage = Stage::tagged("zz");
-    let mut d = stage.dialler(Some(&stage.cgroup));
-    let mut child = d.args(["connect", WORLD4]).spawn().expect("x");
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    while let Some(e) = stage.kernel.next_event() {
-        println!("{e:?} {:?} {:?}", sluice::warden::kernel::way(&e), sluice::warden::kernel::address(&e));
-    }
-    println!("netns {}", stage.netns);
-    println!("{:?}", stage.kernel.counters());
-    child.kill().expect("x");
-    child.wait().expect("x");
 }
