@@ -178,9 +178,7 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
             brief.push(job.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("started"));
         }
         std::thread::sleep(Duration::from_micros(dice.below(if starting { 150_000 } else { 30_000 })));
-        let victim = dice.below(3);
-        eprintln!("{round} {victim} {:?}", start.elapsed());
-        kill(&mut world, victim);
+        kill(&mut world, dice.below(3));
         brief.retain_mut(|job| job.try_wait().expect("waited").is_none());
         if round % 50 == 49 {
             works_again(&mut world, &[&placed, &run], round);
