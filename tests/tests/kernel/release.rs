@@ -6,10 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use agent_ebpf::Counter;
+use aya::maps::Array;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{CgroupAttachMode, Program};
 use sluice::warden::kernel::{Kernel, Sizes, TagOptions};
 use sluice_tests::host::run;
 
 use crate::stage::{Stage, WORLD4, WORLD6, look_up, tag};
+
+/// The object of the first release, as it was in the repository.
+static FIRST: &[u8] = aya::include_bytes_aligned!("../../data/sluice-abi1.bpf.o");
 
 /// Our own programs with other instructions for the same: "r0 = 1" of 32 bits in the place of that of 64. Made once.
 fn another() -> Sizes {
@@ -104,7 +110,8 @@ fn what_a_crash_left_half_replaced_is_done_again() {
     let before = pins(stage.bpf.path());
     // Killed between two hooks, and between the making of a link and its place; and a hook of a release that is gone.
     std::fs::remove_file(links.join("link_connect6")).expect("a hook that is not attached yet");
-    std::fs::rename(links.join("link_getpeername6"), links.join("link_getpeername6_new")).expect("not in place yet");
+    std::fs::rename(links.join("link_getpeername6"), links.join("link_getpeername6_new"))
+        .expect("not in place yet");
     std::fs::rename(links.join("link_getpeername4"), links.join("link_gone")).expect("of another release");
     let kernel = starts(&stage, Sizes::default());
     assert_eq!(pins(stage.bpf.path()), before);
@@ -112,4 +119,104 @@ fn what_a_crash_left_half_replaced_is_done_again() {
     let stream = stage.accept(true);
     assert!(look_up(&kernel, stage.netns, &stream).is_some());
     assert_eq!(stage.count(Counter::Taken), 1);
+}
+
+/// The first release: its object, its pins, its layout of the maps, loaded as it did but for one hook (aya gives its link
+/// out to nobody), as if ours had one more. Returns what keeps that hook attached.
+fn first_release(stage: &Stage) -> aya::Ebpf {
+    let pins = stage.bpf.path();
+    let tag = pins.join("tags/ci");
+    let links = tag.join("7").join(stage.cgroup.id().to_string());
+    for dir in [&pins.join("maps_v1"), &links] {
+        std::fs::create_dir_all(dir).expect("in bpffs");
+    }
+    let mut loader = aya::EbpfLoader::new();
+    loader.btf(None);
+    for map in ["CONFIG", "COUNTERS", "ORIGINS", "AYA_LOGS"] {
+        loader.map_pin_path(map, pins.join("maps_v1").join(map));
+    }
+    for map in ["WAITING", "SETTINGS"] {
+        loader.map_pin_path(map, tag.join(format!("{map}_v1")));
+    }
+    let mut object = loader.load(FIRST).expect("the first release loads");
+    // Its `Config`: ours without what came later, and `Settings`: a number and a flag.
+    let config = stage.config();
+    let mut bytes = [0_u8; 32];
+    bytes[8..10].copy_from_slice(&config.prefix4.to_ne_bytes());
+    bytes[10..12].copy_from_slice(&config.port4.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&config.count6.to_ne_bytes());
+    for (at, port) in config.ports6.iter().enumerate() {
+        bytes[16 + 2 * at..18 + 2 * at].copy_from_slice(&port.to_ne_bytes());
+    }
+    let mut map: Array<_, [u8; 32]> = object.take_map("CONFIG").expect("map").try_into().expect("an array");
+    map.set(0, bytes, 0).expect("set");
+    let mut map: Array<_, [u32; 2]> = object.take_map("SETTINGS").expect("map").try_into().expect("an array");
+    map.set(0, [7, 0], 0).expect("set");
+    let cgroup = std::fs::File::open(stage.cgroup.path()).expect("cgroup");
+    for name in ["established", "getpeername4", "getpeername6", "connect4", "connect6"] {
+        let link: FdLink = match object.program_mut(name).expect("program") {
+            Program::CgroupSockAddr(program) => {
+                program.load().expect("loads");
+                let id = program.attach(&cgroup, CgroupAttachMode::Single).expect("attaches");
+                program.pin(tag.join(format!("prog_{name}"))).expect("pinned");
+                program.take_link(id).expect("link").try_into().expect("a link of its own")
+            }
+            Program::SockOps(program) => {
+                program.load().expect("loads");
+                let id = program.attach(&cgroup, CgroupAttachMode::Single).expect("attaches");
+                program.pin(tag.join(format!("prog_{name}"))).expect("pinned");
+                program.take_link(id).expect("link").try_into().expect("a link of its own")
+            }
+            _ => panic!("{name}"),
+        };
+        link.pin(links.join(format!("link_{name}"))).expect("pinned");
+    }
+    object
+}
+
+/// Another ABI: what the first release remembered is still read, its programs give way in their places, its maps go.
+#[test]
+fn the_first_releases_tags_are_taken_over_by_ours() {
+    let mut stage = Stage::new("abi");
+    let first = first_release(&stage);
+    stage.dial(&["connect", WORLD4]);
+    let waited = stage.accept(false);
+    let before = links_of(&stage);
+
+    let mut kernel = Kernel::open(stage.bpf.path(), stage.config()).expect("kernel part");
+    kernel.add_namespace(stage.netns).expect("ours");
+    let adopted = kernel.adopt().expect("adopt");
+    assert!(adopted.len() == 1 && adopted[0].stale && adopted[0].number == 7, "{adopted:?}");
+    kernel.sweep().expect("sweep");
+    assert!(stage.bpf.path().join("maps_v1").exists(), "still in use");
+    // Their connections come, and the next release's do, while one takes over from the other.
+    kernel.attach(&tag("ci"), 7, stage.cgroup.path(), &TagOptions::default()).expect("attach");
+    let origin = look_up(&kernel, stage.netns, &waited).expect("what the first release remembered");
+    assert_eq!(origin.tag, 7);
+    for (address, v6) in [(WORLD4, false), (WORLD6, true)] {
+        stage.dial(&["connect", address]);
+        let stream = stage.accept(v6);
+        assert!(look_up(&kernel, stage.netns, &stream).is_some(), "{address}");
+    }
+    let after = links_of(&stage);
+    for (name, link) in &before {
+        assert_eq!(after.get(name), Some(link), "{name}: the same link, with another program");
+    }
+    assert!(after.len() > before.len(), "ours has more hooks");
+    kernel.sweep().expect("sweep");
+    let left = pins(stage.bpf.path()).into_iter().filter(|path| path.to_string_lossy().contains("_v1"));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new(), "nothing of the first release is left");
+    stage.kernel = kernel;
+    drop(first);
+}
+
+/// The kernel's numbers of a cgroup's links, by name of the pin.
+fn links_of(stage: &Stage) -> std::collections::BTreeMap<String, u32> {
+    let dir = stage.bpf.path().join("tags/ci/7").join(stage.cgroup.id().to_string());
+    let of = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        let link = PinnedLink::from_pin(&path).ok()?;
+        Some((path.file_name()?.to_str()?.to_owned(), FdLink::from(link).info().ok()?.id()))
+    };
+    std::fs::read_dir(dir).expect("links").filter_map(of).collect()
 }
