@@ -12,6 +12,7 @@ pub mod host;
 pub mod journal;
 pub mod leaks;
 pub mod load;
+pub mod markers;
 pub mod netns;
 pub mod process;
 pub mod small_disk;

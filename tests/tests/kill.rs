@@ -4,21 +4,16 @@
 //! `SLUICE_KILLS` is the number of rounds (300 without it), `SLUICE_SEED` repeats a run.
 
 use std::fs;
-use std::net::IpAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
-use sluice_tests::capture::{Capture, Frame};
-use sluice_tests::client;
-use sluice_tests::harness::{Options, World, address};
+use sluice_tests::capture::Capture;
+use sluice_tests::harness::{Options, World};
 use sluice_tests::leaks::{Census, descriptors};
-use sluice_tests::netns::{AGENT_V4, AGENT_V6, Place};
+use sluice_tests::markers::{Job, is_stranger};
+use sluice_tests::netns::Place;
 use sluice_tests::process::{PATIENCE, eventually, run};
-
-/// What no frame may bear that does not come from the agent.
-const MARKER: &str = "marker-7f3a9c51d2";
 
 /// Tags by configuration: they outlive every daemon.
 const CONFIG: &str = r#"
@@ -50,40 +45,6 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % end
     }
-}
-
-/// A job that tries, and how many answers it got.
-struct Job {
-    child: Child,
-    answered: PathBuf,
-}
-
-impl Job {
-    fn start(world: &World, name: &str, mut command: Command) -> Self {
-        let answered = world.space().dir().join(format!("answered-{name}"));
-        command.arg(client::program("markers.py")).arg(MARKER).arg(&answered).arg("www.example.test");
-        command.args(["six.example.test", "nobody.example.test"].map(|host| address(host).to_string()));
-        let quiet = command.stdin(Stdio::piped()).stdout(Stdio::null());
-        Self { child: quiet.spawn().expect("started"), answered }
-    }
-
-    fn answers(&self) -> u64 {
-        fs::metadata(&self.answered).map_or(0, |file| file.len())
-    }
-
-    fn end(mut self) {
-        drop(self.child.stdin.take());
-        let ended = eventually(PATIENCE, || Ok(self.child.try_wait()?)).expect("no error");
-        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
-    }
-}
-
-/// Not from the agent, and not the link's own business.
-fn stranger(frame: &Frame) -> bool {
-    let from_agent = |packet: sluice_tests::capture::Packet| {
-        [IpAddr::from(AGENT_V4), IpAddr::from(AGENT_V6)].contains(&packet.source)
-    };
-    !frame.is_neighbourly() && !frame.packet().is_some_and(from_agent)
 }
 
 /// What is pinned and kept while no job runs.
@@ -159,10 +120,11 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
     let taken = || Ok((!fs::read_to_string(&links)?.contains("\"attached\":null")).then_some(()));
     assert!(eventually(PATIENCE, taken).expect("no error").is_some(), "not attached");
     let rest = at_rest(&world);
-    let capture = Capture::start(&world.space().outside(), stranger).expect("capture");
+    let capture = Capture::start(&world.space().outside(), is_stranger).expect("capture");
     let placed =
-        Job::start(&world, "placed", world.space().command("placed", "/usr/bin/python3").expect("job"));
-    let run = Job::start(&world, "run", world.job("run", "/usr/bin/python3").expect("job"));
+        Job::start(&world, "placed", world.space().command("placed", "/usr/bin/python3").expect("job"))
+            .expect("started");
+    let run = Job::start(&world, "run", world.job("run", "/usr/bin/python3").expect("job")).expect("started");
     works_again(&mut world, &[&placed, &run], 0);
     let mut brief: Vec<Child> = Vec::new();
     let start = Instant::now();
@@ -190,8 +152,8 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
         assert!(eventually(PATIENCE, || Ok(job.try_wait()?)).expect("no error").is_some(), "a job hangs");
     }
     works_again(&mut world, &[&placed, &run], rounds);
-    placed.end();
-    run.end();
+    placed.end().expect("ended");
+    run.end().expect("ended");
     let captured = capture.end().expect("capture");
     println!("{rounds} rounds in {took:?}, {answers} answers, {} frames", captured.seen);
     assert_eq!(captured.kept, [], "left past the agent");
@@ -215,9 +177,8 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
 fn works_again(world: &mut World, jobs: &[&Job], round: u64) {
     world.daemon_mut().await_ready_once(PATIENCE).expect("ready");
     for job in jobs {
-        let had = job.answers();
-        let more = eventually(PATIENCE, || Ok((job.answers() > had).then_some(()))).expect("no error");
-        assert!(more.is_some(), "no answer after round {round}:\n{}", world.daemon().log());
+        let more = job.goes_on(1);
+        assert!(more.is_ok(), "{more:?} after round {round}:\n{}", world.daemon().log());
     }
     assert_eq!(world.seen().strangers(), [], "round {round}");
 }
