@@ -99,11 +99,11 @@ pub struct Bound {
 type Told = (GateSettings, Vec<Vec<u8>>);
 
 impl Bound {
-    /// Gets everything. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
+    /// Gets everything. `is_there`: the configuration was read and is not what counts where there is none. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn bind(config: Config) -> Result<Self, Error> {
+    pub async fn bind(config: Config, is_there: bool) -> Result<Self, Error> {
         if !Uid::effective().is_root() {
             return Err(Error::NotRoot);
         }
@@ -124,7 +124,7 @@ impl Bound {
         let mut kernel = Kernel::open(&config.paths.bpf, open).map_err(Error::Kernel)?;
         kernel.add_namespace(netns).map_err(Error::Kernel)?;
         let kernel = SharedKernel::new(kernel);
-        let tags = match open_tags(&config, &kernel, &journal).await {
+        let tags = match open_tags(&config, is_there, &kernel, &journal).await {
             Ok(tags) => tags,
             Err(error) => {
                 if let Err(error) = kernel.lock().configure(refusing(open)) {
@@ -291,15 +291,27 @@ fn witness(listeners: &Listeners, journal: &Journal) -> Option<Witness> {
 /// Name of the listeners in systemd's descriptor store.
 const KEPT_NAME: &str = "sluice-listener";
 
-async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) -> Result<Tags, Error> {
+async fn open_tags(
+    config: &Config,
+    is_there: bool,
+    kernel: &SharedKernel,
+    journal: &Journal,
+) -> Result<Tags, Error> {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
-    let journal = journal.clone();
-    let tell = move |event| journal.send(of_tag(event));
+    let told = journal.clone();
+    let tell = move |event| told.send(of_tag(event));
     let settings = tags::Settings::new(&config.paths, program);
     let tags = Tags::open(settings, Box::new(kernel.clone()), std::sync::Arc::new(tell))
         .await
         .map_err(Error::Tags)?;
-    apply(&tags, config).await;
+    if is_there || !tags.list().iter().any(|tag| tag.configured) {
+        apply(&tags, config).await;
+    } else {
+        // Not let go: whoever can make the configuration vanish must not free what it names.
+        let text = "the configuration is gone: the tags that it named stay in force".to_owned();
+        tracing::error!("{text}");
+        journal.send(journal::Event::Trouble(text));
+    }
     Ok(tags)
 }
 
