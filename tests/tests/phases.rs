@@ -102,7 +102,7 @@ fn a_warden_that_hangs() {
     });
 }
 
-/// A gate with few descriptors accepts as many as it can; the others wait for their turn.
+/// A gate with few descriptors serves as many as it can; the others wait for their turn or are refused.
 #[test]
 fn a_gate_out_of_descriptors() {
     while_a_job_tries(|world, _| {
@@ -125,9 +125,15 @@ fn a_gate_out_of_descriptors() {
             .collect();
         for (n, child) in many.into_iter().enumerate() {
             let ended = finish(child, PATIENCE * 3).expect("ended");
-            assert_eq!(ended.stdout, "slept\n", "{n}: {ended:?}");
+            // Accepted with the last descriptor, it has none left for the upstream: refused with a reset.
+            let answered = ended.stdout == "slept\n";
+            assert!(answered || [52, 56].contains(&code(&ended)), "{n}: {ended:?}");
         }
-        assert!(world.daemon().log().contains("accept: "), "it never ran out:\n{}", world.daemon().log());
+        assert!(
+            world.daemon().log().contains("Too many open files"),
+            "it never ran out:\n{}",
+            world.daemon().log()
+        );
         assert_eq!(world.daemon().gate_pid().expect("gate"), gate, "it lives");
         limit(warden, "--nofile=4096:");
     });
