@@ -120,11 +120,11 @@ pub struct Bound {
 type Told = (GateSettings, Vec<Vec<u8>>);
 
 impl Bound {
-    /// Gets everything. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
+    /// Gets everything. `is_there`: the configuration was read and is not what counts where there is none. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn bind(config: Config) -> Result<Self, Error> {
+    pub async fn bind(config: Config, is_there: bool) -> Result<Self, Error> {
         if !Uid::effective().is_root() {
             return Err(Error::NotRoot);
         }
@@ -142,12 +142,21 @@ impl Bound {
         let own = own_cgroup();
         let (dns4, dns6) = resolver.ports().map_err(Error::Kept)?;
         let open = agent_ebpf::Config { dns4, dns6, ..listeners.config(own).map_err(Error::Kept)? };
-        // Refused until the gate is ready.
-        let mut kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
+        // Led to the listeners from now on: connections wait in their backlog for the gate, as those of the tags that are
+        // in force already do since the last one went. If none comes, they are refused (`supervise`).
+        let mut kernel = Kernel::open(&config.paths.bpf, open).map_err(Error::Kernel)?;
         only_namespace(&mut kernel, netns).map_err(Error::Kernel)?;
         guard(&mut kernel, &config);
         let kernel = SharedKernel::new(kernel);
-        let tags = open_tags(&config, &kernel, &journal).await?;
+        let tags = match open_tags(&config, is_there, &kernel, &journal).await {
+            Ok(tags) => tags,
+            Err(error) => {
+                if let Err(error) = kernel.lock().configure(refusing(open)) {
+                    tracing::error!("telling the kernel programs to refuse: {}", Chain(&error));
+                }
+                return Err(error);
+            }
+        };
         let resolver_ports = (dns4, dns6);
         let namespaces = open_namespaces(&listeners, resolver_ports, &tags, &kernel, &journal)?;
         let host = Host::default();
@@ -431,15 +440,27 @@ fn open_namespaces(
 /// Name of the listeners in systemd's descriptor store.
 const KEPT_NAME: &str = "sluice-listener";
 
-async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) -> Result<Tags, Error> {
+async fn open_tags(
+    config: &Config,
+    is_there: bool,
+    kernel: &SharedKernel,
+    journal: &Journal,
+) -> Result<Tags, Error> {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
-    let journal = journal.clone();
-    let tell = move |event| journal.send(of_tag(event));
+    let told = journal.clone();
+    let tell = move |event| told.send(of_tag(event));
     let settings = tags::Settings::new(&config.paths, program);
     let tags = Tags::open(settings, Box::new(kernel.clone()), Arc::new(tell))
         .await
         .map_err(Error::Tags)?;
-    apply(&tags, config).await;
+    if is_there || !tags.list().iter().any(|tag| tag.configured) {
+        apply(&tags, config).await;
+    } else {
+        // Not let go: whoever can make the configuration vanish must not free what it names.
+        let text = "the configuration is gone: the tags that it named stay in force".to_owned();
+        tracing::error!("{text}");
+        journal.send(journal::Event::Trouble(text));
+    }
     Ok(tags)
 }
 
