@@ -39,6 +39,9 @@ fn begin(store: &Store) -> Result<Session, sluice::record::Unrecordable> {
         cgroup: "/".to_owned(),
         unit: None,
         container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
     };
     let destination = Destination::new("192.0.2.7".parse().expect("ip"), 443);
     store.begin(Arc::new(caller), destination, "127.0.0.1:40000".parse().expect("client"))

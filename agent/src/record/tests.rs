@@ -29,10 +29,15 @@ pub fn summary() -> Summary {
         exe: Some("/usr/bin/curl".to_owned()),
         uid: 1000,
         user: Some("ann".to_owned()),
+        container: Some("web".to_owned()),
+        container_runtime: Some("nspawn".to_owned()),
+        image: Some("debian:12".to_owned()),
+        netns: Some(4_026_532_000),
         identity: None,
         groups: vec!["ml".to_owned(), "dev".to_owned()],
         protocol: "http/1.1".to_owned(),
         host: "api.openai.com".to_owned(),
+        host_source: Some(crate::types::HostSource::Request),
         address: "192.0.2.7:443".to_owned(),
         method: Some("POST".to_owned()),
         path: Some("/v1/responses".to_owned()),
@@ -76,6 +81,9 @@ fn caller() -> Arc<Caller> {
         cgroup: "/system.slice/job.service".to_owned(),
         unit: Some("job.service".to_owned()),
         container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
     })
 }
 
@@ -91,6 +99,7 @@ fn head(path: &str) -> ExchangeHead {
     ExchangeHead {
         protocol: "http/1.1",
         host: "api.example".to_owned(),
+        host_source: crate::types::HostSource::Request,
         method: Some("POST".to_owned()),
         path: Some(path.to_owned()),
         headers,

@@ -9,5 +9,5 @@ pub mod summary;
 pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
-pub use id::{ExchangeNumber, SessionId, TagName};
-pub use summary::{Summary, Verdict};
+pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
+pub use summary::{HostSource, Summary, Verdict};

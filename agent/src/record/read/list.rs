@@ -238,6 +238,7 @@ impl<'a> Open<'a> {
         open.time = head.time.into_owned();
         open.protocol = head.protocol.into_owned();
         open.host = head.host.into_owned();
+        open.host_source = head.host_source;
         open.method = head.method.map(Cow::into_owned);
         open.path = head.path.map(Cow::into_owned);
         open.rule = head.rule.map(Cow::into_owned);
@@ -280,6 +281,8 @@ impl<'a> Open<'a> {
             Some(session) => {
                 let known = summary(&open.session, open.exchange, &session.caller, session.destination);
                 let Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, .. } = known;
+                let Summary { container, container_runtime, image, netns, .. } = known;
+                *open = Summary { container, container_runtime, image, netns, ..open.clone() };
                 *open =
                     Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, ..open.clone() };
             }
@@ -321,10 +324,15 @@ fn summary_without_session(session: &str, exchange: u32) -> Summary {
         exe: None,
         uid: 0,
         user: None,
+        container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
         identity: None,
         groups: Vec::new(),
         protocol: String::new(),
         host: String::new(),
+        host_source: None,
         address: String::new(),
         method: None,
         path: None,
