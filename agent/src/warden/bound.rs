@@ -8,14 +8,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent_ebpf::{Counter, Origin};
+use agent_ebpf::Origin;
 use nix::unistd::{Gid, Uid, User};
 
 use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
 use super::enforcement::{Examiner, Host, Judge};
-use super::events;
 use super::gate_process::{self, GateProcess, Sockets};
 use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
@@ -208,7 +207,7 @@ impl Bound {
     }
 
     /// The network namespaces besides the host's.
-    pub fn namespaces(&self) -> &Namespaces {
+    pub fn namespaces(&self) -> &Arc<Namespaces> {
         &self.namespaces
     }
 
@@ -421,18 +420,6 @@ fn open_namespaces(
         }),
     };
     let namespaces = Arc::new(Namespaces::start(surroundings).map_err(Error::Namespaces)?);
-    let (finds, tags) = (Arc::clone(&namespaces), tags.clone());
-    let on_event = move |event: &agent_ebpf::Event| {
-        if kernel::way(event) == Some(Counter::NewNamespace)
-            && let Some(tag) = tags.resolve(TagNumber(event.tag))
-        {
-            finds.appeared(&tag, event.pid, NetnsCookie(event.netns));
-            if event.suppressed > 0 {
-                finds.search();
-            }
-        }
-    };
-    events::start(kernel.clone(), on_event).map_err(Error::Namespaces)?;
     namespaces.resume();
     Ok(namespaces)
 }

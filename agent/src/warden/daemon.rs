@@ -175,7 +175,9 @@ impl Daemon {
         let mut tick = tokio::time::interval(TICK);
         // After a long step one tick follows, not all that were missed: the gate's words are heard in between.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let teller = Teller::new(bound.kernel.clone(), bound.journal.clone(), bound.tags.clone())?;
+        let namespaces = Arc::clone(bound.namespaces());
+        let teller =
+            Teller::new(bound.kernel.clone(), bound.journal.clone(), bound.tags.clone(), namespaces)?;
         Ok(Self {
             directory,
             bound,
