@@ -17,9 +17,7 @@ use agent_ebpf::{Config, Counter, Settings};
 use crate::address::{
     Dialled, MAPPED, address4, address6, is_loopback, is_metadata, is_resolvers, is_v4, port, write4, write6,
 };
-use crate::connect::{
-    AF_INET, AF_INET6, DNS, DNS_OVER_TLS, Otherwise, PASS, REFUSE, Target, note,
-};
+use crate::connect::{AF_INET, AF_INET6, DNS, DNS_OVER_TLS, Otherwise, PASS, REFUSE, Target, note};
 use crate::event::refused;
 use crate::maps::{ASKED, Asked, CONFIG, SERVERS, SETTINGS, Server, count, is_allowed};
 use crate::task;
@@ -104,7 +102,9 @@ fn lead(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, Otherwise> {
     if is_allowed(&dialled.words, dialled.port as u16) {
         return Err(Otherwise::Left(Counter::UdpAllowed));
     }
-    if is_loopback(&dialled.words) && settings.flags & (Settings::DENY_LOOPBACK | Settings::TAKE_LOOPBACK) == 0 {
+    if is_loopback(&dialled.words)
+        && settings.flags & (Settings::DENY_LOOPBACK | Settings::TAKE_LOOPBACK) == 0
+    {
         return Err(Otherwise::Left(Counter::Loopback));
     }
     Err(Otherwise::Refused(refusal(settings, &dialled.words, dialled.port())))
@@ -160,9 +160,13 @@ fn ask(
     unsafe {
         let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
         let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
-        let asked =
-            bpf_sk_storage_get((&raw const ASKED).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), create)
-                .cast::<Asked>();
+        let asked = bpf_sk_storage_get(
+            (&raw const ASKED).cast_mut().cast(),
+            sk.cast(),
+            core::ptr::null_mut(),
+            create,
+        )
+        .cast::<Asked>();
         if asked.is_null() {
             return Err(Otherwise::Refused(Counter::MapFull));
         }

@@ -94,8 +94,9 @@ pub fn guard(ctx: &SockoptContext) -> i32 {
 #[inline(always)]
 fn meaning(level: i32, name: i32) -> Option<Meaning> {
     match (level, name) {
-        (IPPROTO_IP, IP_OPTIONS)
-        | (IPPROTO_IPV6, IPV6_RTHDR | IPV6_2292RTHDR | IPV6_2292PKTOPTIONS) => Some(Meaning::Route),
+        (IPPROTO_IP, IP_OPTIONS) | (IPPROTO_IPV6, IPV6_RTHDR | IPV6_2292RTHDR | IPV6_2292PKTOPTIONS) => {
+            Some(Meaning::Route)
+        }
         (SOL_SOCKET, SO_BINDTODEVICE) => Some(Meaning::DeviceName),
         (SOL_SOCKET, SO_BINDTOIFINDEX) | (IPPROTO_IP, IP_UNICAST_IF) | (IPPROTO_IPV6, IPV6_UNICAST_IF) => {
             Some(Meaning::Device)

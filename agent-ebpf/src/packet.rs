@@ -21,9 +21,7 @@ use crate::address::{MAPPED, is_listeners, is_loopback, is_resolvers};
 use crate::connect::{DNS, LOOPBACK_INTERFACE};
 use crate::datagram::refusal;
 use crate::event::{self, About};
-use crate::maps::{
-    ASKED, ASKERS, Asked, BORN, CONFIG, Held, ORIGINS, SETTINGS, count, is_allowed, is_known,
-};
+use crate::maps::{ASKED, ASKERS, Asked, BORN, CONFIG, Held, ORIGINS, SETTINGS, count, is_allowed, is_known};
 use crate::task::DEPTH;
 
 /// The packet is dropped; on the way out the sender sees EPERM.
@@ -207,13 +205,9 @@ fn first(ctx: &SkBuffContext, packet: &Packet, sk: *mut Sock) -> i32 {
 fn question(ctx: &SkBuffContext, packet: &Packet, sk: *mut Sock) -> i32 {
     // SAFETY: the socket's own storage, checked for null; key on the stack.
     unsafe {
-        let asked = bpf_sk_storage_get(
-            (&raw const ASKED).cast_mut().cast(),
-            sk.cast(),
-            core::ptr::null_mut(),
-            0,
-        )
-        .cast::<Asked>();
+        let asked =
+            bpf_sk_storage_get((&raw const ASKED).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0)
+                .cast::<Asked>();
         if asked.is_null() {
             return if is_agents(ctx, sk) { PASS } else { stop(Counter::OwnListener, &about(packet), sk) };
         }

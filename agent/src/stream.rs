@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Anything that bytes flow through both ways.
@@ -24,9 +25,24 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|n| buf.advance(n))),
+            let room = buf.initialize_unfilled();
+            let mut got = None;
+            // Less than there was room for: the socket is empty. Said as "would block", it is believed without asking the
+            // kernel once more; what arrives meanwhile is a new event (epoll is edge-triggered here).
+            let read = self.0.try_io(Interest::READABLE, || {
+                let n = rustix::net::recv(&*self.0, &mut *room, RecvFlags::empty())?.0;
+                got = Some(n);
+                if n > 0 && n < room.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (got, read) {
+                (Some(n), _) => {
+                    buf.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                (None, _) => {}
             }
         }
     }

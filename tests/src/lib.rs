@@ -6,6 +6,7 @@
 pub mod binary;
 pub mod client;
 pub mod daemon;
+pub mod far;
 pub mod harness;
 pub mod host;
 pub mod journal;

@@ -172,15 +172,21 @@ impl Space {
     /// # Errors
     /// The address is not the space's, or taken.
     pub fn listen(&self, address: SocketAddr) -> Result<TcpListener> {
-        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.holder.id()))?;
-        // setns is per thread: a thread of its own, so that the test's threads stay where they are.
-        let bound = std::thread::spawn(move || -> Result<TcpListener> {
-            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
-            TcpListener::bind(address).with_context(|| format!("listening on {address}"))
-        });
-        let listener = bound.join().map_err(|_| anyhow::anyhow!("the listening thread panicked"))??;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
+        listen_in(fs::File::open(format!("/proc/{}/ns/net", self.holder.id()))?, address)
+    }
+
+    /// Gives one of the space's names another address, for every process in it.
+    ///
+    /// # Errors
+    /// The space's hosts file cannot be written.
+    pub fn point(&self, name: &str, address: IpAddr) -> Result<()> {
+        // In place: the file is mounted over /etc/hosts.
+        let path = self.dir.join("hosts");
+        let text = fs::read_to_string(&path)?;
+        let kept = text.lines().filter(|line| !line.ends_with(&format!(" {name}")));
+        let lines: String =
+            kept.chain([format!("{address} {name}").as_str()]).map(|l| format!("{l}\n")).collect();
+        Ok(fs::write(&path, lines)?)
     }
 
     /// A datagram socket inside the space, owned by the test.
@@ -218,6 +224,21 @@ impl Drop for Space {
         let _ = self.reaper.wait();
         let _ = self.holder.wait();
     }
+}
+
+/// A listener in a network namespace, owned by the test.
+///
+/// # Errors
+/// The address is not the namespace's, or taken.
+pub fn listen_in(namespace: fs::File, address: SocketAddr) -> Result<TcpListener> {
+    // setns is per thread: a thread of its own, so that the test's threads stay where they are.
+    let bound = std::thread::spawn(move || -> Result<TcpListener> {
+        nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
+        TcpListener::bind(address).with_context(|| format!("listening on {address}"))
+    });
+    let listener = bound.join().map_err(|_| anyhow::anyhow!("the listening thread panicked"))??;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// The uid of [`AGENT_USER`].

@@ -43,6 +43,10 @@ fn every_key() {
         name = "builds"
         slice = "builds.slice"
         loopback = "take"
+        metadata = true
+        inbound = true
+        mptcp = false
+        udp = ["10.0.0.0/8:123", "[2001:db8::1]:*"]
         [record]
         body_limit = "2MiB"
         max_bytes = "1GiB"
@@ -70,18 +74,21 @@ fn every_key() {
         "[[intercept]]\nname = \"box\"\ncgroup = \"machine/box\"\n[[intercept]]\nname=\"u\"\nuser=\"1000\"\n";
     let dir = directory(&[("sluice.toml", text), ("corp.pem", pem), ("policy.d/10.toml", more)]);
     let config = load(dir.path()).expect("good configuration");
-    let intercept = |name: &str, designation, loopback| Intercept {
+    let udp = ["10.0.0.0/8:123", "[2001:db8::1/128]:*"].map(|rule| rule.parse().expect("a rule"));
+    let open =
+        Options { loopback: Loopback::Take, metadata: true, inbound: true, mptcp: false, udp: udp.to_vec() };
+    let intercept = |name: &str, designation, options| Intercept {
         name: crate::types::TagName::parse(name).expect("name"),
         designation,
-        options: Options::with_loopback(loopback),
+        options,
     };
     assert_eq!(
         config.intercepts,
         [
-            intercept("ci", Designation::Unit("gitlab-runner.service".into()), Loopback::Pass),
-            intercept("builds", Designation::Slice("builds.slice".into()), Loopback::Take),
-            intercept("box", Designation::Cgroup("/machine/box".into()), Loopback::Pass),
-            intercept("u", Designation::User("1000".into()), Loopback::Pass),
+            intercept("ci", Designation::Unit("gitlab-runner.service".into()), Options::default()),
+            intercept("builds", Designation::Slice("builds.slice".into()), open),
+            intercept("box", Designation::Cgroup("/machine/box".into()), Options::default()),
+            intercept("u", Designation::User("1000".into()), Options::default()),
         ]
     );
     assert_eq!(config.user, "gate");
@@ -221,6 +228,16 @@ fn designations() {
     assert!(Designation::slice("a--b").is_err());
     assert!(Designation::user("root").is_err());
     assert!(Designation::user("a b").is_err());
+}
+
+#[test]
+fn what_a_tag_lets_through_is_checked() {
+    let text = "[[intercept]]\nname = \"a\"\nunit = \"a\"\nloopback = \"some\"\nudp = [\"10.0.0.1\", \"10.0.0.1:53\"]\n";
+    let dir = directory(&[(MAIN_FILE, text)]);
+    let problems = load(dir.path()).expect_err("three mistakes");
+    let lines: Vec<usize> = problems.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [4, 5, 5], "{problems:?}");
+    assert!(problems[2].remedy.contains("resolver"));
 }
 
 /// What we ship must load: each file in `config/` alone, as the main file.

@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::blocked::Teller;
 use super::bound::{self, Bound};
 use super::control::{Desk, Server};
 use super::gate_process::{GateProcess, Heard};
@@ -125,6 +126,8 @@ struct Daemon {
     beside: JoinSet<()>,
     /// When the trust bundle is compared with the system's roots again.
     next_bundle: Instant,
+    /// Hears the kernel programs.
+    teller: Teller,
 }
 
 struct Signals {
@@ -141,6 +144,8 @@ enum Woken {
     Terminate,
     Reload,
     Tick,
+    /// The kernel programs have something to tell.
+    Told,
     /// Something that runs beside the loop ended.
     Beside(Result<(), JoinError>),
 }
@@ -155,6 +160,9 @@ impl Daemon {
         let mut tick = tokio::time::interval(TICK);
         // After a long step one tick follows, not all that were missed: the gate's words are heard in between.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let namespaces = Arc::clone(bound.namespaces());
+        let teller =
+            Teller::new(bound.kernel.clone(), bound.journal.clone(), bound.tags.clone(), namespaces)?;
         Ok(Self {
             directory,
             bound,
@@ -168,6 +176,7 @@ impl Daemon {
             tick,
             beside,
             next_bundle: Instant::now() + BUNDLE,
+            teller,
         })
     }
 
@@ -192,6 +201,7 @@ impl Daemon {
                 }
                 Woken::Reload => self.reload().await,
                 Woken::Tick => self.tick(),
+                Woken::Told => self.teller.tell_all(),
                 // An orderly end has said why; a panic has told nobody yet.
                 Woken::Beside(Ok(())) => {}
                 Woken::Beside(Err(error)) => {
@@ -232,6 +242,7 @@ impl Daemon {
             _ = self.tick.tick() => Woken::Tick,
             _ = self.signals.hangup.recv() => Woken::Reload,
             Some(ended) = self.beside.join_next() => Woken::Beside(ended),
+            () = self.teller.heard() => Woken::Told,
             woken = gate => woken,
         }
     }
@@ -366,13 +377,12 @@ impl Daemon {
     fn tick(&mut self) {
         notify::watchdog();
         self.bound.sweep();
+        self.teller.tell_all();
         if self.next_bundle <= Instant::now() {
             self.next_bundle = Instant::now() + BUNDLE;
             self.bound.refresh_bundle();
         }
-        if let Some(servers) = self.bound.changed_servers()
-            && let Some(gate) = &self.gate
-        {
+        if let (Some(servers), Some(gate)) = (self.bound.changed_servers(), &self.gate) {
             gate.answer(ToGate::Servers(servers));
         }
         if let Some(gate) = &mut self.gate

@@ -6,14 +6,16 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::types::{Summary, TagName};
+use crate::types::{Caller, Summary, TagName};
 
 pub mod entry;
 pub mod socket;
+pub mod way;
 
 /// Entries that wait for the journal; beyond it they are folded.
 const QUEUE: usize = 4096;
@@ -30,6 +32,8 @@ pub enum Event {
         /// How many there were, the example not counted.
         more: u64,
     },
+    /// An attempt to get past the agent was stopped in the kernel.
+    Blocked(Box<Blocked>),
     /// A tag was made.
     TagAdded {
         /// Its name.
@@ -57,6 +61,23 @@ pub enum Event {
     Stopped,
     /// Entries that came too fast for the journal; the store has their exchanges.
     Lost(u64),
+}
+
+/// What was stopped in the kernel.
+#[derive(Clone, Debug)]
+pub struct Blocked {
+    /// How it wanted to get out.
+    pub way: way::Way,
+    /// Who tried. What could not be known is 0 or empty.
+    pub caller: Caller,
+    /// Where to (or, for what came in, from where); `None`: nowhere yet.
+    pub address: Option<SocketAddr>,
+    /// `tcp`, `udp`, …
+    pub protocol: String,
+    /// Cookie of the network namespace; 0: not known.
+    pub netns: u64,
+    /// How many more of this kind it stands for.
+    pub more: u64,
 }
 
 /// A handle on the writer. Cheap to clone; [`Journal::close`] writes what is queued.
@@ -120,11 +141,12 @@ impl Journal {
 impl Queue {
     fn push(&mut self, event: Event) {
         // The agent's own words are few and must come through: they may go a little over the bound.
-        let own = !matches!(event, Event::Exchange(_) | Event::Fold { .. });
+        let own = !matches!(event, Event::Exchange(_) | Event::Fold { .. } | Event::Blocked(_));
         let bound = if own { QUEUE + 256 } else { QUEUE };
         if self.closed || self.events.len() >= bound {
             self.lost += match event {
                 Event::Fold { more, .. } => more + 1,
+                Event::Blocked(blocked) => blocked.more + 1,
                 Event::Lost(n) => n,
                 _ => 1,
             };

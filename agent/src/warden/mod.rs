@@ -2,6 +2,7 @@
 //! the journal; it starts the gate, answers its questions, and never reads a byte from a network.
 
 mod attach;
+mod blocked;
 mod bound;
 pub mod ca;
 pub mod caller;
@@ -9,7 +10,6 @@ pub mod containers;
 pub mod control;
 pub mod daemon;
 pub mod destroy;
-mod events;
 mod gate_process;
 pub mod journal;
 pub mod kernel;

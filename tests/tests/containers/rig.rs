@@ -45,8 +45,13 @@ pub fn veth(world: &World, name: &str, net: u8) -> String {
 
 /// Runs a shell script in the tag.
 pub fn job(world: &World, tag: &str, script: &str) -> Ended {
+    job_within(world, tag, script, PATIENCE)
+}
+
+/// The same with another patience.
+pub fn job_within(world: &World, tag: &str, script: &str, patience: Duration) -> Ended {
     let mut command = world.job(tag, "sh").expect("job");
-    run(command.args(["-c", script]), PATIENCE).expect("started")
+    run(command.args(["-c", script]), patience).expect("started")
 }
 
 /// Addresses from which the upstreams were dialled.
@@ -92,7 +97,7 @@ impl Inside {
     /// Starts it.
     pub fn start(world: &World, tag: &str, namespace: &str) -> Self {
         let mut command = world.job(tag, "ip").expect("job");
-        let ask = "while read -r _; do curl -sS -m 20 http://www.example.test/bytes/4 2>&1; echo; done";
+        let ask = "while read -r _; do said=$(curl -sS -m 20 http://www.example.test/bytes/4 2>&1); echo $said; done";
         command.args(["netns", "exec", namespace, "sh", "-c", ask]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
         let says = BufReader::new(child.stdout.take().expect("piped")).into();

@@ -75,7 +75,11 @@ fn questions_go_to_the_resolver_which_knows_who_asks() {
         if options.contains(&"mapped") {
             shown = format!("[::ffff:{}]:53", address.trim_end_matches(":53"));
         }
-        assert_eq!((field(&said, "from"), field(&said, "text")), (&*shown, "answer"), "{address} {options:?}");
+        assert_eq!(
+            (field(&said, "from"), field(&said, "text")),
+            (&*shown, "answer"),
+            "{address} {options:?}"
+        );
         if options.contains(&"connect") {
             assert_eq!(field(&said, "peer"), shown);
         }
@@ -137,7 +141,10 @@ fn other_datagrams_are_refused_in_every_way_of_sending_them() {
     }
     assert_eq!(stage.count(Counter::Udp), count);
     let told = stage.events();
-    assert!(!told.is_empty() && told.iter().all(|e| e.tag == 7 && e.tgid != 0 && e.port == 4000 && e.protocol == 17));
+    assert!(
+        !told.is_empty()
+            && told.iter().all(|e| e.tag == 7 && e.tgid != 0 && e.port == 4000 && e.protocol == 17)
+    );
 }
 
 #[test]

@@ -98,8 +98,19 @@ fn prepared_programs_are_pinned_before_there_is_a_cgroup() {
     let pins = stage.kernel.prepare(&tag("legacy.service"), 9, &TagOptions::default()).expect("prepare");
     let types: Vec<&str> = pins.iter().map(|(kind, _)| *kind).collect();
     let all = [
-        "sock_ops", "recvmsg4", "recvmsg6", "sock_create", "setsockopt", "bind4", "bind6", "ingress", "egress",
-        "sendmsg4", "sendmsg6", "connect4", "connect6",
+        "sock_ops",
+        "recvmsg4",
+        "recvmsg6",
+        "sock_create",
+        "setsockopt",
+        "bind4",
+        "bind6",
+        "ingress",
+        "egress",
+        "sendmsg4",
+        "sendmsg6",
+        "connect4",
+        "connect6",
     ];
     assert_eq!(types, all);
     assert!(pins.iter().all(|(_, path)| path.exists() && !path.to_string_lossy().contains('.')));

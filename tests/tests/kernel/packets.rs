@@ -56,7 +56,10 @@ fn connections_from_other_hosts_are_let_in_by_option_only() {
     tcp(&stage.namespace, "127.0.0.1:4000").expect("from this host").read_to_string(&mut text).expect("read");
     assert_eq!(text, "hello");
     text.clear();
-    tcp(&stage.namespace, "192.0.2.1:4000").expect("by its own address").read_to_string(&mut text).expect("read");
+    tcp(&stage.namespace, "192.0.2.1:4000")
+        .expect("by its own address")
+        .read_to_string(&mut text)
+        .expect("read");
     assert_eq!(text, "hello");
 
     stage.attach(TagOptions { inbound: true, ..TagOptions::default() });
@@ -164,7 +167,11 @@ fn a_connection_waits_for_listeners_in_its_namespace() {
     let mut stage = Stage::tagged("wait");
     stage.kernel.remove_namespace(stage.netns).expect("known");
     assert!(stage.kernel.namespaces().expect("map").is_empty());
-    let dialling = stage.dialler(Some(&stage.cgroup)).args(["connect", WORLD4]).stdout(std::process::Stdio::piped()).spawn();
+    let dialling = stage
+        .dialler(Some(&stage.cgroup))
+        .args(["connect", WORLD4])
+        .stdout(std::process::Stdio::piped())
+        .spawn();
     let dialling = dialling.expect("it runs");
     let deadline = std::time::Instant::now() + crate::stage::PATIENCE;
     while stage.count(Counter::HeldBack) == 0 {
@@ -172,7 +179,10 @@ fn a_connection_waits_for_listeners_in_its_namespace() {
         std::thread::yield_now();
     }
     let told = stage.events();
-    assert!(told.iter().all(|e| sluice::warden::kernel::way(e) == Some(Counter::NewNamespace) && e.netns == stage.netns));
+    assert!(
+        told.iter()
+            .all(|e| sluice::warden::kernel::way(e) == Some(Counter::NewNamespace) && e.netns == stage.netns)
+    );
     assert!(!told.is_empty());
     let start = std::time::Instant::now();
     stage.kernel.add_namespace(stage.netns).expect("room");

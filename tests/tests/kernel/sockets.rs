@@ -17,7 +17,8 @@ fn only_tcp_and_udp_sockets_can_be_made() {
             assert_eq!(stage.socket(&["make", family, kind, protocol]), "ok", "{kind} {protocol}");
         }
         // UDP-Lite, a ping socket, raw, raw with a header of its own.
-        for (kind, protocol) in [("2", "136"), ("2", if family == "2" { "1" } else { "58" }), ("3", "6"), ("3", "255")]
+        for (kind, protocol) in
+            [("2", "136"), ("2", if family == "2" { "1" } else { "58" }), ("3", "6"), ("3", "255")]
         {
             assert_eq!(stage.socket(&["make", family, kind, protocol]), "refused EPERM", "{kind} {protocol}");
         }
@@ -46,8 +47,12 @@ fn the_agents_ports_cannot_be_bound() {
     stage.kernel.configure(config).expect("configure");
     let (port4, port6) = (config.port4, config.ports6[2]);
     for address in [
-        format!("127.0.0.1:{port4}"), format!("0.0.0.0:{port4}"), format!("[::1]:{port6}"), format!("[::]:{port4}"),
-        "127.83.7.1:55".to_owned(), "[::1]:56".to_owned(),
+        format!("127.0.0.1:{port4}"),
+        format!("0.0.0.0:{port4}"),
+        format!("[::1]:{port6}"),
+        format!("[::]:{port4}"),
+        "127.83.7.1:55".to_owned(),
+        "[::1]:56".to_owned(),
     ] {
         assert_eq!(stage.socket(&["bind", "tcp", &address]), "refused EPERM", "{address}");
         assert_eq!(stage.socket(&["bind", "udp", &address]), "refused EPERM", "{address}");
@@ -64,15 +69,22 @@ fn options_that_lead_past_us_are_refused() {
     // SO_MARK, IP_TRANSPARENT, TCP_REPAIR, IPV6_TRANSPARENT
     for (version, level, name) in [("4", "1", "36"), ("4", "0", "19"), ("4", "6", "19"), ("6", "41", "75")] {
         assert_eq!(stage.socket(&["option", version, level, name, "1"]), "refused EPERM", "{level} {name}");
-        assert_eq!(stage.socket(&["option", version, level, name, "0"]), "ok", "switched off: {level} {name}");
+        assert_eq!(
+            stage.socket(&["option", version, level, name, "0"]),
+            "ok",
+            "switched off: {level} {name}"
+        );
     }
     let told = stage.events();
     assert_eq!((told.len(), told[0].detail), (4, 1 << 16 | 36));
     assert!(told[0].comm.starts_with(b"sluice-socket") && told[0].tag == 7);
     // SO_BINDTODEVICE, SO_BINDTOIFINDEX, IP_UNICAST_IF, IPV6_UNICAST_IF
-    for (version, level, name, value) in
-        [("4", "1", "25", "eth0"), ("4", "1", "62", "2"), ("4", "0", "50", "33554432"), ("6", "41", "76", "33554432")]
-    {
+    for (version, level, name, value) in [
+        ("4", "1", "25", "eth0"),
+        ("4", "1", "62", "2"),
+        ("4", "0", "50", "33554432"),
+        ("6", "41", "76", "33554432"),
+    ] {
         assert_eq!(stage.socket(&["option", version, level, name, value]), "refused EPERM", "{level} {name}");
     }
     for (version, level, name, value) in

@@ -183,7 +183,10 @@ fn a_socket_that_connects_again_is_remembered_anew() {
 fn programs_that_run_twice_on_one_connection_take_it_once() {
     let mut stage = Stage::tagged("twice");
     let child = stage.cgroup.child("job");
-    stage.kernel.attach(&tag("ci"), 7, child.path(), &TagOptions::default()).expect("same tag, as by systemd");
+    stage
+        .kernel
+        .attach(&tag("ci"), 7, child.path(), &TagOptions::default())
+        .expect("same tag, as by systemd");
     for address in [WORLD4, WORLD6] {
         let answer = stage.dial_in(Some(&child), &["connect", address]);
         assert_eq!(field(&answer, "peer"), address);

@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::Event;
+use super::{Blocked, Event};
 use crate::record::visible::{Keep, visible};
-use crate::types::{Summary, Verdict};
+use crate::types::{Caller, Summary, Verdict};
 
 /// An exchange was sent on.
 pub const EXCHANGE: &str = "91429dbde0e44635be0a2fafe20a29e1";
@@ -13,6 +13,8 @@ pub const EXCHANGE: &str = "91429dbde0e44635be0a2fafe20a29e1";
 pub const REFUSAL: &str = "f090bebf420440ccb7d46ff1fd063bc9";
 /// One entry stands for many exchanges.
 pub const FOLD: &str = "0b8d1f4a9bb34166a186b0aeff3df0be";
+/// An attempt to get past the agent was stopped in the kernel.
+pub const BLOCKED: &str = "9195686417e1409eab36759db938ebcb";
 /// A tag was made.
 pub const TAG_ADDED: &str = "56a28fe937d04cc4b57b48ee1c214e21";
 /// A tag is gone.
@@ -29,8 +31,19 @@ pub const STOPPED: &str = "e1e2a69576bb4553b9e49b27ca174d35";
 pub const LOST: &str = "7201129145e84355a05f74c87bd6ad81";
 
 /// Every message id, for the catalog's test.
-pub const IDS: [&str; 10] =
-    [EXCHANGE, REFUSAL, FOLD, TAG_ADDED, TAG_REMOVED, GATE_RESTARTED, TROUBLE, STARTED, STOPPED, LOST];
+pub const IDS: [&str; 11] = [
+    EXCHANGE,
+    REFUSAL,
+    FOLD,
+    BLOCKED,
+    TAG_ADDED,
+    TAG_REMOVED,
+    GATE_RESTARTED,
+    TROUBLE,
+    STARTED,
+    STOPPED,
+    LOST,
+];
 
 const ERR: u8 = 3;
 const WARNING: u8 = 4;
@@ -50,6 +63,7 @@ impl Entry {
         match event {
             Event::Exchange(summary) => Self::exchange(summary, None, lives),
             Event::Fold { example, more } => Self::exchange(example, Some(*more), lives),
+            Event::Blocked(blocked) => Self::blocked(blocked, lives),
             Event::TagAdded { tag, what } => {
                 Self::new(TAG_ADDED, NOTICE, &format!("tag {tag} added: {what}"))
                     .with("SLUICE_TAG", tag.as_str())
@@ -143,6 +157,70 @@ impl Entry {
         if let Ok(Value::Object(fields)) = serde_json::to_value(summary) {
             for (name, value) in &fields {
                 entry.add(&format!("SLUICE_{}", name.to_ascii_uppercase()), value);
+            }
+        }
+        entry
+    }
+
+    fn blocked(blocked: &Blocked, lives: impl Fn(u32, u64) -> bool) -> Self {
+        let Blocked { way, caller, address, protocol, netns, more } = blocked;
+        let by = match (&caller.exe, caller.pid) {
+            (_, 0) => "somebody".to_owned(),
+            (Some(exe), pid) => format!("{} ({pid})", exe.path),
+            (None, pid) => format!("{} ({pid})", caller.comm),
+        };
+        let of = caller.unit.as_ref().map_or_else(String::new, |unit| format!(" of {unit}"));
+        let to = address.map_or_else(String::new, |address| format!(" {address}"));
+        let remedy = way.remedy_for(*address);
+        let others = if *more == 0 { String::new() } else { format!(" (and {more} more of this kind)") };
+        let line = format!(
+            "blocked in tag {}: {protocol}{to} by {by}{of}: {}; remedy: {remedy}{others}",
+            caller.tag, way.what
+        );
+        let mut entry = Self::new(BLOCKED, WARNING, &line).with("SLUICE_WAY", way.name);
+        let there = caller.start_time.is_some_and(|start| lives(caller.pid, start));
+        entry = match &caller.unit {
+            _ if there => entry.with("OBJECT_PID", &caller.pid.to_string()),
+            Some(unit) => entry.with("OBJECT_SYSTEMD_UNIT", unit),
+            None => entry,
+        };
+        if *more > 0 {
+            entry = entry.with("SLUICE_FOLDED", &(more + 1).to_string());
+        }
+        if *netns != 0 {
+            entry = entry.with("SLUICE_NETNS", &netns.to_string());
+        }
+        if let Some(address) = address {
+            entry = entry.with("SLUICE_ADDRESS", &address.to_string());
+        }
+        entry = entry
+            .with("SLUICE_PROTOCOL", protocol)
+            .with("SLUICE_ERROR", way.what)
+            .with("SLUICE_REMEDY", &remedy);
+        entry.of_caller(caller)
+    }
+
+    /// The caller's fields, under the names that exchanges have.
+    fn of_caller(self, caller: &Caller) -> Self {
+        let entry = self.with("SLUICE_TAG", caller.tag.as_str());
+        if caller.pid == 0 {
+            return entry; // Nobody knows: a user id of 0 would accuse root.
+        }
+        let mut entry = entry
+            .with("SLUICE_PID", &caller.pid.to_string())
+            .with("SLUICE_UID", &caller.uid.to_string())
+            .with("SLUICE_COMM", &caller.comm)
+            .with("SLUICE_CGROUP", &caller.cgroup);
+        let exe = caller.exe.as_ref().map(|exe| exe.path.as_str());
+        let known = [
+            ("SLUICE_EXE", exe),
+            ("SLUICE_USER", caller.user.as_deref()),
+            ("SLUICE_UNIT", caller.unit.as_deref()),
+            ("SLUICE_CONTAINER", caller.container.as_deref()),
+        ];
+        for (name, value) in known {
+            if let Some(value) = value {
+                entry = entry.with(name, value);
             }
         }
         entry

@@ -213,6 +213,73 @@ fn without_a_journal_the_lines_go_to_stderr_and_a_journal_that_comes_is_used() {
     journal.close();
 }
 
+fn blocked(pid: u32) -> Blocked {
+    let exe = crate::types::Exe { path: "/usr/bin/curl\nX".to_owned(), device: 1, inode: 2 };
+    Blocked {
+        way: way::of(agent_ebpf::Counter::Udp).expect("told"),
+        caller: Caller {
+            tag: TagName::parse("ci").expect("name"),
+            pid,
+            start_time: Some(5),
+            uid: 7,
+            gid: 7,
+            user: None,
+            comm: "curl".to_owned(),
+            exe: (pid != 0).then_some(exe),
+            cgroup: "/system.slice/job.service".to_owned(),
+            unit: Some("job.service".to_owned()),
+            container: None,
+            container_runtime: None,
+            image: None,
+            netns: None,
+        },
+        address: "203.0.113.10:4000".parse().ok(),
+        protocol: "udp".to_owned(),
+        netns: 9,
+        more: 3,
+    }
+}
+
+#[test]
+fn a_blocked_attempt_says_who_which_way_and_what_to_do() {
+    let of = |pid, lives| parse(&Entry::of(&Event::Blocked(Box::new(blocked(pid))), |_, _| lives).encode());
+    let fields = of(77, true);
+    let message = value(&fields, "MESSAGE").expect("a message");
+    assert!(message.starts_with("blocked in tag ci: udp 203.0.113.10:4000 by /usr/bin/curl"), "{message}");
+    assert!(!message.contains('\n') && message.contains("(77) of job.service: "), "{message}");
+    assert!(
+        message.ends_with("remedy: add udp = [\"203.0.113.10:4000\"] (and 3 more of this kind)"),
+        "{message}"
+    );
+    for (name, expected) in [
+        ("MESSAGE_ID", entry::BLOCKED),
+        ("PRIORITY", "4"),
+        ("OBJECT_PID", "77"),
+        ("SLUICE_WAY", "udp"),
+        ("SLUICE_TAG", "ci"),
+        ("SLUICE_PID", "77"),
+        ("SLUICE_UID", "7"),
+        ("SLUICE_EXE", "/usr/bin/curl\nX"),
+        ("SLUICE_ADDRESS", "203.0.113.10:4000"),
+        ("SLUICE_FOLDED", "4"),
+        ("SLUICE_NETNS", "9"),
+    ] {
+        assert_eq!(value(&fields, name), Some(expected), "{name}");
+    }
+    let gone = of(77, false);
+    assert_eq!(
+        (value(&gone, "OBJECT_PID"), value(&gone, "OBJECT_SYSTEMD_UNIT")),
+        (None, Some("job.service"))
+    );
+    let nobody = of(0, false);
+    assert!(value(&nobody, "MESSAGE").expect("a message").contains("by somebody of job.service"));
+    assert_eq!(
+        (value(&nobody, "SLUICE_PID"), value(&nobody, "SLUICE_UID")),
+        (None, None),
+        "root is not accused"
+    );
+}
+
 #[test]
 fn a_full_queue_counts_and_never_blocks() {
     let mut queue = Queue::default();
@@ -238,7 +305,11 @@ fn the_catalog_explains_every_message_and_no_other() {
         for field in text.split('@').skip(1).step_by(2) {
             let known = field.strip_prefix("SLUICE_").map(str::to_ascii_lowercase);
             let of_summary = serde_json::to_value(summary()).expect("json");
-            assert!(known.is_some_and(|k| k == "folded" || of_summary.get(&k).is_some()), "{field}");
+            let of_blocked = ["folded", "way", "remedy"];
+            assert!(
+                known.is_some_and(|k| of_blocked.contains(&&*k) || of_summary.get(&k).is_some()),
+                "{field}"
+            );
         }
     }
 }

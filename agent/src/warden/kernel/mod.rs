@@ -13,6 +13,7 @@
 //! bpffs takes no `.` in a name: a tag's `.` becomes `+`. `v2` is [`agent_ebpf::ABI`].
 //! Not here: which cgroups bear which tag, and what a caller is called. That is the tags' and the callers' part.
 
+mod ask;
 mod askers;
 mod cgroup;
 mod error;
@@ -25,13 +26,11 @@ mod rules;
 mod waiting;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use agent_ebpf::{COUNTERS, Config, Event, Origin};
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use agent_ebpf::Config;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 
 use self::askers::Askers;
 use self::events::Events;
@@ -53,7 +52,7 @@ pub use crate::config::Options as TagOptions;
 pub struct Adopted {
     /// Its name.
     pub name: TagName,
-    /// Its number, as its programs write it into [`Origin::tag`].
+    /// Its number, as its programs write it into [`agent_ebpf::Origin::tag`].
     pub number: u32,
     /// Cgroups that it is attached to and that still exist.
     pub cgroups: Vec<PathBuf>,
@@ -203,7 +202,12 @@ impl Kernel {
     }
 
     /// The programs of a tag, loaded by this process, with the options asked for.
-    fn instance(&mut self, name: &TagName, number: u32, options: &TagOptions) -> Result<&mut Instance, Error> {
+    fn instance(
+        &mut self,
+        name: &TagName,
+        number: u32,
+        options: &TagOptions,
+    ) -> Result<&mut Instance, Error> {
         if let Some((other, _)) = self.tags.iter().find(|(n, t)| t.number == number && *n != name) {
             return Err(Error::Number { name: name.clone(), number, other: format!("it is {other}'s") });
         }
@@ -275,150 +279,6 @@ impl Kernel {
         self.pins.remove_tag(name)?;
         self.tags.remove(name);
         Ok(())
-    }
-
-    /// Whose connection is this? The answer is given once; `None` means that nobody remembers it, and it must be closed.
-    ///
-    /// `netns` is the cookie of the accepted socket's network namespace ([`super::listen::netns_cookie`]), `client` and `listener` its
-    /// peer's and its own address. The newest entry of the tuple counts, so the answer holds for a socket that TCP has
-    /// *not* closed yet **after** the answer came: the asker checks its state (`TCP_INFO`, not `TCP_CLOSE`) once more
-    /// and closes a dead one. Otherwise a job that resets a connection before it is accepted could have it taken for
-    /// another job's that got the same ports.
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    pub fn lookup(
-        &self,
-        netns: u64,
-        client: SocketAddr,
-        listener: SocketAddr,
-    ) -> Result<Option<Origin>, Error> {
-        let key = waiting::tuple(netns, client, listener);
-        let mut newest: Option<Origin> = None;
-        for tag in self.tags.values() {
-            if !waiting::may_be(tag.number, listener) {
-                continue;
-            }
-            if let Some(origin) = tag.waiting.as_ref().map(|w| w.take(&key)).transpose()?.flatten()
-                && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
-            {
-                newest = Some(origin);
-            }
-        }
-        Ok(newest)
-    }
-
-    /// Forgets connections that were closed 60 s ago, and those that nobody asked for in 15 minutes. Returns how many.
-    ///
-    /// # Errors
-    /// A map cannot be read.
-    pub fn sweep(&self) -> Result<usize, Error> {
-        self.sweep_as_of(boot_time()?)
-    }
-
-    /// As [`Kernel::sweep`], at `now` since boot.
-    ///
-    /// # Errors
-    /// A map cannot be read.
-    pub fn sweep_as_of(&self, now: Duration) -> Result<usize, Error> {
-        let maps = self.tags.values().filter_map(|tag| tag.waiting.as_ref());
-        maps.map(|waiting| waiting.sweep(now)).sum()
-    }
-
-    /// Connections that are established and that nobody asked for yet, over all tags.
-    ///
-    /// # Errors
-    /// A map cannot be read.
-    pub fn waiting(&self) -> Result<usize, Error> {
-        let maps = self.tags.values().filter_map(|tag| tag.waiting.as_ref());
-        maps.map(Waiting::len).sum()
-    }
-
-    /// The counters since the maps were made, summed over the CPUs; indices are [`agent_ebpf::Counter`].
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    pub fn counters(&self) -> Result<[u64; COUNTERS as usize], Error> {
-        let mut sums = [0; COUNTERS as usize];
-        for (index, sum) in (0..).zip(&mut sums) {
-            let slots =
-                self.counters.get(&index, 0).map_err(|source| Error::Map { map: "COUNTERS", source })?;
-            *sum = slots.iter().sum();
-        }
-        Ok(sums)
-    }
-
-    /// Who asked the resolver last from `client`, in the network namespace with the cookie `netns`; `listener` is the
-    /// resolver's own address that the question came to. Not consumed: a client may ask again.
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    pub fn asker(&self, netns: u64, client: SocketAddr, listener: SocketAddr) -> Result<Option<Origin>, Error> {
-        let key = waiting::tuple(netns, client, listener);
-        let mut newest: Option<Origin> = None;
-        for tag in self.tags.values() {
-            if !waiting::may_be(tag.number, listener) {
-                continue;
-            }
-            if let Some(origin) = tag.askers.as_ref().map(|a| a.find(&key)).transpose()?.flatten()
-                && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
-            {
-                newest = Some(origin);
-            }
-        }
-        Ok(newest)
-    }
-
-    /// The oldest event that the programs told and that nobody has read: a refusal (at most ten a second of each kind,
-    /// tag and CPU), or a network namespace without a listener. What does not fit the ring of 1 MiB is counted in
-    /// [`Event::suppressed`] of the next. To be called until it says `None` each time that [`Kernel::with_events_fd`]'s
-    /// descriptor becomes readable.
-    pub fn next_event(&self) -> Option<Event> {
-        self.events.next()
-    }
-
-    /// Calls `with` on the descriptor that is readable while there are events.
-    pub fn with_events_fd<T>(&self, with: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
-        self.events.with_fd(with)
-    }
-
-    /// Says that our listeners stand in a network namespace: connections there go on, those that wait too.
-    ///
-    /// # Errors
-    /// The map is full (1,024 namespaces) or refuses.
-    pub fn add_namespace(&mut self, cookie: u64) -> Result<(), Error> {
-        self.namespaces.insert(cookie, 1, 0).map_err(|source| Error::Map { map: "NAMESPACES", source })
-    }
-
-    /// Says that no listener stands in a network namespace any more: new connections there wait. Unknown ones are fine.
-    ///
-    /// # Errors
-    /// The map refuses.
-    pub fn remove_namespace(&mut self, cookie: u64) -> Result<(), Error> {
-        match self.namespaces.remove(&cookie) {
-            Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(|source| Error::Map { map: "NAMESPACES", source }),
-        }
-    }
-
-    /// Cookies of the namespaces that were added, by an earlier daemon too.
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    pub fn namespaces(&self) -> Result<Vec<u64>, Error> {
-        let keys = self.namespaces.keys().take(agent_ebpf::NAMESPACE_ENTRIES as usize);
-        keys.collect::<Result<_, _>>().map_err(|source| Error::Map { map: "NAMESPACES", source })
-    }
-
-    /// Every layer of the enforcement, and whether this kernel has it.
-    pub fn layers(&self) -> &[Layer] {
-        &self.layers
-    }
-
-    /// Where a map that all tags share is pinned.
-    pub fn shared_map(&self, name: &str) -> PathBuf {
-        self.pins.map(name)
     }
 
     /// What the kernel knows under which number.

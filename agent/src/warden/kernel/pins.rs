@@ -199,7 +199,9 @@ fn mend(dir: &Path) -> Result<Vec<CgroupId>, Error> {
         let Some(name) = file_name(&path) else { continue };
         if let Some(id) = name.strip_suffix(NEW) {
             let place = dir.join(id);
-            let complete = Hook::ALL.iter().all(|hook| path.join(format!("link_{}", hook.name())).exists());
+            // Optional ones are not on every kernel; those that are there were pinned before the last, which is not.
+            let needed = Hook::ALL.iter().filter(|hook| !hook.is_optional());
+            let complete = needed.into_iter().all(|hook| path.join(format!("link_{}", hook.name())).exists());
             if complete && !place.exists() {
                 std::fs::rename(&path, &place).map_err(io_error("cannot move into place", &place))?;
             } else {

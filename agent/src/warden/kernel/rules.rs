@@ -23,11 +23,8 @@ pub fn set(table: &mut Table, rules: &[UdpRule]) -> Result<(), Error> {
     for (bits, entry) in &wanted {
         table.insert(&Key::new(*bits, *entry), 1, 0).map_err(failed)?;
     }
-    let known: Vec<_> = table
-        .keys()
-        .take(agent_ebpf::UDP_RULE_ENTRIES as usize)
-        .collect::<Result<_, _>>()
-        .map_err(failed)?;
+    let known: Vec<_> =
+        table.keys().take(agent_ebpf::UDP_RULE_ENTRIES as usize).collect::<Result<_, _>>().map_err(failed)?;
     for key in known {
         if !wanted.contains(&(key.prefix_len(), key.data())) {
             table.remove(&key).map_err(failed)?;

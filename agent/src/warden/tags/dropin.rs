@@ -193,11 +193,8 @@ mod tests {
     #[test]
     fn the_generator_orders_what_the_configuration_names() {
         let dir = tempfile::tempdir().expect("directory");
-        let intercept = |name: &str, designation| Intercept {
-            name: tag(name),
-            designation,
-            options: Default::default(),
-        };
+        let intercept =
+            |name: &str, designation| Intercept { name: tag(name), designation, options: Default::default() };
         let config = Config {
             intercepts: vec![
                 intercept("a", Designation::Unit("a.service".into())),

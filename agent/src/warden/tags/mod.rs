@@ -262,13 +262,7 @@ impl Tags {
     }
 
     /// Books a name and a number, in memory and on disk; the slot is busy until [`Tags::commit`] or [`Tags::cancel`].
-    fn reserve(
-        &self,
-        name: TagName,
-        kind: Kind,
-        asker: Asker,
-        options: Options,
-    ) -> Result<Entry, TagError> {
+    fn reserve(&self, name: TagName, kind: Kind, asker: Asker, options: Options) -> Result<Entry, TagError> {
         let mut registry = self.registry();
         if registry.slots.contains_key(&name) {
             return Err(TagError::Exists(name));

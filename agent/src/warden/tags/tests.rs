@@ -127,7 +127,10 @@ async fn a_tagged_pid_runs_on_without_its_old_connections() {
     assert_eq!(stream.try_read(&mut byte).expect_err("open").kind(), io::ErrorKind::WouldBlock);
     tags.untag(&name, false).await.expect("untagged");
 
-    let entry = tags.tag_pid(pid, Some(tag("mine")), Options::with_loopback(Loopback::Take), 0).await.expect("tagged");
+    let entry = tags
+        .tag_pid(pid, Some(tag("mine")), Options::with_loopback(Loopback::Take), 0)
+        .await
+        .expect("tagged");
     assert_eq!(entry.notes, ["1 sockets from before were sealed, 1 connections ended, 0 shut down"]);
     tokio::time::timeout(PATIENCE, stream.readable()).await.expect("ended").expect("readable");
     assert_eq!(stream.try_read(&mut byte).expect_err("reset").kind(), io::ErrorKind::ConnectionReset);
@@ -227,7 +230,9 @@ async fn the_next_daemon_resumes_what_lives_and_clears_the_rest() {
         let (tags, _running) = host.start().await;
         tags.run_request(&live.process(), 0, Some(tag("live"))).await.expect("placed");
         tags.run_request(&dead.process(), 0, Some(tag("dead"))).await.expect("placed");
-        tags.tag(Designation::Cgroup(place.0.clone()), None, Options::with_loopback(Loopback::Take), 0).await.expect("tagged");
+        tags.tag(Designation::Cgroup(place.0.clone()), None, Options::with_loopback(Loopback::Take), 0)
+            .await
+            .expect("tagged");
         tags.apply_config(&[intercept("conf", &host.cgroup("conf"))]).await;
         ["live", "place"].map(|n| tags.entry(&tag(n)).expect("entry").number)
     };
@@ -293,7 +298,8 @@ async fn one_user_cannot_use_up_the_tags() {
     let more = tags.reserve(tag("more"), kind(), Asker::User { uid: 2000 }, Options::default());
     assert!(matches!(more, Err(TagError::Full)), "many users together neither");
     for n in MAX_TAGS_OF_USERS..MAX_TAGS {
-        tags.reserve(tag(&format!("r{n}")), kind(), Asker::User { uid: 0 }, Options::default()).expect("room");
+        tags.reserve(tag(&format!("r{n}")), kind(), Asker::User { uid: 0 }, Options::default())
+            .expect("room");
     }
     let more = tags.reserve(tag("more"), kind(), Asker::Configuration, Options::default());
     assert!(matches!(more, Err(TagError::Full)));
