@@ -420,9 +420,7 @@ impl Daemon {
             self.next_bundle = Instant::now() + BUNDLE;
             self.bound.refresh_bundle();
         }
-        if let Some(servers) = self.bound.changed_servers()
-            && let Some(gate) = &self.gate
-        {
+        if let (Some(servers), Some(gate)) = (self.bound.changed_servers(), &self.gate) {
             gate.answer(ToGate::Servers(servers));
         }
         if let Some(gate) = &mut self.gate
