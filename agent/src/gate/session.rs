@@ -74,12 +74,8 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     };
     let _place = who.place;
     let client = who.client.0;
-    let looked_up = services.dns.names.of(
-        &who.caller.tag,
-        who.caller.pid,
-        who.destination.ip(),
-        Instant::now(),
-    );
+    let looked_up =
+        services.dns.names.of(&who.caller.tag, who.caller.pid, who.destination.ip(), Instant::now());
     match begin(&services, &who.caller, who.destination, client) {
         Ok(session) => {
             let line = Line {

@@ -254,6 +254,7 @@ mod tests {
             container: None,
             container_runtime: None,
             image: None,
+            weakened: None,
             netns: None,
         };
         let mut policy = Policy::default();

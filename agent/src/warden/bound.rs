@@ -33,7 +33,8 @@ use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCo
 use crate::wire::{GateSettings, Identity};
 
 use parts::{
-    directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing, witness,
+    directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
+    witness,
 };
 
 /// Why the daemon could not bind.
@@ -282,7 +283,12 @@ impl Bound {
     }
 
     /// Who sent a datagram to the resolver; the kernel goes on remembering it. `None`: nobody in a tag.
-    pub fn asker(&mut self, client: ClientAddr, listener: ListenerAddr, netns: NetnsCookie) -> Option<Identity> {
+    pub fn asker(
+        &mut self,
+        client: ClientAddr,
+        listener: ListenerAddr,
+        netns: NetnsCookie,
+    ) -> Option<Identity> {
         let origin = match self.kernel.lock().asker(netns.0, client.0, listener.0) {
             Ok(origin) => origin?,
             Err(error) => {

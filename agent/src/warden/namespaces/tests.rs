@@ -51,6 +51,7 @@ fn start() -> Option<(Namespaces, Receiver<(NetnsCookie, bool)>)> {
     }
     let (told, hear) = channel();
     let surroundings = Surroundings {
+        resolver_ports: (0, 0),
         ports: Listeners::open().expect("listeners").ports().expect("ports"),
         known: Box::new(Told(Mutex::new(told))),
         places: Box::new(Vec::new),
