@@ -5,6 +5,7 @@
 mod datagrams;
 mod lifetime;
 mod load;
+mod lsm;
 mod packets;
 mod refused;
 mod sockets;
