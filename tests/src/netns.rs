@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -187,6 +187,28 @@ impl Space {
         let lines: String =
             kept.chain([format!("{address} {name}").as_str()]).map(|l| format!("{l}\n")).collect();
         Ok(fs::write(&path, lines)?)
+    }
+
+    /// A datagram socket inside the space, owned by the test.
+    ///
+    /// # Errors
+    /// The address is not the space's, or taken.
+    pub fn datagrams(&self, address: SocketAddr) -> Result<UdpSocket> {
+        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.holder.id()))?;
+        let bound = std::thread::spawn(move || -> Result<UdpSocket> {
+            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
+            UdpSocket::bind(address).with_context(|| format!("a datagram socket at {address}"))
+        });
+        bound.join().map_err(|_| anyhow::anyhow!("the binding thread panicked"))?
+    }
+
+    /// Replaces the space's /etc/resolv.conf.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn resolv_conf(&self, text: &str) -> Result<()> {
+        // Written in place: the file is bind-mounted.
+        Ok(fs::write(self.dir.join("resolv.conf"), text)?)
     }
 
     /// Pids in the space's cgroup `cgroup` (one level, not its children).

@@ -39,6 +39,9 @@ fn begin(store: &Store) -> Result<Session, sluice::record::Unrecordable> {
         cgroup: "/".to_owned(),
         unit: None,
         container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
         weakened: None,
     };
     let destination = Destination::new("192.0.2.7".parse().expect("ip"), 443);

@@ -155,6 +155,14 @@ fn begin_text(out: &mut impl Write, begin: &SessionBegin<Caller>) -> io::Result<
             writeln!(out, "enforced  weakened: {} (sluice doctor explains)", reasons.join(", "))?;
         }
     }
+    if let Some(id) = &caller.container {
+        let runtime = line(caller.container_runtime.as_deref().unwrap_or("-"));
+        let image = line(caller.image.as_deref().unwrap_or("-"));
+        writeln!(out, "container {} by {runtime} image {image}", line(id))?;
+    }
+    if let Some(inode) = caller.netns {
+        writeln!(out, "network   its own namespace, net:[{inode}]; dialled from there")?;
+    }
     writeln!(out, "to        {} from {}", begin.destination, begin.client)
 }
 

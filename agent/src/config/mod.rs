@@ -11,12 +11,14 @@ use std::time::Duration;
 use crate::paths;
 use crate::policy::Mode;
 
+mod dns;
 mod intercept;
 mod options;
 mod quantity;
 mod section;
 mod settings;
 
+pub use dns::Dns;
 pub use intercept::{BadDesignation, Designation, Intercept};
 pub use options::{BadUdpRule, Loopback, Options, UdpRule};
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub record: Record,
     /// What is trusted upstream besides the system's roots.
     pub tls: Tls,
+    /// How names are looked up.
+    pub dns: Dns,
     /// Bounds.
     pub limits: Limits,
     /// How the agent ends.
@@ -101,6 +105,7 @@ impl Default for Config {
             intercepts: Vec::new(),
             record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },
             tls: Tls::default(),
+            dns: Dns::default(),
             limits: Limits { sessions: 16_384 },
             drain: Drain { grace: Duration::from_secs(10) },
             paths: Paths {

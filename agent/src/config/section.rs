@@ -132,6 +132,24 @@ impl<'s> Section<'s> {
         Some(texts)
     }
 
+    /// A text, or a list of texts.
+    pub fn text_or_texts(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Option<(Place, Vec<Sited<String>>)> {
+        let is_text = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+            let name: &std::borrow::Cow<'_, str> = name.get_ref();
+            name == key && matches!(value.get_ref(), DeValue::String(_))
+        };
+        if (&self.table).into_iter().any(is_text) {
+            let one = self.text(key, problems)?;
+            return Some((one.place.clone(), vec![one]));
+        }
+        let place = self.place.clone();
+        Some((place, self.texts(key, problems)?))
+    }
+
     /// A table: `[key]`.
     pub fn table(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<Section<'s>> {
         match self.take(key)? {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::intercept::{self, Intercept, user_name};
 use super::section::{Place, Problems, Section, Sited, nearest};
-use super::{Config, Problem, Source, quantity};
+use super::{Config, Problem, Source, dns, quantity};
 use crate::policy::Mode;
 
 /// The cgroup tree and the kernel's maps are sized for this many tags at once, run-time ones included.
@@ -56,6 +56,9 @@ impl Resolver<'_> {
         }
         if let Some(section) = top.table("tls", &mut self.problems) {
             self.tls(section);
+        }
+        if let Some(section) = top.table("dns", &mut self.problems) {
+            self.dns(section);
         }
         if let Some(section) = top.table("limits", &mut self.problems) {
             self.limits(section);
@@ -169,6 +172,45 @@ impl Resolver<'_> {
             }
         }
         section.finish(&mut self.problems);
+    }
+
+    fn dns(&mut self, section: Section<'_>) {
+        let keys = dns::read(section, &mut self.problems);
+        if let Some((place, value)) = keys.upstream
+            && self.first("dns.upstream", &place)
+        {
+            self.config.dns.upstream = value;
+        }
+        if let Some((place, value)) = keys.deny
+            && self.first("dns.deny", &place)
+        {
+            self.config.dns.lookups.deny = value;
+        }
+        if let Some((place, value)) = keys.answer
+            && self.first("dns.answer", &place)
+        {
+            self.config.dns.lookups.answer = value;
+        }
+        if let Some((place, value)) = keys.max_label
+            && self.first("dns.max_label", &place)
+        {
+            self.config.dns.lookups.max_label = value;
+        }
+        if let Some((place, value)) = keys.rate
+            && self.first("dns.rate", &place)
+        {
+            self.config.dns.lookups.rate = value;
+        }
+        if let Some((place, value)) = keys.new_names
+            && self.first("dns.new_names", &place)
+        {
+            self.config.dns.lookups.new_names = value;
+        }
+        if let Some((place, value)) = keys.types
+            && self.first("dns.types", &place)
+        {
+            self.config.dns.lookups.types = value;
+        }
     }
 
     fn limits(&mut self, mut section: Section<'_>) {

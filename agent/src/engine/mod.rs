@@ -8,7 +8,7 @@ use crate::drain::Drain;
 use crate::policy::Policy;
 use crate::record::Session;
 use crate::stream::BoxStream;
-use crate::types::{Caller, Destination};
+use crate::types::{Caller, Destination, HostName, HostSource};
 
 pub use crate::tls::Verified;
 
@@ -25,6 +25,8 @@ pub struct Context {
     pub destination: Destination,
     /// What TLS proved of the other side.
     pub verified: Verified,
+    /// The name that the job looked up and was told this address for. Nothing proves it.
+    pub looked_up: Option<HostName>,
     /// What is in force.
     pub policy: Arc<Policy>,
     /// The record of this session.
@@ -33,6 +35,19 @@ pub struct Context {
     pub drain: Drain,
     /// Takes a stream pair that came out of an HTTP CONNECT or upgrade back to the line's `detect` stage.
     pub again: Again,
+}
+
+impl Context {
+    /// The best name of the other side, and who says so, where the protocol itself names none.
+    pub fn host(&self) -> (String, HostSource) {
+        match (&self.verified, &self.looked_up) {
+            (Verified::Name(name), _) => (name.to_string(), HostSource::Tls),
+            (Verified::Plain, Some(name)) => (name.to_string(), HostSource::Dns),
+            (Verified::Address(_), _) | (Verified::Plain, None) => {
+                (self.destination.ip().to_string(), HostSource::Address)
+            }
+        }
+    }
 }
 
 /// See [`Context::again`]: client side, upstream side, and what is proved of who is behind the latter: an upgrade keeps

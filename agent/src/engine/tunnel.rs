@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::pump::{self, Tap};
-use super::{Context, Verified};
+use super::Context;
 use crate::policy::{self, Permit};
 use crate::record::{Exchange, ExchangeHead, Unrecordable};
 use crate::report::Chain;
@@ -34,13 +34,11 @@ pub enum Error {
 pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, cx: Context) -> Result<(), Error> {
     let action = Action::Tunnel { destination: cx.destination, why };
     let policy::Verdict::Allow(permit) = policy::decide(&cx.policy, &cx.caller, action);
-    let host = match &cx.verified {
-        Verified::Name(name) => name.to_string(),
-        Verified::Address(_) | Verified::Plain => cx.destination.ip().to_string(),
-    };
+    let (host, host_source) = cx.host();
     let head = ExchangeHead {
         protocol: "tunnel",
         host,
+        host_source,
         method: None,
         path: None,
         headers: HeaderMap::new(),

@@ -2,27 +2,30 @@
 //! user, enters its sandbox before it reads a byte from any network, and ends when the warden does.
 
 mod accept;
+mod dns;
 mod identify;
 mod link;
 pub mod sandbox;
 mod session;
 mod share;
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::drain::{Drain, Drained};
 use crate::policy::Policy;
 use crate::record::fold::Folding;
 use crate::record::{self, Store};
 use crate::tls::{self, Tls};
+use crate::types::NetnsCookie;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
-pub use link::Warden;
+pub use link::{Order, Warden};
 
 /// Why the gate could not work.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,8 @@ pub(crate) struct Services {
     pub sessions: Arc<Semaphore>,
     /// How many of them each tag holds.
     shares: share::Shares,
+    /// Answers questions to name servers.
+    dns: dns::Resolver,
 }
 
 /// Runs the gate on its end of the channel until the warden ends it.
@@ -74,30 +79,36 @@ pub fn run(channel: OwnedFd) -> Result<(), Error> {
 /// What the warden says before the start.
 struct Told {
     settings: GateSettings,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<(NetnsCookie, OwnedFd)>,
+    /// The resolver's sockets, each with its network namespace.
+    resolvers: Vec<(NetnsCookie, OwnedFd)>,
+    /// The host's name servers.
+    servers: Vec<SocketAddr>,
 }
 
 fn hear(channel: &OwnedFd) -> Result<Told, Error> {
     let mut settings: Option<GateSettings> = None;
-    let mut listeners = Vec::new();
+    let (mut listeners, mut resolvers, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let (message, fd) =
             wire::receive_blocking(channel.as_fd()).map_err(Error::Channel)?.ok_or(Error::Abandoned)?;
         match (message, fd, &mut settings) {
             (ToGate::Settings(said), None, none @ None) => *none = Some(*said),
             (ToGate::Roots(pem), None, Some(settings)) => settings.extra_roots.push(pem),
-            (ToGate::Listener, Some(fd), Some(_)) => listeners.push(fd),
+            (ToGate::Listener { netns }, Some(fd), Some(_)) => listeners.push((netns, fd)),
+            (ToGate::Resolver { netns }, Some(fd), Some(_)) => resolvers.push((netns, fd)),
+            (ToGate::Servers(said), None, Some(_)) => servers = said,
             (ToGate::Start, None, Some(_)) => break,
             _ => return Err(Error::Abandoned),
         }
     }
     let settings = settings.ok_or(Error::Abandoned)?;
-    Ok(Told { settings, listeners })
+    Ok(Told { settings, listeners, resolvers, servers })
 }
 
 async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
-    let Told { settings, listeners } = told;
-    let (warden, mut orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
+    let Told { settings, listeners, resolvers, servers } = told;
+    let (warden, orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
     let folding = Folding::new({
         let warden = warden.clone();
         move |message| warden.tell(message)
@@ -109,23 +120,32 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     }
     let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
     let services = Arc::new(Services {
-        policy: Arc::new(Policy { mode: settings.mode, durable: settings.durable }),
+        policy: Arc::new(Policy {
+            mode: settings.mode,
+            durable: settings.durable,
+            lookups: settings.lookups.clone(),
+        }),
         store: store.clone(),
         tls,
         warden: warden.clone(),
         drain: Drain::default(),
         shares: share::Shares::of(Arc::clone(&sessions)),
         sessions,
+        dns: dns::Resolver::new(settings.name_servers.clone(), servers),
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(Arc::clone(&services), folding.clone()));
-    for listener in listeners {
-        accept::start(listener, Arc::clone(&services)).map_err(Error::Io)?;
+    let mut serving = accept::Listeners::new(Arc::clone(&services));
+    for (netns, listener) in listeners {
+        serving.serve(netns, listener).map_err(Error::Io)?;
+    }
+    for (netns, resolver) in resolvers {
+        serving.answer(netns, resolver).map_err(Error::Io)?;
     }
     warden.tell(ToWarden::Ready);
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
-    if let Some(grace) = orders.recv().await {
+    if let Some(grace) = follow(orders, serving, &services.dns).await {
         let outcome = services.drain.run(grace).await;
         if let Drained::Cut(cut) = outcome {
             tracing::warn!(cut, "the drain time ran out: sessions were cut");
@@ -135,6 +155,32 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     folding.flush();
     warden.drained().await;
     Ok(())
+}
+
+/// Does what the warden says until it says to end; gives the time for it. The receiver goes then, so that nothing that
+/// is answered during the drain waits behind an order.
+async fn follow(
+    mut orders: mpsc::Receiver<Order>,
+    mut serving: accept::Listeners,
+    dns: &dns::Resolver,
+) -> Option<Duration> {
+    loop {
+        match orders.recv().await? {
+            Order::Drain(grace) => return Some(grace),
+            Order::Listen(netns, listener) => {
+                if let Err(error) = serving.serve(netns, listener) {
+                    tracing::error!("a listener in another network namespace cannot be served: {error}");
+                }
+            }
+            Order::Answer(netns, resolver) => {
+                if let Err(error) = serving.answer(netns, resolver) {
+                    tracing::error!("a resolver in another network namespace cannot be served: {error}");
+                }
+            }
+            Order::Forget(netns) => serving.forget(netns),
+            Order::Servers(servers) => dns.set_host_servers(servers),
+        }
+    }
 }
 
 fn open_store(settings: &GateSettings, folding: &Folding) -> Result<Store, Error> {
@@ -161,6 +207,7 @@ async fn report(services: Arc<Services>, folding: Folding) {
     let warden = &services.warden;
     let mut health = services.store.health();
     let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut dropped = tokio::time::interval(Duration::from_secs(10));
     let mut said = 0;
     loop {
         tokio::select! {
@@ -171,6 +218,7 @@ async fn report(services: Arc<Services>, folding: Folding) {
                     warden.tell(ToWarden::Sessions(sessions));
                 }
             }
+            _ = dropped.tick() => services.dns.report(&services),
             changed = health.changed() => {
                 if changed.is_err() {
                     return;

@@ -1,16 +1,16 @@
 //! The line: one taken connection from accept to close. Reading [`serve`] and [`Line::follow`] is reading Sluice.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::accept::{Accepted, keep_alive};
-use super::{Services, identify};
+use super::{Services, Warden, dns, identify};
 use crate::detect::{self, Protocol};
 use crate::engine::{Context, http, tunnel};
 use crate::policy::{self, Verdict};
@@ -18,7 +18,7 @@ use crate::record::{ExchangeHead, Session, Unrecordable};
 use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
-use crate::types::{self, Action, Caller, Destination};
+use crate::types::{self, Action, Caller, Destination, HostName, HostSource, NetnsCookie};
 use crate::wire::ToWarden;
 
 /// How long dialling an upstream may take; Linux itself would try for about two minutes.
@@ -39,6 +39,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 enum Error {
     #[error("the upstream cannot be reached")]
     Dial(#[source] io::Error),
+    #[error("no socket in the caller's network namespace: {0}")]
+    Namespace(String),
     #[error("the upstream did not answer within {} s", DIAL_WITHIN.as_secs())]
     DialTimeout,
     #[error("the connection's protocol is not known")]
@@ -53,6 +55,8 @@ enum Error {
     TooDeep,
     #[error("more than {INNER} tunnels at once inside one connection")]
     TooMany,
+    #[error("DNS over TCP ended early")]
+    Dns(#[source] dns::StreamError),
     #[error("the client's connection broke")]
     ClientGone,
     #[error("the tag holds its share of the sessions that are possible at once")]
@@ -70,6 +74,12 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     };
     let _place = who.place;
     let client = who.client.0;
+    let looked_up = services.dns.names.of(
+        &who.caller.tag,
+        who.caller.pid,
+        who.destination.ip(),
+        Instant::now(),
+    );
     match begin(&services, &who.caller, who.destination, client) {
         Ok(session) => {
             let line = Line {
@@ -77,6 +87,8 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                 session: Arc::clone(&session),
                 caller: who.caller,
                 destination: who.destination,
+                looked_up,
+                netns: who.netns,
                 layers: LAYERS,
                 inner: Arc::new(Semaphore::new(INNER)),
             };
@@ -136,6 +148,10 @@ struct Line {
     session: Arc<Session>,
     caller: Arc<Caller>,
     destination: Destination,
+    /// The name that the job looked up and was told this address for.
+    looked_up: Option<HostName>,
+    /// Where the upstream is dialled from, when not from here.
+    netns: Option<NetnsCookie>,
     /// Layers that may still be opened.
     layers: u8,
     /// Places for connections inside this one.
@@ -150,7 +166,11 @@ impl Line {
             &self.caller,
             Action::Connect { destination: self.destination },
         );
-        let upstream = match dial(permit, self.destination).await {
+        // Name servers are not dialled: their questions are answered here, and what is no question goes nowhere.
+        if self.destination.port() == dns::PORT {
+            return self.answer_questions(client).await;
+        }
+        let upstream = match dial(permit, self.destination, self.netns, &self.services.warden).await {
             Ok(upstream) => upstream,
             Err(error) => {
                 reset(&client);
@@ -159,6 +179,20 @@ impl Line {
             }
         };
         self.follow(Box::new(Socket(client)), Box::new(upstream), Verified::Plain).await
+    }
+
+    async fn answer_questions(self, client: Arc<TcpStream>) -> Result<(), Error> {
+        let asker = dns::Asker {
+            caller: self.caller,
+            destination: self.destination,
+            session: self.session,
+            elsewhere: self.netns,
+        };
+        let ended = Box::pin(dns::serve_stream(Arc::clone(&client), &asker, &self.services)).await;
+        ended.map_err(|error| {
+            reset(&client);
+            Error::Dns(error)
+        })
     }
 
     /// detect -> tls -> engine, for one layer of the connection. Boxed, since TLS and CONNECT come back to it.
@@ -204,9 +238,12 @@ impl Line {
         let opened = match Box::pin(opening).await {
             Ok(opened) => opened,
             Err(refused) => {
-                let host = refused.facts.sni.clone().unwrap_or_else(|| self.destination.to_string());
+                let sni = refused.facts.sni.clone();
                 let error = Error::Tls(refused);
-                self.refused_for(host, "tls", &error);
+                match sni {
+                    Some(name) => self.refused_for(name, HostSource::Tls, "tls", &error),
+                    None => self.refused("tls", &error),
+                }
                 return Err(error);
             }
         };
@@ -251,6 +288,7 @@ impl Line {
             caller: Arc::clone(&self.caller),
             destination: self.destination,
             verified,
+            looked_up: self.looked_up.clone(),
             policy: Arc::clone(&self.services.policy),
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),
@@ -271,13 +309,18 @@ impl Line {
 
     /// Records a refusal that came before any exchange.
     fn refused(&self, protocol: &'static str, error: &Error) {
-        self.refused_for(self.destination.to_string(), protocol, error);
+        let (host, source) = match &self.looked_up {
+            Some(name) => (name.to_string(), HostSource::Dns),
+            None => (self.destination.to_string(), HostSource::Address),
+        };
+        self.refused_for(host, source, protocol, error);
     }
 
-    fn refused_for(&self, host: String, protocol: &'static str, error: &Error) {
+    fn refused_for(&self, host: String, host_source: HostSource, protocol: &'static str, error: &Error) {
         let head = ExchangeHead {
             protocol,
             host,
+            host_source,
             method: None,
             path: None,
             headers: ::http::HeaderMap::new(),
@@ -288,15 +331,28 @@ impl Line {
     }
 }
 
-/// The only maker of upstream connections; it spends the permit to connect.
-async fn dial(permit: policy::Permit, destination: Destination) -> Result<TcpStream, Error> {
+/// The only maker of upstream connections; it spends the permit to connect. A caller in another network namespace reaches
+/// from there what it could reach without us, and nothing else: never from here.
+async fn dial(
+    permit: policy::Permit,
+    destination: Destination,
+    netns: Option<NetnsCookie>,
+    warden: &Warden,
+) -> Result<TcpStream, Error> {
     tracing::trace!(%destination, rule = permit.rule(), "dial");
-    #[expect(clippy::disallowed_methods, reason = "this is that one place")]
-    let dialling = TcpStream::connect(destination.socket());
-    let upstream = match tokio::time::timeout(DIAL_WITHIN, dialling).await {
-        Ok(dialled) => dialled.map_err(Error::Dial)?,
-        Err(_) => return Err(Error::DialTimeout),
+    let to = destination.socket();
+    let dialling = async {
+        let Some(netns) = netns else {
+            #[expect(clippy::disallowed_methods, reason = "this is that one place")]
+            return TcpStream::connect(to).await.map_err(Error::Dial);
+        };
+        let socket = warden.socket(netns, to.is_ipv6(), false).await.map_err(Error::Namespace)?;
+        let socket = StdStream::from(socket);
+        socket.set_nonblocking(true).map_err(Error::Dial)?;
+        #[expect(clippy::disallowed_methods, reason = "this is that one place")]
+        TcpSocket::from_std_stream(socket).connect(to).await.map_err(Error::Dial)
     };
+    let upstream = tokio::time::timeout(DIAL_WITHIN, dialling).await.map_err(|_| Error::DialTimeout)??;
     upstream.set_nodelay(true).and_then(|()| keep_alive(&upstream)).map_err(Error::Dial)?;
     Ok(upstream)
 }

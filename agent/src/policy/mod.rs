@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{Action, Caller};
 
+pub mod lookup;
+
 /// Whether verdicts are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,6 +22,8 @@ pub struct Policy {
     pub mode: Mode,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream.
     pub durable: bool,
+    /// Bounds of name lookups.
+    pub lookups: lookup::Lookups,
 }
 
 /// The right to send one exchange upstream. Cannot be copied or made elsewhere: it is spent by sending.

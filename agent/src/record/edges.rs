@@ -55,6 +55,7 @@ pub fn opening(
         time: Cow::Borrowed(&time),
         protocol: Cow::Borrowed(head.protocol),
         host: Cow::Borrowed(&host),
+        host_source: Some(head.host_source),
         method: method.as_deref().map(Cow::Borrowed),
         path: clean.as_deref().map(Cow::Borrowed),
         rule: head.rule.as_deref().map(Cow::Borrowed),
@@ -68,6 +69,7 @@ pub fn opening(
     summary.time = time;
     summary.protocol = head.protocol.to_owned();
     summary.host = host;
+    summary.host_source = Some(head.host_source);
     summary.method = method;
     summary.path = clean.map(|text| cut(text, PATH));
     summary.rule = head.rule;
@@ -90,12 +92,17 @@ pub fn summary(session: &str, exchange: u32, caller: &Caller, destination: Desti
         exe: caller.exe.as_ref().map(|exe| cut(exe.path.clone(), PATH)),
         uid: caller.uid,
         user: caller.user.clone(),
+        container: caller.container.clone(),
+        container_runtime: caller.container_runtime.clone(),
+        image: caller.image.clone(),
+        netns: caller.netns,
         identity: None,
         groups: Vec::new(),
         enforcement: Enforcement::of(caller.weakened.as_deref()),
         weakened: caller.weakened.clone().unwrap_or_default(),
         protocol: String::new(),
         host: String::new(),
+        host_source: None,
         address: destination.to_string(),
         method: None,
         path: None,

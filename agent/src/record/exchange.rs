@@ -203,6 +203,14 @@ impl Exchange {
         }
     }
 
+    /// It was refused after all, by `rule`: what came back from upstream was not passed on.
+    pub fn denied(&self, rule: &str) {
+        if let Some(summary) = &mut self.0.state().summary {
+            summary.verdict = crate::types::Verdict::Deny;
+            summary.rule = Some(rule.to_owned());
+        }
+    }
+
     /// Ends the exchange and sends its summary to the sink. Only the first call counts.
     pub fn finish(&self, error: Option<String>) {
         self.0.finish(error);

@@ -110,10 +110,12 @@ pub struct Leg {
 /// What an exchange begins with; written before its first byte goes upstream.
 #[derive(Clone, Debug)]
 pub struct ExchangeHead {
-    /// `http/1.1`, `h2`, `websocket`, `tunnel`, `tls`.
+    /// `http/1.1`, `h2`, `websocket`, `dns`, `tunnel`, `tls`.
     pub protocol: &'static str,
     /// Name that was asked for, or the address.
     pub host: String,
+    /// Who says that it is the name.
+    pub host_source: crate::types::HostSource,
     /// HTTP method.
     pub method: Option<String>,
     /// Path and query.

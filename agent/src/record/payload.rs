@@ -158,6 +158,9 @@ pub struct ExchangeBegin<'a, H> {
     pub protocol: Cow<'a, str>,
     /// Host that was asked for, or the address.
     pub host: Cow<'a, str>,
+    /// Who says that it is the name; absent before 0.2.
+    #[serde(default)]
+    pub host_source: Option<crate::types::HostSource>,
     /// Method.
     pub method: Option<Cow<'a, str>>,
     /// Path and query, without secrets.

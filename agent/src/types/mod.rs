@@ -12,6 +12,6 @@ pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
-pub use id::{ExchangeNumber, SessionId, TagName};
-pub use summary::{Summary, Verdict};
+pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
+pub use summary::{HostSource, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};

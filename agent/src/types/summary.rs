@@ -26,6 +26,21 @@ impl Verdict {
     }
 }
 
+/// Who says that `host` is the name of the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostSource {
+    /// TLS: the name that the upstream's certificate was verified for, or that the client asked for in a handshake that
+    /// was refused.
+    Tls,
+    /// The request itself: HTTP's Host or `:authority`, the name that a DNS question asks for.
+    Request,
+    /// The job looked this name up and was told this address; nothing proves that its owner is there.
+    Dns,
+    /// Nobody: it is the address.
+    Address,
+}
+
 /// The fields of a listed exchange, under the names that scripts rely on: add, never change. Absent facts are `null`, never missing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -53,6 +68,18 @@ pub struct Summary {
     pub uid: u32,
     /// User name.
     pub user: Option<String>,
+    /// Container id (64 hex digits), or the machine's name.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// `docker`, `podman`, …; ` (rootless)` behind it: a user named it.
+    #[serde(default)]
+    pub container_runtime: Option<String>,
+    /// The container's image.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Inode of the network namespace, where it is not the host's.
+    #[serde(default)]
+    pub netns: Option<u64>,
     /// Verified identity (OIDC subject).
     pub identity: Option<String>,
     /// Groups of the identity.
@@ -63,17 +90,20 @@ pub struct Summary {
     /// Why it could.
     #[serde(default)]
     pub weakened: Vec<Weakness>,
-    /// `http/1.1`, `h2`, `websocket`, `tunnel`, `tls` (refused before a protocol was known) …
+    /// `http/1.1`, `h2`, `websocket`, `dns`, `tunnel`, `tls` (refused before a protocol was known) …
     pub protocol: String,
-    /// The name that was asked for (SNI or Host), or the address.
+    /// The name that was asked for (SNI, Host, DNS), or that was looked up for the address, or the address.
     pub host: String,
+    /// Who says that this is its name; `null` in records of versions before 0.2.
+    #[serde(default)]
+    pub host_source: Option<HostSource>,
     /// `IP:PORT` that the process dialled.
     pub address: String,
-    /// HTTP method.
+    /// HTTP method; type of a DNS question.
     pub method: Option<String>,
     /// Path and query.
     pub path: Option<String>,
-    /// Status that the client saw.
+    /// Status that the client saw: HTTP's; of DNS the response code.
     pub status: Option<u16>,
     /// Rule that decided.
     pub rule: Option<String>,
@@ -96,6 +126,7 @@ impl Summary {
     pub fn line(&self) -> String {
         let mut line = match (&self.method, &self.path) {
             (Some(method), Some(path)) => format!("{method} {}{path}", self.host),
+            (Some(method), None) if self.protocol == "dns" => format!("dns {method} {}", self.host),
             _ => format!("{} {}", self.protocol, self.host),
         };
         if let Some(status) = self.status {

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::kernel::{self, Kernel};
+use super::namespaces::Known;
 use super::tags::{Adopted, Attach, AttachError, TagNumber};
 use crate::config::Options;
 use crate::report::Chain;
-use crate::types::TagName;
+use crate::types::{NetnsCookie, TagName};
 
 /// A handle on the kernel part. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +24,16 @@ impl SharedKernel {
     pub fn lock(&self) -> MutexGuard<'_, Kernel> {
         // Every operation leaves the kernel's state whole or says what it left; a panic between is no worse.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known for SharedKernel {
+    fn add(&self, netns: NetnsCookie) -> Result<(), String> {
+        self.lock().add_namespace(netns.0).map_err(|error| Chain(&error).to_string())
+    }
+
+    fn remove(&self, netns: NetnsCookie) -> Result<(), String> {
+        self.lock().remove_namespace(netns.0).map_err(|error| Chain(&error).to_string())
     }
 }
 

@@ -2,24 +2,27 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent_ebpf::Origin;
+use agent_ebpf::{Counter, Origin};
 use nix::unistd::{Gid, Uid, User};
 
 use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
 use super::enforcement::{Examiner, Host, Judge};
-use super::gate_process::{self, GateProcess};
+use super::events;
+use super::gate_process::{self, GateProcess, Sockets};
 use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
+use super::namespaces::{self, Namespaces};
 use super::notify;
+use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
 use super::witness::Witness;
 use crate::config::Config;
@@ -27,7 +30,7 @@ use crate::doctor::process::Proc;
 use crate::paths;
 use crate::report::Chain;
 use crate::trust;
-use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr};
+use crate::types::{ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
 use crate::wire::{GateSettings, Identity};
 
 /// Why the daemon could not bind.
@@ -71,6 +74,9 @@ pub enum Error {
     /// What looks at callers.
     #[error("the thread that looks at callers cannot be started")]
     Examiner(#[source] io::Error),
+    /// The threads for other network namespaces.
+    #[error("other network namespaces cannot be watched")]
+    Namespaces(#[source] io::Error),
     /// The trust bundle.
     #[error("the trust bundle cannot be written")]
     Trust(#[source] trust::Error),
@@ -95,12 +101,16 @@ pub struct Bound {
     callers: Callers,
     judge: Judge,
     listeners: Listeners,
+    resolver: Resolver,
+    servers: HostServers,
     /// `None`: this kernel cannot tell, and a four-tuple is believed alone.
     witness: Option<Witness>,
     /// What the kernel programs are told while a gate serves.
     open: agent_ebpf::Config,
-    /// Cookie of the listeners' network namespace.
-    netns: u64,
+    /// The host's network namespace, where `listeners` are.
+    netns: NetnsCookie,
+    /// The others.
+    namespaces: Arc<Namespaces>,
     gate_user: (Uid, Gid),
     /// What the last gate was told at its start.
     told: Option<Told>,
@@ -127,14 +137,18 @@ impl Bound {
         trust::write_bundle(&config.paths.runtime, ca.certificate_pem()).map_err(Error::Trust)?;
         let journal = Journal::start(journal::socket::PATH.into()).map_err(Error::Journal)?;
         let listeners = listeners()?;
-        let netns = listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?;
+        let resolver = Resolver::kept_or_new().map_err(Error::Listen)?;
+        let netns = NetnsCookie(listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?);
         let own = own_cgroup();
-        let open = listeners.config(own).map_err(Error::Kept)?;
+        let (dns4, dns6) = resolver.ports().map_err(Error::Kept)?;
+        let open = agent_ebpf::Config { dns4, dns6, ..listeners.config(own).map_err(Error::Kept)? };
         // Refused until the gate is ready.
         let mut kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
-        kernel.add_namespace(netns).map_err(Error::Kernel)?;
+        only_namespace(&mut kernel, netns).map_err(Error::Kernel)?;
         let kernel = SharedKernel::new(kernel);
         let tags = open_tags(&config, &kernel, &journal).await?;
+        let resolver_ports = (dns4, dns6);
+        let namespaces = open_namespaces(&listeners, resolver_ports, &tags, &kernel, &journal)?;
         let host = Host::default();
         host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
         let examiner =
@@ -152,8 +166,11 @@ impl Bound {
             examiner,
             callers: Callers::default(),
             listeners,
+            resolver,
+            servers: HostServers::default(),
             open,
             netns,
+            namespaces,
             gate_user,
             told: None,
         })
@@ -164,9 +181,25 @@ impl Bound {
     /// # Errors
     /// [`gate_process::Error`].
     pub async fn start_gate(&mut self) -> Result<GateProcess, gate_process::Error> {
+        self.changed_servers();
         let (settings, roots) = self.told.insert(self.gate_settings());
-        let sockets: Vec<_> = self.listeners.sockets().collect();
-        GateProcess::start(settings, roots, &sockets).await
+        let elsewhere = self.namespaces.standing();
+        let there = || elsewhere.iter();
+        let listeners = there().flat_map(|at| at.listeners().map(|socket| (at.cookie, socket)));
+        let listeners: Vec<_> =
+            self.listeners.sockets().map(|socket| (self.netns, socket)).chain(listeners).collect();
+        let resolvers = there().flat_map(|at| at.resolvers().map(|socket| (at.cookie, socket)));
+        let resolvers: Vec<_> =
+            self.resolver.sockets().map(|socket| (self.netns, socket)).chain(resolvers).collect();
+        let sockets = Sockets { listeners: &listeners, resolvers: &resolvers, servers: self.servers.told() };
+        let gate = GateProcess::start(settings, roots, sockets).await?;
+        self.namespaces.serve_with(gate.mailbox(), &elsewhere);
+        Ok(gate)
+    }
+
+    /// The network namespaces besides the host's.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
     }
 
     /// The gate's user id.
@@ -193,6 +226,8 @@ impl Bound {
             store_bytes: self.config.record.max_bytes,
             durable: self.config.record.durable,
             max_sessions: self.config.limits.sessions,
+            name_servers: self.config.dns.upstream.clone(),
+            lookups: self.config.dns.lookups.clone(),
         };
         (settings, roots.collect())
     }
@@ -214,28 +249,52 @@ impl Bound {
     }
 
     /// Whose connection this is; consumes the kernel's memory of it. `None`: nobody's that we know.
-    pub fn identify(&mut self, client: ClientAddr, listener: ListenerAddr) -> Option<Identity> {
-        let origin = match self.kernel.lock().lookup(self.netns, client.0, listener.0) {
+    pub fn identify(
+        &mut self,
+        client: ClientAddr,
+        listener: ListenerAddr,
+        netns: NetnsCookie,
+    ) -> Option<Identity> {
+        let origin = match self.kernel.lock().lookup(netns.0, client.0, listener.0) {
             Ok(origin) => origin?,
             Err(error) => {
                 tracing::error!("looking up {}: {}", client.0, Chain(&error));
                 return None;
             }
         };
-        if !self.is_still(&origin, client, listener) {
+        if !self.is_still(&origin, client, listener, netns) {
             return None;
         }
-        Some(Identity { destination: destination(&origin), caller: self.caller(&origin)? })
+        self.describe(&origin, netns)
+    }
+
+    /// Who sent a datagram to the resolver; the kernel goes on remembering it. `None`: nobody in a tag.
+    pub fn asker(&mut self, client: ClientAddr, listener: ListenerAddr, netns: NetnsCookie) -> Option<Identity> {
+        let origin = match self.kernel.lock().asker(netns.0, client.0, listener.0) {
+            Ok(origin) => origin?,
+            Err(error) => {
+                tracing::error!("looking up who asks from {}: {}", client.0, Chain(&error));
+                return None;
+            }
+        };
+        self.describe(&origin, netns)
     }
 
     /// Who a remembered caller is, and what weakens the enforcement for it. `None`: its tag is over.
-    fn caller(&mut self, origin: &Origin) -> Option<Caller> {
+    fn describe(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Identity> {
         let tag = self.tags.resolve(TagNumber(origin.tag))?;
         let entry = self.tags.entry(&tag);
         let cgroup = entry.as_ref().and_then(|entry| entry.cgroup.as_ref()).map_or("", |c| c.0.as_str());
-        let mut caller = self.callers.describe(origin, tag, cgroup);
+        let inode = self.namespaces.find(netns).map(|namespace| namespace.inode);
+        let mut caller = self.callers.describe(origin, tag, cgroup, inode);
         caller.weakened = Some(self.judge.weakened(&caller, entry.as_ref()));
-        Some(caller)
+        let netns = (netns != self.netns).then_some(netns);
+        Some(Identity { destination: destination(origin), caller, netns })
+    }
+
+    /// The host's name servers, if they are others than the gate was told last.
+    pub fn changed_servers(&mut self) -> Option<Vec<SocketAddr>> {
+        self.servers.changed()
     }
 
     /// Writes the bundle for tagged processes anew when the system's roots have changed.
@@ -251,9 +310,21 @@ impl Bound {
     }
 
     /// Whether the socket at the other end is the one that was remembered, and not another's that came to its tuple.
-    fn is_still(&self, origin: &Origin, client: ClientAddr, listener: ListenerAddr) -> bool {
-        let Some(witness) = &self.witness else { return true };
-        witness.holds(client.0, listener.0, origin.cookie).unwrap_or_else(|error| {
+    fn is_still(
+        &self,
+        origin: &Origin,
+        client: ClientAddr,
+        listener: ListenerAddr,
+        netns: NetnsCookie,
+    ) -> bool {
+        let holds = if netns == self.netns {
+            let Some(witness) = &self.witness else { return true };
+            witness.holds(client.0, listener.0, origin.cookie)
+        } else {
+            let Some(namespace) = self.namespaces.find(netns) else { return false };
+            namespace.holds(client.0, listener.0, origin.cookie)
+        };
+        holds.unwrap_or_else(|error| {
             tracing::error!("asking whose {} is: {error}", client.0);
             false
         })
@@ -303,6 +374,51 @@ fn witness(listeners: &Listeners, journal: &Journal) -> Option<Witness> {
         journal.send(journal::Event::Trouble(text));
     }
     opened.ok()
+}
+
+/// Has the kernel programs know of the host's network namespace only: the last daemon's listeners in others went with it.
+fn only_namespace(kernel: &mut Kernel, host: NetnsCookie) -> Result<(), kernel::Error> {
+    for stale in kernel.namespaces()?.into_iter().filter(|netns| *netns != host.0) {
+        kernel.remove_namespace(stale)?;
+    }
+    kernel.add_namespace(host.0)
+}
+
+/// Looks after the namespaces of the tags' processes; those that live already have their listeners when this returns.
+fn open_namespaces(
+    listeners: &Listeners,
+    resolver_ports: (u16, u16),
+    tags: &Tags,
+    kernel: &SharedKernel,
+    journal: &Journal,
+) -> Result<Arc<Namespaces>, Error> {
+    let (places, members, journal) = (tags.clone(), tags.clone(), journal.clone());
+    let surroundings = namespaces::Surroundings {
+        ports: listeners.ports().map_err(Error::Kept)?,
+        resolver_ports,
+        known: Box::new(kernel.clone()),
+        places: Box::new(move || places.places()),
+        tag_of: Box::new(move |thread| members.tag_of(&tags::of_process(thread).ok()?)),
+        trouble: Box::new(move |text| {
+            tracing::error!("{text}");
+            journal.send(journal::Event::Trouble(text));
+        }),
+    };
+    let namespaces = Arc::new(Namespaces::start(surroundings).map_err(Error::Namespaces)?);
+    let (finds, tags) = (Arc::clone(&namespaces), tags.clone());
+    let on_event = move |event: &agent_ebpf::Event| {
+        if kernel::way(event) == Some(Counter::NewNamespace)
+            && let Some(tag) = tags.resolve(TagNumber(event.tag))
+        {
+            finds.appeared(&tag, event.pid, NetnsCookie(event.netns));
+            if event.suppressed > 0 {
+                finds.search();
+            }
+        }
+    };
+    events::start(kernel.clone(), on_event).map_err(Error::Namespaces)?;
+    namespaces.resume();
+    Ok(namespaces)
 }
 
 /// Name of the listeners in systemd's descriptor store.

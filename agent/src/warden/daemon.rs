@@ -286,10 +286,19 @@ impl Daemon {
             }
             ToWarden::Alive => {}
             ToWarden::Sessions(count) => self.live.sessions(count),
-            ToWarden::Identify { call, client, listener } => {
-                let identity: Option<Box<Identity>> = self.bound.identify(client, listener).map(Box::new);
+            ToWarden::Identify { call, client, listener, netns } => {
+                let identity: Option<Box<Identity>> =
+                    self.bound.identify(client, listener, netns).map(Box::new);
                 gate.answer(ToGate::Identified { call, identity });
             }
+            ToWarden::Asker { call, client, listener, netns } => {
+                let identity = self.bound.asker(client, listener, netns).map(Box::new);
+                gate.answer(ToGate::Identified { call, identity });
+            }
+            ToWarden::Socket { call, netns, v6, udp } => {
+                self.bound.namespaces().socket(gate.mailbox(), call, netns, v6, udp);
+            }
+            ToWarden::Forgotten { netns } => self.bound.namespaces().forgotten(netns),
             ToWarden::SignLeaf { call, request } => {
                 let leaf = self.bound.ca.sign(&request).map_err(|refusal| Chain(&refusal).to_string());
                 gate.answer(ToGate::Leaf { call, leaf });
@@ -404,6 +413,11 @@ impl Daemon {
         if self.next_bundle <= Instant::now() {
             self.next_bundle = Instant::now() + BUNDLE;
             self.bound.refresh_bundle();
+        }
+        if let Some(servers) = self.bound.changed_servers()
+            && let Some(gate) = &self.gate
+        {
+            gate.answer(ToGate::Servers(servers));
         }
         if let Some(gate) = &mut self.gate
             && gate.tick() > SILENT_TICKS

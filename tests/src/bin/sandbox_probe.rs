@@ -22,6 +22,8 @@ fn main() {
         body_limit: 0,
         store_bytes: 0,
         durable: false,
+        name_servers: Vec::new(),
+        lookups: Default::default(),
         max_sessions: 1,
     };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");

@@ -69,6 +69,33 @@ pub fn go() -> Result<PathBuf> {
     Ok(dir.join("get"))
 }
 
+/// A program that looks names up with Go's own resolver, built.
+///
+/// # Errors
+/// golang-go is missing or refuses the program.
+pub fn go_resolver() -> Result<PathBuf> {
+    let dir = installed("go-resolver", &program("resolve.go"), |dir| {
+        fs::create_dir_all(dir)?;
+        let mut go = Command::new("/usr/bin/go");
+        go.args(["build", "-o"]).arg(dir.join("resolve")).arg(program("resolve.go"));
+        must(go.env("GOCACHE", dir.join("cache")).env("GO111MODULE", "off").env("CGO_ENABLED", "0"))
+    })?;
+    Ok(dir.join("resolve"))
+}
+
+/// A program that looks names up with musl's resolver, built.
+///
+/// # Errors
+/// musl-tools is missing or refuses the program.
+pub fn musl_resolver() -> Result<PathBuf> {
+    let dir = installed("musl-resolver", &program("resolve.c"), |dir| {
+        fs::create_dir_all(dir)?;
+        let mut musl = Command::new("/usr/bin/musl-gcc");
+        must(musl.args(["-static", "-O1", "-o"]).arg(dir.join("resolve")).arg(program("resolve.c")))
+    })?;
+    Ok(dir.join("resolve"))
+}
+
 /// Makes `target/clients/NAME` by `make` unless it was made from the same `pins` before. One process at a time.
 fn installed(name: &str, pins: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let all = profile_dir()?.parent().context("target has a profile directory")?.join("clients");

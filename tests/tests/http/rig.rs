@@ -151,6 +151,9 @@ fn caller() -> Caller {
         cgroup: "/test".to_owned(),
         unit: None,
         container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
         weakened: None,
     }
 }

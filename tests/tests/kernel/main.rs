@@ -2,6 +2,7 @@
 //!
 //! The test stands in for warden and gate: it accepts and asks the kernel part whose connection it is.
 
+mod cost;
 mod datagrams;
 mod lifetime;
 mod load;

@@ -381,6 +381,7 @@ fn head_of(request: &Request<Incoming>, host: String) -> ExchangeHead {
             _ => "http/1.1",
         },
         host,
+        host_source: types::HostSource::Request,
         method: (!unread).then(|| request.method().to_string()),
         path: (!unread).then(path),
         headers: request.headers().clone(),

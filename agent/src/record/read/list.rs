@@ -238,6 +238,7 @@ impl<'a> Open<'a> {
         open.time = head.time.into_owned();
         open.protocol = head.protocol.into_owned();
         open.host = head.host.into_owned();
+        open.host_source = head.host_source;
         open.method = head.method.map(Cow::into_owned);
         open.path = head.path.map(Cow::into_owned);
         open.rule = head.rule.map(Cow::into_owned);
@@ -280,21 +281,11 @@ impl<'a> Open<'a> {
             Some(session) => {
                 let known = summary(&open.session, open.exchange, &session.caller, session.destination);
                 let Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, .. } = known;
-                let Summary { enforcement, weakened, .. } = known;
-                *open = Summary {
-                    tag,
-                    unit,
-                    cgroup,
-                    pid,
-                    start_time,
-                    exe,
-                    uid,
-                    user,
-                    address,
-                    enforcement,
-                    weakened,
-                    ..open.clone()
-                };
+                let Summary { container, container_runtime, image, netns, enforcement, weakened, .. } = known;
+                *open = Summary { container, container_runtime, image, netns, ..open.clone() };
+                *open = Summary { enforcement, weakened, ..open.clone() };
+                *open =
+                    Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, ..open.clone() };
             }
             None => UNKNOWN.clone_into(&mut open.tag),
         }
@@ -334,12 +325,17 @@ fn summary_without_session(session: &str, exchange: u32) -> Summary {
         exe: None,
         uid: 0,
         user: None,
+        container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
         identity: None,
         groups: Vec::new(),
         enforcement: None,
         weakened: Vec::new(),
         protocol: String::new(),
         host: String::new(),
+        host_source: None,
         address: String::new(),
         method: None,
         path: None,

@@ -191,6 +191,14 @@ impl Tags {
         innermost.map(|s| s.entry.name.clone())
     }
 
+    /// The directories of the cgroups that bear a tag now.
+    pub fn places(&self) -> Vec<(TagName, PathBuf)> {
+        let registry = self.registry();
+        let entries = registry.slots.values().map(|slot| &slot.entry);
+        let placed = entries.filter_map(|entry| Some((entry.name.clone(), entry.cgroup.as_ref()?)));
+        placed.map(|(name, cgroup)| (name, directory(&self.inner, cgroup))).collect()
+    }
+
     /// One tag as it stands.
     pub fn entry(&self, name: &TagName) -> Option<Entry> {
         self.registry().slots.get(name).map(|s| s.entry.clone())
