@@ -54,17 +54,26 @@ pub enum Said {
 /// The other end is gone.
 pub fn run() -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
-    let (mut receivers, before) = match set_up() {
+    let (mut receivers, before, no_network) = match set_up() {
         Ok(place) => place,
         Err(error) => return say(&mut output, &Said::Cannot(error.to_string())),
     };
-    let control = ALL.iter().enumerate().map(|(at, way)| control(at, way, &before, &mut receivers)).collect();
+    let control = ALL.iter().enumerate().map(|(at, way)| match (&way.attempt, &no_network) {
+        // Outside of a network of our own nothing is ever sent.
+        (Attempt::Send(_), Some(why)) => Some(format!("no network namespace of its own can be had: {why}")),
+        _ => control(at, way, &before, &mut receivers),
+    });
+    let control: Vec<Option<String>> = control.collect();
     let netns = netns_cookie(before.datagrams.as_fd())?;
-    say(&mut output, &Said::Ready { netns, control })?;
+    say(&mut output, &Said::Ready { netns, control: control.clone() })?;
     told(&mut input)?;
     let mut arrived = Vec::new();
     for (at, way) in ALL.iter().enumerate() {
-        let tried = attempt(way, &before, &text('t', at));
+        // What does not work untagged proves nothing; nor may it be tried where there is no place for it.
+        let tried = match &control[at] {
+            Some(why) => Err(io::Error::other(why.clone())),
+            None => attempt(way, &before, &text('t', at)),
+        };
         arrived.extend(receivers.collect());
         let error = tried.err().map(|error| (error.raw_os_error().unwrap_or(0), error.to_string()));
         say(&mut output, &Said::Tried { error })?;
@@ -82,11 +91,17 @@ pub fn run() -> io::Result<()> {
     say(&mut output, &Said::Arrived { outside: at(Where::Outside), ours: at(Where::Ours) })
 }
 
-fn set_up() -> io::Result<(Receivers, Before)> {
-    place::enter()?;
-    // Who may use ping sockets; a host that does not let us set it has those two ways untried.
-    let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
-    Ok((Receivers::open()?, Before { datagrams: UdpSocket::bind("0.0.0.0:0")? }))
+/// The receivers, what is made before the tag, and why there is no network of our own, if there is none.
+fn set_up() -> io::Result<(Receivers, Before, Option<String>)> {
+    let (receivers, no_network) = match place::enter() {
+        Ok(()) => {
+            // Who may use ping sockets; a host that does not let us set it has those two ways untried.
+            let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+            (Receivers::open()?, None)
+        }
+        Err(error) => (Receivers::none(), Some(error.to_string())),
+    };
+    Ok((receivers, Before { datagrams: UdpSocket::bind("0.0.0.0:0")? }, no_network))
 }
 
 /// What a way carries: no text is part of another.

@@ -45,7 +45,7 @@ enum Error {
     Start(#[source] io::Error),
     #[error("its process does not answer")]
     Silent(#[source] io::Error),
-    #[error("no network namespace of its own can be had: {0}")]
+    #[error("its place cannot be made: {0}")]
     NoPlace(String),
     #[error("the programs cannot be put on its cgroup")]
     Programs(#[source] kernel::Error),
@@ -244,7 +244,7 @@ fn judge(
     lsm: bool,
 ) -> Outcome {
     if let Some(why) = control {
-        return Outcome::Untried { why: format!("it does not work here, tagged or not: {why}") };
+        return Outcome::Untried { why: format!("it cannot be done here, tagged or not: {why}") };
     }
     let (open, how) = match way.attempt {
         Attempt::Send(_) => (outside, "what was sent arrived"),

@@ -30,11 +30,9 @@ const UDP: [u16; 3] = [9, 53, 443];
 /// # Errors
 /// The host does not let us.
 pub fn enter() -> io::Result<()> {
-    match unshare(CloneFlags::CLONE_NEWNET) {
-        // Without CAP_SYS_ADMIN a user namespace of our own may own it.
-        Err(_) => unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?,
-        Ok(()) => {}
-    }
+    // Without CAP_SYS_ADMIN a user namespace of our own may own it.
+    unshare(CloneFlags::CLONE_NEWNET)
+        .or_else(|_| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET))?;
     furnish()
 }
 
@@ -110,12 +108,17 @@ pub struct Receivers {
 }
 
 impl Receivers {
+    /// None at all: nothing will be sent.
+    pub fn none() -> Self {
+        Self { streams: Vec::new(), datagrams: Vec::new(), accepted: Vec::new() }
+    }
+
     /// All of them; those that this kernel does not have are left out.
     ///
     /// # Errors
     /// Not even IPv4.
     pub fn open() -> io::Result<Self> {
-        let mut receivers = Self { streams: Vec::new(), datagrams: Vec::new(), accepted: Vec::new() };
+        let mut receivers = Self::none();
         receivers.listen(Where::Ours, IpAddr::V4(Ipv4Addr::UNSPECIFIED), OURS)?;
         receivers.bind(Where::Ours, IpAddr::V4(Ipv4Addr::UNSPECIFIED), RESOLVER)?;
         for port in TCP {
