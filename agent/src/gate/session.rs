@@ -158,7 +158,8 @@ impl Line {
                 return Err(error);
             }
         };
-        self.follow(Box::new(Socket(client)), Box::new(upstream), Verified::Plain).await
+        let (client, upstream) = (Socket::new(client), Socket::new(Arc::new(upstream)));
+        self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
     }
 
     /// detect -> tls -> engine, for one layer of the connection. Boxed, since TLS and CONNECT come back to it.
