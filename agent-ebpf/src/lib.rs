@@ -26,6 +26,10 @@ pub const EVENTS_BYTES: u32 = 1 << 20;
 /// [`Event::suppressed`] of the next.
 pub const EVENTS_A_SECOND: u32 = 10;
 
+/// The first version of [`ABI`] in which [`Tuple`] and [`Waiting`] had the layout that they have now: what programs of
+/// versions from then on remembered can be read. Raise it to [`ABI`] with any change of one of them.
+pub const WAITING_SINCE: u32 = 1;
+
 /// How many connections of one tag may wait to be asked for. A listener's backlog bounds them in practice; beyond this
 /// a connection is closed by the gate, since nobody remembers it.
 pub const WAITING_ENTRIES: u32 = 32_768;

@@ -11,16 +11,16 @@
 use aya_ebpf::bindings::bpf_sock as Sock;
 use aya_ebpf::helpers::generated::{
     bpf_map_update_elem, bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
-    bpf_skb_load_bytes,
 };
 use aya_ebpf::programs::SkBuffContext;
 
 use agent_ebpf::{Born, Config, Counter, Settings, Tuple};
 
 use crate::address::{MAPPED, is_listeners, is_loopback, is_resolvers};
-use crate::connect::{DNS, LOOPBACK_INTERFACE};
+use crate::connect::DNS;
 use crate::datagram::refusal;
 use crate::event::{self, About};
+use crate::head::{Packet, TCP, UDP, Unreadable, is_by_loopback, is_under_way, read};
 use crate::maps::{ASKED, ASKERS, Asked, BORN, CONFIG, Held, ORIGINS, SETTINGS, count, is_allowed, is_known};
 use crate::task::DEPTH;
 
@@ -32,136 +32,72 @@ const PASS: i32 = 1;
 /// sender of datagrams sees no error.
 const LATER: i32 = 2;
 
-/// As the context has it: two bytes in network byte order.
-const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
-
-/// IPv6 header and the first 16 bytes of what it carries.
-const HEAD: usize = 56;
-
-/// The head of a packet. Words in network byte order, IPv4 as v4-mapped; ports in host byte order.
-struct Packet {
-    source: [u32; 4],
-    target: [u32; 4],
-    source_port: u16,
-    target_port: u16,
-    protocol: u8,
-    /// TCP's.
-    flags: u8,
-}
-
-impl Packet {
-    /// The first packet of a connection.
-    #[inline(always)]
-    fn is_first(&self) -> bool {
-        self.flags & (SYN | ACK) == SYN
-    }
-}
-
-/// What cannot be read: neither plain TCP nor plain UDP.
-struct Unreadable(Counter);
-
-/// A packet's head. IPv4 options and IPv6 extension headers are not followed: no hook of ours lets a socket have any.
-#[inline(always)]
-fn read(ctx: &SkBuffContext) -> Result<Packet, Unreadable> {
-    let skb = ctx.skb.skb;
-    let mut head = [0_u8; HEAD];
-    // SAFETY: fields of the context, read whole; the helper fills a buffer on the stack.
-    unsafe {
-        let length = (&raw const (*skb).len).read_volatile();
-        let v4 = (&raw const (*skb).protocol).read_volatile() == ETH_P_IP;
-        let to = head.as_mut_ptr().cast();
-        // TCP's head has 20 bytes, UDP's 8. The sizes are constants for old verifiers.
-        let got = match v4 {
-            true if length >= 40 => bpf_skb_load_bytes(skb.cast(), 0, to, 40),
-            true => bpf_skb_load_bytes(skb.cast(), 0, to, 28),
-            false if length >= 56 => bpf_skb_load_bytes(skb.cast(), 0, to, 56),
-            false => bpf_skb_load_bytes(skb.cast(), 0, to, 48),
-        };
-        if got != 0 {
-            return Err(Unreadable(Counter::Egress));
-        }
-        if v4 {
-            if head[0] != 0x45 {
-                return Err(Unreadable(Counter::SourceRoute));
-            }
-            if head[6] & 0x1f != 0 || head[7] != 0 {
-                return Err(Unreadable(Counter::Egress)); // The middle of a datagram: whole ones come by here.
-            }
-        }
-        let at = |offset: usize| head.as_ptr().add(offset).cast::<u32>().read_unaligned();
-        let port = |offset: usize| u16::from_be_bytes([head[offset], head[offset + 1]]);
-        let packet = if v4 {
-            Packet {
-                source: [0, 0, MAPPED, at(12)],
-                target: [0, 0, MAPPED, at(16)],
-                source_port: port(20),
-                target_port: port(22),
-                protocol: head[9],
-                flags: head[33],
-            }
-        } else {
-            Packet {
-                source: [at(8), at(12), at(16), at(20)],
-                target: [at(24), at(28), at(32), at(36)],
-                source_port: port(40),
-                target_port: port(42),
-                protocol: head[6],
-                flags: head[53],
-            }
-        };
-        Ok(packet)
-    }
+/// A packet that does not go on, unless the agent sent it.
+struct Halted {
+    why: Counter,
+    answer: i32,
+    about: About,
 }
 
 /// A packet on its way out.
 #[inline(always)]
 pub fn egress(ctx: &SkBuffContext) -> i32 {
+    if is_under_way(ctx) {
+        return PASS;
+    }
     let Some(sk) = socket(ctx) else { return STOP };
-    let packet = match read(ctx) {
-        Ok(packet) => packet,
-        Err(Unreadable(why)) => {
-            return if is_agents(ctx, sk) { PASS } else { stop(why, &About::NOTHING, sk) };
+    // One place for all that is rare: the verifier follows each way to it.
+    match judge(ctx, sk) {
+        Ok(()) => PASS,
+        Err(_) if is_agents(ctx, sk) => PASS,
+        Err(halted) => {
+            if halted.answer == LATER {
+                count(Counter::HeldBack);
+            }
+            tell(halted.why, &halted.about, sk);
+            halted.answer
         }
-    };
+    }
+}
+
+#[inline(always)]
+fn judge(ctx: &SkBuffContext, sk: *mut Sock) -> Result<(), Halted> {
+    let packet = read(ctx).map_err(|Unreadable(why)| Halted { why, answer: STOP, about: About::NOTHING })?;
+    let halted = |why| Halted { why, answer: STOP, about: about(&packet) };
     // Both are arrays of one: neither lookup can miss.
-    let (Some(config), Some(settings)) = (CONFIG.get(0), SETTINGS.get(0)) else { return STOP };
+    let (Some(config), Some(settings)) = (CONFIG.get(0), SETTINGS.get(0)) else {
+        return Err(halted(Counter::Egress));
+    };
     let near = is_by_loopback(ctx);
     if near && is_loopback(&packet.target) {
         let left_alone = settings.flags & (Settings::TAKE_LOOPBACK | Settings::DENY_LOOPBACK) == 0;
         let v4 = packet.target[2] == MAPPED;
         if packet.protocol == TCP {
             if !packet.is_first() {
-                return PASS;
+                return Ok(());
             }
             if is_listeners(config, v4, packet.target_port) {
-                return first(ctx, &packet, sk);
+                return first(&packet, sk);
             }
             if left_alone {
-                return PASS;
+                return Ok(());
             }
         } else if packet.protocol == UDP {
             if is_resolvers(config, v4, packet.target_port) {
-                return question(ctx, &packet, sk);
+                return question(&packet, sk);
             }
             if left_alone {
-                return PASS;
+                return Ok(());
             }
         }
     }
-    last(ctx, settings, &packet, sk, near)
+    last(settings, &packet, sk, near).map_err(halted)
 }
 
 /// What goes neither to loopback nor to us.
 #[inline(always)]
-fn last(ctx: &SkBuffContext, settings: &Settings, packet: &Packet, sk: *mut Sock, near: bool) -> i32 {
-    if is_agents(ctx, sk) {
-        return PASS;
-    }
-    let why = match packet.protocol {
+fn last(settings: &Settings, packet: &Packet, sk: *mut Sock, near: bool) -> Result<(), Counter> {
+    match packet.protocol {
         // Of a connection that was let in: by the tag's option, or because it came from this host. One that a tagged
         // process opened bears an origin, whatever it says of itself by now.
         TCP if !packet.is_first()
@@ -169,54 +105,48 @@ fn last(ctx: &SkBuffContext, settings: &Settings, packet: &Packet, sk: *mut Sock
             && !BORN.of(sk).is_null()
             && origin(sk).is_null() =>
         {
-            return PASS;
+            Ok(())
         }
-        UDP if packet.target_port != DNS && is_allowed(&packet.target, packet.target_port.to_be()) => {
-            return PASS;
-        }
-        UDP => refusal(settings, &packet.target, packet.target_port),
-        TCP if is_loopback(&packet.target) => Counter::LoopbackDenied,
-        _ => Counter::Egress,
-    };
-    stop(why, &about(packet), sk)
+        UDP if packet.target_port != DNS && is_allowed(&packet.target, packet.target_port.to_be()) => Ok(()),
+        UDP => Err(refusal(settings, &packet.target, packet.target_port)),
+        TCP if is_loopback(&packet.target) => Err(Counter::LoopbackDenied),
+        _ => Err(Counter::Egress),
+    }
 }
 
 /// The first packet of a connection to a listener of ours: waits until there is one in its namespace.
 #[inline(always)]
-fn first(ctx: &SkBuffContext, packet: &Packet, sk: *mut Sock) -> i32 {
+fn first(packet: &Packet, sk: *mut Sock) -> Result<(), Halted> {
     let held = origin(sk);
     if held.is_null() {
-        return if is_agents(ctx, sk) { PASS } else { stop(Counter::OwnListener, &about(packet), sk) };
+        return Err(Halted { why: Counter::OwnListener, answer: STOP, about: about(packet) });
     }
     // SAFETY: the socket's own storage.
-    unsafe {
-        if is_known((*held).netns) {
-            return PASS;
-        }
-        let about = About { netns: (*held).netns, kind: 1, protocol: 6, ..About::NOTHING };
-        event::of_origin(Counter::NewNamespace, &about, &raw const (*held).waiting.origin);
+    let netns = unsafe { (*held).netns };
+    if is_known(netns) {
+        return Ok(());
     }
-    count(Counter::HeldBack);
-    LATER
+    Err(Halted { why: Counter::NewNamespace, answer: LATER, about: About { netns, ..about(packet) } })
 }
 
 /// A datagram to our resolver: who asks is written down, now that both addresses are known.
 #[inline(always)]
-fn question(ctx: &SkBuffContext, packet: &Packet, sk: *mut Sock) -> i32 {
+fn question(packet: &Packet, sk: *mut Sock) -> Result<(), Halted> {
+    let halted = |why, answer, netns| Halted { why, answer, about: About { netns, ..about(packet) } };
     // SAFETY: the socket's own storage, checked for null; key on the stack.
     unsafe {
         let asked =
             bpf_sk_storage_get((&raw const ASKED).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0)
                 .cast::<Asked>();
         if asked.is_null() {
-            return if is_agents(ctx, sk) { PASS } else { stop(Counter::OwnListener, &about(packet), sk) };
+            return Err(halted(Counter::OwnListener, STOP, 0));
         }
-        if !is_known((*asked).netns) {
-            count(Counter::HeldBack);
-            return LATER;
+        let netns = (*asked).netns;
+        if !is_known(netns) {
+            return Err(halted(Counter::NewNamespace, LATER, netns));
         }
         let key = Tuple {
-            netns: (*asked).netns,
+            netns,
             source: core::mem::transmute::<[u32; 4], [u8; 16]>(packet.source),
             target: core::mem::transmute::<[u32; 4], [u8; 16]>(packet.target),
             source_port: packet.source_port,
@@ -226,11 +156,10 @@ fn question(ctx: &SkBuffContext, packet: &Packet, sk: *mut Sock) -> i32 {
         let map = (&raw const ASKERS).cast_mut().cast();
         let origin = &raw const (*asked).origin;
         if bpf_map_update_elem(map, (&raw const key).cast(), origin.cast(), 0) != 0 {
-            event::of_origin(Counter::MapFull, &about(packet), origin);
-            return STOP;
+            return Err(halted(Counter::MapFull, STOP, netns));
         }
     }
-    PASS
+    Ok(())
 }
 
 /// A packet on its way in.
@@ -263,16 +192,11 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
             detail: u32::from(packet.target_port),
             ..About::NOTHING
         };
-        return stop(Counter::Inbound, &about, sk);
+        tell(Counter::Inbound, &about, sk);
+        return STOP;
     }
     count(Counter::Inbound); // What broadcasts reach is worth no journal entry.
     STOP
-}
-
-#[inline(always)]
-fn is_by_loopback(ctx: &SkBuffContext) -> bool {
-    // SAFETY: a field of the context, read whole.
-    unsafe { (&raw const (*ctx.skb.skb).ifindex).read_volatile() == LOOPBACK_INTERFACE }
 }
 
 /// The socket that the kernel asks for; it is never without.
@@ -351,7 +275,7 @@ fn about(packet: &Packet) -> About {
 
 /// Tells of a packet that is stopped.
 #[inline(always)]
-fn stop(why: Counter, about: &About, sk: *mut Sock) -> i32 {
+fn tell(why: Counter, about: &About, sk: *mut Sock) {
     // SAFETY: fields of a full socket, read whole.
     let about = unsafe {
         About {
@@ -361,5 +285,4 @@ fn stop(why: Counter, about: &About, sk: *mut Sock) -> i32 {
         }
     };
     event::of_born(why, &about, BORN.of(sk));
-    STOP
 }

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::config::{Designation, Loopback};
+use crate::doctor::Facts;
 use crate::paths::CONTROL_SOCKET;
-use crate::types::TagName;
+use crate::types::{Layer, SelfTest, TagName};
 
 /// A request's line is at most this long, its newline included.
 pub const MAX_REQUEST: usize = 8 * 1024;
@@ -62,6 +63,8 @@ pub enum Request {
     Tags,
     /// How the daemon is.
     Status,
+    /// What takes root to know of what weakens the enforcement.
+    Doctor,
 }
 
 /// What a tag is made of.
@@ -96,6 +99,8 @@ pub enum Answer {
     Tags(Vec<TagStatus>),
     /// To `Status`.
     Status(Box<Status>),
+    /// To `Doctor`.
+    Doctor(Box<Facts>),
     /// No.
     Refused(Refusal),
 }
@@ -242,6 +247,12 @@ pub struct Status {
     pub tags: Vec<TagStatus>,
     /// Counters by name: those of the kernel programs and our own.
     pub counters: BTreeMap<String, u64>,
+    /// Attempts that were blocked since the maps were made (the last boot, mostly), by way: those counters that count refusals.
+    pub blocked: BTreeMap<String, u64>,
+    /// The kernel layers, each with its state.
+    pub layers: Vec<Layer>,
+    /// What the start-up self-test found; `null` while it runs.
+    pub self_test: Option<SelfTest>,
     /// The store.
     pub store: Option<StoreStatus>,
     /// What on this host weakens the enforcement, or needs attention.

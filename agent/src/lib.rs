@@ -33,6 +33,7 @@ pub mod policy;
 
 // Effects.
 pub mod config;
+pub mod doctor;
 pub mod control;
 pub mod drain;
 pub mod wire;

@@ -18,7 +18,7 @@ use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, getsockopt, recvfrom, setsockopt, socket,
     sockopt,
 };
-use nix::unistd::pipe;
+use nix::unistd::pipe2;
 use nix::{getsockopt_impl, sockopt_impl};
 
 /// Frames that are kept; more are an error, since a test that keeps so many shows nothing.
@@ -180,7 +180,8 @@ impl Capture {
             open().context("a packet socket")
         });
         let packets = opened.join().map_err(|_| anyhow::anyhow!("the opening thread panicked"))??;
-        let (stopped, stop) = pipe()?;
+        // Closed in whatever is started meanwhile: the end of it must be ours to tell.
+        let (stopped, stop) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let reader = std::thread::spawn(move || read(&packets, &stopped, loopback, keep));
         Ok(Self { stop, reader })
     }

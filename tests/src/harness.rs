@@ -76,6 +76,9 @@ pub struct Options {
     pub direct: bool,
     /// Where the outside hosts are.
     pub place: Place,
+    /// The agent finds no system's roots, only the upstreams' own: reading them is most of the start of an unoptimised
+    /// gate, and the start is all that a test of many starts waits for.
+    pub no_roots: bool,
 }
 
 /// See the module.
@@ -178,7 +181,14 @@ impl World {
     /// # Errors
     /// The port is taken.
     pub fn serve(&self, host: &str, port: u16, behaviour: Behaviour) -> Result<()> {
-        let listener = self.space.listen(SocketAddr::new(address(host), port))?;
+        self.serve_on(self.space.listen(SocketAddr::new(address(host), port))?, behaviour)
+    }
+
+    /// Adds a server on a listener from anywhere.
+    ///
+    /// # Errors
+    /// It cannot be registered with the runtime.
+    pub fn serve_on(&self, listener: std::net::TcpListener, behaviour: Behaviour) -> Result<()> {
         let repositories = self.space.dir().join("repositories");
         let shared = upstream::Shared { seen: Arc::clone(&self.seen), repositories };
         let runtime = self.runtime.as_ref().context("the runtime lives as long as the world")?;
@@ -277,6 +287,15 @@ impl World {
     /// What the upstreams saw.
     pub fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// A server's TLS as the well-behaved hosts have it: HTTP/2 and 1.1.
+    ///
+    /// # Errors
+    /// No certificate could be made.
+    pub fn good_tls(&self) -> Result<Arc<ServerConfig>> {
+        let leaf = self.authority.certified(&["www.example.test"], Flaw::None, self.space.dir())?;
+        tls_config(Arc::new(BySni { by_name: HashMap::new(), fallback: leaf }), &[b"h2", b"http/1.1"])
     }
 
     /// The authority that signs upstreams.

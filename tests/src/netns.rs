@@ -240,15 +240,21 @@ impl Space {
     /// # Errors
     /// The address is not the space's, or taken.
     pub fn listen(&self, address: SocketAddr) -> Result<TcpListener> {
-        let namespace = fs::File::open(self.outside())?;
-        // setns is per thread: a thread of its own, so that the test's threads stay where they are.
-        let bound = std::thread::spawn(move || -> Result<TcpListener> {
-            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
-            TcpListener::bind(address).with_context(|| format!("listening on {address}"))
-        });
-        let listener = bound.join().map_err(|_| anyhow::anyhow!("the listening thread panicked"))??;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
+        listen_in(fs::File::open(self.outside())?, address)
+    }
+
+    /// Gives one of the space's names another address, for every process in it.
+    ///
+    /// # Errors
+    /// The space's hosts file cannot be written.
+    pub fn point(&self, name: &str, address: IpAddr) -> Result<()> {
+        // In place: the file is mounted over /etc/hosts.
+        let path = self.dir.join("hosts");
+        let text = fs::read_to_string(&path)?;
+        let kept = text.lines().filter(|line| !line.ends_with(&format!(" {name}")));
+        let lines: String =
+            kept.chain([format!("{address} {name}").as_str()]).map(|l| format!("{l}\n")).collect();
+        Ok(fs::write(&path, lines)?)
     }
 
     /// A datagram socket inside the space, owned by the test.
@@ -256,7 +262,7 @@ impl Space {
     /// # Errors
     /// The address is not the space's, or taken.
     pub fn datagrams(&self, address: SocketAddr) -> Result<UdpSocket> {
-        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.holder.id()))?;
+        let namespace = fs::File::open(self.outside())?;
         let bound = std::thread::spawn(move || -> Result<UdpSocket> {
             nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
             UdpSocket::bind(address).with_context(|| format!("a datagram socket at {address}"))
@@ -289,6 +295,21 @@ impl Drop for Space {
             let _ = outside.wait();
         }
     }
+}
+
+/// A listener in a network namespace, owned by the test.
+///
+/// # Errors
+/// The address is not the namespace's, or taken.
+pub fn listen_in(namespace: fs::File, address: SocketAddr) -> Result<TcpListener> {
+    // setns is per thread: a thread of its own, so that the test's threads stay where they are.
+    let bound = std::thread::spawn(move || -> Result<TcpListener> {
+        nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
+        TcpListener::bind(address).with_context(|| format!("listening on {address}"))
+    });
+    let listener = bound.join().map_err(|_| anyhow::anyhow!("the listening thread panicked"))??;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// A shell script in fresh namespaces, which says `ready` when it has made them into something and stays for their sake.

@@ -17,6 +17,7 @@ const FILES: &[(&str, &str)] = &[
     ("systemd/sluice.catalog", "usr/lib/systemd/catalog/sluice.catalog"),
     ("config/sluice.toml", "etc/sluice/sluice.toml"),
     ("README.md", "usr/share/doc/sluice/README.md"),
+    ("SECURITY.md", "usr/share/doc/sluice/SECURITY.md"),
     ("xtask/debian/copyright", "usr/share/doc/sluice/copyright"),
     ("xtask/debian/lintian-overrides", "usr/share/lintian/overrides/sluice"),
 ];
@@ -89,6 +90,7 @@ fn stage(staged: &Path, binary: &Path) -> Result<()> {
         let mut command = std::process::Command::new(binary);
         put(staged, to, sh::output(command.args(["completions", shell]))?.as_bytes(), 0o644)?;
     }
+    manual(staged, binary)?;
     let generator = staged.join(GENERATOR);
     fs::create_dir_all(generator.parent().context("a folder")?)?;
     std::os::unix::fs::symlink("/usr/bin/sluice", &generator).context(GENERATOR)?;
@@ -101,6 +103,23 @@ fn stage(staged: &Path, binary: &Path) -> Result<()> {
     let path = put(staged, "usr/share/doc/sluice/changelog", changelog.as_bytes(), 0o644)?;
     // Without name and time, so that the same commit gives the same package.
     sh::run(sh::command("gzip", &["--best", "--no-name", "--force"]).arg(path))
+}
+
+/// The manual pages, as the binary prints them, compressed as Debian has them.
+fn manual(staged: &Path, binary: &Path) -> Result<()> {
+    let folder = staged.join("usr/share/man");
+    sh::run(std::process::Command::new(binary).arg("man").arg(&folder))?;
+    for section in ["man1", "man5"] {
+        let section = folder.join(section);
+        for page in fs::read_dir(&section).with_context(|| section.display().to_string())? {
+            let path = page?.path();
+            let content = fs::read(&path)?;
+            let to = path.strip_prefix(staged)?.display().to_string();
+            let path = put(staged, &to, &content, 0o644)?;
+            sh::run(sh::command("gzip", &["--best", "--no-name", "--force"]).arg(path))?;
+        }
+    }
+    Ok(())
 }
 
 fn control(staged: &Path, folder: &Path, version: &str, architecture: &str) -> Result<()> {

@@ -16,6 +16,8 @@ use crate::record::visible::{Keep, visible};
 use crate::report::Chain;
 
 mod daemon;
+mod doctor;
+mod man;
 mod run;
 pub mod sessions;
 pub mod show;
@@ -56,6 +58,8 @@ enum Verb {
     Tags(tag::TagsArgs),
     /// What is running and taken.
     Status(status::StatusArgs),
+    /// What on this host weakens the enforcement, and what to do about it.
+    Doctor(doctor::DoctorArgs),
     /// List recorded exchanges.
     Sessions(sessions::SessionsArgs),
     /// Show one session or exchange whole.
@@ -67,6 +71,12 @@ enum Verb {
     /// The process that touches the network's bytes: started by the daemon.
     #[command(hide = true)]
     Gate,
+    /// The process that tries the ways out of a tag: started by the daemon.
+    #[command(hide = true)]
+    SelfTest,
+    /// The manual pages, for packages.
+    #[command(hide = true)]
+    Man(man::ManArgs),
     /// Completions for a shell, on stdout.
     Completions(CompletionsArgs),
     /// Asked by the drop-in of a tagged service: is this cgroup taken? Exit 255 if not, so that it does not start.
@@ -82,13 +92,16 @@ impl Verb {
             Self::Untag(_) => "untag",
             Self::Tags(_) => "tags",
             Self::Status(_) => "status",
+            Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
             Self::Taken(_) => "taken",
             Self::Sessions(_) => "sessions",
             Self::Show(_) => "show",
             Self::Trust(_) => "trust",
             Self::Daemon(_) => "daemon",
             Self::Gate => "gate",
+            Self::SelfTest => "self-test",
         }
     }
 
@@ -99,13 +112,16 @@ impl Verb {
             Self::Untag(args) => args.run(daemon),
             Self::Tags(args) => args.run(daemon),
             Self::Status(args) => args.run(daemon),
+            Self::Doctor(args) => args.run(daemon),
             Self::Completions(args) => args.run(),
+            Self::Man(args) => args.run(),
             Self::Taken(args) => args.run(daemon),
             Self::Sessions(args) => args.run(),
             Self::Show(args) => args.run(),
             Self::Trust(args) => args.run(),
             Self::Daemon(args) => args.run(),
             Self::Gate => daemon::gate(),
+            Self::SelfTest => daemon::self_test(),
         }
     }
 }

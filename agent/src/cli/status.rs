@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::{DaemonAt, strange, tag};
 use crate::control::{Answer, ProcessStatus, Request, Status, TagState};
 use crate::record::visible::{Keep, visible};
+use crate::types::{LayerState, Outcome};
 
 /// Arguments of `sluice status`.
 #[derive(Debug, clap::Args)]
@@ -58,6 +59,7 @@ fn print(out: &mut impl io::Write, status: &Status) -> io::Result<()> {
         let state = visible(store.trouble.as_deref().unwrap_or("well"), Keep::Nothing);
         writeln!(out, "store    {}{size}: {state}", store.path.display())?;
     }
+    layers(out, status)?;
     for (name, value) in &status.counters {
         writeln!(out, "{name} {value}")?;
     }
@@ -67,6 +69,34 @@ fn print(out: &mut impl io::Write, status: &Status) -> io::Result<()> {
     }
     for note in &status.notes {
         writeln!(out, "note: {}", visible(note, Keep::Nothing))?;
+    }
+    Ok(())
+}
+
+/// What encloses the tags on this kernel, whether it was proven, and what it stopped.
+fn layers(out: &mut impl io::Write, status: &Status) -> io::Result<()> {
+    let active: Vec<_> =
+        status.layers.iter().filter(|l| l.state == LayerState::Active).map(|l| l.name.as_str()).collect();
+    writeln!(out, "layers   {}", if active.is_empty() { "none".to_owned() } else { active.join(", ") })?;
+    for layer in &status.layers {
+        if let LayerState::Absent { why } = &layer.state {
+            writeln!(out, "missing  {}: {}", layer.name, visible(why, Keep::Nothing))?;
+        }
+    }
+    match &status.self_test {
+        None => writeln!(out, "tested   not yet")?,
+        Some(test) => {
+            writeln!(out, "tested   {}", visible(&test.line(), Keep::Nothing))?;
+            for way in &test.ways {
+                if let Outcome::Open { why, .. } = &way.outcome {
+                    writeln!(out, "open     {}: {}", way.name, visible(why, Keep::Nothing))?;
+                }
+            }
+        }
+    }
+    if !status.blocked.is_empty() {
+        let ways: Vec<_> = status.blocked.iter().map(|(way, count)| format!("{way} {count}")).collect();
+        writeln!(out, "blocked  {}", ways.join(", "))?;
     }
     Ok(())
 }

@@ -163,6 +163,14 @@ pub fn load(dir: &Path) -> Result<Config, Vec<Problem>> {
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
+/// Whether there is any configuration in `dir`. One that is gone counts as empty for who starts afresh, but tags that it
+/// named are not let go for that.
+pub fn is_there(dir: &Path) -> bool {
+    // What cannot be looked at is told when it is loaded.
+    let has_files = |dir: PathBuf| std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    dir.join(MAIN_FILE).exists() || has_files(dir.join(POLICY_DIR))
+}
+
 /// Like [`load`], but gives what could be resolved beside the problems. For the boot-time generator only: a mistake in
 /// one key must not leave the units of the others unprepared.
 pub fn load_leniently(dir: &Path) -> (Config, Vec<Problem>) {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::policy::lookup::Denial;
 
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -52,6 +53,14 @@ fn every_key() {
         durable = true
         [tls]
         extra_roots = ["corp.pem"]
+        [dns]
+        upstream = ["192.0.2.1", "[2001:db8::1]:5353"]
+        deny = ["Evil.example.", "*.evil.example"]
+        answer = "refused"
+        max_label = 40
+        rate = 50
+        new_names = 300
+        types = ["a", "TYPE65"]
         [limits]
         sessions = 1_000
         [drain]
@@ -85,9 +94,42 @@ fn every_key() {
     assert_eq!(config.user, "gate");
     assert_eq!(config.record, Record { body_limit: 2 << 20, max_bytes: 1 << 30, durable: true });
     assert_eq!(config.tls.extra_roots, [dir.path().join("corp.pem")]);
+    let shown: Vec<String> = config.dns.upstream.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["192.0.2.1:53", "[2001:db8::1]:5353"]);
+    let lookups = &config.dns.lookups;
+    let deny: Vec<&str> = lookups.deny.iter().map(crate::policy::lookup::NamePattern::as_str).collect();
+    assert_eq!((deny, lookups.answer), (vec!["evil.example", "*.evil.example"], Denial::Refused));
+    assert_eq!((lookups.max_label, lookups.rate, lookups.new_names), (40, 50, 300));
+    assert_eq!(lookups.types, ["A", "TYPE65"]);
     assert_eq!(config.limits.sessions, 1000);
     assert_eq!(config.drain.grace, Duration::from_secs(3));
     assert_eq!(config.paths.bpf, Path::new("/sys/fs/bpf/other"));
+}
+
+#[test]
+fn each_mistake_in_dns_has_its_line() {
+    let text = "[dns]\nupstream = [\"192.0.2.1\", \"dns.google\"]\ndeny = [\"a..b\"]\nanswer = \"nxdomian\"\n\
+                max_label = 64\nrate = \"fast\"\ntypes = [\"AAAAA\"]\nupstraem = 1\n";
+    assert_eq!(
+        complaints(&[
+            ("sluice.toml", text),
+            ("policy.d/1.toml", "[dns]\nrate = 7\n"),
+            ("policy.d/2.toml", "[dns]\nrate = 8\n")
+        ]),
+        [
+            "sluice.toml:2: dns.upstream has \"dns.google\" (write \"system\", or addresses such as \"192.0.2.1\" or \
+             \"[2001:db8::1]:5353\")",
+            "sluice.toml:3: dns.deny: \"a..b\" is not a name pattern (write a name, or *. before it for all below it)",
+            "sluice.toml:4: dns.answer is \"nxdomian\" (did you mean \"nxdomain\"?)",
+            "sluice.toml:5: dns.max_label is \"64\" (write a number from 1 to 63)",
+            "sluice.toml:6: dns.rate is \"fast\" (write a number from 0 to 100000)",
+            "sluice.toml:7: dns.types has \"AAAAA\" (did you mean AAAA?)",
+            "sluice.toml:8: unknown key dns.upstraem (did you mean dns.upstream?)",
+            "policy.d/2.toml:2: dns.rate is set already at policy.d/1.toml:2 (keep one of the two)",
+        ]
+    );
+    let system = directory(&[("sluice.toml", "[dns]\nupstream = \"system\"\n")]);
+    assert_eq!(load(system.path()).expect("good").dns, Dns::default());
 }
 
 #[test]

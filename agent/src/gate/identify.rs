@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Warden;
 use super::accept::Accepted;
-use crate::types::{Caller, ClientAddr, Destination};
+use crate::types::{Caller, ClientAddr, Destination, NetnsCookie};
 
 /// A connection whose caller and destination the kernel vouched for. Only [`who`] makes one.
 pub(super) struct Identified {
@@ -18,6 +18,8 @@ pub(super) struct Identified {
     pub client: ClientAddr,
     pub destination: Destination,
     pub caller: Arc<Caller>,
+    /// Where the upstream must be dialled from; `None`: from here.
+    pub netns: Option<NetnsCookie>,
     pub place: OwnedSemaphorePermit,
     _minted: (),
 }
@@ -25,8 +27,8 @@ pub(super) struct Identified {
 /// Asks the warden. `None`: the connection did not come through a kernel program of ours (somebody dialled the
 /// listener), or its memory was full; it is closed unread.
 pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identified> {
-    let Accepted { io, client, listener, place } = accepted;
-    let identity = *warden.identify(client, listener).await?;
+    let Accepted { io, client, listener, netns, place } = accepted;
+    let identity = *warden.identify(client, listener, netns).await?;
     // A socket that was reset meanwhile may have given its ports to another's connection, whose identity this would be.
     if is_closed(&io) {
         return None;
@@ -36,6 +38,7 @@ pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identifie
         client,
         destination: identity.destination,
         caller: Arc::new(identity.caller),
+        netns: identity.netns,
         place,
         _minted: (),
     })

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::report::Chain;
-use crate::types::{ClientAddr, ListenerAddr};
+use crate::types::{ClientAddr, ListenerAddr, NetnsCookie};
 use crate::wire::{Channel, Identity, LeafRequest, ToGate, ToWarden};
 
 /// Notices (journal, trouble) that may wait for the warden; beyond it they are dropped and counted: the store has
@@ -33,18 +34,25 @@ struct Shared {
     dropped: AtomicU64,
 }
 
-/// What the warden wants, unasked.
-#[derive(Debug)]
-pub enum Order {
-    /// Finish within this time.
-    Drain(Duration),
-    /// The host's name servers are these now.
-    Servers(Vec<SocketAddr>),
-}
-
 enum Answer {
     Identity(oneshot::Sender<Option<Box<Identity>>>),
     Leaf(oneshot::Sender<Result<Vec<u8>, String>>),
+    Socket(oneshot::Sender<Result<OwnedFd, String>>),
+}
+
+/// What the warden has the gate do.
+#[derive(Debug)]
+pub enum Order {
+    /// End within the time.
+    Drain(Duration),
+    /// Serve this listener too.
+    Listen(NetnsCookie, OwnedFd),
+    /// Answer the questions that come to this socket of the resolver too.
+    Answer(NetnsCookie, OwnedFd),
+    /// Close the listeners and the resolver's sockets of a network namespace.
+    Forget(NetnsCookie),
+    /// The host's name servers are these now.
+    Servers(Vec<SocketAddr>),
 }
 
 /// Takes the question back when the asker is cut before the answer came.
@@ -64,8 +72,8 @@ impl Shared {
 }
 
 impl Warden {
-    /// Starts the tasks that read answers and write notices. The receiver yields the warden's orders; it ends
-    /// when the warden is gone.
+    /// Starts the tasks that read answers and write notices. The receiver yields the warden's orders; it ends when the
+    /// warden is gone. Whoever holds it must take them, or drop it: answers wait behind them.
     pub fn start(channel: Channel) -> (Self, mpsc::Receiver<Order>) {
         let (notices, queue) = mpsc::channel(NOTICES);
         let (orders, order) = mpsc::channel(1);
@@ -91,9 +99,14 @@ impl Warden {
     }
 
     /// Whose connection is this? `None`: nobody's that is remembered, or the warden did not answer in time.
-    pub async fn identify(&self, client: ClientAddr, listener: ListenerAddr) -> Option<Box<Identity>> {
+    pub async fn identify(
+        &self,
+        client: ClientAddr,
+        listener: ListenerAddr,
+        netns: NetnsCookie,
+    ) -> Option<Box<Identity>> {
         let (sender, answer) = oneshot::channel();
-        let question = |call| ToWarden::Identify { call, client, listener };
+        let question = |call| ToWarden::Identify { call, client, listener, netns };
         self.ask(question, Answer::Identity(sender), answer).await.flatten()
     }
 
@@ -102,7 +115,7 @@ impl Warden {
         &self,
         client: ClientAddr,
         listener: ListenerAddr,
-        netns: u64,
+        netns: NetnsCookie,
     ) -> Option<Box<Identity>> {
         let (sender, answer) = oneshot::channel();
         let question = |call| ToWarden::Asker { call, client, listener, netns };
@@ -118,6 +131,19 @@ impl Warden {
         let question = |call| ToWarden::SignLeaf { call, request };
         match self.ask(question, Answer::Leaf(sender), answer).await {
             Some(leaf) => leaf,
+            None => Err("the warden did not answer".to_owned()),
+        }
+    }
+
+    /// Has a socket made in another network namespace, neither bound nor connected, blocking.
+    ///
+    /// # Errors
+    /// The warden's reason, or that it did not answer.
+    pub async fn socket(&self, netns: NetnsCookie, v6: bool, udp: bool) -> Result<OwnedFd, String> {
+        let (sender, answer) = oneshot::channel();
+        let question = |call| ToWarden::Socket { call, netns, v6, udp };
+        match self.ask(question, Answer::Socket(sender), answer).await {
+            Some(made) => made,
             None => Err("the warden did not answer".to_owned()),
         }
     }
@@ -162,8 +188,24 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
                     let _ = asker.send(leaf);
                 }
             }
+            Ok(Some((ToGate::Socket { call, refused }, fd))) => {
+                if let Some(Answer::Socket(asker)) = shared.pending().remove(&call) {
+                    let none = || refused.unwrap_or_else(|| "no socket came with the answer".to_owned());
+                    let _ = asker.send(fd.ok_or_else(none));
+                }
+            }
+            // An order that nobody takes any more comes during the drain.
             Ok(Some((ToGate::Drain { grace_ms }, _))) => {
                 let _ = orders.send(Order::Drain(Duration::from_millis(grace_ms))).await;
+            }
+            Ok(Some((ToGate::Listener { netns }, Some(fd)))) => {
+                let _ = orders.send(Order::Listen(netns, fd)).await;
+            }
+            Ok(Some((ToGate::Resolver { netns }, Some(fd)))) => {
+                let _ = orders.send(Order::Answer(netns, fd)).await;
+            }
+            Ok(Some((ToGate::Forget { netns }, _))) => {
+                let _ = orders.send(Order::Forget(netns)).await;
             }
             Ok(Some((ToGate::Servers(servers), _))) => drop(orders.send(Order::Servers(servers)).await),
             Ok(Some((other, _))) => tracing::error!(?other, "the warden said this after the start"),

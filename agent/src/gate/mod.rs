@@ -15,17 +15,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::drain::{Drain, Drained};
 use crate::policy::Policy;
 use crate::record::fold::Folding;
 use crate::record::{self, Store};
 use crate::tls::{self, Tls};
+use crate::types::NetnsCookie;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
-use link::Order;
-pub use link::Warden;
+pub use link::{Order, Warden};
 
 /// Why the gate could not work.
 #[derive(Debug, thiserror::Error)]
@@ -79,9 +79,9 @@ pub fn run(channel: OwnedFd) -> Result<(), Error> {
 /// What the warden says before the start.
 struct Told {
     settings: GateSettings,
-    listeners: Vec<OwnedFd>,
-    /// The resolver's sockets, each with its network namespace and whether that is the agent's own.
-    resolvers: Vec<(OwnedFd, u64, bool)>,
+    listeners: Vec<(NetnsCookie, OwnedFd)>,
+    /// The resolver's sockets, each with its network namespace.
+    resolvers: Vec<(NetnsCookie, OwnedFd)>,
     /// The host's name servers.
     servers: Vec<SocketAddr>,
 }
@@ -95,8 +95,8 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
         match (message, fd, &mut settings) {
             (ToGate::Settings(said), None, none @ None) => *none = Some(*said),
             (ToGate::Roots(pem), None, Some(settings)) => settings.extra_roots.push(pem),
-            (ToGate::Listener, Some(fd), Some(_)) => listeners.push(fd),
-            (ToGate::Resolver { netns, home }, Some(fd), Some(_)) => resolvers.push((fd, netns, home)),
+            (ToGate::Listener { netns }, Some(fd), Some(_)) => listeners.push((netns, fd)),
+            (ToGate::Resolver { netns }, Some(fd), Some(_)) => resolvers.push((netns, fd)),
             (ToGate::Servers(said), None, Some(_)) => servers = said,
             (ToGate::Start, None, Some(_)) => break,
             _ => return Err(Error::Abandoned),
@@ -108,7 +108,7 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
 
 async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let Told { settings, listeners, resolvers, servers } = told;
-    let (warden, mut orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
+    let (warden, orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
     let folding = Folding::new({
         let warden = warden.clone();
         move |message| warden.tell(message)
@@ -135,23 +135,17 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(Arc::clone(&services), folding.clone()));
-    for listener in listeners {
-        accept::start(listener, Arc::clone(&services)).map_err(Error::Io)?;
+    let mut serving = accept::Listeners::new(Arc::clone(&services));
+    for (netns, listener) in listeners {
+        serving.serve(netns, listener).map_err(Error::Io)?;
     }
-    for (fd, netns, home) in resolvers {
-        dns::start(fd, netns, home, Arc::clone(&services)).map_err(Error::Io)?;
+    for (netns, resolver) in resolvers {
+        serving.answer(netns, resolver).map_err(Error::Io)?;
     }
     warden.tell(ToWarden::Ready);
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
-    let grace = loop {
-        match orders.recv().await {
-            Some(Order::Servers(servers)) => services.dns.set_host_servers(servers),
-            Some(Order::Drain(grace)) => break Some(grace),
-            None => break None,
-        }
-    };
-    if let Some(grace) = grace {
+    if let Some(grace) = follow(orders, serving, &services.dns).await {
         let outcome = services.drain.run(grace).await;
         if let Drained::Cut(cut) = outcome {
             tracing::warn!(cut, "the drain time ran out: sessions were cut");
@@ -161,6 +155,32 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     folding.flush();
     warden.drained().await;
     Ok(())
+}
+
+/// Does what the warden says until it says to end; gives the time for it. The receiver goes then, so that nothing that
+/// is answered during the drain waits behind an order.
+async fn follow(
+    mut orders: mpsc::Receiver<Order>,
+    mut serving: accept::Listeners,
+    dns: &dns::Resolver,
+) -> Option<Duration> {
+    loop {
+        match orders.recv().await? {
+            Order::Drain(grace) => return Some(grace),
+            Order::Listen(netns, listener) => {
+                if let Err(error) = serving.serve(netns, listener) {
+                    tracing::error!("a listener in another network namespace cannot be served: {error}");
+                }
+            }
+            Order::Answer(netns, resolver) => {
+                if let Err(error) = serving.answer(netns, resolver) {
+                    tracing::error!("a resolver in another network namespace cannot be served: {error}");
+                }
+            }
+            Order::Forget(netns) => serving.forget(netns),
+            Order::Servers(servers) => dns.set_host_servers(servers),
+        }
+    }
 }
 
 fn open_store(settings: &GateSettings, folding: &Folding) -> Result<Store, Error> {

@@ -1,16 +1,16 @@
 //! The line: one taken connection from accept to close. Reading [`serve`] and [`Line::follow`] is reading Sluice.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::accept::{Accepted, keep_alive};
-use super::{Services, dns, identify};
+use super::{Services, Warden, dns, identify};
 use crate::detect::{self, Protocol};
 use crate::engine::{Context, http, tunnel};
 use crate::policy::{self, Verdict};
@@ -18,7 +18,7 @@ use crate::record::{ExchangeHead, Session, Unrecordable};
 use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
-use crate::types::{self, Action, Caller, Destination, HostName, HostSource};
+use crate::types::{self, Action, Caller, Destination, HostName, HostSource, NetnsCookie};
 use crate::wire::ToWarden;
 
 /// How long dialling an upstream may take; Linux itself would try for about two minutes.
@@ -39,6 +39,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 enum Error {
     #[error("the upstream cannot be reached")]
     Dial(#[source] io::Error),
+    #[error("no socket in the caller's network namespace: {0}")]
+    Namespace(String),
     #[error("the upstream did not answer within {} s", DIAL_WITHIN.as_secs())]
     DialTimeout,
     #[error("the connection's protocol is not known")]
@@ -72,12 +74,8 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     };
     let _place = who.place;
     let client = who.client.0;
-    let looked_up = services.dns.names.of(
-        &who.caller.tag,
-        who.caller.pid,
-        who.destination.ip(),
-        Instant::now(),
-    );
+    let looked_up =
+        services.dns.names.of(&who.caller.tag, who.caller.pid, who.destination.ip(), Instant::now());
     match begin(&services, &who.caller, who.destination, client) {
         Ok(session) => {
             let line = Line {
@@ -86,6 +84,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                 caller: who.caller,
                 destination: who.destination,
                 looked_up,
+                netns: who.netns,
                 layers: LAYERS,
                 inner: Arc::new(Semaphore::new(INNER)),
             };
@@ -147,6 +146,8 @@ struct Line {
     destination: Destination,
     /// The name that the job looked up and was told this address for.
     looked_up: Option<HostName>,
+    /// Where the upstream is dialled from, when not from here.
+    netns: Option<NetnsCookie>,
     /// Layers that may still be opened.
     layers: u8,
     /// Places for connections inside this one.
@@ -165,7 +166,7 @@ impl Line {
         if self.destination.port() == dns::PORT {
             return self.answer_questions(client).await;
         }
-        let upstream = match dial(permit, self.destination).await {
+        let upstream = match dial(permit, self.destination, self.netns, &self.services.warden).await {
             Ok(upstream) => upstream,
             Err(error) => {
                 reset(&client);
@@ -173,7 +174,8 @@ impl Line {
                 return Err(error);
             }
         };
-        self.follow(Box::new(Socket(client)), Box::new(upstream), Verified::Plain).await
+        let (client, upstream) = (Socket::new(client), Socket::new(Arc::new(upstream)));
+        self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
     }
 
     async fn answer_questions(self, client: Arc<TcpStream>) -> Result<(), Error> {
@@ -181,7 +183,7 @@ impl Line {
             caller: self.caller,
             destination: self.destination,
             session: self.session,
-            elsewhere: None,
+            elsewhere: self.netns,
         };
         let ended = Box::pin(dns::serve_stream(Arc::clone(&client), &asker, &self.services)).await;
         ended.map_err(|error| {
@@ -326,15 +328,28 @@ impl Line {
     }
 }
 
-/// The only maker of upstream connections; it spends the permit to connect.
-async fn dial(permit: policy::Permit, destination: Destination) -> Result<TcpStream, Error> {
+/// The only maker of upstream connections; it spends the permit to connect. A caller in another network namespace reaches
+/// from there what it could reach without us, and nothing else: never from here.
+async fn dial(
+    permit: policy::Permit,
+    destination: Destination,
+    netns: Option<NetnsCookie>,
+    warden: &Warden,
+) -> Result<TcpStream, Error> {
     tracing::trace!(%destination, rule = permit.rule(), "dial");
-    #[expect(clippy::disallowed_methods, reason = "this is that one place")]
-    let dialling = TcpStream::connect(destination.socket());
-    let upstream = match tokio::time::timeout(DIAL_WITHIN, dialling).await {
-        Ok(dialled) => dialled.map_err(Error::Dial)?,
-        Err(_) => return Err(Error::DialTimeout),
+    let to = destination.socket();
+    let dialling = async {
+        let Some(netns) = netns else {
+            #[expect(clippy::disallowed_methods, reason = "this is that one place")]
+            return TcpStream::connect(to).await.map_err(Error::Dial);
+        };
+        let socket = warden.socket(netns, to.is_ipv6(), false).await.map_err(Error::Namespace)?;
+        let socket = StdStream::from(socket);
+        socket.set_nonblocking(true).map_err(Error::Dial)?;
+        #[expect(clippy::disallowed_methods, reason = "this is that one place")]
+        TcpSocket::from_std_stream(socket).connect(to).await.map_err(Error::Dial)
     };
+    let upstream = tokio::time::timeout(DIAL_WITHIN, dialling).await.map_err(|_| Error::DialTimeout)??;
     upstream.set_nodelay(true).and_then(|()| keep_alive(&upstream)).map_err(Error::Dial)?;
     Ok(upstream)
 }

@@ -10,7 +10,7 @@ use super::headers::{Redacted, path};
 use super::payload::{ExchangeBegin, ExchangeEnd, Kept, stamp};
 use super::session::{Facts, cut};
 use super::{ExchangeHead, Unrecordable};
-use crate::types::{Caller, Destination, Summary, Verdict};
+use crate::types::{Caller, Destination, Enforcement, Summary, Verdict};
 
 /// Longest texts of a summary, which must fit a message to the warden and the reserve of the store. The head has the whole.
 const LONG: usize = 64 * 1024;
@@ -92,8 +92,14 @@ pub fn summary(session: &str, exchange: u32, caller: &Caller, destination: Desti
         exe: caller.exe.as_ref().map(|exe| cut(exe.path.clone(), PATH)),
         uid: caller.uid,
         user: caller.user.clone(),
+        container: caller.container.clone(),
+        container_runtime: caller.container_runtime.clone(),
+        image: caller.image.clone(),
+        netns: caller.netns,
         identity: None,
         groups: Vec::new(),
+        enforcement: Enforcement::of(caller.weakened.as_deref()),
+        weakened: caller.weakened.clone().unwrap_or_default(),
         protocol: String::new(),
         host: String::new(),
         host_source: None,

@@ -2,6 +2,7 @@
 //! how many it stands for. The store has every exchange all the same.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -23,7 +24,9 @@ pub const MANY: &str = "(many)";
 pub struct Fold {
     allowed: Bucket,
     refused: Bucket,
-    kinds: HashMap<Kind, (Box<Summary>, u64)>,
+    /// By the keyed hash of what folds together: nobody outside can make two kinds meet.
+    kinds: HashMap<u64, (Box<Summary>, u64)>,
+    hash: RandomState,
 }
 
 #[derive(Debug)]
@@ -32,25 +35,11 @@ struct Bucket {
     at: Instant,
 }
 
-/// What folds together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Kind {
-    tag: String,
-    /// Not to count one job's exchanges in another job's journal.
-    unit: Option<String>,
-    host: String,
-    method: Option<String>,
-    status: Option<u16>,
-    verdict: &'static str,
-    rule: Option<String>,
-    failed: bool,
-}
-
 impl Fold {
     /// Nothing folded, the buckets full.
     pub fn new(now: Instant) -> Self {
         let full = || Bucket { tokens: BURST, at: now };
-        Self { allowed: full(), refused: full(), kinds: HashMap::new() }
+        Self { allowed: full(), refused: full(), kinds: HashMap::new(), hash: RandomState::new() }
     }
 
     /// Takes a summary: gives the message to send at once, or counts it.
@@ -59,16 +48,7 @@ impl Fold {
         if bucket.take(now) {
             return Some(ToWarden::Journal(Box::new(summary.clone())));
         }
-        let exact = Kind {
-            tag: summary.tag.clone(),
-            unit: summary.unit.clone(),
-            host: summary.host.clone(),
-            method: summary.method.clone(),
-            status: summary.status,
-            verdict: summary.verdict.as_str(),
-            rule: summary.rule.clone(),
-            failed: summary.error.is_some(),
-        };
+        let exact = self.kind(summary);
         if let Some((_, count)) = self.kinds.get_mut(&exact) {
             *count += 1;
         } else if self.kinds.len() < KINDS {
@@ -88,6 +68,21 @@ impl Fold {
         self.kinds.drain().map(|(_, folded)| message(folded)).collect()
     }
 
+    /// What folds together. The unit too: one job's exchanges are not counted in another job's journal.
+    fn kind(&self, s: &Summary) -> u64 {
+        let failed = s.error.is_some();
+        self.hash.hash_one((
+            &s.tag,
+            &s.unit,
+            &s.host,
+            &s.method,
+            s.status,
+            s.verdict.as_str(),
+            &s.rule,
+            failed,
+        ))
+    }
+
     /// Hosts, methods and paths are the caller's to choose: there is no end of them, so they do not make kinds for ever.
     fn coarse(&mut self, summary: &Summary) {
         let mut example = Summary {
@@ -101,20 +96,10 @@ impl Fold {
             duration_us: None,
             ..summary.clone()
         };
-        let mut kind = Kind {
-            tag: example.tag.clone(),
-            unit: example.unit.clone(),
-            host: MANY.to_owned(),
-            method: None,
-            status: None,
-            verdict: summary.verdict.as_str(),
-            rule: None,
-            failed: false,
-        };
-        if self.kinds.len() >= 2 * KINDS && !self.kinds.contains_key(&kind) {
-            (kind.tag, kind.unit) = (MANY.to_owned(), None);
+        if self.kinds.len() >= 2 * KINDS && !self.kinds.contains_key(&self.kind(&example)) {
             (example.tag, example.unit, example.start_time) = (MANY.to_owned(), None, None);
         }
+        let kind = self.kind(&example);
         self.kinds.entry(kind).or_insert_with(|| (Box::new(example), 0)).1 += 1;
     }
 }

@@ -124,6 +124,7 @@ impl Store {
             open: 0,
             renamed: false,
             pending: Batch::default(),
+            held: Batch::default(),
             retry_at: None,
             trouble: None,
             reports: Vec::new(),

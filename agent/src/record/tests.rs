@@ -12,7 +12,7 @@ use super::frame::Kind;
 use super::payload::{End, Kept, Recovered};
 use super::read::{Damage, Reader, list, whole};
 use super::{Direction, Error, ExchangeHead, Session, Settings, Sink, Store, TlsFacts, segment};
-use crate::types::{Caller, Destination, Summary, TagName, Verdict};
+use crate::types::{Caller, Destination, Enforcement, Summary, TagName, Verdict, Weakness};
 
 /// A summary with something in every field.
 pub fn summary() -> Summary {
@@ -29,8 +29,14 @@ pub fn summary() -> Summary {
         exe: Some("/usr/bin/curl".to_owned()),
         uid: 1000,
         user: Some("ann".to_owned()),
+        container: Some("web".to_owned()),
+        container_runtime: Some("nspawn".to_owned()),
+        image: Some("debian:12".to_owned()),
+        netns: Some(4_026_532_000),
         identity: None,
         groups: vec!["ml".to_owned(), "dev".to_owned()],
+        enforcement: Some(Enforcement::Weakened),
+        weakened: vec![Weakness::SharedUid, Weakness::NoLsm],
         protocol: "http/1.1".to_owned(),
         host: "api.openai.com".to_owned(),
         host_source: Some(crate::types::HostSource::Request),
@@ -77,6 +83,10 @@ fn caller() -> Arc<Caller> {
         cgroup: "/system.slice/job.service".to_owned(),
         unit: Some("job.service".to_owned()),
         container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
+        weakened: Some(vec![Weakness::SharedUid, Weakness::NoLsm]),
     })
 }
 
@@ -180,6 +190,7 @@ fn bodies_are_cut_and_the_cut_is_stated() {
     exchange.down(&[b'e'; 7]).expect("down");
     exchange.down(&[b'f'; 7]).expect("down");
     exchange.finish(None);
+    let _next = session.exchange(head("/next")).expect("written, and what ended with it");
     let whole =
         whole::read(dir.path(), &session.id().to_string(), whole::Which::One(1), 1 << 20).expect("whole");
     let exchange = &whole.exchanges[&1];
@@ -200,6 +211,7 @@ fn bytes_that_passed_unseen_leave_no_wrong_body() {
     exchange.passed(3, 5);
     exchange.down(b"late").expect("down");
     exchange.finish(None);
+    let _next = session.exchange(head("/next")).expect("written, and what ended with it");
     let seen = seen.lock().expect("sink");
     assert_eq!((seen[0].bytes_up, seen[0].bytes_down, seen[0].protocol.as_str()), (3, 13, "websocket"));
     let whole =
@@ -239,6 +251,7 @@ fn a_refusal_is_an_exchange_that_is_over() {
     session.refused_with(head("/x?token=hunter2"), Some(502), "no such host".to_owned());
     session.exchange(head("/")).expect("second").finish(None);
     session.close(Some("bad".to_owned()));
+    store.close();
     let all = everything(dir.path());
     assert_eq!(all, *seen.lock().expect("sink"));
     assert_eq!((all[0].status, all[0].exchange, all[1].exchange), (Some(502), 1, 2));

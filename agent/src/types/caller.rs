@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TagName;
+use super::{TagName, Weakness};
 
 /// The process behind a taken connection, as it was in connect().
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +27,19 @@ pub struct Caller {
     pub cgroup: String,
     /// The systemd unit that the cgroup belongs to.
     pub unit: Option<String>,
-    /// Container id (64 hex digits), where the cgroup's name has one.
+    /// Container id (64 hex digits), or the machine's name, where the cgroup's name has one.
     pub container: Option<String>,
+    /// What runs the container: `docker`, `podman`, …; ` (rootless)` behind it says that a user named the cgroup, who may
+    /// have named it as he liked.
+    pub container_runtime: Option<String>,
+    /// What the container was made from, where the engine's files say so.
+    pub image: Option<String>,
+    /// Inode of the process's network namespace (`lsns -t net`), where it is not the host's.
+    pub netns: Option<u64>,
+    /// What weakens the enforcement for it, when it was asked for; empty: nothing known. `None`: not looked at (records of
+    /// versions that did not).
+    #[serde(default)]
+    pub weakened: Option<Vec<Weakness>>,
 }
 
 /// An executable file, by path and by identity.

@@ -14,6 +14,11 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// A network namespace as the kernel numbers it (`SO_NETNS_COOKIE`, Linux 5.14). Never given to another within a boot,
+/// which its inode number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NetnsCookie(pub u64);
+
 /// An exchange's place in its session, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ExchangeNumber(pub u32);

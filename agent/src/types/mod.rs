@@ -3,11 +3,15 @@
 pub mod action;
 pub mod addr;
 pub mod caller;
+pub mod enforcement;
 pub mod id;
 pub mod summary;
+pub mod way;
 
 pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
-pub use id::{ExchangeNumber, SessionId, TagName};
+pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
+pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
 pub use summary::{HostSource, Summary, Verdict};
+pub use way::{Outcome, SelfTest, Way};

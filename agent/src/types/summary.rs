@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Enforcement, Weakness};
+
 /// How policy decided, in the contract's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,10 +68,28 @@ pub struct Summary {
     pub uid: u32,
     /// User name.
     pub user: Option<String>,
+    /// Container id (64 hex digits), or the machine's name.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// `docker`, `podman`, …; ` (rootless)` behind it: a user named it.
+    #[serde(default)]
+    pub container_runtime: Option<String>,
+    /// The container's image.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Inode of the network namespace, where it is not the host's.
+    #[serde(default)]
+    pub netns: Option<u64>,
     /// Verified identity (OIDC subject).
     pub identity: Option<String>,
     /// Groups of the identity.
     pub groups: Vec<String>,
+    /// Whether the caller could get past Sluice, as far as is known; `null` in records of versions that did not look.
+    #[serde(default)]
+    pub enforcement: Option<Enforcement>,
+    /// Why it could.
+    #[serde(default)]
+    pub weakened: Vec<Weakness>,
     /// `http/1.1`, `h2`, `websocket`, `dns`, `tunnel`, `tls` (refused before a protocol was known) …
     pub protocol: String,
     /// The name that was asked for (SNI, Host, DNS), or that was looked up for the address, or the address.

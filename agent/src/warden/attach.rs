@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::kernel::{self, Kernel};
+use super::namespaces::Known;
 use super::tags::{Adopted, Attach, AttachError, TagNumber};
 use crate::config::Options;
 use crate::report::Chain;
-use crate::types::TagName;
+use crate::types::{NetnsCookie, TagName};
 
 /// A handle on the kernel part. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +24,16 @@ impl SharedKernel {
     pub fn lock(&self) -> MutexGuard<'_, Kernel> {
         // Every operation leaves the kernel's state whole or says what it left; a panic between is no worse.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known for SharedKernel {
+    fn add(&self, netns: NetnsCookie) -> Result<(), String> {
+        self.lock().add_namespace(netns.0).map_err(|error| Chain(&error).to_string())
+    }
+
+    fn remove(&self, netns: NetnsCookie) -> Result<(), String> {
+        self.lock().remove_namespace(netns.0).map_err(|error| Chain(&error).to_string())
     }
 }
 
@@ -42,10 +53,7 @@ impl Attach for SharedKernel {
         cgroup: &Path,
         options: &Options,
     ) -> Result<(), AttachError> {
-        let mut kernel = self.lock();
-        kernel.attach(name, number.0, cgroup, options).map_err(refused)?;
-        // A unit's cgroup is a new one after each restart: what is pinned for dead ones goes.
-        kernel.adopt().map(drop).map_err(refused)
+        self.lock().attach(name, number.0, cgroup, options).map_err(refused)
     }
 
     fn detach(&mut self, name: &TagName) -> Result<(), AttachError> {

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use agent_ebpf::Origin;
 use nix::unistd::{SysconfVar, Uid, User, sysconf};
 
+use super::containers::Containers;
 use crate::types::{Caller, Exe, TagName};
 
 /// Users whose names are remembered; beyond it the memory is emptied.
@@ -18,14 +19,30 @@ const NAMES: usize = 1024;
 #[derive(Default)]
 pub struct Callers {
     names: HashMap<u32, Option<String>>,
+    containers: Containers,
 }
 
 impl Callers {
     /// Who `origin` was. Facts that only a living process has are `None` when it is gone, or when its pid was given
     /// to a process that started after the connection was made.
-    pub fn describe(&mut self, origin: &Origin, tag: TagName, tag_cgroup: &str) -> Caller {
+    ///
+    /// `netns` is the inode of the network namespace that the connection was made in, if that is not the host's.
+    pub fn describe(
+        &mut self,
+        origin: &Origin,
+        tag: TagName,
+        tag_cgroup: &str,
+        netns: Option<u64>,
+    ) -> Caller {
         let process = Process::read(origin);
-        let cgroup = process.as_ref().and_then(|p| p.cgroup.clone()).unwrap_or_else(|| tag_cgroup.to_owned());
+        let cgroups = process.as_ref().and_then(|p| p.cgroups.as_deref());
+        let own = cgroups.and_then(|text| text.lines().find_map(|line| line.strip_prefix("0::")));
+        let cgroup = own.unwrap_or(tag_cgroup).to_owned();
+        let container = self.containers.of(cgroups.unwrap_or(&format!("0::{tag_cgroup}")));
+        let (container, container_runtime, image) = match container {
+            Some(found) => (Some(found.id), Some(found.runtime), found.image),
+            None => (None, None, None),
+        };
         Caller {
             tag,
             pid: origin.tgid,
@@ -37,8 +54,12 @@ impl Callers {
                 .into_owned(),
             exe: process.and_then(|p| p.exe),
             unit: unit_of(&cgroup),
-            container: container_of(&cgroup),
+            container,
+            container_runtime,
+            image,
+            netns,
             cgroup,
+            weakened: None,
         }
     }
 
@@ -54,7 +75,8 @@ impl Callers {
 struct Process {
     start_time: u64,
     exe: Option<Exe>,
-    cgroup: Option<String>,
+    /// /proc/PID/cgroup.
+    cgroups: Option<String>,
 }
 
 impl Process {
@@ -64,7 +86,7 @@ impl Process {
         if started_after(before, origin.connected_at) {
             return None;
         }
-        let process = Self { start_time: before, exe: exe(&proc), cgroup: cgroup(&proc) };
+        let process = Self { start_time: before, exe: exe(&proc), cgroups: cgroups(&proc) };
         // Still the same one: what was read in between belongs to it.
         (start_time(&proc)? == before).then_some(process)
     }
@@ -95,9 +117,9 @@ fn exe(proc: &Path) -> Option<Exe> {
     Some(Exe { path: path.to_string_lossy().into_owned(), device: file.dev(), inode: file.ino() })
 }
 
-fn cgroup(proc: &Path) -> Option<String> {
+fn cgroups(proc: &Path) -> Option<String> {
     let text = fs::read(proc.join("cgroup")).ok()?;
-    String::from_utf8_lossy(&text).lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The systemd unit of a cgroup path, as systemd and journald have it (cg_path_get_unit): what comes after the slices,
@@ -112,18 +134,6 @@ fn unit_of(cgroup: &str) -> Option<String> {
         _ => parts().take_while(is_slice).last()?,
     };
     Some(part.strip_prefix('_').unwrap_or(part).to_owned())
-}
-
-/// The container id in a cgroup path: 64 hex digits, bare (cgroupfs driver) or within `docker-ID.scope`,
-/// `libpod-ID.scope`, `cri-containerd-ID.scope` (systemd driver). The outermost: what is named so further in, the container
-/// named itself.
-fn container_of(cgroup: &str) -> Option<String> {
-    let id = |part: &str| {
-        let name = part.strip_suffix(".scope").unwrap_or(part);
-        let id = name.rsplit_once('-').map_or(name, |(_, id)| id);
-        (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
-    };
-    cgroup.split('/').find_map(id)
 }
 
 #[cfg(test)]
@@ -152,14 +162,14 @@ mod tests {
     #[test]
     fn a_living_process_is_described_and_a_younger_one_is_not_believed() {
         let tag = || TagName::parse("t").expect("a tag name");
-        let me = Callers::default().describe(&origin_of(std::process::id(), u64::MAX), tag(), "/x");
+        let me = Callers::default().describe(&origin_of(std::process::id(), u64::MAX), tag(), "/x", None);
         let exe = me.exe.expect("this process lives");
         assert_eq!(Path::new(&exe.path), std::env::current_exe().expect("exe"));
         assert_eq!(me.comm, "test");
         assert!(me.start_time.is_some());
 
         // The same pid, but the connection is older than the process.
-        let gone = Callers::default().describe(&origin_of(std::process::id(), 0), tag(), "/x");
+        let gone = Callers::default().describe(&origin_of(std::process::id(), 0), tag(), "/x", None);
         assert_eq!((gone.exe, gone.start_time, gone.cgroup.as_str()), (None, None, "/x"));
     }
 
@@ -174,7 +184,7 @@ mod tests {
             .expect("python3 runs");
         let renamed = std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut [0]);
         let tag = TagName::parse("t").expect("a tag name");
-        let caller = Callers::default().describe(&origin_of(child.id(), u64::MAX), tag, "/x");
+        let caller = Callers::default().describe(&origin_of(child.id(), u64::MAX), tag, "/x", None);
         drop(child.stdin.take());
         child.wait().expect("ended");
         renamed.expect("it renamed itself");
@@ -182,23 +192,22 @@ mod tests {
     }
 
     #[test]
-    fn units_and_containers_of_cgroups() {
+    fn units_of_cgroups() {
         let id = "0123456789abcdef".repeat(4);
-        for (cgroup, unit, container) in [
-            ("/system.slice/ci.service", Some("ci.service"), None),
-            ("/system.slice/ci.service/runner/job1", Some("ci.service"), None),
-            ("/user.slice/user-1000.slice/session-3.scope", Some("session-3.scope"), None),
-            ("/user.slice", Some("user.slice"), None),
+        for (cgroup, unit) in [
+            ("/system.slice/ci.service", Some("ci.service")),
+            ("/system.slice/ci.service/runner/job1", Some("ci.service")),
+            ("/user.slice/user-1000.slice/session-3.scope", Some("session-3.scope")),
+            ("/user.slice", Some("user.slice")),
             // Made by the user, who may name it so.
-            ("/user.slice/user-1.slice/user@1.service/app.slice/ci.service", Some("user@1.service"), None),
-            ("/mine/ci.service", None, None),
-            ("/sluice/run-1", None, None),
-            (&format!("/system.slice/docker-{id}.scope"), Some(&*format!("docker-{id}.scope")), Some(&id)),
-            (&format!("/docker/{id}"), None, Some(&id)),
-            ("/system.slice/ci.service/sshd.service", Some("ci.service"), None),
+            ("/user.slice/user-1.slice/user@1.service/app.slice/ci.service", Some("user@1.service")),
+            ("/mine/ci.service", None),
+            ("/sluice/run-1", None),
+            (&format!("/system.slice/docker-{id}.scope"), Some(&*format!("docker-{id}.scope"))),
+            (&format!("/docker/{id}"), None),
+            ("/system.slice/ci.service/sshd.service", Some("ci.service")),
         ] {
             assert_eq!(unit_of(cgroup).as_deref(), unit, "{cgroup}");
-            assert_eq!(container_of(cgroup).as_ref(), container.map(|s: &String| s), "{cgroup}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | request | who |
 //! |---|---|
-//! | run, tags, status | root and members of the group `sluice` |
+//! | run, tags, status, doctor | root and members of the group `sluice` |
 //! | tag, untag | root, outside of every tag |
 //! | taken | root (systemd, by a unit's drop-in) |
 //!
@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use super::tags::{CgroupPath, Process, TagError, Tags};
 use crate::config::Options;
 use crate::control::{Answer, MAX_REQUEST, Refusal, Request, Status, Target};
+use crate::doctor::Facts;
 use crate::paths::CONTROL_SOCKET;
 
 /// Connections at once.
@@ -60,6 +61,8 @@ pub struct Desk {
     pub tags: Tags,
     /// The daemon's state, tags and all.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
+    /// What the doctor asks for. May take a while: it looks at every tagged process.
+    pub doctor: Arc<dyn Fn() -> Facts + Send + Sync>,
     /// The trust environment for commands (`trust::environment`).
     pub environment: Box<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
     /// Group whose members may run commands and look; `None`: root alone.
@@ -260,6 +263,16 @@ impl Desk {
             }
             Request::Tags => Answer::Tags(self.tags.list()),
             Request::Status => Answer::Status(Box::new((self.status)())),
+            Request::Doctor => {
+                let doctor = self.doctor.clone();
+                match tokio::task::spawn_blocking(move || doctor()).await {
+                    Ok(facts) => Answer::Doctor(Box::new(facts)),
+                    Err(error) => Answer::Refused(Refusal {
+                        what: format!("the tagged processes cannot be looked at: {error}"),
+                        remedy: "look at `journalctl -u sluice`".into(),
+                    }),
+                }
+            }
         }
     }
 
@@ -280,8 +293,12 @@ impl Desk {
         }
         let member = self.group.is_some_and(|g| peer.groups.contains(&g));
         match request {
-            Request::Run { .. } | Request::Tags | Request::Status if peer.uid == 0 || member => Ok(()),
-            Request::Run { .. } | Request::Tags | Request::Status => no(
+            Request::Run { .. } | Request::Tags | Request::Status | Request::Doctor
+                if peer.uid == 0 || member =>
+            {
+                Ok(())
+            }
+            Request::Run { .. } | Request::Tags | Request::Status | Request::Doctor => no(
                 "only root and members of the group sluice may ask this",
                 "ask root to be put into the group",
             ),

@@ -20,6 +20,7 @@ use super::gate_process::{GateProcess, Heard};
 use super::journal::Event;
 use super::live::Live;
 use super::notify;
+use super::self_test::{self, Setting};
 use super::supervise::{SILENT_TICKS, Supervisor};
 use crate::config;
 use crate::report::Chain;
@@ -31,6 +32,9 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// How often the trust bundle is compared with the system's roots: some milliseconds of reading.
 const BUNDLE: Duration = Duration::from_secs(60);
+
+/// How often systemd is asked which tagged units have address filters.
+const FILTERS: Duration = Duration::from_secs(30);
 
 /// What the gate may take beyond its grace period to cut its sessions and close the store.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -60,7 +64,7 @@ pub fn run(directory: &Path) -> Result<(), Error> {
     let config = config::load(directory).map_err(Error::Config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Loop)?;
     runtime.block_on(async {
-        let bound = Bound::bind(config).await.map_err(Error::Bind)?;
+        let bound = Bound::bind(config, config::is_there(directory)).await.map_err(Error::Bind)?;
         let live = Live::default();
         let beside = beside(&bound, live.clone())?;
         let daemon = Daemon::new(directory.to_owned(), bound, live, beside).map_err(Error::Loop)?;
@@ -77,6 +81,7 @@ fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
     let desk = Desk {
         tags: bound.tags.clone(),
         status: live.reporter(bound),
+        doctor: live.doctor(bound),
         environment: {
             let runtime = bound.config.paths.runtime.clone();
             Box::new(move || trust::environment(&runtime))
@@ -86,6 +91,16 @@ fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(server.serve(Arc::new(desk)));
+    let (tags, host) = (bound.tags.clone(), bound.host.clone());
+    tasks.spawn(async move {
+        loop {
+            // Where systemd cannot be asked the last answer stands.
+            if let Ok(filtered) = tags.filtered().await {
+                host.tell_filtered(filtered.into_iter().map(String::from).collect());
+            }
+            tokio::time::sleep(FILTERS).await;
+        }
+    });
     let (tags, journal) = (bound.tags.clone(), bound.journal.clone());
     tasks.spawn(async move {
         if let Err(error) = tags.watch().await {
@@ -160,7 +175,9 @@ impl Daemon {
         let mut tick = tokio::time::interval(TICK);
         // After a long step one tick follows, not all that were missed: the gate's words are heard in between.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let teller = Teller::new(bound.kernel.clone(), bound.journal.clone(), bound.tags.clone())?;
+        let namespaces = Arc::clone(bound.namespaces());
+        let teller =
+            Teller::new(bound.kernel.clone(), bound.journal.clone(), bound.tags.clone(), namespaces)?;
         Ok(Self {
             directory,
             bound,
@@ -265,19 +282,25 @@ impl Daemon {
                 self.bound.open_for_connections();
                 if !std::mem::replace(&mut self.announced, true) {
                     notify::ready();
+                    self.self_test();
                 }
                 tracing::info!("the gate serves");
             }
             ToWarden::Alive => {}
             ToWarden::Sessions(count) => self.live.sessions(count),
-            ToWarden::Identify { call, client, listener } => {
-                let identity: Option<Box<Identity>> = self.bound.identify(client, listener).map(Box::new);
+            ToWarden::Identify { call, client, listener, netns } => {
+                let identity: Option<Box<Identity>> =
+                    self.bound.identify(client, listener, netns).map(Box::new);
                 gate.answer(ToGate::Identified { call, identity });
             }
             ToWarden::Asker { call, client, listener, netns } => {
                 let identity = self.bound.asker(client, listener, netns).map(Box::new);
                 gate.answer(ToGate::Identified { call, identity });
             }
+            ToWarden::Socket { call, netns, v6, udp } => {
+                self.bound.namespaces().socket(gate.mailbox(), call, netns, v6, udp);
+            }
+            ToWarden::Forgotten { netns } => self.bound.namespaces().forgotten(netns),
             ToWarden::SignLeaf { call, request } => {
                 let leaf = self.bound.ca.sign(&request).map_err(|refusal| Chain(&refusal).to_string());
                 gate.answer(ToGate::Leaf { call, leaf });
@@ -297,6 +320,24 @@ impl Daemon {
             }
             // The end of the process is what counts; it follows.
             ToWarden::Drained => {}
+        }
+    }
+
+    /// Tries the ways out in a thread of its own; nobody waits for it.
+    fn self_test(&self) {
+        let (live, host, journal) = (self.live.clone(), self.bound.host.clone(), self.bound.journal.clone());
+        let bpf_dir = self.bound.config.paths.bpf.clone();
+        let test = move || {
+            let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
+            let setting =
+                Setting { program: &program, bpf_dir: &bpf_dir, lsm: host.has_lsm(), tagged: &|_, _| {} };
+            let result = self_test::run(&setting);
+            host.tell_way_open(result.unexpected().next().is_some());
+            live.self_test(result.clone());
+            journal.send(Event::SelfTest(result));
+        };
+        if let Err(error) = std::thread::Builder::new().name("self-test".to_owned()).spawn(test) {
+            self.trouble(format!("the self-test cannot be run: {error}"));
         }
     }
 
@@ -351,6 +392,10 @@ impl Daemon {
     async fn reload(&mut self) {
         notify::reloading();
         match config::load(&self.directory) {
+            Ok(_) if !config::is_there(&self.directory) => {
+                let gone = self.directory.display();
+                self.trouble(format!("the old configuration stays in force: there is none in {gone}"));
+            }
             Ok(config) => {
                 let restart = self.bound.reconfigure(config).await;
                 // Without a gate there is nothing to drain: the next one starts with what is in force.
@@ -375,9 +420,7 @@ impl Daemon {
             self.next_bundle = Instant::now() + BUNDLE;
             self.bound.refresh_bundle();
         }
-        if let Some(servers) = self.bound.changed_servers()
-            && let Some(gate) = &self.gate
-        {
+        if let (Some(servers), Some(gate)) = (self.bound.changed_servers(), &self.gate) {
             gate.answer(ToGate::Servers(servers));
         }
         if let Some(gate) = &mut self.gate

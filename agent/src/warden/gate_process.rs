@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use crate::report::Chain;
+use crate::types::NetnsCookie;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
 /// Answers that may wait for the gate to read them. A gate that is this far behind is stuck: further answers are
@@ -42,24 +43,61 @@ pub enum Error {
 pub struct GateProcess {
     child: Child,
     channel: Arc<Channel>,
-    answers: mpsc::Sender<ToGate>,
+    mailbox: Mailbox,
     started: Instant,
     /// The daemon's ticks since it last said something.
     silent: u32,
     ready: bool,
 }
 
-/// What a gate is given besides its settings.
+/// What a gate is given besides its settings: sockets, each with the network namespace that it lives in.
 #[derive(Clone, Copy)]
 pub struct Sockets<'a> {
     /// Tagged connections come here.
-    pub listeners: &'a [BorrowedFd<'a>],
+    pub listeners: &'a [(NetnsCookie, BorrowedFd<'a>)],
     /// Questions to name servers come here.
-    pub resolvers: &'a [BorrowedFd<'a>],
-    /// The cookie of the network namespace that all these live in: the agent's own.
-    pub netns: u64,
+    pub resolvers: &'a [(NetnsCookie, BorrowedFd<'a>)],
     /// The host's name servers.
     pub servers: &'a [SocketAddr],
+}
+
+/// Where messages to one gate are left. Cheap to clone; a gate that is gone takes nothing more.
+#[derive(Clone)]
+pub struct Mailbox(mpsc::Sender<Letter>);
+
+/// A message, and the descriptor that goes with it.
+pub type Letter = (ToGate, Option<OwnedFd>);
+
+/// Why a message was not left. Its descriptors are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undelivered {
+    /// The gate does not read.
+    Full,
+    /// It is gone.
+    Gone,
+}
+
+impl Mailbox {
+    /// One, and where its letters come out.
+    pub fn new() -> (Self, mpsc::Receiver<Letter>) {
+        let (sender, queue) = mpsc::channel(ANSWERS);
+        (Self(sender), queue)
+    }
+
+    /// Leaves all of the letters, in order and nothing between them, or none. Never waits.
+    ///
+    /// # Errors
+    /// [`Undelivered`].
+    pub fn post(&self, letters: Vec<Letter>) -> Result<(), Undelivered> {
+        match self.0.try_reserve_many(letters.len()) {
+            Ok(places) => {
+                places.zip(letters).for_each(|(place, letter)| place.send(letter));
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(())) => Err(Undelivered::Full),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(Undelivered::Gone),
+        }
+    }
 }
 
 /// What came from the gate.
@@ -94,10 +132,10 @@ impl GateProcess {
         let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
         let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, roots, sockets)).await;
         told.map_err(|_| Error::Deaf)?.map_err(Error::Tell)?;
-        let (answers, queue) = mpsc::channel(ANSWERS);
+        let (mailbox, queue) = Mailbox::new();
         #[expect(clippy::disallowed_methods, reason = "ends with the gate's handle, which holds its queue")]
         tokio::spawn(post(Arc::clone(&channel), queue));
-        Ok(Self { child, channel, answers, started: Instant::now(), silent: 0, ready: false })
+        Ok(Self { child, channel, mailbox, started: Instant::now(), silent: 0, ready: false })
     }
 
     /// The next thing that the gate says. Cancel-safe.
@@ -129,9 +167,14 @@ impl GateProcess {
 
     /// Queues an answer. Never waits.
     pub fn answer(&self, answer: ToGate) {
-        if self.answers.try_send(answer).is_err() {
+        if self.mailbox.post(vec![(answer, None)]).is_err() {
             tracing::error!("the gate does not read its answers: one was dropped");
         }
+    }
+
+    /// For those who answer it besides the daemon's loop.
+    pub fn mailbox(&self) -> Mailbox {
+        self.mailbox.clone()
     }
 
     /// Whether it has said `Ready`.
@@ -173,11 +216,11 @@ async fn tell(
     for piece in roots.iter().flat_map(|pem| pieces(pem)) {
         channel.send(&ToGate::Roots(piece), None).await?;
     }
-    for listener in sockets.listeners {
-        channel.send(&ToGate::Listener, Some(*listener)).await?;
+    for (netns, listener) in sockets.listeners {
+        channel.send(&ToGate::Listener { netns: *netns }, Some(*listener)).await?;
     }
-    for resolver in sockets.resolvers {
-        channel.send(&ToGate::Resolver { netns: sockets.netns, home: true }, Some(*resolver)).await?;
+    for (netns, resolver) in sockets.resolvers {
+        channel.send(&ToGate::Resolver { netns: *netns }, Some(*resolver)).await?;
     }
     channel.send(&ToGate::Servers(sockets.servers.to_vec()), None).await?;
     channel.send(&ToGate::Start, None).await
@@ -205,9 +248,9 @@ fn pieces(pem: &[u8]) -> Vec<Vec<u8>> {
     pieces
 }
 
-async fn post(channel: Arc<Channel>, mut queue: mpsc::Receiver<ToGate>) {
-    while let Some(answer) = queue.recv().await {
-        match channel.send(&answer, None).await {
+async fn post(channel: Arc<Channel>, mut queue: mpsc::Receiver<Letter>) {
+    while let Some((answer, fd)) = queue.recv().await {
+        match channel.send(&answer, fd.as_ref().map(AsFd::as_fd)).await {
             Ok(()) => {}
             Err(error @ wire::Error::Io(_)) => {
                 return tracing::debug!("answering the gate: {}", Chain(&error));

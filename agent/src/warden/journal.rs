@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::types::{Caller, Summary, TagName};
+use crate::types::{Caller, SelfTest, Summary, TagName};
 
 pub mod entry;
 pub mod socket;
@@ -53,6 +53,8 @@ pub enum Event {
         /// How it ended.
         why: String,
     },
+    /// What the start-up self-test found.
+    SelfTest(SelfTest),
     /// The agent's own failure.
     Trouble(String),
     /// The agent serves.

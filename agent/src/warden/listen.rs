@@ -41,6 +41,15 @@ sockopt_impl!(
     i32
 );
 
+sockopt_impl!(
+    /// `IPV6_FREEBIND` (Linux 4.15): an address need not be there yet.
+    FreeBind6,
+    SetOnly,
+    libc::IPPROTO_IPV6,
+    libc::IPV6_FREEBIND,
+    i32
+);
+
 /// Why there is no listener.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,9 +64,28 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What systemd kept for us.
+    #[error("the sockets of the last daemon cannot be taken over")]
+    Kept(#[source] io::Error),
     /// Every port is in use.
     #[error("no free port from {FIRST} down to {LAST}")]
     NoPort,
+}
+
+/// The ports of one namespace's listeners. The kernel programs know one set for all namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Of the one for IPv4.
+    pub v4: u16,
+    /// Of those for IPv6.
+    pub v6: Vec<u16>,
+}
+
+/// Whether a listener may stand on an address that is not there yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Early {
+    Never,
+    Address,
 }
 
 /// The listeners of one network namespace.
@@ -87,6 +115,33 @@ impl Listeners {
             }
         }
         Ok(Self { v4, v6 })
+    }
+
+    /// Makes them on the ports of another namespace's, in that of the calling thread. Those on `[::1]` stand before
+    /// loopback is up and has the address, since that is when a namespace is found.
+    ///
+    /// # Errors
+    /// No right to do so, or a port is taken there.
+    pub fn open_on(ports: &Ports) -> Result<Self, Error> {
+        let v4 = open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), ports.v4), Early::Never)?;
+        let mut v6 = Vec::with_capacity(ports.v6.len());
+        for port in &ports.v6 {
+            match open(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), *port), Early::Address) {
+                Ok(listener) => v6.push(listener),
+                Err(Error::Listener { source, .. }) if no_ipv6(&source) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { v4, v6 })
+    }
+
+    /// The ports that they are on.
+    ///
+    /// # Errors
+    /// A socket has no address.
+    pub fn ports(&self) -> io::Result<Ports> {
+        let v6 = self.v6.iter().map(|listener| Ok(listener.local_addr()?.port()));
+        Ok(Ports { v4: self.v4.local_addr()?.port(), v6: v6.collect::<io::Result<_>>()? })
     }
 
     /// All of them, the IPv4 one first.
@@ -134,14 +189,15 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     nix::sys::socket::getsockopt(&socket, NetnsCookie).map_err(io::Error::from)
 }
 
-fn no_ipv6(error: &io::Error) -> bool {
+/// Whether there is no IPv6 here.
+pub(super) fn no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 /// Listens on the first port that is free; `None` when all are taken.
 fn first_free(ip: IpAddr, ports: &mut impl Iterator<Item = u16>) -> Result<Option<TcpListener>, Error> {
     for port in ports {
-        match open(SocketAddr::new(ip, port)) {
+        match open(SocketAddr::new(ip, port), Early::Never) {
             Err(Error::Listener { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
             opened => return opened.map(Some),
         }
@@ -149,13 +205,16 @@ fn first_free(ip: IpAddr, ports: &mut impl Iterator<Item = u16>) -> Result<Optio
     Ok(None)
 }
 
-fn open(address: SocketAddr) -> Result<TcpListener, Error> {
+fn open(address: SocketAddr, early: Early) -> Result<TcpListener, Error> {
     let failed = |what| move |errno: Errno| Error::Listener { what, address, source: errno.into() };
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC;
     let fd = socket(family, SockType::Stream, flags, None).map_err(failed("make"))?;
     if address.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true).map_err(failed("configure"))?;
+    }
+    if early == Early::Address {
+        setsockopt(&fd, FreeBind6, &1).map_err(failed("configure"))?;
     }
     // Not SO_REUSEPORT: nobody shall share the port. SO_REUSEADDR: connections of an earlier daemon may linger.
     setsockopt(&fd, sockopt::ReuseAddr, &true).map_err(failed("configure"))?;

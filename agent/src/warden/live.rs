@@ -8,8 +8,11 @@ use agent_ebpf::Counter;
 use time::OffsetDateTime;
 
 use super::bound::Bound;
+use super::enforcement;
 use crate::control::{ProcessStatus, Status, StoreStatus};
+use crate::doctor;
 use crate::paths;
+use crate::types::SelfTest;
 
 /// The counters' names, in the order of [`Counter`].
 const COUNTERS: &[(Counter, &str)] = &[
@@ -56,6 +59,7 @@ struct Facts {
     gates: u64,
     sessions: u32,
     store_trouble: Option<String>,
+    self_test: Option<SelfTest>,
 }
 
 impl Live {
@@ -87,17 +91,33 @@ impl Live {
         self.facts().store_trouble = trouble;
     }
 
+    /// What the self-test found.
+    pub fn self_test(&self, result: SelfTest) {
+        self.facts().self_test = Some(result);
+    }
+
+    /// What answers the doctor. Not for the daemon's loop: it takes a while.
+    pub fn doctor(&self, bound: &Bound) -> Arc<dyn Fn() -> doctor::Facts + Send + Sync> {
+        let live = self.clone();
+        let (tags, examiner) = (bound.tags.clone(), bound.examiner.clone());
+        let state = bound.config.paths.state.clone();
+        Arc::new(move || {
+            let self_test = live.facts().self_test.clone();
+            enforcement::survey(&examiner, &tags, self_test, state.clone())
+        })
+    }
+
     /// What answers `sluice status`.
     pub fn reporter(&self, bound: &Bound) -> Box<dyn Fn() -> Status + Send + Sync> {
         let live = self.clone();
-        let (tags, kernel) = (bound.tags.clone(), bound.kernel.clone());
+        let (tags, kernel, host) = (bound.tags.clone(), bound.kernel.clone(), bound.host.clone());
         let mode = format!("{:?}", bound.config.mode).to_lowercase();
         let store = bound.config.paths.state.join(paths::STORE_DIR);
         let warden = ProcessStatus { pid: std::process::id(), since: OffsetDateTime::now_utc() };
         Box::new(move || {
-            let Facts { gate, gates, sessions, store_trouble } = live.facts().clone();
+            let Facts { gate, gates, sessions, store_trouble, self_test } = live.facts().clone();
             let mut notes = Vec::new();
-            let counters = match kernel.lock().counters() {
+            let counters: BTreeMap<String, u64> = match kernel.lock().counters() {
                 Ok(counters) => {
                     let value = |counter: Counter| counters.get(counter as usize).copied().unwrap_or(0);
                     COUNTERS.iter().map(|(counter, name)| ((*name).to_owned(), value(*counter))).collect()
@@ -118,12 +138,21 @@ impl Live {
                 gate,
                 gate_restarts: gates.saturating_sub(1),
                 tags: tags.list(),
+                blocked: blocked(&counters),
                 counters,
+                layers: host.layers(),
+                self_test,
                 store: Some(StoreStatus { path: store.clone(), bytes: size(&store), trouble: store_trouble }),
                 notes,
             }
         })
     }
+}
+
+/// The counters of refusals, by way.
+fn blocked(counters: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let way = |(name, count): (&String, &u64)| Some((name.strip_prefix("refused_")?.to_owned(), *count));
+    counters.iter().filter_map(way).filter(|(_, count)| *count > 0).collect()
 }
 
 /// Bytes of the files in a directory; `None` when it cannot be read.

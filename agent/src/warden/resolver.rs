@@ -14,7 +14,8 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
 };
 
-use super::listen::Error;
+use super::listen::{Error, FreeBind6, no_ipv6};
+use super::notify;
 
 /// Ports are looked for from here …
 const FIRST: u16 = 599;
@@ -22,8 +23,10 @@ const FIRST: u16 = 599;
 const LAST: u16 = 513;
 /// Bytes of questions that wait for the gate, each socket (the kernel doubles it, and cuts it at `net.core.rmem_max`).
 const QUEUE: usize = 256 * 1024;
+/// Name of the sockets in systemd's descriptor store.
+const KEPT_NAME: &str = "sluice-resolver";
 /// Where the host says which name servers it asks.
-pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How many of them count (glibc's MAXNS).
 const SERVERS: usize = 3;
 /// A resolv.conf is at most this large.
@@ -47,11 +50,7 @@ impl Resolver {
         let v4 = first_free(IpAddr::V4(Ipv4Addr::UNSPECIFIED))?.ok_or(Error::NoPort)?;
         let v6 = match first_free(IpAddr::V6(Ipv6Addr::LOCALHOST)) {
             Ok(found) => Some(found.ok_or(Error::NoPort)?),
-            Err(Error::Listener { source, .. })
-                if matches!(source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
-            {
-                None
-            }
+            Err(Error::Listener { source, .. }) if no_ipv6(&source) => None,
             Err(error) => return Err(error),
         };
         Ok(Self { v4, v6 })
@@ -62,12 +61,33 @@ impl Resolver {
     /// # Errors
     /// As [`Resolver::open`]; the port is taken.
     pub fn open_at(ports: (u16, u16)) -> Result<Self, Error> {
-        let v4 = open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), ports.0))?;
+        let v4 = open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), ports.0), false)?;
         let v6 = match ports.1 {
             0 => None,
-            port => Some(open(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port))?),
+            // An address that is not there yet, since the loopback device is down, will be.
+            port => match open(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port), true) {
+                Err(Error::Listener { source, .. }) if no_ipv6(&source) => None,
+                opened => Some(opened?),
+            },
         };
         Ok(Self { v4, v6 })
+    }
+
+    /// Those that systemd kept for us, or new ones, which it is asked to keep.
+    ///
+    /// # Errors
+    /// As [`Resolver::open`]; what systemd passed cannot be used.
+    pub fn kept_or_new() -> Result<Self, Error> {
+        let kept = notify::kept().map_err(Error::Kept)?;
+        let ours = kept.into_iter().filter(|(name, _)| name == KEPT_NAME).map(|(_, socket)| socket);
+        if let Some(resolver) = Self::from_kept(ours.collect()).map_err(Error::Kept)? {
+            return Ok(resolver);
+        }
+        let resolver = Self::open()?;
+        for socket in resolver.sockets() {
+            notify::keep(KEPT_NAME, socket);
+        }
+        Ok(resolver)
     }
 
     /// Takes over sockets that systemd kept, in any order.
@@ -103,7 +123,7 @@ impl Resolver {
 
 fn first_free(ip: IpAddr) -> Result<Option<UdpSocket>, Error> {
     for port in (LAST..=FIRST).rev() {
-        match open(SocketAddr::new(ip, port)) {
+        match open(SocketAddr::new(ip, port), false) {
             Err(Error::Listener { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
             opened => return opened.map(Some),
         }
@@ -111,7 +131,8 @@ fn first_free(ip: IpAddr) -> Result<Option<UdpSocket>, Error> {
     Ok(None)
 }
 
-fn open(address: SocketAddr) -> Result<UdpSocket, Error> {
+/// `early`: the address may be missing for now.
+fn open(address: SocketAddr, early: bool) -> Result<UdpSocket, Error> {
     let failed = |what| move |errno: Errno| Error::Listener { what, address, source: errno.into() };
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -123,6 +144,9 @@ fn open(address: SocketAddr) -> Result<UdpSocket, Error> {
         // beside each datagram.
         setsockopt(&fd, sockopt::Ipv4PacketInfo, &true).map_err(failed("configure"))?;
     }
+    if early {
+        setsockopt(&fd, FreeBind6, &1).map_err(failed("configure"))?;
+    }
     setsockopt(&fd, sockopt::RcvBuf, &QUEUE).map_err(failed("configure"))?;
     // Neither SO_REUSEADDR nor SO_REUSEPORT: for datagrams both would let another process share the port.
     setsockopt(&fd, sockopt::BindToDevice, &"lo".into()).map_err(failed("bind to lo"))?;
@@ -130,12 +154,35 @@ fn open(address: SocketAddr) -> Result<UdpSocket, Error> {
     Ok(UdpSocket::from(fd))
 }
 
+/// The host's name servers, as they were told to the gate last.
+#[derive(Debug, Default)]
+pub struct HostServers(Vec<SocketAddr>);
+
+impl HostServers {
+    /// As they were told last.
+    pub fn told(&self) -> &[SocketAddr] {
+        &self.0
+    }
+
+    /// Reads them anew: what they are now, if that is something else. A file that cannot be read changes nothing.
+    pub fn changed(&mut self) -> Option<Vec<SocketAddr>> {
+        let found = match servers(Path::new(RESOLV_CONF)) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!("{RESOLV_CONF}: {error}");
+                return None;
+            }
+        };
+        (found != self.0).then(|| {
+            self.0.clone_from(&found);
+            found
+        })
+    }
+}
+
 /// The name servers of a resolv.conf(5), at most three; glibc's default, the host itself, when it names none or is not
 /// there.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn servers(path: &Path) -> io::Result<Vec<SocketAddr>> {
+fn servers(path: &Path) -> io::Result<Vec<SocketAddr>> {
     let mut text = Vec::new();
     match File::open(path) {
         Ok(file) => drop(file.take(MAX_FILE).read_to_end(&mut text)?),

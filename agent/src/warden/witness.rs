@@ -18,7 +18,8 @@ use super::destroy::diag_message;
 /// `SOCK_DIAG_BY_FAMILY`, linux/sock_diag.h: of the question, and of the answer when there is such a socket.
 const BY_FAMILY: u16 = 20;
 
-/// A sock_diag socket in our own network namespace, the listeners'.
+/// A sock_diag socket in the network namespace of the thread that opened it, where the listeners are.
+#[derive(Debug)]
 pub struct Witness {
     netlink: OwnedFd,
 }

@@ -150,6 +150,7 @@ mod tests {
 
     use super::super::{ToGate, ToWarden};
     use super::*;
+    use crate::types::NetnsCookie;
 
     #[tokio::test]
     async fn messages_and_descriptors_arrive_whole_and_in_order() {
@@ -159,10 +160,10 @@ mod tests {
         std::fs::write(file.path(), "through the socket").expect("write");
         let handle = File::open(file.path()).expect("open");
 
-        a.send(&ToGate::Listener, Some(handle.as_fd())).await.expect("send");
+        a.send(&ToGate::Listener { netns: NetnsCookie(1) }, Some(handle.as_fd())).await.expect("send");
         a.send(&ToGate::Drain { grace_ms: 7 }, None).await.expect("send");
         let (message, fd) = b.receive::<ToGate>().await.expect("receive").expect("a message");
-        assert!(matches!(message, ToGate::Listener));
+        assert!(matches!(message, ToGate::Listener { netns: NetnsCookie(1) }));
         let mut text = String::new();
         File::from(fd.expect("a descriptor")).read_to_string(&mut text).expect("read");
         assert_eq!(text, "through the socket");

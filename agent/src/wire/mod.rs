@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, Summary};
+use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, NetnsCookie, Summary};
 
 /// Upper bound of one message, both directions. A summary with a long path is the largest; paths are cut to fit.
 pub const MAX: usize = 64 * 1024;
@@ -31,6 +31,25 @@ pub enum ToWarden {
         client: ClientAddr,
         /// The socket's own address: which loopback address and port the kernel chose.
         listener: ListenerAddr,
+        /// The listener's network namespace, from [`ToGate::Listener`].
+        netns: NetnsCookie,
+    },
+    /// Make a socket in a network namespace in which a listener of ours stands. Answered by [`ToGate::Socket`] with the
+    /// same `call`.
+    Socket {
+        /// Pairs the answer with the question.
+        call: u64,
+        /// From the caller's [`Identity`].
+        netns: NetnsCookie,
+        /// IPv6; otherwise IPv4.
+        v6: bool,
+        /// UDP; otherwise TCP.
+        udp: bool,
+    },
+    /// Done: nothing is accepted in this namespace any more ([`ToGate::Forget`]).
+    Forgotten {
+        /// Which.
+        netns: NetnsCookie,
     },
     /// Who sent this datagram to the resolver? Answered by [`ToGate::Identified`] with the same `call`; unlike a
     /// connection's, the kernel's memory of it is not used up.
@@ -42,7 +61,7 @@ pub enum ToWarden {
         /// Where it was sent to: which of our addresses the kernel chose.
         listener: ListenerAddr,
         /// The cookie of the network namespace of the socket that it came to, from [`ToGate::Resolver`].
-        netns: u64,
+        netns: NetnsCookie,
     },
     /// Sign a leaf for one verified name. Answered by [`ToGate::Leaf`].
     SignLeaf {
@@ -82,14 +101,22 @@ pub enum ToGate {
     Settings(Box<GateSettings>),
     /// Whole PEM certificates to trust upstream besides the system's, at most [`MAX`] bytes a message.
     Roots(Vec<u8>),
-    /// A listening socket comes with this message.
-    Listener,
-    /// A datagram socket comes with this message, to which questions for name servers are led.
+    /// A listening socket comes with this message: before `Start`, and later whenever a tagged process is in a network
+    /// namespace that had none.
+    Listener {
+        /// The network namespace that it is in.
+        netns: NetnsCookie,
+    },
+    /// A datagram socket comes with this message, to which questions for name servers are led; when, is as with
+    /// `Listener`.
     Resolver {
-        /// The cookie of the network namespace that it lives in.
-        netns: u64,
-        /// Whether that is the agent's own.
-        home: bool,
+        /// The network namespace that it is in.
+        netns: NetnsCookie,
+    },
+    /// Close the listeners and the resolver's sockets of a network namespace: no tagged process is there any more.
+    Forget {
+        /// Which.
+        netns: NetnsCookie,
     },
     /// The host's name servers, as its resolv.conf has them: before the start, and whenever they change.
     Servers(Vec<SocketAddr>),
@@ -109,6 +136,13 @@ pub enum ToGate {
         /// DER of the certificate, or why not.
         leaf: Result<Vec<u8>, String>,
     },
+    /// Answer to `Socket`: the socket comes with this message, neither bound nor connected.
+    Socket {
+        /// From the question.
+        call: u64,
+        /// Why there is none.
+        refused: Option<String>,
+    },
     /// Stop accepting, finish what is under way within `grace_ms`, then say `Drained`.
     Drain {
         /// Milliseconds.
@@ -123,6 +157,8 @@ pub struct Identity {
     pub destination: Destination,
     /// Who it was.
     pub caller: Caller,
+    /// The caller's network namespace, from which the upstream must be dialled; `None` for the host's.
+    pub netns: Option<NetnsCookie>,
 }
 
 /// A request to sign one leaf. The warden builds the certificate itself: the gate chooses no field but these, and the

@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: direct against through Sluice, in one run on this machine, five rounds, medians.
 //!
 //! The same client runs both ways: `wrk`, `h2load`, `curl`, or this program's own generator (`bench load …`), started
-//! plainly or with `sluice run`. nginx, or the tests' SSE server, is upstream. The agent has processor 0 for itself,
-//! client and upstream share processor 1, so 1.00 would mean that the agent is not the bottleneck. Recording is on.
+//! plainly or with `sluice run`. nginx, or the tests' SSE server, is upstream, in a network namespace of its own. The
+//! agent has processor 0 for itself, client and upstream share processor 1, so 1.00 would mean that the agent is not the
+//! bottleneck. Recording is on. haproxy stands in the same place for comparison; `--only KEYS` runs some parts only.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -14,12 +15,15 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use sluice_tests::binary::profile_dir;
+use sluice_tests::binary::{profile_dir, workspace};
 use sluice_tests::daemon::{cpu_ns, rss_kib};
-use sluice_tests::harness::{Options, World, address};
-use sluice_tests::load::goals::Rounds;
-use sluice_tests::load::{self, spread};
+use sluice_tests::far::{self, Far};
+use sluice_tests::harness::{Options, World};
+use sluice_tests::load::goals::{Rounds, Side};
+use sluice_tests::load::{self, after, duration_us, spread};
 use sluice_tests::process::{Ended, run};
+use sluice_tests::upstream::Behaviour;
+use sluice_tests::upstream::haproxy::{self, Haproxy};
 use sluice_tests::upstream::nginx::{BULK, FULL_PORT, Nginx, PORT};
 
 /// Longest time for one measurement.
@@ -27,6 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The agent's processor, and everybody else's.
 const AGENT_CORE: usize = 0;
 const OTHER_CORE: usize = 1;
+/// The server's name, and the name under which haproxy stands before it.
+const HOST: &str = "www.example.test";
+const PEER_HOST: &str = "a.cold.example.test";
+/// Where events come from.
+const SSE_PORT: u16 = 443;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,19 +46,22 @@ fn main() -> Result<()> {
     }
     let rounds = number(&arguments, "--rounds", 5)?;
     let seconds = number(&arguments, "--seconds", 2)?;
-    let only_direct = arguments.iter().any(|a| a == "--direct");
+    let only = arguments.iter().position(|a| a == "--only").and_then(|at| arguments.get(at + 1));
+    let only: Vec<String> = only.map(|o| o.split(',').map(str::to_owned).collect()).unwrap_or_default();
+    let sides: &[Side] = match arguments.iter().any(|a| a == "--direct") {
+        true => &[Side::Direct],
+        false => &Side::ALL,
+    };
     if cfg!(debug_assertions) {
         eprintln!(
             "bench: this is a debug build: its figures say nothing (cargo xtask bench builds a release)"
         );
     }
-    let mut bench = Bench::start(seconds, only_direct)?;
+    let mut bench = Bench::start(seconds, sides, only)?;
     for round in 1..=rounds {
-        for direct in [true, false] {
-            if direct || !only_direct {
-                eprintln!("round {round} of {rounds}, {}", if direct { "direct" } else { "through Sluice" });
-                bench.round(round, direct)?;
-            }
+        for side in sides {
+            eprintln!("round {round} of {rounds}, {}", side.text());
+            bench.round(round, *side)?;
         }
     }
     bench.memory()?;
@@ -72,34 +84,48 @@ fn number(arguments: &[String], name: &str, default: u64) -> Result<u64> {
 }
 
 struct Bench {
-    // Dropped in this order: nginx lives in the world.
+    // Dropped in this order: the servers live in the world.
     _nginx: Nginx,
+    peer: Option<Haproxy>,
+    _far: Far,
     world: World,
     seconds: u64,
     rounds: Rounds,
     pinned: bool,
+    only: Vec<String>,
 }
 
 impl Bench {
-    fn start(seconds: u64, direct: bool) -> Result<Self> {
+    fn start(seconds: u64, sides: &[Side], only: Vec<String>) -> Result<Self> {
         let pinned = std::thread::available_parallelism()?.get() > 1;
         if !pinned {
             eprintln!("bench: one processor only: agent, client and upstream share it");
         }
         // The agent inherits the processor and sizes its thread pool by it.
         pin(pinned, AGENT_CORE)?;
+        let direct = !sides.contains(&Side::Through);
         let world = World::with(Options { direct, ..Options::default() })?;
         pin_all_threads(pinned, OTHER_CORE)?;
         let mut ports = world.untagged("sysctl")?;
         run(ports.args(["-q", "-w", "net.ipv4.ip_local_port_range=1024 65000"]), PATIENCE)?;
-        let nginx = Nginx::start(&world, pinned.then_some(OTHER_CORE))?;
-        Ok(Self { _nginx: nginx, world, seconds, rounds: Rounds::default(), pinned })
+        let far = Far::make(world.space())?;
+        world.space().point(HOST, far::ADDRESS)?;
+        world.space().point(PEER_HOST, haproxy::ADDRESS)?;
+        world.serve_on(far.listen(SSE_PORT)?, Behaviour::Https(world.good_tls()?))?;
+        let nginx = Nginx::start(&world, &far, pinned.then_some(OTHER_CORE))?;
+        let ports = [PORT, FULL_PORT, SSE_PORT];
+        let core = pinned.then_some(AGENT_CORE);
+        let peer = sides.contains(&Side::Peer).then(|| Haproxy::start(&world, far::ADDRESS, &ports, core));
+        let peer = peer.transpose()?;
+        Ok(Self { _nginx: nginx, peer, _far: far, world, seconds, rounds: Rounds::default(), pinned, only })
     }
 
     /// A client, started plainly or in a tag, on its processor.
-    fn client(&self, direct: bool, program: &str) -> Result<Command> {
-        let mut command =
-            if direct { self.world.untagged("taskset") } else { self.world.job("bench", "taskset") }?;
+    fn client(&self, side: Side, program: &str) -> Result<Command> {
+        let mut command = match side {
+            Side::Through => self.world.job("bench", "taskset"),
+            Side::Direct | Side::Peer => self.world.untagged("taskset"),
+        }?;
         command.args([
             "-c",
             &if self.pinned { OTHER_CORE.to_string() } else { "0-1023".to_owned() },
@@ -108,136 +134,176 @@ impl Bench {
         Ok(command)
     }
 
-    fn generate(&self, direct: bool, scenario: &str, port: u16, rest: &[&str]) -> Result<Value> {
+    fn url(&self, side: Side, port: u16, path: &str) -> String {
+        format!("https://{}:{port}{path}", if side == Side::Peer { PEER_HOST } else { HOST })
+    }
+
+    fn generate(&self, side: Side, scenario: &str, port: u16, rest: &[&str]) -> Result<Value> {
         let own = std::env::current_exe()?;
-        let mut command = self.client(direct, own.to_str().context("a path in UTF-8")?)?;
-        let target = SocketAddr::new(address("www.example.test"), port).to_string();
-        command.args(["load", scenario, &target, "www.example.test"]).args(rest);
+        let mut command = self.client(side, own.to_str().context("a path in UTF-8")?)?;
+        let address = if side == Side::Peer { haproxy::ADDRESS } else { far::ADDRESS };
+        let target = SocketAddr::new(address, port).to_string();
+        command.args(["load", scenario, &target, HOST]).args(rest);
         Ok(serde_json::from_str(&good(&mut command)?.stdout)?)
     }
 
-    fn round(&mut self, round: u64, direct: bool) -> Result<()> {
-        self.wrk(direct, 1)?;
-        self.wrk(direct, 32)?;
-        self.h2load(direct)?;
-        self.new_connections(direct)?;
-        self.bulk(direct)?;
-        let warm = self.generate(direct, "warm", PORT, &["200"])?;
-        self.spread(direct, "warm_first_byte", &warm["first_byte_us"])?;
-        let prefix = format!("r{round}{}", if direct { "d" } else { "t" });
-        let cold = self.generate(direct, "cold", PORT, &["100", &prefix])?;
-        self.spread(direct, "cold_first_byte", &cold["first_byte_us"])?;
-        let sse = self.generate(direct, "sse", 443, &["300", "3"])?;
-        self.spread(direct, "sse_delay", &sse["delay_us"])?;
-        self.rounds.add(direct, "sse_first_event_us", float(&sse["first_event_us"])?);
-        let connect = self.generate(direct, "connect", PORT, &["2000"])?;
-        self.spread(direct, "connect", &connect["connect_us"])
+    fn wanted(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|o| o == part)
     }
 
-    fn spread(&mut self, direct: bool, key: &str, value: &Value) -> Result<()> {
-        self.rounds.add(direct, &format!("{key}_us"), float(&value["p50"])?);
-        self.rounds.add(direct, &format!("{key}_p99_us"), float(&value["p99"])?);
+    fn round(&mut self, round: u64, side: Side) -> Result<()> {
+        let parts: [(&str, fn(&mut Self, u64, Side) -> Result<()>); 8] = [
+            ("h1_1", |b, _, side| b.wrk(side, 1)),
+            ("h1", |b, _, side| b.wrk(side, 32)),
+            ("h2", |b, _, side| b.h2load(side)),
+            ("new", |b, _, side| b.new_connections(side)),
+            ("bulk", |b, _, side| b.bulk(side)),
+            ("first", Self::first_bytes),
+            ("sse", |b, _, side| b.events(side)),
+            ("connect", |b, _, side| {
+                let connect = b.generate(side, "connect", PORT, &["2000"])?;
+                b.spread(side, "connect", &connect["connect_us"])
+            }),
+        ];
+        for (name, part) in parts {
+            if self.wanted(name) {
+                part(self, round, side)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn first_bytes(&mut self, round: u64, side: Side) -> Result<()> {
+        let warm = self.generate(side, "warm", PORT, &["200"])?;
+        self.spread(side, "warm_first_byte", &warm["first_byte_us"])?;
+        let cold = self.generate(side, "cold", PORT, &["100", &format!("r{round}{side:?}")])?;
+        self.spread(side, "cold_first_byte", &cold["first_byte_us"])
+    }
+
+    /// Delays of events: as a job in Python sees them, and as a client does that does nothing else.
+    fn events(&mut self, side: Side) -> Result<()> {
+        let sse = self.generate(side, "sse", SSE_PORT, &["300", "3"])?;
+        self.spread(side, "sse_delay", &sse["delay_us"])?;
+        self.rounds.add(side, "sse_first_event_us", float(&sse["first_event_us"])?);
+        let mut python = self.client(side, "python3")?;
+        python.arg(workspace().join("tests/clients/sse_delay.py"));
+        python.args([&self.url(side, SSE_PORT, ""), "300", "3"]);
+        let text = good(&mut python)?.stdout;
+        let delays: Vec<f64> =
+            serde_json::from_value(serde_json::from_str::<Value>(&text)?["delays_us"].take())?;
+        let delays = spread(delays);
+        self.rounds.add(side, "sse_python_us", delays.p50);
+        self.rounds.add(side, "sse_python_p99_us", delays.p99);
+        Ok(())
+    }
+
+    fn spread(&mut self, side: Side, key: &str, value: &Value) -> Result<()> {
+        self.rounds.add(side, &format!("{key}_us"), float(&value["p50"])?);
+        self.rounds.add(side, &format!("{key}_p99_us"), float(&value["p99"])?);
         Ok(())
     }
 
     /// Keep-alive requests over HTTP/1.1.
-    fn wrk(&mut self, direct: bool, connections: usize) -> Result<()> {
-        let mut command = self.client(direct, "wrk")?;
+    fn wrk(&mut self, side: Side, connections: usize) -> Result<()> {
+        let mut command = self.client(side, "wrk")?;
         command.args(["--latency", "-t1", &format!("-c{connections}"), &format!("-d{}s", self.seconds)]);
-        command.arg(format!("https://www.example.test:{PORT}/1k"));
-        let (text, gate, warden) = self.with_cpu(direct, &mut command)?;
+        command.arg(self.url(side, PORT, "/1k"));
+        let (text, gate, warden) = self.with_cpu(side, &mut command)?;
         ensure!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "wrk met errors:\n{text}");
         let per_second: f64 = after(&text, "Requests/sec:")?.parse()?;
         let total =
             text.lines().find(|l| l.contains("requests in")).and_then(|l| l.split_whitespace().next());
         let total: f64 = total.context("wrk's total")?.parse()?;
-        self.rounds.add(direct, &format!("h1_rps_{connections}"), per_second);
+        self.rounds.add(side, &format!("h1_rps_{connections}"), per_second);
         // The table above it has percentages too.
         let distribution = text.split_once("Latency Distribution").context("wrk --latency")?.1;
         for (quantile, name) in [("50%", "p50"), ("99%", "p99")] {
             self.rounds.add(
-                direct,
+                side,
                 &format!("h1_{name}_us_{connections}"),
                 duration_us(after(distribution, quantile)?)?,
             );
         }
-        if !direct && connections == 32 {
-            self.rounds.add(false, "gate_us_per_request", gate / 1e3 / total);
-            self.rounds.add(false, "warden_us_per_request", warden / 1e3 / total);
+        if side != Side::Direct && connections == 32 {
+            self.rounds.add(side, "gate_us_per_request", gate / 1e3 / total);
+            self.rounds.add(side, "warden_us_per_request", warden / 1e3 / total);
         }
         Ok(())
     }
 
     /// 32 streams on one HTTP/2 connection.
-    fn h2load(&mut self, direct: bool) -> Result<()> {
+    fn h2load(&mut self, side: Side) -> Result<()> {
         let log = self.world.space().dir().join("h2load.log");
         let _ = fs::remove_file(&log);
-        let mut command = self.client(direct, "h2load")?;
+        let mut command = self.client(side, "h2load")?;
         command.args(["-c1", "-m32", "-t1", &format!("-D{}", self.seconds)]).arg("--log-file").arg(&log);
-        command.arg(format!("https://www.example.test:{PORT}/1k"));
-        let (text, ..) = self.with_cpu(direct, &mut command)?;
+        command.arg(self.url(side, PORT, "/1k"));
+        let (text, ..) = self.with_cpu(side, &mut command)?;
         let line = text.lines().find(|l| l.starts_with("finished in")).context("h2load's result")?;
         let per_second =
             line.split(", ").nth(1).and_then(|p| p.split(' ').next()).context("h2load's rate")?;
         ensure!(text.contains(" 0 failed, 0 errored, 0 timeout"), "h2load met errors:\n{text}");
         ensure!(text.contains("Application protocol: h2"), "not HTTP/2:\n{text}");
-        self.rounds.add(direct, "h2_rps_32", per_second.parse()?);
+        self.rounds.add(side, "h2_rps_32", per_second.parse()?);
         let lines = fs::read_to_string(&log)?;
         let times = spread(lines.lines().filter_map(|l| l.split('\t').nth(2)?.parse().ok()).collect());
-        self.rounds.add(direct, "h2_p50_us", times.p50);
-        self.rounds.add(direct, "h2_p99_us", times.p99);
+        self.rounds.add(side, "h2_p50_us", times.p50);
+        self.rounds.add(side, "h2_p99_us", times.p99);
         Ok(())
     }
 
-    fn new_connections(&mut self, direct: bool) -> Result<()> {
-        let before = self.cpu(direct)?;
-        let result = self.generate(direct, "new", FULL_PORT, &[&(self.seconds * 1000).to_string(), "8"])?;
-        let after = self.cpu(direct)?;
-        self.rounds.add(direct, "new_per_second", float(&result["per_second"])?);
-        if !direct {
+    fn new_connections(&mut self, side: Side) -> Result<()> {
+        let before = self.cpu(side)?;
+        let result = self.generate(side, "new", FULL_PORT, &[&(self.seconds * 1000).to_string(), "8"])?;
+        let after = self.cpu(side)?;
+        self.rounds.add(side, "new_per_second", float(&result["per_second"])?);
+        if side != Side::Direct {
             let count = float(&result["count"])?;
-            self.rounds.add(false, "gate_us_per_connection", (after.0 - before.0) / 1e3 / count);
-            self.rounds.add(false, "warden_us_per_connection", (after.1 - before.1) / 1e3 / count);
+            self.rounds.add(side, "gate_us_per_connection", (after.0 - before.0) / 1e3 / count);
+            self.rounds.add(side, "warden_us_per_connection", (after.1 - before.1) / 1e3 / count);
         }
         Ok(())
     }
 
-    fn bulk(&mut self, direct: bool) -> Result<()> {
-        let mut command = self.client(direct, "curl")?;
+    fn bulk(&mut self, side: Side) -> Result<()> {
+        let mut command = self.client(side, "curl")?;
         command.args(["-sS", "--http1.1", "-o", "/dev/null", "-w", "%{speed_download} %{size_download}"]);
-        command.arg(format!("https://www.example.test:{PORT}/bulk"));
-        let (text, gate, _) = self.with_cpu(direct, &mut command)?;
+        command.arg(self.url(side, PORT, "/bulk"));
+        let (text, gate, _) = self.with_cpu(side, &mut command)?;
         let (speed, size) = text.split_once(' ').context("curl's figures")?;
         ensure!(size.parse::<u64>()? == BULK, "curl got {size} bytes of {BULK}");
-        self.rounds.add(direct, "bulk_mb_s", speed.parse::<f64>()? / 1e6);
-        if !direct {
-            self.rounds.add(false, "gate_cpu_s_per_gb", gate / BULK as f64);
+        self.rounds.add(side, "bulk_mb_s", speed.parse::<f64>()? / 1e6);
+        if side != Side::Direct {
+            self.rounds.add(side, "gate_cpu_s_per_gb", gate / BULK as f64);
         }
         Ok(())
     }
 
     /// Runs a client; gives its output, and the CPU time that gate and warden took meanwhile, in nanoseconds.
-    fn with_cpu(&self, direct: bool, command: &mut Command) -> Result<(String, f64, f64)> {
-        let before = self.cpu(direct)?;
+    fn with_cpu(&self, side: Side, command: &mut Command) -> Result<(String, f64, f64)> {
+        let before = self.cpu(side)?;
         let text = good(command)?.stdout;
-        let after = self.cpu(direct)?;
+        let after = self.cpu(side)?;
         Ok((text, after.0 - before.0, after.1 - before.1))
     }
 
-    /// CPU time of gate and warden so far, in nanoseconds; zero on the direct side.
-    fn cpu(&self, direct: bool) -> Result<(f64, f64)> {
-        if direct {
-            return Ok((0.0, 0.0));
+    /// CPU time so far of gate and warden, or of the peer and nothing, in nanoseconds; zero on the direct side.
+    fn cpu(&self, side: Side) -> Result<(f64, f64)> {
+        let of = |pid: u32| cpu_ns(pid).map(|ns| ns as f64).context("a measured process is gone");
+        match (side, &self.peer) {
+            (Side::Through, _) => {
+                let daemon = self.world.daemon();
+                Ok((of(daemon.gate_pid()?)?, of(daemon.warden_pid()?)?))
+            }
+            (Side::Peer, Some(peer)) => Ok((of(peer.pid())?, 0.0)),
+            _ => Ok((0.0, 0.0)),
         }
-        let daemon = self.world.daemon();
-        let of = |pid: u32| cpu_ns(pid).map(|ns| ns as f64).context("a process of the agent is gone");
-        Ok((of(daemon.gate_pid()?)?, of(daemon.warden_pid()?)?))
     }
 
     /// Resident memory with nothing open, with 1,000 and with 8,000 idle connections. An agent of its own, since one
     /// that has worked keeps what it once used.
     fn memory(&mut self) -> Result<()> {
-        if self.world.is_direct() {
+        if self.world.is_direct() || !self.wanted("memory") {
             return Ok(());
         }
         for (count, key) in [(1_000, "idle_kib_per_connection_1000"), (8_000, "idle_kib_per_connection")] {
@@ -252,10 +318,10 @@ impl Bench {
             };
             let empty = resident(self)?;
             let full = self.with_idle(count, resident)?;
-            self.rounds.add(false, key, (full.0 - empty.0) / f64::from(count));
-            self.rounds.add(false, &format!("warden_{key}"), (full.1 - empty.1) / f64::from(count));
+            self.rounds.add(Side::Through, key, (full.0 - empty.0) / f64::from(count));
+            self.rounds.add(Side::Through, &format!("warden_{key}"), (full.1 - empty.1) / f64::from(count));
             if count == 1_000 {
-                self.rounds.add(false, "idle_resident_mib", (empty.0 + empty.1) / 1024.0);
+                self.rounds.add(Side::Through, "idle_resident_mib", (empty.0 + empty.1) / 1024.0);
             }
         }
         Ok(())
@@ -264,9 +330,9 @@ impl Bench {
     /// Runs `measure` while `count` idle connections are open through the agent.
     fn with_idle<T>(&self, count: u32, measure: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         let own = std::env::current_exe()?;
-        let mut command = self.client(false, own.to_str().context("a path in UTF-8")?)?;
-        let target = SocketAddr::new(address("www.example.test"), PORT).to_string();
-        command.args(["load", "idle", &target, "www.example.test", &count.to_string()]);
+        let mut command = self.client(Side::Through, own.to_str().context("a path in UTF-8")?)?;
+        let target = SocketAddr::new(far::ADDRESS, PORT).to_string();
+        command.args(["load", "idle", &target, HOST, &count.to_string()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
         let line = lines.next().context("the generator ended")??;
@@ -313,22 +379,6 @@ fn pin_all_threads(wanted: bool, core: usize) -> Result<()> {
 
 fn float(value: &Value) -> Result<f64> {
     value.as_f64().with_context(|| format!("{value} is no number"))
-}
-
-/// The word after `label`.
-fn after<'a>(text: &'a str, label: &str) -> Result<&'a str> {
-    let rest = text.split_once(label).with_context(|| format!("no {label} in:\n{text}"))?.1;
-    rest.split_whitespace().next().context("a word")
-}
-
-/// wrk's `1.23ms`, `45.00us`, `1.20s`.
-fn duration_us(text: &str) -> Result<f64> {
-    let units = [("us", 1.0), ("ms", 1e3), ("s", 1e6)];
-    let (number, unit) = units
-        .iter()
-        .find_map(|(unit, us)| text.strip_suffix(unit).and_then(|n| Some((n.parse::<f64>().ok()?, us))))
-        .with_context(|| format!("{text} is no time"))?;
-    Ok(number * unit)
 }
 
 fn machine() -> Value {

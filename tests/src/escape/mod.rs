@@ -105,7 +105,9 @@ impl Way {
     /// The same on a host that may lack it: what nothing else closes is open there, and `status` says so.
     pub fn fate_on(&self, uid: u32, lsm: bool) -> Fate {
         match self.fate_of(uid) {
-            Fate::Closed([Layer::Lsm]) if !lsm => Fate::Open("this host has no BPF LSM, and nothing else closes it"),
+            Fate::Closed([Layer::Lsm]) if !lsm => {
+                Fate::Open("this host has no BPF LSM, and nothing else closes it")
+            }
             fate => fate,
         }
     }

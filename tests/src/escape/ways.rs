@@ -23,7 +23,8 @@ const fn open(row: u8, name: &'static str, text: &'static str, why: &'static str
     Way::new(row, name, text, Open(why))
 }
 
-const OTHERS: &str = "a process outside the tag does it of its own will; policy on Unix names and a uid of its own lessen it";
+const OTHERS: &str =
+    "a process outside the tag does it of its own will; policy on Unix names and a uid of its own lessen it";
 const FILES: &str = "whoever reads a file later is outside; the documentation says so";
 const ROOT: &str = "root, or whoever has the right, undoes what root did; doctor asks for a job without it";
 const LOOPBACK: &str = "loopback is reachable unless the tag has loopback = \"deny\" or \"take\"";
@@ -81,7 +82,8 @@ pub const WAYS: &[Way] = &[
     closed(5, "udp-linklocal", "a scoped IPv6 address", &[Sendmsg, Skb]),
     closed(5, "udp-memory-full", "no room beside the socket for a program's storage", &[Sendmsg, Skb]),
     closed(5, "udp-quic", "port 443", &[Sendmsg, Skb]),
-    closed(5, "igmp-join", "the kernel reports a multicast group that spells the marker", &[Setsockopt]).proof(Group),
+    closed(5, "igmp-join", "the kernel reports a multicast group that spells the marker", &[Setsockopt])
+        .proof(Group),
     closed(5, "mld-join", "the same over IPv6", &[Setsockopt]),
     closed(6, "udp-unspec", "sendto() with AF_UNSPEC", &[Sendmsg, Skb]),
     closed(7, "udplite4", "UDP-Lite", &[Create, Skb]),
@@ -113,10 +115,13 @@ pub const WAYS: &[Way] = &[
     taken(12, "smc", "SMC, which falls back to TCP"),
     taken(12, "smc-protocol", "SMC as an IP protocol"),
     taken(12, "smc-ulp", "TCP_ULP smc"),
-    closed(13, "kept-tcp-connected", "a connected socket kept across sluice run", &[Agent]).enter(Kept("tcp-connected")),
+    closed(13, "kept-tcp-connected", "a connected socket kept across sluice run", &[Agent])
+        .enter(Kept("tcp-connected")),
     closed(13, "kept-tcp", "an unconnected socket kept across sluice run", &[Agent]).enter(Kept("tcp")),
     closed(13, "kept-udp", "a UDP socket kept across sluice run", &[Agent]).enter(Kept("udp")),
-    closed(13, "kept-packet", "a packet socket kept across sluice run", &[Agent]).enter(Kept("packet")).right(),
+    closed(13, "kept-packet", "a packet socket kept across sluice run", &[Agent])
+        .enter(Kept("packet"))
+        .right(),
     closed(13, "moved-tcp-connected", "connected, then moved into a tagged cgroup", &[Lsm]).enter(Moved),
     closed(13, "moved-tcp", "a TCP socket, then moved", &[Lsm]).enter(Moved),
     closed(13, "moved-tfo", "a TCP socket, moved, MSG_FASTOPEN", &[Lsm]).enter(Moved),
@@ -158,11 +163,15 @@ pub const WAYS: &[Way] = &[
     closed(16, "sub-cgroup-udplite", "UDP-Lite from a cgroup below the tag's", &[Create, Skb]).right(),
     closed(17, "new-namespaces", "user and network namespace", &[Kernel]).alone(),
     closed(17, "new-users", "a user namespace, then a raw socket", &[Kernel, Create]).alone(),
-    closed(17, "netns-tcp", "TCP from a network namespace with a link of its own", &[Connect, Skb]).right().root(Taken),
+    closed(17, "netns-tcp", "TCP from a network namespace with a link of its own", &[Connect, Skb])
+        .right()
+        .root(Taken),
     closed(17, "netns-tcp6", "the same over IPv6", &[Connect, Skb]).right().root(Taken),
     closed(17, "netns-udp", "UDP from there", &[Sendmsg, Skb]).right(),
     closed(17, "netns-udplite", "UDP-Lite from there", &[Create, Skb]).right(),
-    closed(17, "netns-socket", "a socket of that namespace, used after the way back", &[Connect, Skb]).right().root(Taken),
+    closed(17, "netns-socket", "a socket of that namespace, used after the way back", &[Connect, Skb])
+        .right()
+        .root(Taken),
     closed(18, "inbound-tcp", "listens, and answers who dials in", &[Skb]),
     closed(18, "inbound-tcp6", "the same over IPv6", &[Skb]),
     closed(18, "inbound-reuseport", "listens with SO_REUSEPORT", &[Skb]),
@@ -208,9 +217,19 @@ pub const WAYS: &[Way] = &[
     closed(21, "agent-user-udp", "as the agent's user, UDP", &[Sendmsg, Skb]).right(),
     taken(21, "agent-user-tcp", "as the agent's user").right(),
     closed(22, "agent-listener", "straight to the agent's listener", &[Connect, Agent]).alone(),
-    closed(22, "agent-control", "the control socket", &[Kernel]).proof(Word).alone().root(Closed(&[Agent, Lsm])),
-    closed(22, "untag", "asks the agent to let it go", &[Kernel]).alone().root(Closed(&[Agent, Lsm])).enter(Kept("udp")).last(),
-    closed(22, "take-listener", "binds the listener's port on a more exact address", &[Bind, Kernel]).right().proof(Word).alone(),
+    closed(22, "agent-control", "the control socket", &[Kernel])
+        .proof(Word)
+        .alone()
+        .root(Closed(&[Agent, Lsm])),
+    closed(22, "untag", "asks the agent to let it go", &[Kernel])
+        .alone()
+        .root(Closed(&[Agent, Lsm]))
+        .enter(Kept("udp"))
+        .last(),
+    closed(22, "take-listener", "binds the listener's port on a more exact address", &[Bind, Kernel])
+        .right()
+        .proof(Word)
+        .alone(),
     taken(23, "dns-udp", "a question to a server of its choice"),
     taken(23, "dns-tcp", "the same over TCP"),
     closed(23, "dns-junk", "to port 53, but no DNS", &[Agent, Skb]),
@@ -225,7 +244,8 @@ pub const WAYS: &[Way] = &[
     closed(24, "tcp-simultaneous", "both ends dial at once", &[Connect, Bind, Skb]),
     taken(24, "tcp-race", "four threads, one socket, two destinations"),
     either(24, "tcp-memory-full", "no room beside the socket for a program's storage"),
-    closed(24, "tcp-repair", "TCP_REPAIR: connected without a handshake", &[Setsockopt, Connect, Skb]).right(),
+    closed(24, "tcp-repair", "TCP_REPAIR: connected without a handshake", &[Setsockopt, Connect, Skb])
+        .right(),
     closed(26, "kill-agent", "kills the agent first", &[Connect, Skb]).right().last(),
     closed(27, "ptrace", "PTRACE_POKEDATA", &[Lsm]).root(Closed(&[Lsm])),
     closed(27, "proc-mem", "/proc/PID/mem", &[Lsm]),

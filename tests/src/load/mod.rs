@@ -23,8 +23,10 @@ use crate::upstream::{SSE_STAMP, monotonic_ns};
 
 pub mod goals;
 mod measure;
+mod words;
 
 pub use measure::{Spread, spread};
+pub use words::{after, duration_us};
 
 type Tls = TlsStream<TcpStream>;
 

@@ -13,6 +13,7 @@ use crate::netns::{AGENT_V4, AGENT_V6};
 
 pub mod certs;
 mod git;
+pub mod haproxy;
 pub mod hostile;
 pub mod hostile_h2;
 pub mod nginx;

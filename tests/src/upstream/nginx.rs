@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::certs::Flaw;
-use crate::harness::{World, address};
+use crate::far::{self, Far};
+use crate::harness::World;
 use crate::process::{eventually, run};
 
 /// Port with HTTP/1.1 and HTTP/2 and nginx's default of session tickets.
@@ -25,11 +26,11 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx at www.example.test in the world's space, on the processor `core` if one is given.
+    /// Starts nginx as www.example.test on the far host, on the processor `core` if one is given.
     ///
     /// # Errors
     /// nginx is missing or does not come up; its own words are in the text.
-    pub fn start(world: &World, core: Option<usize>) -> Result<Self> {
+    pub fn start(world: &World, far: &Far, core: Option<usize>) -> Result<Self> {
         let dir = world.space().dir().join("nginx");
         fs::create_dir_all(dir.join("www"))?;
         let pem = world.authority().leaf(&["www.example.test", "*.cold.example.test"], Flaw::None)?;
@@ -37,7 +38,7 @@ impl Nginx {
         fs::write(dir.join("key.pem"), pem.key)?;
         fs::write(dir.join("www/1k"), [b'k'; 1024])?;
         fs::File::create(dir.join("www/bulk"))?.set_len(BULK)?;
-        let at = address("www.example.test");
+        let at = far::ADDRESS;
         fs::write(
             dir.join("nginx.conf"),
             configuration(
@@ -57,7 +58,7 @@ impl Nginx {
             "-c".to_owned(),
             "nginx.conf".to_owned(),
         ]);
-        let mut command = world.space().command("upstream", &parts[0])?;
+        let mut command = far.command(&parts[0]);
         let log = fs::File::create(dir.join("stderr"))?;
         let child = command.args(&parts[1..]).process_group(0).stdin(Stdio::null()).stderr(log).spawn()?;
         let mut nginx = Self { child };

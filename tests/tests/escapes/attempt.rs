@@ -22,7 +22,10 @@ pub fn both(stage: &mut Stage, way: &'static Way, uid: u32) -> Row {
         let who = if uid == 0 { 'r' } else { 'u' };
         // Twelve letters: they fit a multicast group, and no two attempts of a run share any three of them at the end.
         let code = number * 4 + if uid == 0 { 2 } else { 0 } + usize::from(phase == 't');
-        let last: String = [code / 26 / 26, code / 26 % 26, code % 26].map(|n| char::from(b'A' + n as u8)).into_iter().collect();
+        let last: String = [code / 26 / 26, code / 26 % 26, code % 26]
+            .map(|n| char::from(b'A' + n as u8))
+            .into_iter()
+            .collect();
         format!("mark{phase}{who}xyz{last}")
     };
     let (control, tagged) = (marker('c'), marker('t'));

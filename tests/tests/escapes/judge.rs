@@ -153,7 +153,10 @@ pub fn proven(rows: &[Row]) -> usize {
 
 /// The table.
 pub fn print(rows: &[Row]) {
-    println!("{:>3} {:22} {:>5}  {:30} {:34} {:10} said to be", "row", "way", "uid", "untagged", "tagged", "verdict");
+    println!(
+        "{:>3} {:22} {:>5}  {:30} {:34} {:10} said to be",
+        "row", "way", "uid", "untagged", "tagged", "verdict"
+    );
     for row in rows {
         let control = match (row.way.alone || row.way.last, row.works) {
             (true, _) => "-".to_owned(),

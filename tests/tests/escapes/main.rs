@@ -40,7 +40,13 @@ fn nothing_leaves_a_tag_by_any_way_that_is_said_to_be_closed() {
     }
     judge::print(&rows);
     let wrong: Vec<String> = rows.iter().filter_map(Row::complaint).collect();
-    assert!(wrong.is_empty(), "{} of {} are not as the table says:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} are not as the table says:\n{}",
+        wrong.len(),
+        rows.len(),
+        wrong.join("\n")
+    );
     if std::env::var_os("SLUICE_ESCAPES").is_none() {
         let proven = judge::proven(&rows);
         assert!(proven >= 60, "only {proven} ways were seen to lead out without a tag");
@@ -49,8 +55,10 @@ fn nothing_leaves_a_tag_by_any_way_that_is_said_to_be_closed() {
 
 #[test]
 fn the_program_knows_every_way_of_the_table() {
-    let list = std::process::Command::new(env!("CARGO_BIN_EXE_sluice-escape")).arg("list").output().expect("list");
-    let mut known: Vec<String> = String::from_utf8(list.stdout).expect("text").lines().map(str::to_owned).collect();
+    let list =
+        std::process::Command::new(env!("CARGO_BIN_EXE_sluice-escape")).arg("list").output().expect("list");
+    let mut known: Vec<String> =
+        String::from_utf8(list.stdout).expect("text").lines().map(str::to_owned).collect();
     let mut table: Vec<&str> = WAYS.iter().map(|way| way.name).collect();
     known.sort_unstable();
     table.sort_unstable();

@@ -132,7 +132,9 @@ impl Stage {
         std::fs::create_dir(&dir).expect("directory");
         std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).expect("mode");
         let pid = self.other.id().to_string();
-        run(self.outside("ip").args(["link", "add", "far2", "type", "veth", "peer", "name", "near2", "netns", &pid]));
+        run(self
+            .outside("ip")
+            .args(["link", "add", "far2", "type", "veth", "peer", "name", "near2", "netns", &pid]));
         let far = "
             ip link set far address 02:00:5e:00:00:01
             ip addr add 169.254.169.254/32 dev far; ip addr add 100.100.100.200/32 dev far
@@ -169,8 +171,17 @@ impl Stage {
             command.arg("helper").args(&self.common).args(["--uid", &uid.to_string()]);
             let mut helper = Talker::start(&mut command);
             let facts: serde_json::Value = serde_json::from_str(&helper.line()).expect("the helper's facts");
-            let pairs = [("helper", "pid"), ("buffer", "buffer"), ("tcp", "tcp"), ("udp", "udp"), ("pipe", "pipe"), ("tcp-port", "tcp_port"), ("udp-port", "udp_port")];
-            let words = pairs.into_iter().flat_map(|(option, fact)| [format!("--{option}"), facts[fact].to_string()]);
+            let pairs = [
+                ("helper", "pid"),
+                ("buffer", "buffer"),
+                ("tcp", "tcp"),
+                ("udp", "udp"),
+                ("pipe", "pipe"),
+                ("tcp-port", "tcp_port"),
+                ("udp-port", "udp_port"),
+            ];
+            let words =
+                pairs.into_iter().flat_map(|(option, fact)| [format!("--{option}"), facts[fact].to_string()]);
             self.helpers.push((uid, words.collect(), helper));
         }
     }
@@ -204,7 +215,8 @@ impl Stage {
 
     /// The agent's listeners: what listens on privileged ports of loopback or of everything.
     fn listeners(&self) -> String {
-        let Some(pid) = (!self.world.is_direct()).then(|| self.world.daemon().warden_pid().expect("warden")) else {
+        let Some(pid) = (!self.world.is_direct()).then(|| self.world.daemon().warden_pid().expect("warden"))
+        else {
             return String::new();
         };
         let mut found = Vec::new();
@@ -316,7 +328,21 @@ fn load_modules() {
     if std::env::var_os("SLUICE_VM").is_none() {
         return;
     }
-    for module in ["sctp", "dccp_ipv4", "l2tp_ip", "rxrpc", "rds_tcp", "smc", "tls", "vsock_loopback", "tipc", "can", "can_raw", "tun", "veth"] {
+    for module in [
+        "sctp",
+        "dccp_ipv4",
+        "l2tp_ip",
+        "rxrpc",
+        "rds_tcp",
+        "smc",
+        "tls",
+        "vsock_loopback",
+        "tipc",
+        "can",
+        "can_raw",
+        "tun",
+        "veth",
+    ] {
         // What is not there is seen by its way's positive control.
         let loaded = Command::new("/run/vm/busybox").args(["modprobe", module]).output();
         if !loaded.as_ref().is_ok_and(|output| output.status.success()) {

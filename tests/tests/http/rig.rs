@@ -71,6 +71,7 @@ impl Rig {
             caller,
             destination,
             verified,
+            looked_up: None,
             policy: Arc::new(Policy::default()),
             session: Arc::clone(&session),
             drain: drain.clone(),
@@ -151,6 +152,10 @@ fn caller() -> Caller {
         cgroup: "/test".to_owned(),
         unit: None,
         container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
+        weakened: None,
     }
 }
 

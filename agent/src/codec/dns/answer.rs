@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use hickory_proto::op::{Message, MessageType, OpCode};
 use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamValue};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::{HEADER, Question, Rcode, kind, plain};
 
@@ -51,7 +52,11 @@ impl Question {
         if bytes.len() < HEADER || bytes[..2] != id.to_be_bytes() || bytes[4..6] != [0, 1] {
             return Err(Bogus::Foreign);
         }
-        let message = Message::from_vec(bytes).map_err(|_| Bogus::Malformed)?;
+        let mut decoder = BinDecoder::new(bytes);
+        let message = Message::read(&mut decoder).map_err(|_| Bogus::Malformed)?;
+        if !decoder.is_empty() {
+            return Err(Bogus::Malformed);
+        }
         let meta = &message.metadata;
         let same = |query: &hickory_proto::op::Query| {
             query.name == self.query.name

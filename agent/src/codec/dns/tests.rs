@@ -216,7 +216,8 @@ fn mapped_addresses_and_the_least_time_to_live() {
     let mapped = RData::AAAA(AAAA("::ffff:192.0.2.9".parse().expect("address")));
     let mut alias = cname("six.test.", "x.test.");
     alias.ttl = 5;
-    let answer = q.read_answer(7, &answered(&q, vec![alias, record("x.test.", mapped)]), true).expect("answer");
+    let answer =
+        q.read_answer(7, &answered(&q, vec![alias, record("x.test.", mapped)]), true).expect("answer");
     assert_eq!(answer.addresses(), [(IpAddr::from([192, 0, 2, 9]), 5)]);
 }
 

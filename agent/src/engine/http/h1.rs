@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::body::{Down, Up};
 use super::exchange::{Exchanges, Sender, Unanswered};
 use super::shared::Shared;
 use super::strict::Gate;
-use super::together::together;
+use super::together::{Part, together};
 use super::upgrade::Switched;
 use super::{BUFFER_MAX, Error, GOODBYE, client_end, parked};
 use crate::codec::http1::{FIELDS_MAX, HEAD_MAX};
@@ -146,21 +146,27 @@ where
     let mut tick = Box::pin(sleep(IDLE));
     let mut at_tick = exchanges.served();
     let (mut upstream_too, mut closing) = (false, false);
-    together(|task| {
-        if begun.as_mut().is_some_and(|begun| begun.as_mut().poll(task).is_ready()) {
+    together(|turn| {
+        if begun.as_mut().is_some_and(|begun| ready(turn.of(Part::Rest), begun.as_mut())) {
             begun = None;
             down.as_mut().graceful_shutdown();
+            turn.ring(Part::Down);
         }
-        if let Poll::Ready(result) = down.as_mut().poll(task) {
+        if let Some(mut task) = turn.of(Part::Down)
+            && let Poll::Ready(result) = down.as_mut().poll(&mut task)
+        {
             return Poll::Ready(Over::Ended { result, upstream_too });
         }
         if !upstream_too {
-            if let Poll::Ready(result) = up.as_mut().poll(task) {
+            if let Some(mut task) = turn.of(Part::Up)
+                && let Poll::Ready(result) = up.as_mut().poll(&mut task)
+            {
                 if let Err(error) = result {
                     tracing::debug!(%error, "the upstream's connection ended");
                 }
                 upstream_too = true;
-                task.waker().wake_by_ref();
+                turn.ring(Part::Rest);
+                return Poll::Pending;
             }
         } else if !closing {
             // An upstream that closes closes the client's side too, after what is under way; a round later, so that
@@ -168,10 +174,10 @@ where
             closing = true;
             if switched.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
                 down.as_mut().graceful_shutdown();
-                task.waker().wake_by_ref();
+                turn.ring(Part::Down);
             }
         }
-        while tick.as_mut().poll(task).is_ready() {
+        while ready(turn.of(Part::Rest), tick.as_mut()) {
             let still = std::mem::replace(&mut at_tick, exchanges.served()) == at_tick && at_tick > 0;
             if still && begun.is_some() && !upstream_too && exchanges.idle() && shared.quiet() {
                 return Poll::Ready(Over::Idle);
@@ -181,6 +187,11 @@ where
         Poll::Pending
     })
     .await
+}
+
+/// Polls what comes to `()`, if its part rang.
+fn ready(task: Option<TaskContext<'_>>, future: Pin<&mut impl Future<Output = ()>>) -> bool {
+    task.is_some_and(|mut task| future.poll(&mut task).is_ready())
 }
 
 async fn linger(mut client: Side) {

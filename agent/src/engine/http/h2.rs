@@ -15,7 +15,7 @@ use super::body::Up;
 use super::exchange::{Exchanges, Sender};
 use super::first_frame::FirstFrame;
 use super::tasks::{Running, Tasks};
-use super::together::together;
+use super::together::{Part, together};
 use super::upgrade::Switched;
 use super::{Error, GOODBYE, client_end};
 use crate::engine::Context;
@@ -87,27 +87,33 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
     let mut down = Box::pin(server(tasks, windows, extended).serve_connection(TokioIo::new(client), service));
 
     let mut begun = Some(Box::pin(cx.drain.begun()));
-    let result = together(|task| {
-        if begun.as_mut().is_some_and(|begun| begun.as_mut().poll(task).is_ready()) {
+    let result = together(|turn| {
+        if let Some(mut task) = turn.of(Part::Rest)
+            && begun.as_mut().is_some_and(|begun| begun.as_mut().poll(&mut task).is_ready())
+        {
             begun = None;
             down.as_mut().graceful_shutdown();
+            turn.ring(Part::Down);
         }
-        running.poll(task);
-        if let Poll::Ready(result) = down.as_mut().poll(task) {
+        running.poll(&mut turn.all());
+        if let Some(mut task) = turn.of(Part::Down)
+            && let Poll::Ready(result) = down.as_mut().poll(&mut task)
+        {
             return Poll::Ready(result);
         }
-        if is_over(&mut up, task) && up.take().is_some() {
+        if turn.of(Part::Up).is_some_and(|mut task| is_over(&mut up, &mut task)) && up.take().is_some() {
             down.as_mut().graceful_shutdown();
-            task.waker().wake_by_ref();
+            turn.ring(Part::Down);
         }
-        running.poll(task);
+        running.poll(&mut turn.all());
         Poll::Pending
     })
     .await;
 
     // With the client's side the way upstream is let go: the upstream is told goodbye.
     drop(down);
-    let rest = together(|task| {
+    let rest = together(|turn| {
+        let task = &mut turn.all();
         running.poll(task);
         if is_over(&mut up, task) {
             up = None;
@@ -121,7 +127,8 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
 /// Waits for the upstream's SETTINGS: they say whether extended CONNECT may be offered.
 async fn settle(up: &mut Option<Pin<Box<ToUpstream>>>, running: &mut Running, settled: &AtomicBool) {
     let mut wait = Box::pin(sleep(SETTINGS_TIME));
-    together(|task| {
+    together(|turn| {
+        let task = &mut turn.all();
         running.poll(task);
         if is_over(up, task) {
             *up = None;

@@ -9,16 +9,14 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::codec::dns::MAX_QUESTION;
-use crate::types::{ClientAddr, ListenerAddr};
+use crate::types::{ClientAddr, ListenerAddr, NetnsCookie};
 
 /// See the module.
 pub(super) struct Datagrams {
     socket: UdpSocket,
     local: SocketAddr,
     /// The network namespace that it lives in.
-    pub netns: u64,
-    /// Whether that is the agent's own.
-    pub home: bool,
+    pub netns: NetnsCookie,
 }
 
 /// One datagram.
@@ -30,11 +28,11 @@ pub(super) struct Datagram {
 }
 
 impl Datagrams {
-    pub fn new(fd: OwnedFd, netns: u64, home: bool) -> io::Result<Self> {
+    pub fn new(fd: OwnedFd, netns: NetnsCookie) -> io::Result<Self> {
         let socket = std::net::UdpSocket::from(fd);
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?;
-        Ok(Self { socket: UdpSocket::from_std(socket)?, local, netns, home })
+        Ok(Self { socket: UdpSocket::from_std(socket)?, local, netns })
     }
 
     /// The next datagram; `None`: one that is longer than any question, or that does not say where it was sent to.

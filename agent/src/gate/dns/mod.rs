@@ -26,11 +26,13 @@ use crate::codec::dns::{self, Answer, BLOCKED, OTHER, Question, Rcode, Unread};
 use crate::policy::lookup::{self, Denial, Denied, Lookup};
 use crate::record::{Exchange, ExchangeHead, Session};
 use crate::report::Chain;
-use crate::types::{Caller, ClientAddr, Destination, HostName, HostSource, ListenerAddr, Verdict};
+use crate::types::{
+    Caller, ClientAddr, Destination, HostName, HostSource, ListenerAddr, NetnsCookie, Verdict,
+};
 use crate::wire::ToWarden;
 
 pub(super) use names::Names;
-pub(super) use serve::start;
+pub(super) use serve::answering;
 pub(super) use stream::{Error as StreamError, serve as serve_stream};
 
 /// The port of name servers.
@@ -57,7 +59,7 @@ pub(super) struct Resolver {
 }
 
 /// What a repeated question has in common with the first.
-type Repetition = (ClientAddr, ListenerAddr, u64, Vec<u8>);
+type Repetition = (ClientAddr, ListenerAddr, NetnsCookie, Vec<u8>);
 
 /// Datagrams that were not answered, since they were last reported.
 #[derive(Default)]
@@ -77,7 +79,7 @@ pub(super) struct Asker {
     pub destination: Destination,
     pub session: Arc<Session>,
     /// The caller's network namespace, if it is another than the agent's.
-    pub elsewhere: Option<u64>,
+    pub elsewhere: Option<NetnsCookie>,
 }
 
 impl Resolver {
@@ -171,7 +173,7 @@ async fn answer(services: &Services, asker: &Asker, bytes: &[u8], over_udp: bool
         }
     };
     let (servers, from) = services.dns.servers(asker);
-    let answered = upstream::resolve(permit, &question, &servers, from).await;
+    let answered = upstream::resolve(permit, &question, &servers, from, &services.warden).await;
     let bound = if over_udp { question.bound() } else { usize::from(u16::MAX) };
     Some(settle(services, asker, &question, &name, &exchange, answered, bound))
 }

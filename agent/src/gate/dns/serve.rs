@@ -11,20 +11,21 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::datagrams::{Datagram, Datagrams};
 use super::{Asker, Repetition, Services, answer};
 use crate::report::Chain;
+use crate::types::NetnsCookie;
 use crate::wire::ToWarden;
 
 /// How long to let the system recover when a socket fails.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// Serves one of the resolver's sockets until the drain begins. What comes later waits in the socket for the next gate.
-pub(in crate::gate) fn start(fd: OwnedFd, netns: u64, home: bool, services: Arc<Services>) -> io::Result<()> {
-    let socket = Arc::new(Datagrams::new(fd, netns, home)?);
-    #[expect(clippy::disallowed_methods, reason = "it ends by itself when the drain begins")]
-    tokio::spawn(async move {
-        let serving = serve_all(&socket, &services);
-        tokio::select! { () = serving => {}, () = services.drain.begun() => {} }
-    });
-    Ok(())
+/// Serves one of the resolver's sockets for as long as the future lives. What comes later waits in the socket for the
+/// next gate.
+pub(in crate::gate) fn answering(
+    fd: OwnedFd,
+    netns: NetnsCookie,
+    services: Arc<Services>,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let socket = Arc::new(Datagrams::new(fd, netns)?);
+    Ok(async move { serve_all(&socket, &services).await })
 }
 
 async fn serve_all(socket: &Arc<Datagrams>, services: &Arc<Services>) {
@@ -75,8 +76,12 @@ async fn serve(
             return;
         }
     };
-    let elsewhere = (!socket.home).then_some(socket.netns);
-    let asker = Asker { caller, destination: identity.destination, session: Arc::clone(&session), elsewhere };
+    let asker = Asker {
+        caller,
+        destination: identity.destination,
+        session: Arc::clone(&session),
+        elsewhere: identity.netns,
+    };
     match answer(&services, &asker, &bytes, true).await {
         Some(reply) => {
             let sent = socket.reply(&reply, client, listener);

@@ -5,17 +5,18 @@
 //! server itself, or who can read the way to it, can answer.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
 use crate::codec::dns::{Answer, Bogus, Question, Rcode};
+use crate::gate::Warden;
 use crate::policy::Permit;
+use crate::types::NetnsCookie;
 
 /// How long one server may take over UDP before the next is asked.
 const TRY: Duration = Duration::from_millis(1500);
@@ -54,8 +55,8 @@ pub(super) enum Error {
 pub(super) enum From {
     /// The agent's own network namespace.
     Home,
-    /// The network namespace with this cookie, by a socket that the warden makes inside it.
-    Namespace(u64),
+    /// This network namespace, by a socket that the warden makes inside it.
+    Namespace(NetnsCookie),
 }
 
 /// Asks `servers`, one after the other, until one has said something definite. Spends the permit.
@@ -64,17 +65,18 @@ pub(super) async fn resolve(
     question: &Question,
     servers: &[SocketAddr],
     from: From,
+    warden: &Warden,
 ) -> Result<Answer, Error> {
     let _spent = permit;
-    let end = Instant::now() + WITHIN;
+    let way = Way { from, warden, end: Instant::now() + WITHIN };
     let mut failed = Error::NoServer;
     for _ in 0..ROUNDS {
         let mut indefinite = None;
         for server in servers {
-            if Instant::now() >= end {
+            if Instant::now() >= way.end {
                 return Err(failed);
             }
-            match ask(question, *server, from, end).await {
+            match ask(question, *server, &way).await {
                 Ok(answer) if is_definite(answer.rcode()) => return Ok(answer),
                 Ok(answer) => indefinite = indefinite.or(Some(answer)),
                 Err(error) => failed = error,
@@ -93,11 +95,11 @@ fn is_definite(rcode: Rcode) -> bool {
     !matches!(rcode, Rcode::ServFail | Rcode::Refused | Rcode::NotImp | Rcode::FormErr)
 }
 
-async fn ask(question: &Question, server: SocketAddr, from: From, end: Instant) -> Result<Answer, Error> {
-    let answer = over_udp(question, server, from, end, true).await?;
+async fn ask(question: &Question, server: SocketAddr, way: &Way<'_>) -> Result<Answer, Error> {
+    let answer = over_udp(question, server, way, true).await?;
     // Servers that do not know EDNS say so in one of two ways (RFC 6891 §7).
     if matches!(answer.rcode(), Rcode::FormErr | Rcode::NotImp) {
-        return over_udp(question, server, from, end, false).await;
+        return over_udp(question, server, way, false).await;
     }
     Ok(answer)
 }
@@ -105,15 +107,15 @@ async fn ask(question: &Question, server: SocketAddr, from: From, end: Instant) 
 async fn over_udp(
     question: &Question,
     server: SocketAddr,
-    from: From,
-    end: Instant,
+    way: &Way<'_>,
     edns: bool,
 ) -> Result<Answer, Error> {
     let id = random_id()?;
     let bytes = question.ask(id, edns).ok_or(Error::Unwritable)?;
     let exchange = async {
-        let socket = datagrams(server, from).await.map_err(|e| Error::Io(server, e))?;
+        let socket = way.datagrams(server).await.map_err(|e| Error::Io(server, e))?;
         socket.send(&bytes).await.map_err(|e| Error::Io(server, e))?;
+        // A longer one is cut by a byte that it cannot do without.
         let mut buffer = vec![0; DATAGRAM];
         for _ in 0..STRAYS {
             let n = socket.recv(&mut buffer).await.map_err(|e| Error::Io(server, e))?;
@@ -127,24 +129,23 @@ async fn over_udp(
         }
         Err(Error::Strays(server))
     };
-    let soon = end.min(Instant::now() + TRY);
+    let soon = way.end.min(Instant::now() + TRY);
     match timeout_at(soon, exchange).await.unwrap_or(Err(Error::Silent))? {
         Some(answer) => Ok(answer),
-        None => over_tcp(question, server, from, end, edns).await,
+        None => over_tcp(question, server, way, edns).await,
     }
 }
 
 async fn over_tcp(
     question: &Question,
     server: SocketAddr,
-    from: From,
-    end: Instant,
+    way: &Way<'_>,
     edns: bool,
 ) -> Result<Answer, Error> {
     let id = random_id()?;
     let bytes = question.ask(id, edns).ok_or(Error::Unwritable)?;
     let exchange = async {
-        let mut stream = stream(server, from).await?;
+        let mut stream = way.stream(server).await?;
         let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         let mut framed = length.to_be_bytes().to_vec();
         framed.extend_from_slice(&bytes);
@@ -154,42 +155,57 @@ async fn over_tcp(
         stream.read_exact(&mut answer).await?;
         io::Result::Ok(answer)
     };
-    let soon = end.min(Instant::now() + TRY_TCP);
+    let soon = way.end.min(Instant::now() + TRY_TCP);
     let answer = timeout_at(soon, exchange).await.map_err(|_| Error::Silent)?;
     let answer = answer.map_err(|e| Error::Io(server, e))?;
     question.read_answer(id, &answer, false).map_err(|bogus| Error::Bogus(server, bogus))
 }
 
-/// A datagram socket that speaks with `server` only.
-async fn datagrams(server: SocketAddr, from: From) -> io::Result<UdpSocket> {
-    match from {
-        From::Home => {
-            let family = if server.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            // Not bound: the sandbox lets nobody bind, and connect() chooses a random port.
-            let fd: OwnedFd = socket(family, SockType::Datagram, flags, None)?;
-            let socket = UdpSocket::from_std(fd.into())?;
-            socket.connect(server).await?;
-            Ok(socket)
+/// How servers are reached, and until when.
+struct Way<'a> {
+    from: From,
+    warden: &'a Warden,
+    end: Instant,
+}
+
+impl Way<'_> {
+    /// A datagram socket that speaks with `server` only.
+    async fn datagrams(&self, server: SocketAddr) -> io::Result<UdpSocket> {
+        let fd = match self.from {
+            From::Home => {
+                let family = if server.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+                socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?
+            }
+            From::Namespace(netns) => {
+                self.warden.socket(netns, server.is_ipv6(), true).await.map_err(io::Error::other)?
+            }
+        };
+        let socket = std::net::UdpSocket::from(fd);
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        // Not bound: the sandbox lets nobody bind, and connect() chooses a random port.
+        socket.connect(server).await?;
+        Ok(socket)
+    }
+
+    /// A connection to `server`.
+    async fn stream(&self, server: SocketAddr) -> io::Result<TcpStream> {
+        match self.from {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "name servers are reached from here only, with a permit"
+            )]
+            From::Home => TcpStream::connect(server).await,
+            From::Namespace(netns) => {
+                let fd =
+                    self.warden.socket(netns, server.is_ipv6(), false).await.map_err(io::Error::other)?;
+                let socket = StdStream::from(fd);
+                socket.set_nonblocking(true)?;
+                #[expect(clippy::disallowed_methods, reason = "as above")]
+                TcpSocket::from_std_stream(socket).connect(server).await
+            }
         }
-        From::Namespace(_) => Err(elsewhere()),
     }
-}
-
-/// A connection to `server`.
-async fn stream(server: SocketAddr, from: From) -> io::Result<TcpStream> {
-    match from {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "name servers are reached from here only, with a permit"
-        )]
-        From::Home => TcpStream::connect(server).await,
-        From::Namespace(_) => Err(elsewhere()),
-    }
-}
-
-fn elsewhere() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "it cannot be asked from another network namespace yet")
 }
 
 fn random_id() -> Result<u16, Error> {

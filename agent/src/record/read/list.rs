@@ -281,6 +281,9 @@ impl<'a> Open<'a> {
             Some(session) => {
                 let known = summary(&open.session, open.exchange, &session.caller, session.destination);
                 let Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, .. } = known;
+                let Summary { container, container_runtime, image, netns, enforcement, weakened, .. } = known;
+                *open = Summary { container, container_runtime, image, netns, ..open.clone() };
+                *open = Summary { enforcement, weakened, ..open.clone() };
                 *open =
                     Summary { tag, unit, cgroup, pid, start_time, exe, uid, user, address, ..open.clone() };
             }
@@ -322,8 +325,14 @@ fn summary_without_session(session: &str, exchange: u32) -> Summary {
         exe: None,
         uid: 0,
         user: None,
+        container: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
         identity: None,
         groups: Vec::new(),
+        enforcement: None,
+        weakened: Vec::new(),
         protocol: String::new(),
         host: String::new(),
         host_source: None,

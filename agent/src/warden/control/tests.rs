@@ -43,6 +43,9 @@ fn status() -> Status {
         sessions: None,
         tags: Vec::new(),
         counters: BTreeMap::new(),
+        blocked: BTreeMap::new(),
+        layers: Vec::new(),
+        self_test: None,
         store: None,
         notes: Vec::new(),
     }
@@ -60,6 +63,7 @@ async fn desk(runtime: &Path) -> Desk {
     Desk {
         tags,
         status: Box::new(status),
+        doctor: Arc::new(Facts::default),
         environment: Box::new(|| vec![("SSL_CERT_FILE".into(), "/run/sluice/bundle.pem".into())]),
         group: Some(GROUP),
         gate_uid: Some(GATE),
@@ -87,6 +91,7 @@ async fn who_may_ask_what() {
         ("run", Request::Run { tag: None }),
         ("tags", Request::Tags),
         ("status", Request::Status),
+        ("doctor", Request::Doctor),
         ("tag", Request::Tag { what: Target::Place(place), name: None, loopback: Loopback::Pass }),
         ("untag", Request::Untag { name: tag("in"), force: true }),
         ("taken", Request::Taken { name: tag("in") }),
@@ -95,9 +100,12 @@ async fn who_may_ask_what() {
         let allowed = requests.iter().filter(|(_, request)| desk.may(&peer, request).is_ok());
         allowed.map(|(name, _)| *name).collect::<Vec<_>>()
     };
-    assert_eq!(may(peer(0, &[0], "/")), ["run", "tags", "status", "tag", "untag", "taken"]);
-    assert_eq!(may(peer(0, &[0], "/sluice-test-control-tagged/x")), ["run", "tags", "status", "taken"]);
-    assert_eq!(may(peer(1000, &[1000, GROUP], "/")), ["run", "tags", "status"]);
+    assert_eq!(may(peer(0, &[0], "/")), ["run", "tags", "status", "doctor", "tag", "untag", "taken"]);
+    assert_eq!(
+        may(peer(0, &[0], "/sluice-test-control-tagged/x")),
+        ["run", "tags", "status", "doctor", "taken"]
+    );
+    assert_eq!(may(peer(1000, &[1000, GROUP], "/")), ["run", "tags", "status", "doctor"]);
     assert_eq!(may(peer(1000, &[1000, 27], "/")), [""; 0]);
     assert_eq!(may(peer(GATE, &[GROUP], "/")), [""; 0], "the gate asks nothing");
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Blocked, Event};
 use crate::record::visible::{Keep, visible};
-use crate::types::{Caller, Summary, Verdict};
+use crate::types::{Caller, Outcome, SelfTest, Summary, Verdict};
 
 /// An exchange was sent on.
 pub const EXCHANGE: &str = "91429dbde0e44635be0a2fafe20a29e1";
@@ -29,9 +29,11 @@ pub const STARTED: &str = "83cdf0ce2d8f41fe8ce012f7cb3ae0e5";
 pub const STOPPED: &str = "e1e2a69576bb4553b9e49b27ca174d35";
 /// The journal was too slow for all entries.
 pub const LOST: &str = "7201129145e84355a05f74c87bd6ad81";
+/// The ways out were tried at the start.
+pub const SELF_TEST: &str = "a1d914b3768945fab7423fba765f2a59";
 
 /// Every message id, for the catalog's test.
-pub const IDS: [&str; 11] = [
+pub const IDS: [&str; 12] = [
     EXCHANGE,
     REFUSAL,
     FOLD,
@@ -43,6 +45,7 @@ pub const IDS: [&str; 11] = [
     STARTED,
     STOPPED,
     LOST,
+    SELF_TEST,
 ];
 
 const ERR: u8 = 3;
@@ -76,6 +79,7 @@ impl Entry {
                 Self::new(GATE_RESTARTED, ERR, &format!("the gate was restarted: {why}"))
                     .with("SLUICE_ERROR", why)
             }
+            Event::SelfTest(result) => Self::self_test(result),
             Event::Trouble(what) => Self::new(TROUBLE, ERR, what).with("SLUICE_ERROR", what),
             Event::Started => Self::new(STARTED, INFO, "started: connections of tagged processes are taken")
                 .with("SLUICE_VERSION", env!("CARGO_PKG_VERSION")),
@@ -89,6 +93,29 @@ impl Entry {
             )
             .with("SLUICE_FOLDED", &count.to_string()),
         }
+    }
+
+    fn self_test(result: &SelfTest) -> Self {
+        let open: Vec<&str> = result
+            .ways
+            .iter()
+            .filter(|way| matches!(way.outcome, Outcome::Open { .. }))
+            .map(|way| way.name.as_str())
+            .collect();
+        let priority = match (result.unexpected().next(), open.is_empty() && result.trouble.is_none()) {
+            (Some(_), _) => ERR,
+            (None, false) => WARNING,
+            (None, true) => INFO,
+        };
+        let mut line = format!("self-test: {}", result.line());
+        if !open.is_empty() {
+            line.push_str(&format!("; open: {}", open.join(", ")));
+        }
+        let mut entry = Self::new(SELF_TEST, priority, &line);
+        for way in open {
+            entry = entry.with("SLUICE_WAY", way);
+        }
+        entry
     }
 
     /// What MESSAGE says.

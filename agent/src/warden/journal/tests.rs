@@ -19,7 +19,7 @@ fn summary() -> Summary {
     serde_json::from_str(
         r#"{"session":"01J","exchange":2,"time":"2026-01-02T03:04:05.000006Z","duration_us":1240000,"tag":"ci",
         "unit":"job.service","cgroup":"/system.slice/job.service","pid":4194304,"start_time":5,"exe":null,"uid":7,"user":null,
-        "identity":null,"groups":["a","b"],"protocol":"h2","host":"api.openai.com","address":"192.0.2.7:443",
+        "identity":null,"groups":["a","b"],"enforcement":"weakened","weakened":["root","no-lsm"],"protocol":"h2","host":"api.openai.com","address":"192.0.2.7:443",
         "method":"POST","path":"/v1/responses","status":200,"rule":"openai-chat","verdict":"allow","credential":null,
         "masked":{"email":3},"bytes_up":1,"bytes_down":2,"error":null}"#,
     )
@@ -111,6 +111,8 @@ fn an_exchange_is_one_entry_with_every_field() {
         ("SLUICE_MASKED", r#"{"email":3}"#),
         ("SLUICE_VERDICT", "allow"),
         ("SLUICE_GROUPS", "a"),
+        ("SLUICE_ENFORCEMENT", "weakened"),
+        ("SLUICE_WEAKENED", "root"),
     ] {
         assert_eq!(value(&fields, name), Some(want), "{name}");
     }
@@ -229,6 +231,10 @@ fn blocked(pid: u32) -> Blocked {
             cgroup: "/system.slice/job.service".to_owned(),
             unit: Some("job.service".to_owned()),
             container: None,
+            weakened: None,
+            container_runtime: None,
+            image: None,
+            netns: None,
         },
         address: "203.0.113.10:4000".parse().ok(),
         protocol: "udp".to_owned(),

@@ -152,6 +152,15 @@ pub struct Layer {
     pub state: LayerState,
 }
 
+impl From<&Layer> for crate::types::Layer {
+    fn from(layer: &Layer) -> Self {
+        match &layer.state {
+            LayerState::Loaded => Self::active(layer.name, layer.purpose),
+            LayerState::Absent(why) => Self::absent(layer.name, layer.purpose, why),
+        }
+    }
+}
+
 /// Whether a layer is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayerState {

@@ -26,6 +26,7 @@ mod designate;
 pub mod dropin;
 mod end;
 mod error;
+mod filter;
 mod place;
 mod process;
 mod resume;
@@ -188,6 +189,14 @@ impl Tags {
         let innermost = registry.slots.values().filter(holds);
         let innermost = innermost.max_by_key(|s| s.entry.cgroup.as_ref().map_or(0, |c| c.0.len()));
         innermost.map(|s| s.entry.name.clone())
+    }
+
+    /// The directories of the cgroups that bear a tag now.
+    pub fn places(&self) -> Vec<(TagName, PathBuf)> {
+        let registry = self.registry();
+        let entries = registry.slots.values().map(|slot| &slot.entry);
+        let placed = entries.filter_map(|entry| Some((entry.name.clone(), entry.cgroup.as_ref()?)));
+        placed.map(|(name, cgroup)| (name, directory(&self.inner, cgroup))).collect()
     }
 
     /// One tag as it stands.

@@ -187,14 +187,36 @@ impl Systemd {
         Ok(UnitFacts { load_state, cgroup })
     }
 
+    /// Whether a unit has an `IPAddressDeny=`.
+    pub async fn denies_addresses(&self, unit: &str) -> Result<bool, SystemdError> {
+        let failed = |source| SystemdError::Call { what: format!("to load {unit}"), source };
+        let path = self.manager.load_unit(unit).await.map_err(failed)?;
+        let interface = match unit.rsplit_once('.') {
+            Some((_, "scope")) => "org.freedesktop.systemd1.Scope",
+            Some((_, "slice")) => "org.freedesktop.systemd1.Slice",
+            _ => "org.freedesktop.systemd1.Service",
+        };
+        let value = self.value(&path, interface, "IPAddressDeny").await.map_err(failed)?;
+        let denied: Vec<(i32, Vec<u8>, u32)> = value.try_into().map_err(|e| failed(zbus::Error::from(e)))?;
+        Ok(!denied.is_empty())
+    }
+
     async fn property(&self, path: &OwnedObjectPath, interface: &str, name: &str) -> zbus::Result<String> {
+        String::try_from(self.value(path, interface, name).await?)
+    }
+
+    async fn value(
+        &self,
+        path: &OwnedObjectPath,
+        interface: &str,
+        name: &str,
+    ) -> zbus::Result<zbus::OwnedVariant> {
         let proxy = zbus::fdo::PropertiesProxy::builder(&self.connection)
             .destination("org.freedesktop.systemd1")
             .path(path)
             .build()
             .await?;
-        let value = proxy.get(interface.try_into()?, name).await?;
-        String::try_from(value)
+        Ok(proxy.get(interface.try_into()?, name).await?)
     }
 }
 

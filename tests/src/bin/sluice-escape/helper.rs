@@ -19,8 +19,8 @@ use libc::{AF_INET, AF_NETLINK, AF_UNIX, SOCK_RAW, SOCK_SEQPACKET};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::job::Job;
-use crate::sys::{self, Done};
 use crate::passed;
+use crate::sys::{self, Done};
 
 /// What attackers overwrite.
 static BUFFER: [AtomicU8; 16] = [const { AtomicU8::new(0) }; 16];

@@ -180,8 +180,10 @@ pub fn dns_over_https(job: &Job) -> Done<Said> {
     let fd = tcp(AF_INET)?;
     sys::connect(&fd, &job.at_port(80))?;
     let host = job.to4;
-    let request =
-        format!("GET /{}?dns=AAABAAABAAAAAAAAA3d3dwdleGFtcGxlA2NvbQAAAQAB HTTP/1.1\r\nHost: {host}\r\nAccept: application/dns-message\r\nConnection: close\r\n\r\n", job.marker);
+    let request = format!(
+        "GET /{}?dns=AAABAAABAAAAAAAAA3d3dwdleGFtcGxlA2NvbQAAAQAB HTTP/1.1\r\nHost: {host}\r\nAccept: application/dns-message\r\nConnection: close\r\n\r\n",
+        job.marker
+    );
     sys::send(&fd, request.as_bytes(), 0)?;
     crate::job::heard(&fd)
 }

@@ -228,7 +228,10 @@ pub fn control_socket(job: &Job) -> Done<Said> {
 pub fn kill_agent(job: &Job) -> Done<Said> {
     let procs = sys::io("read procs", fs::read_to_string(job.agent_cgroup.join("cgroup.procs")))?;
     for pid in procs.lines().filter_map(|line| line.parse().ok()) {
-        sys::step("kill", nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL))?;
+        sys::step(
+            "kill",
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL),
+        )?;
     }
     let tcp = crate::tcp::tcp4(job);
     datagram(job).and(tcp)
@@ -280,8 +283,7 @@ pub fn detach(job: &Job) -> Done<Said> {
 
 /// A packet of our own making comes out of a device of our own, and the host routes it on.
 pub fn tun(job: &Job) -> Done<Said> {
-    let mut device =
-        sys::io("open tun", fs::File::options().read(true).write(true).open("/dev/net/tun"))?;
+    let mut device = sys::io("open tun", fs::File::options().read(true).write(true).open("/dev/net/tun"))?;
     let mut request = job.marker.get(..8).unwrap_or("tun0").as_bytes().to_vec();
     let name = String::from_utf8_lossy(&request).into_owned();
     request.resize(16, 0);
@@ -314,10 +316,23 @@ pub fn reroute(job: &Job) -> Done<Said> {
         sys::io("route_localnet", fs::write(path, "1"))?;
     }
     ip(&["rule", "add", "pref", "1", "to", "127.83.0.0/16", "lookup", "77"])?;
-    let route = ["route", "add", "127.83.0.0/16", "via", &far, "dev", &job.device, "src", &job.own4.to_string(), "table", "77"];
+    let route = [
+        "route",
+        "add",
+        "127.83.0.0/16",
+        "via",
+        &far,
+        "dev",
+        &job.device,
+        "src",
+        &job.own4.to_string(),
+        "table",
+        "77",
+    ];
     let routed = ip(&route);
     // The local table is asked before all rules unless it is moved behind them.
-    let moved = ip(&["rule", "add", "pref", "2", "lookup", "local"]).and_then(|()| ip(&["rule", "del", "pref", "0"]));
+    let moved =
+        ip(&["rule", "add", "pref", "2", "lookup", "local"]).and_then(|()| ip(&["rule", "del", "pref", "0"]));
     // The first packet bears the marker, so nobody need answer.
     let said = routed.and(moved).and_then(|()| crate::tcp::fast_open_v4(job));
     let _ = ip(&["rule", "add", "pref", "0", "lookup", "local"]);

@@ -1,7 +1,9 @@
 //! System calls as an attacker makes them: addresses and options are bytes, so that nothing on the way here corrects
 //! what the kernel should refuse. Each failure says which step failed with which errno.
-#![expect(unsafe_code, reason = "calls that no safe wrapper makes: wrong families, odd options, foreign memory")]
-
+#![expect(
+    unsafe_code,
+    reason = "calls that no safe wrapper makes: wrong families, odd options, foreign memory"
+)]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -107,12 +109,8 @@ pub fn listen(fd: &impl AsRawFd) -> Done {
 pub fn accept(fd: &impl AsRawFd) -> Done<OwnedFd> {
     // SAFETY: null pointers are allowed here; the descriptor is new and owned here.
     unsafe {
-        let new = libc::accept4(
-            fd.as_raw_fd(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            libc::SOCK_CLOEXEC,
-        );
+        let new =
+            libc::accept4(fd.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC);
         Ok(OwnedFd::from_raw_fd(check("accept", c_long::from(new))? as RawFd))
     }
 }
@@ -244,9 +242,8 @@ pub fn setsockopt(
 ) -> Done {
     let value = value.as_ref();
     // SAFETY: the buffer with its size.
-    let done = unsafe {
-        libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as u32)
-    };
+    let done =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as u32) };
     check(step, c_long::from(done)).map(drop)
 }
 
@@ -377,7 +374,6 @@ pub fn become_user(uid: u32) -> Done {
     }
 }
 
-
 /// Shared memory of a ring, as packet(7) and AF_XDP map them.
 pub struct Mapped {
     at: *mut u8,
@@ -419,11 +415,16 @@ impl Drop for Mapped {
 }
 
 /// getsockopt() of a structure.
-pub fn getsockopt(fd: &impl AsRawFd, step: &'static str, level: c_int, name: c_int, value: &mut [u8]) -> Done {
+pub fn getsockopt(
+    fd: &impl AsRawFd,
+    step: &'static str,
+    level: c_int,
+    name: c_int,
+    value: &mut [u8],
+) -> Done {
     let mut length = value.len() as u32;
     // SAFETY: the buffer with its size.
-    let done = unsafe {
-        libc::getsockopt(fd.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut length)
-    };
+    let done =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut length) };
     check(step, c_long::from(done)).map(drop)
 }

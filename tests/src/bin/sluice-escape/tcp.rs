@@ -176,7 +176,8 @@ pub fn memory_full(job: &Job) -> Done<Said> {
 pub fn fill(job: &Job, fd: &std::os::fd::OwnedFd) -> Done {
     let index = job.index()?.to_ne_bytes();
     for n in 0..8000_u16 {
-        let group = [&[0xff, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x77, 0x77][..], &n.to_be_bytes(), &index].concat();
+        let group =
+            [&[0xff, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x77, 0x77][..], &n.to_be_bytes(), &index].concat();
         if sys::setsockopt(fd, "fill", libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, group).is_err() {
             break;
         }

@@ -1,5 +1,8 @@
 //! Ways by io_uring: the same calls made by the kernel on our behalf, later, or by a thread of its own.
-#![expect(unsafe_code, reason = "entries name memory; everything they name outlives the wait for their completion")]
+#![expect(
+    unsafe_code,
+    reason = "entries name memory; everything they name outlives the wait for their completion"
+)]
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;

@@ -1,0 +1,165 @@
+//! The short-lived process that tries the ways: first untagged, to see that each works at all, then from inside the tag. It
+//! says what it does in JSON lines, and goes on when it is told to.
+
+use std::io::{self, BufRead, Write};
+use std::net::UdpSocket;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::place::{self, Receivers, Where};
+use super::ways::{ALL, Attempt, Before, Way};
+use crate::warden::listen::netns_cookie;
+
+/// How long a text may take over loopback.
+const ARRIVAL: Duration = Duration::from_millis(100);
+
+/// How often a way is tried untagged before it is taken for one that does not work here.
+const CONTROLS: usize = 4;
+
+/// How long what comes late is waited for, once, at the end.
+const LATE: Duration = Duration::from_millis(100);
+
+/// What the child says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// The ways cannot be tried here.
+    Cannot(String),
+    /// Set up, the control run done; put me into the tag and say "go".
+    Ready {
+        /// The network namespace.
+        netns: u64,
+        /// For each way: why it does not work even untagged.
+        control: Vec<Option<String>>,
+    },
+    /// A way was tried inside the tag.
+    Tried {
+        /// The error's number and text.
+        error: Option<(i32, String)>,
+    },
+    /// What has come in from inside the tag: numbers of ways.
+    Arrived {
+        /// Outside: these got out.
+        outside: Vec<usize>,
+        /// At the trial's listener or resolver.
+        ours: Vec<usize>,
+    },
+}
+
+/// Runs the child on its standard streams.
+///
+/// # Errors
+/// The other end is gone.
+pub fn run() -> io::Result<()> {
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    let (mut receivers, before, no_network) = match set_up() {
+        Ok(place) => place,
+        Err(error) => return say(&mut output, &Said::Cannot(error.to_string())),
+    };
+    let control = ALL.iter().enumerate().map(|(at, way)| match (&way.attempt, &no_network) {
+        // Outside of a network of our own nothing is ever sent.
+        (Attempt::Send(_), Some(why)) => Some(format!("no network namespace of its own can be had: {why}")),
+        _ => control(at, way, &before, &mut receivers),
+    });
+    let control: Vec<Option<String>> = control.collect();
+    let netns = netns_cookie(before.datagrams.as_fd())?;
+    say(&mut output, &Said::Ready { netns, control: control.clone() })?;
+    told(&mut input)?;
+    let mut arrived = Vec::new();
+    for (at, way) in ALL.iter().enumerate() {
+        // What does not work untagged proves nothing; nor may it be tried where there is no place for it.
+        let tried = match &control[at] {
+            Some(why) => Err(io::Error::other(why.clone())),
+            None => attempt(way, &before, &text('t', at)),
+        };
+        arrived.extend(receivers.collect());
+        let error = tried.err().map(|error| (error.raw_os_error().unwrap_or(0), error.to_string()));
+        say(&mut output, &Said::Tried { error })?;
+        told(&mut input)?;
+    }
+    let end = Instant::now() + LATE;
+    while Instant::now() < end {
+        arrived.extend(receivers.collect());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let at = |place: Where| {
+        let of = |at: &usize| arrived.iter().any(|(w, said)| *w == place && said.contains(&text('t', *at)));
+        (0..ALL.len()).filter(of).collect()
+    };
+    say(&mut output, &Said::Arrived { outside: at(Where::Outside), ours: at(Where::Ours) })
+}
+
+/// The receivers, what is made before the tag, and why there is no network of our own, if there is none.
+fn set_up() -> io::Result<(Receivers, Before, Option<String>)> {
+    let (receivers, no_network) = match place::enter() {
+        Ok(()) => {
+            // Who may use ping sockets; a host that does not let us set it has those two ways untried.
+            let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+            (Receivers::open()?, None)
+        }
+        Err(error) => (Receivers::none(), Some(error.to_string())),
+    };
+    Ok((receivers, Before { datagrams: UdpSocket::bind("0.0.0.0:0")? }, no_network))
+}
+
+/// What a way carries: no text is part of another.
+fn text(run: char, at: usize) -> String {
+    format!("<sluice self-test {run} {at}>")
+}
+
+fn attempt(way: &Way, before: &Before, text: &str) -> io::Result<()> {
+    match way.attempt {
+        Attempt::Send(send) => send(before, text.as_bytes()),
+        Attempt::Ask(ask) => ask(before),
+    }
+}
+
+/// Tries a way untagged; `Some`: why it does not work. A fresh IPv6 address is usable some moments later, when a worker of
+/// the kernel's has seen to it, so what is sent gets a few tries.
+fn control(at: usize, way: &Way, before: &Before, receivers: &mut Receivers) -> Option<String> {
+    let mut why = None;
+    for _ in 0..CONTROLS {
+        why = Some(control_once(at, way, before, receivers)?);
+        if matches!(way.attempt, Attempt::Ask(_)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    why
+}
+
+fn control_once(at: usize, way: &Way, before: &Before, receivers: &mut Receivers) -> Option<String> {
+    let text = text('c', at);
+    if let Err(error) = attempt(way, before, &text) {
+        return Some(error.to_string());
+    }
+    if matches!(way.attempt, Attempt::Ask(_)) {
+        return None;
+    }
+    let end = Instant::now() + ARRIVAL;
+    loop {
+        if receivers.collect().iter().any(|(place, said)| *place == Where::Outside && said.contains(&text)) {
+            return None;
+        }
+        if Instant::now() > end {
+            return Some("what was sent did not arrive".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn say(output: &mut impl Write, said: &Said) -> io::Result<()> {
+    writeln!(output, "{}", serde_json::to_string(said)?)?;
+    output.flush()
+}
+
+/// Waits for the word to go on; whoever started us being gone is the end.
+fn told(input: &mut impl BufRead) -> io::Result<()> {
+    let mut line = String::new();
+    match input.read_line(&mut line)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,202 @@
+//! The place in which ways are tried: a network namespace of its own that has nothing but a loopback device, with the
+//! addresses of the "outside" on it. So whatever gets out arrives at our own receivers, and nothing can leave the host.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use rustix::net::{RecvFlags, SocketType, ipproto};
+
+/// TEST-NET-1 (RFC 5737): the outside.
+pub const OUTSIDE4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// Documentation prefix (RFC 3849): the outside.
+pub const OUTSIDE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+/// The metadata service of most clouds.
+pub const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
+
+/// Where the "agent" of the trial listens.
+pub const OURS: u16 = 1013;
+/// Where its resolver does.
+pub const RESOLVER: u16 = 1012;
+
+/// Ports of the outside: TCP's, and UDP's.
+const TCP: [u16; 2] = [80, 853];
+const UDP: [u16; 3] = [9, 53, 443];
+
+/// Goes into a network namespace of its own.
+///
+/// # Errors
+/// The host does not let us.
+pub fn enter() -> io::Result<()> {
+    // Without CAP_SYS_ADMIN a user namespace of our own may own it.
+    unshare(CloneFlags::CLONE_NEWNET)
+        .or_else(|_| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET))?;
+    furnish()
+}
+
+/// Brings the loopback device up and puts the outside's addresses on it (rtnetlink(7)).
+fn furnish() -> io::Result<()> {
+    let netlink =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    // ifinfomsg: family, type, index 1, flags IFF_UP, change IFF_UP.
+    let mut up = vec![0u8; 4];
+    for field in [1u32, 1, 1] {
+        up.extend(field.to_ne_bytes());
+    }
+    ask(&netlink, RTM_NEWLINK, 0, &up)?;
+    for (address, prefix) in [(OUTSIDE4, 32), (METADATA, 32), (OUTSIDE6, 128)] {
+        let (family, octets) = match address {
+            IpAddr::V4(v4) => (libc::AF_INET as u8, v4.octets().to_vec()),
+            IpAddr::V6(v6) => (libc::AF_INET6 as u8, v6.octets().to_vec()),
+        };
+        // ifaddrmsg: family, prefix, IFA_F_NODAD, scope; then index 1.
+        let mut message = vec![family, prefix, 2, 0];
+        message.extend(1u32.to_ne_bytes());
+        for attribute in [IFA_LOCAL, IFA_ADDRESS] {
+            message.extend((4 + octets.len() as u16).to_ne_bytes());
+            message.extend(attribute.to_ne_bytes());
+            message.extend(&octets);
+        }
+        match ask(&netlink, RTM_NEWADDR, NLM_F_CREATE, &message) {
+            Err(_) if address.is_ipv6() => {} // a host without IPv6: its ways fail in the control run
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_NEWADDR: u16 = 20;
+const NLM_F_CREATE: u16 = 0x400;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+
+fn ask(netlink: &OwnedFd, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+    let mut message = Vec::with_capacity(16 + body.len());
+    message.extend((16 + body.len() as u32).to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend((1 | 4 | flags).to_ne_bytes()); // NLM_F_REQUEST, NLM_F_ACK
+    message.extend([0; 8]);
+    message.extend(body);
+    send(netlink.as_raw_fd(), &message, MsgFlags::empty())?;
+    let mut answer = [0u8; 1024];
+    let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    let error = answer.get(16..20).filter(|_| length >= 20).and_then(|bytes| bytes.try_into().ok());
+    match error.map(i32::from_ne_bytes) {
+        Some(0) => Ok(()),
+        Some(errno) => Err(io::Error::from_raw_os_error(-errno)),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// What has come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// It got out.
+    Outside,
+    /// At the trial's listener or resolver.
+    Ours,
+}
+
+/// The receiving ends, made before the tag, so that no program looks at them.
+pub struct Receivers {
+    streams: Vec<(Where, TcpListener)>,
+    datagrams: Vec<(Where, OwnedFd)>,
+    accepted: Vec<(Where, TcpStream)>,
+}
+
+impl Receivers {
+    /// None at all: nothing will be sent.
+    pub fn none() -> Self {
+        Self { streams: Vec::new(), datagrams: Vec::new(), accepted: Vec::new() }
+    }
+
+    /// All of them; those that this kernel does not have are left out.
+    ///
+    /// # Errors
+    /// Not even IPv4.
+    pub fn open() -> io::Result<Self> {
+        let mut receivers = Self::none();
+        receivers.listen(Where::Ours, IpAddr::V4(Ipv4Addr::UNSPECIFIED), OURS)?;
+        receivers.bind(Where::Ours, IpAddr::V4(Ipv4Addr::UNSPECIFIED), RESOLVER)?;
+        for port in TCP {
+            receivers.listen(Where::Outside, OUTSIDE4, port)?;
+        }
+        receivers.listen(Where::Outside, METADATA, 80)?;
+        for port in UDP {
+            receivers.bind(Where::Outside, OUTSIDE4, port)?;
+        }
+        let lite = super::ways::udp_lite().and_then(|socket| {
+            rustix::net::bind(&socket, &SocketAddr::new(OUTSIDE4, 9))?;
+            rustix::io::ioctl_fionbio(&socket, true)?;
+            Ok(socket)
+        });
+        receivers.datagrams.extend(lite.map(|socket| (Where::Outside, socket)));
+        // A kernel without IPv6: its ways fail in the control run, and are told as such.
+        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let _ = receivers.listen(Where::Ours, v6, OURS).and_then(|()| {
+            receivers.bind(Where::Ours, v6, RESOLVER)?;
+            receivers.listen(Where::Outside, OUTSIDE6, 80)?;
+            receivers.bind(Where::Outside, OUTSIDE6, 9)
+        });
+        Ok(receivers)
+    }
+
+    fn listen(&mut self, place: Where, ip: IpAddr, port: u16) -> io::Result<()> {
+        let protocol = rustix::net::Protocol::from_raw(super::ways::raw(super::ways::MPTCP));
+        let address = SocketAddr::new(ip, port);
+        let family =
+            if ip.is_ipv4() { rustix::net::AddressFamily::INET } else { rustix::net::AddressFamily::INET6 };
+        // A listener for multipath TCP takes plain TCP as well.
+        let listener = rustix::net::socket(family, SocketType::STREAM, Some(protocol))
+            .or_else(|_| rustix::net::socket(family, SocketType::STREAM, Some(ipproto::TCP)))?;
+        if ip.is_ipv6() {
+            rustix::net::sockopt::set_ipv6_v6only(&listener, true)?;
+        }
+        rustix::net::bind(&listener, &address)?;
+        rustix::net::listen(&listener, 64)?;
+        let listener = TcpListener::from(listener);
+        listener.set_nonblocking(true)?;
+        self.streams.push((place, listener));
+        Ok(())
+    }
+
+    fn bind(&mut self, place: Where, ip: IpAddr, port: u16) -> io::Result<()> {
+        let socket = UdpSocket::bind(SocketAddr::new(ip, port))?;
+        socket.set_nonblocking(true)?;
+        self.datagrams.push((place, socket.into()));
+        Ok(())
+    }
+
+    /// Texts that have come in since the last time, without waiting. A text that is cut is none.
+    pub fn collect(&mut self) -> Vec<(Where, String)> {
+        for (place, listener) in &self.streams {
+            while let Ok((stream, _)) = listener.accept() {
+                if stream.set_nonblocking(true).is_ok() && self.accepted.len() < 256 {
+                    self.accepted.push((*place, stream));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        let mut buffer = [0u8; 256];
+        let streams = self.accepted.iter().map(|(place, stream)| (*place, std::os::fd::AsFd::as_fd(stream)));
+        let datagrams = self.datagrams.iter().map(|(place, fd)| (*place, std::os::fd::AsFd::as_fd(fd)));
+        for (place, fd) in streams.chain(datagrams) {
+            // Bounded: a receiver is read at most so often in a row.
+            for _ in 0..64 {
+                match rustix::net::recv(fd, &mut buffer[..], RecvFlags::empty()) {
+                    Ok((_, length)) if length > 0 => {
+                        found.push((
+                            place,
+                            String::from_utf8_lossy(&buffer[..length.min(buffer.len())]).into_owned(),
+                        ));
+                    }
+                    _ => break,
+                }
+            }
+        }
+        found
+    }
+}
