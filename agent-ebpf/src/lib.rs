@@ -4,6 +4,8 @@
 //! keys as bytes and both sides must agree on every one of them.
 #![no_std]
 
+pub mod lsm;
+
 /// Version of everything below, and of what the pinned maps hold. It is part of the pins' names, so that a warden never
 /// reads the maps of programs that another version left behind. Raise it with any change of a layout here.
 pub const ABI: u32 = 2;
@@ -23,6 +25,10 @@ pub const EVENTS_BYTES: u32 = 1 << 20;
 /// How many events of one [`Counter`] a tag may send in a second on each CPU. The others are counted in
 /// [`Event::suppressed`] of the next.
 pub const EVENTS_A_SECOND: u32 = 10;
+
+/// The first version of [`ABI`] in which [`Tuple`] and [`Waiting`] had the layout that they have now: what programs of
+/// versions from then on remembered can be read. Raise it to [`ABI`] with any change of one of them.
+pub const WAITING_SINCE: u32 = 1;
 
 /// How many connections of one tag may wait to be asked for. A listener's backlog bounds them in practice; beyond this
 /// a connection is closed by the gate, since nobody remembers it.

@@ -41,6 +41,8 @@ const ACK: u8 = 0x10;
 
 /// IPv6 header and the first 16 bytes of what it carries.
 const HEAD: usize = 56;
+/// IPv4 header and UDP's. What a shorter IPv6 packet lacks is read as zero.
+const SHORTEST: u32 = 28;
 
 /// The head of a packet. Words in network byte order, IPv4 as v4-mapped; ports in host byte order.
 struct Packet {
@@ -73,14 +75,11 @@ fn read(ctx: &SkBuffContext) -> Result<Packet, Unreadable> {
     unsafe {
         let length = (&raw const (*skb).len).read_volatile();
         let v4 = (&raw const (*skb).protocol).read_volatile() == ETH_P_IP;
-        let to = head.as_mut_ptr().cast();
-        // TCP's head has 20 bytes, UDP's 8. The sizes are constants for old verifiers.
-        let got = match v4 {
-            true if length >= 40 => bpf_skb_load_bytes(skb.cast(), 0, to, 40),
-            true => bpf_skb_load_bytes(skb.cast(), 0, to, 28),
-            false if length >= 56 => bpf_skb_load_bytes(skb.cast(), 0, to, 56),
-            false => bpf_skb_load_bytes(skb.cast(), 0, to, 48),
-        };
+        if length < SHORTEST {
+            return Err(Unreadable(Counter::Egress));
+        }
+        let shown = if length > HEAD as u32 { HEAD as u32 } else { length };
+        let got = bpf_skb_load_bytes(skb.cast(), 0, head.as_mut_ptr().cast(), shown);
         if got != 0 {
             return Err(Unreadable(Counter::Egress));
         }

@@ -27,6 +27,7 @@ pub struct Daemon {
     child: Option<Child>,
     notify: UnixDatagram,
     ready: mpsc::Receiver<()>,
+    is_ready: bool,
 }
 
 impl Daemon {
@@ -46,11 +47,18 @@ impl Daemon {
         if let Some(kib) = options.store_kib {
             small_store(space, kib)?;
         }
+        if options.no_roots {
+            let empty = dir.join("no-roots");
+            fs::create_dir(&empty)?;
+            let mut mount = space.command("", "mount")?;
+            let ended = run(mount.arg("--bind").arg(&empty).arg("/etc/ssl/certs"), PATIENCE)?;
+            ensure!(ended.good(), "hiding the system's roots: {}", ended.stderr);
+        }
         let notify = UnixDatagram::bind(dir.join("notify.sock")).context("the readiness socket")?;
         let ready = readiness(notify.try_clone()?);
         let mut parts = space.command(CGROUP, sluice_binary()?)?;
         parts.arg("daemon").arg("--config").arg(&config).env("NOTIFY_SOCKET", dir.join("notify.sock"));
-        Ok(Self { launch: Box::new(copier(parts)), dir, child: None, notify, ready })
+        Ok(Self { launch: Box::new(copier(parts)), dir, child: None, notify, ready, is_ready: false })
     }
 
     /// Starts the daemon and waits until it says that it is ready.
@@ -66,14 +74,34 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_within(&mut self, patience: Duration) -> Result<()> {
+        self.launch()?;
+        self.await_ready(patience)
+    }
+
+    /// Starts the daemon and waits for nothing.
+    ///
+    /// # Errors
+    /// It runs already.
+    pub fn launch(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the daemon runs already");
         while self.ready.try_recv().is_ok() {}
         let log = File::options().create(true).append(true).open(self.dir.join("daemon.log"))?;
         let child = (self.launch)()?.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let child = self.child.insert(child);
+        self.child = Some(child);
+        self.is_ready = false;
+        Ok(())
+    }
+
+    /// Waits until the daemon that was launched says that it is ready.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn await_ready(&mut self, patience: Duration) -> Result<()> {
+        let child = self.child.as_mut().context("the daemon runs")?;
         let end = Instant::now() + patience;
         loop {
             if self.ready.recv_timeout(Duration::from_millis(50)).is_ok() {
+                self.is_ready = true;
                 return Ok(());
             }
             if let Some(status) = child.try_wait()? {
@@ -82,6 +110,14 @@ impl Daemon {
             }
             ensure!(Instant::now() < end, "the daemon is not ready after {patience:?}:\n{}", self.log());
         }
+    }
+
+    /// The same, if the daemon that runs now was not waited for yet.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn await_ready_once(&mut self, patience: Duration) -> Result<()> {
+        if self.is_ready { Ok(()) } else { self.await_ready(patience) }
     }
 
     /// Asks the daemon to end (SIGTERM) and waits for it.
@@ -132,6 +168,12 @@ impl Daemon {
     /// None came within [`PATIENCE`].
     pub fn gate_pid(&self) -> Result<u32> {
         self.gate_pid_other_than(0)
+    }
+
+    /// The gate that is there now.
+    pub fn gate_now(&self) -> Option<u32> {
+        let uid = crate::netns::agent_uid().ok()?;
+        children(self.warden_pid().ok()?).into_iter().find(|pid| uid_of(*pid) == Some(uid))
     }
 
     /// The same, but not the process `old`: the gate after its restart.

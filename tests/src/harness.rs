@@ -17,7 +17,7 @@ use sluice::types::Summary;
 
 use crate::daemon::Daemon;
 use crate::journal::Journal;
-use crate::netns::Space;
+use crate::netns::{Place, Space};
 use crate::process::{PATIENCE, eventually};
 use crate::upstream::certs::{Authority, BySni, Flaw};
 use crate::upstream::{self, Behaviour, Seen, hostile, hostile_h2};
@@ -74,6 +74,11 @@ pub struct Options {
     pub journal: bool,
     /// No agent.
     pub direct: bool,
+    /// Where the outside hosts are.
+    pub place: Place,
+    /// The agent finds no system's roots, only the upstreams' own: reading them is most of the start of an unoptimised
+    /// gate, and the start is all that a test of many starts waits for.
+    pub no_roots: bool,
 }
 
 /// See the module.
@@ -104,7 +109,7 @@ impl World {
     pub fn with(options: Options) -> Result<Self> {
         let hosts: Vec<(&str, IpAddr)> =
             HOSTS.iter().map(|(n, a)| (*n, IpAddr::from(*a).to_canonical())).collect();
-        let space = Space::make(&hosts)?;
+        let space = Space::at(options.place, &hosts)?;
         let authority = Authority::new("Sluice tests' upstream authority")?;
         fs::write(space.dir().join("upstream-ca.pem"), authority.pem())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

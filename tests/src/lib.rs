@@ -4,13 +4,16 @@
 //! Read [`netns`] (the space a test lives in), then [`harness`] (the agent in it), then [`upstream`] and [`client`].
 
 pub mod binary;
+pub mod capture;
 pub mod client;
 pub mod daemon;
 pub mod far;
 pub mod harness;
 pub mod host;
 pub mod journal;
+pub mod leaks;
 pub mod load;
+pub mod markers;
 pub mod netns;
 pub mod process;
 pub mod small_disk;

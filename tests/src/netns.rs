@@ -19,23 +19,33 @@ use anyhow::{Context, Result, bail};
 pub const AGENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
 /// The same for IPv6.
 pub const AGENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe);
+/// Everybody else's source address in a space whose outside is [`Place::Far`].
+pub const OTHERS_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 253);
+/// The same for IPv6.
+pub const OTHERS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfd);
 /// The user that the agent's gate runs as in a space.
 pub const AGENT_USER: &str = "nobody";
 
 /// Where cgroup v2 is mounted on this machine: at the top, or beside v1 ("hybrid").
 const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
-/// Set-up inside the fresh namespaces. $1 directory of the space, $2 cgroup mount point, $3 the agent's uid, then
-/// addresses. The local table is moved behind a rule for the agent's uid, which gives its connections their address.
+/// Set-up inside the fresh namespaces. $1 directory of the space, $2 cgroup mount point, $3 the agent's uid, $4 see
+/// [`FAR`], then the hosts' addresses.
 const SETUP: &str = r#"
-dir=$1 cgroup=$2 uid=$3; shift 3
+dir=$1 cgroup=$2 uid=$3 outside=$4; shift 4
 mount --bind "$dir/hosts" /etc/hosts
 mount --bind "$dir/resolv.conf" /etc/resolv.conf
 mount --bind "$dir/run" /run
 umount -l "$cgroup"
 mount -t cgroup2 none "$cgroup"
 mount -t bpf bpf "$dir/bpf"
+"#;
+
+/// What comes between when outside is on loopback. The local table is moved behind a rule for the agent's uid, which
+/// gives its connections their address.
+const NEAR: &str = r#"
 ip link set lo up
+set -- 203.0.113.254 2001:db8::fe "$@"
 for a in "$@"; do case $a in *:*) ip -6 addr add "$a/128" dev lo nodad;; *) ip addr add "$a/32" dev lo;; esac; done
 for v in -4 -6; do
   ip $v rule add pref 100 lookup local
@@ -44,8 +54,39 @@ for v in -4 -6; do
 done
 ip route add local 203.0.113.0/24 dev lo src 203.0.113.254 table 7
 ip -6 route add local 2001:db8::/64 dev lo src 2001:db8::fe table 7
+"#;
+
+/// The last words of a set-up.
+const SET_UP: &str = "
 echo ready
 exec sleep infinity
+";
+
+/// What comes between when outside is far: $outside is a pid in its namespace. A default route leads there too, so that
+/// nothing that is sent from the space, to whatever address, goes unseen.
+const FAR: &str = r#"
+ip link set lo up
+ip link add near type veth peer name far netns "$outside"
+away() { nsenter --target "$outside" --net "$@"; }
+ip link set near addrgenmode none
+away ip link set far addrgenmode none
+away ip link set lo up
+away ip link set far up
+ip link set near up
+away ip addr add 203.0.113.1/24 dev far
+away ip -6 addr add 2001:db8::1/64 dev far nodad
+ip addr add 203.0.113.253/24 dev near
+ip addr add 203.0.113.254/32 dev near
+ip -6 addr add 2001:db8::fe/128 dev near nodad
+ip -6 addr add 2001:db8::fd/64 dev near nodad
+ip route add default via 203.0.113.1 dev near
+ip -6 route add default via 2001:db8::1 dev near
+for a in "$@"; do case $a in *:*) away ip -6 addr add "$a/128" dev far nodad;; *) away ip addr add "$a/32" dev far;; esac; done
+for v in -4 -6; do ip $v rule add pref 10 uidrange "$uid-$uid" lookup 7; done
+ip route add 203.0.113.0/24 dev near src 203.0.113.254 table 7
+ip route add default via 203.0.113.1 dev near src 203.0.113.254 table 7
+ip -6 route add 2001:db8::/64 dev near src 2001:db8::fe table 7
+ip -6 route add default via 2001:db8::1 dev near src 2001:db8::fe table 7
 "#;
 
 /// Ends everything when its standard input ends. $0 cgroup, $1 directory. Bounded: ten seconds, then it says so.
@@ -62,12 +103,25 @@ rm -rf --one-file-system "$1"
 [ ! -d "$0" ] || { echo "sluice-e2e: $0 is still there" >&2; exit 1; }
 "#;
 
+/// Where the outside hosts of a space are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// On the space's own loopback device: quick to make, and as good for whoever looks at connections.
+    #[default]
+    Loopback,
+    /// In a network namespace of their own at the other end of a veth, so that packets can be looked at there
+    /// ([`crate::capture`]).
+    Far,
+}
+
 /// One space. Dropping it kills every process in it and removes it.
 #[derive(Debug)]
 pub struct Space {
     dir: PathBuf,
     cgroup: PathBuf,
     holder: Child,
+    /// In the outside's namespace, where that is another.
+    outside: Option<Child>,
     reaper: Child,
 }
 
@@ -80,6 +134,14 @@ impl Space {
     /// # Errors
     /// Not root, no cgroup v2, or a tool (`ip`, `nsenter`, `unshare`, `mount`) is missing.
     pub fn make(hosts: Hosts<'_>) -> Result<Self> {
+        Self::at(Place::Loopback, hosts)
+    }
+
+    /// The same with the hosts at a place.
+    ///
+    /// # Errors
+    /// As [`Space::make`].
+    pub fn at(place: Place, hosts: Hosts<'_>) -> Result<Self> {
         let mount = cgroup_mount()?;
         let dir = tempfile::Builder::new().prefix("sluice-e2e-").tempdir().context("temp dir")?.keep();
         // The gate's user walks through it.
@@ -88,7 +150,7 @@ impl Space {
             fs::create_dir(dir.join(sub))?;
         }
         let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
-        let mut addresses: Vec<IpAddr> = vec![AGENT_V4.into(), AGENT_V6.into()];
+        let mut addresses: Vec<IpAddr> = Vec::new();
         for (name, address) in hosts {
             text.push_str(&format!("{address} {name}\n"));
             if !addresses.contains(address) {
@@ -110,29 +172,35 @@ impl Space {
             .process_group(0)
             .spawn()
             .context("starting the reaper")?;
-        let holder = Command::new("/bin/sh")
-            .args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec unshare --net --mount --cgroup --propagation slave sh -ec "$@""#])
-            .arg(&cgroup)
-            .args([SETUP, "setup"])
-            .arg(&dir)
-            .arg(&mount)
-            .arg(agent_uid()?.to_string())
-            .args(addresses.iter().map(ToString::to_string))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .context("starting the namespace holder")?;
-        let mut space = Self { dir, cgroup, holder, reaper };
-        let mut line = String::new();
-        let out = space.holder.stdout.take().context("holder's stdout is piped")?;
-        BufReader::new(out).read_line(&mut line)?;
-        if line.trim() != "ready" {
-            bail!(
-                "setting up the namespaces failed (see stderr above); root, iproute2 and util-linux are needed"
-            );
-        }
-        Ok(space)
+        let outside = match place {
+            Place::Loopback => None,
+            Place::Far => Some(hold(&cgroup, &["--net"], &["echo ready; exec sleep infinity", "outside"])?),
+        };
+        let pid = outside.as_ref().map_or_else(String::new, |outside| outside.id().to_string());
+        let script = [SETUP, if pid.is_empty() { NEAR } else { FAR }, SET_UP].concat();
+        let uid = agent_uid()?.to_string();
+        let mut arguments = vec![
+            script,
+            "setup".to_owned(),
+            dir.display().to_string(),
+            mount.display().to_string(),
+            uid,
+            pid,
+        ];
+        arguments.extend(addresses.iter().map(ToString::to_string));
+        let namespaces = ["--net", "--mount", "--cgroup", "--propagation", "slave"];
+        let holder = hold(&cgroup, &namespaces, &arguments)?;
+        Ok(Self { dir, cgroup, holder, outside, reaper })
+    }
+
+    /// The space's network namespace.
+    pub fn namespace(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.holder.id()).into()
+    }
+
+    /// The network namespace of the outside hosts; the space's own unless they are [`Place::Far`].
+    pub fn outside(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.outside.as_ref().unwrap_or(&self.holder).id()).into()
     }
 
     /// Directory of the space, 0755: files that its processes share with the test. `hosts`, `run` (its /run) and
@@ -167,12 +235,12 @@ impl Space {
         Ok(command)
     }
 
-    /// A listener inside the space, owned by the test.
+    /// A listener at one of the outside hosts' addresses, owned by the test.
     ///
     /// # Errors
     /// The address is not the space's, or taken.
     pub fn listen(&self, address: SocketAddr) -> Result<TcpListener> {
-        listen_in(fs::File::open(format!("/proc/{}/ns/net", self.holder.id()))?, address)
+        listen_in(fs::File::open(self.outside())?, address)
     }
 
     /// Gives one of the space's names another address, for every process in it.
@@ -194,7 +262,7 @@ impl Space {
     /// # Errors
     /// The address is not the space's, or taken.
     pub fn datagrams(&self, address: SocketAddr) -> Result<UdpSocket> {
-        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.holder.id()))?;
+        let namespace = fs::File::open(self.outside())?;
         let bound = std::thread::spawn(move || -> Result<UdpSocket> {
             nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
             UdpSocket::bind(address).with_context(|| format!("a datagram socket at {address}"))
@@ -223,6 +291,9 @@ impl Drop for Space {
         drop(self.reaper.stdin.take());
         let _ = self.reaper.wait();
         let _ = self.holder.wait();
+        if let Some(outside) = &mut self.outside {
+            let _ = outside.wait();
+        }
     }
 }
 
@@ -239,6 +310,30 @@ pub fn listen_in(namespace: fs::File, address: SocketAddr) -> Result<TcpListener
     let listener = bound.join().map_err(|_| anyhow::anyhow!("the listening thread panicked"))??;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// A shell script in fresh namespaces, which says `ready` when it has made them into something and stays for their sake.
+fn hold(cgroup: &Path, namespaces: &[&str], script: &[impl AsRef<std::ffi::OsStr>]) -> Result<Child> {
+    let mut holder = Command::new("/bin/sh")
+        .args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec unshare "$@""#])
+        .arg(cgroup)
+        .args(namespaces)
+        .args(["sh", "-ec"])
+        .args(script)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .context("starting the namespace holder")?;
+    let mut line = String::new();
+    let out = holder.stdout.take().context("holder's stdout is piped")?;
+    BufReader::new(out).read_line(&mut line)?;
+    if line.trim() != "ready" {
+        bail!(
+            "setting up the namespaces failed (see stderr above); root, iproute2 and util-linux are needed"
+        );
+    }
+    Ok(holder)
 }
 
 /// The uid of [`AGENT_USER`].

@@ -25,11 +25,52 @@ static PACKAGE: LazyLock<PathBuf> = LazyLock::new(|| {
 /// Functions of every story; the server and the loads are files of their own.
 const PRELUDE: &str = include_str!("systemd/prelude.sh");
 
+/// The same package as an earlier release: an earlier version, and kernel programs with other instructions for the same.
+/// `SLUICE_EARLIER` is the binary of a real one.
+static EARLIER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let dir = PACKAGE.with_file_name("earlier");
+    let _was_there = std::fs::remove_dir_all(&dir);
+    let run = |command: &mut Command| {
+        let ran = command.output().expect("dpkg-deb runs");
+        assert!(ran.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    };
+    run(Command::new("dpkg-deb").arg("--raw-extract").arg(&*PACKAGE).arg(&dir));
+    let binary = dir.join("usr/bin/sluice");
+    match std::env::var_os("SLUICE_EARLIER") {
+        Some(given) => drop(std::fs::copy(given, &binary).expect("copied")),
+        None => std::fs::write(&binary, earlier(std::fs::read(&binary).expect("binary"))).expect("written"),
+    }
+    let control = dir.join("DEBIAN/control");
+    let text = std::fs::read_to_string(&control).expect("control");
+    let version = text.lines().find_map(|line| line.strip_prefix("Version: ")).expect("a version");
+    let version = (format!("Version: {version}"), format!("Version: {version}~earlier"));
+    std::fs::write(&control, text.replace(&version.0, &version.1)).expect("written");
+    let package = dir.with_extension("deb");
+    run(Command::new("dpkg-deb").args(["--root-owner-group", "-Znone", "--build"]).arg(&dir).arg(&package));
+    package
+});
+
+/// The binary with "r0 = 1" of 32 bits in the place of that of 64 in its kernel programs.
+fn earlier(mut binary: Vec<u8>) -> Vec<u8> {
+    let object = include_bytes!("../../agent-ebpf/sluice.bpf.o");
+    let at = binary.windows(object.len()).position(|window| window == object).expect("the object is inside");
+    let (wide, narrow) = ([0xb7, 0, 0, 0, 1, 0, 0, 0], [0xb4, 0, 0, 0, 1, 0, 0, 0]);
+    for instruction in binary[at..at + object.len()].chunks_exact_mut(8).filter(|bytes| **bytes == wide) {
+        instruction.copy_from_slice(&narrow);
+    }
+    binary
+}
+
 fn story(script: &str) -> Ran {
+    story_with(script, &PACKAGE)
+}
+
+/// The same, with another package to begin with; ours is `/next.deb` then.
+fn story_with(script: &str, first: &std::path::Path) -> Ran {
     let tree = Tree::debian().expect("a tree");
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/systemd");
     let boot = tree.boot(&format!("{PRELUDE}\n{script}")).within(Duration::from_secs(240));
-    let boot = boot.with(PACKAGE.as_path(), "/sluice.deb").with(folder, "/files");
+    let boot = boot.with(first, "/sluice.deb").with(PACKAGE.as_path(), "/next.deb").with(folder, "/files");
     let ran = boot.run().expect("booted").passed().expect("passed");
     // Shown when the test fails, and with --nocapture.
     println!("{}", ran.output);
@@ -150,6 +191,57 @@ fn a_restart_under_load_loses_nothing_and_lets_nothing_out() {
     assert_eq!(number(&ran, "direct"), 0, "requests that went round the agent:\n{}", ran.output);
     // A request is recorded once; the load may have been stopped with answers on their way.
     assert!(number(&ran, "recorded") >= number(&ran, "ok"), "{}", ran.output);
+}
+
+/// A new package over an installed one, with short and long exchanges under way: none fails, none goes round, none waits
+/// longer than the long ones take to end and the daemon to come.
+#[test]
+fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
+    let ran = story_with(
+        "install; start_upstream; intercept
+        dpkg-query --show sluice
+        : > /tmp/streams; start_sniffer; start_load
+        await_more 20
+        find /sys/fs/bpf/sluice/tags/load -name 'link_connect4' | xargs stat --format='link %i'
+        dpkg --install /next.deb
+        await_more 20
+        find /sys/fs/bpf/sluice/tags/load -name 'link_connect4' | xargs stat --format='link %i'
+        dpkg-query --show sluice
+        systemctl restart sluice.service
+        await_more 20
+        stop_load; stop_sniffer
+        grep -c stream /tmp/peers | sed s/^/streams=/
+        find /sys/fs/bpf/sluice -name '*_v*' | sed 's/.*_v/ABI /' | sort -u
+        dpkg --purge sluice; journalctl --sync
+        journalctl --no-pager --output=cat --identifier=sluice | grep 'the package is removed'",
+        &EARLIER,
+    );
+    in_order(
+        &ran,
+        &[
+            "~earlier",
+            "link ",
+            "link ",
+            &format!("ABI {}\n", agent_ebpf::ABI),
+            "tag load removed: the package",
+        ],
+    );
+    let links: Vec<&str> = ran.output.lines().filter(|line| line.starts_with("link ")).collect();
+    assert_eq!(links[0], links[1], "the same link, with another program");
+    println!(
+        "refused for {} ms at most, waited for {} ms at most, {} answers, {} packets",
+        number(&ran, "refused"),
+        number(&ran, "waited"),
+        number(&ran, "ok"),
+        number(&ran, "seen")
+    );
+    assert!(number(&ran, "ok") >= 60 && number(&ran, "streams") >= 4, "{}", ran.output);
+    assert_eq!(number(&ran, "failed"), 0, "lost over an upgrade:\n{}\n{}", ran.output, ran.journal);
+    assert_eq!((number(&ran, "direct"), number(&ran, "strays")), (0, 0), "went round:\n{}", ran.output);
+    assert_eq!(number(&ran, "lost"), 0, "the sniffer missed packets");
+    assert!(number(&ran, "refused") <= 1000, "{}", ran.output);
+    // Three seconds of a stream, and a start.
+    assert!(number(&ran, "waited") <= 10_000, "{}", ran.output);
 }
 
 #[test]

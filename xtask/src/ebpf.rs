@@ -1,7 +1,7 @@
-//! The kernel object: compiled by Debian's rustc with its BPF core library, linked by bpf-linker, stripped of DWARF
+//! The kernel objects: compiled by Debian's rustc with its BPF core library, linked by bpf-linker, stripped of DWARF
 //! (BTF stays), and the same to the byte on every machine.
 //!
-//! `agent-ebpf/sluice.bpf.o` is committed, so that nobody needs this to build Sluice.
+//! `agent-ebpf/*.bpf.o` are committed, so that nobody needs this to build Sluice.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,49 +16,84 @@ const LLVM: &str = "/usr/lib/llvm-22/bin";
 const LINKER: &str = "0.13.0";
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Compiles the object and puts it in its place.
+/// A binary of `agent-ebpf` and the object that is made of it.
+struct Object {
+    binary: &'static str,
+    file: &'static str,
+}
+
+const OBJECTS: [Object; 2] = [
+    Object { binary: "sluice-ebpf", file: "sluice.bpf.o" },
+    Object { binary: "sluice-lsm", file: "sluice-lsm.bpf.o" },
+];
+
+/// Compiles the objects and puts them in their place.
 pub fn build() -> Result<()> {
     let root = sh::root();
-    let object = compile(root)?;
-    let place = place(root);
-    std::fs::write(&place, &object).with_context(|| format!("write {}", place.display()))?;
-    println!("{}: {} bytes", place.display(), object.len());
+    compile(root)?;
+    for object in &OBJECTS {
+        let place = object.place(root);
+        let content = object.strip(root)?;
+        std::fs::write(&place, &content).with_context(|| format!("write {}", place.display()))?;
+        println!("{}: {} bytes", place.display(), content.len());
+    }
     Ok(())
 }
 
-/// Compiles the object and compares it with the committed one.
+/// Compiles the objects and compares them with the committed ones.
 pub fn check() -> Result<()> {
     let root = sh::root();
-    let object = compile(root)?;
-    let place = place(root);
-    let committed = std::fs::read(&place).with_context(|| format!("read {}", place.display()))?;
-    if object == committed {
-        println!("{} is what its source says ({} bytes)", place.display(), object.len());
-        return Ok(());
-    }
-    let other = target(root).join("sluice.bpf.o.rebuilt");
-    std::fs::write(&other, &object).with_context(|| format!("write {}", other.display()))?;
-    let at =
-        object.iter().zip(&committed).position(|(a, b)| a != b).unwrap_or(object.len().min(committed.len()));
-    bail!(
-        "{} ({} bytes) is not what its source says ({} bytes, see {}): first difference at byte {at}\n\
-         run `cargo xtask ebpf` and commit the result",
-        place.display(),
-        committed.len(),
-        object.len(),
-        other.display()
-    );
+    compile(root)?;
+    OBJECTS.iter().try_for_each(|object| object.check(root))
 }
 
-fn place(root: &Path) -> PathBuf {
-    root.join("agent-ebpf/sluice.bpf.o")
+impl Object {
+    fn place(&self, root: &Path) -> PathBuf {
+        root.join("agent-ebpf").join(self.file)
+    }
+
+    fn check(&self, root: &Path) -> Result<()> {
+        let object = self.strip(root)?;
+        let place = self.place(root);
+        let committed = std::fs::read(&place).with_context(|| format!("read {}", place.display()))?;
+        if object == committed {
+            println!("{} is what its source says ({} bytes)", place.display(), object.len());
+            return Ok(());
+        }
+        let other = target(root).join(format!("{}.rebuilt", self.file));
+        std::fs::write(&other, &object).with_context(|| format!("write {}", other.display()))?;
+        let at = object
+            .iter()
+            .zip(&committed)
+            .position(|(a, b)| a != b)
+            .unwrap_or(object.len().min(committed.len()));
+        bail!(
+            "{} ({} bytes) is not what its source says ({} bytes, see {}): first difference at byte {at}\n\
+             run `cargo xtask ebpf` and commit the result",
+            place.display(),
+            committed.len(),
+            object.len(),
+            other.display()
+        );
+    }
+
+    /// Drops DWARF, which only the linker needed to make BTF of it.
+    fn strip(&self, root: &Path) -> Result<Vec<u8>> {
+        let whole = target(root).join(TARGET).join("release").join(self.binary);
+        let stripped = target(root).join(self.file);
+        sh::run(
+            Command::new(Path::new(LLVM).join("llvm-objcopy")).arg("--strip-debug").arg(whole).arg(&stripped),
+        )?;
+        std::fs::read(&stripped).with_context(|| format!("read {}", stripped.display()))
+    }
 }
 
 fn target(root: &Path) -> PathBuf {
     root.join("target/ebpf")
 }
 
-fn compile(root: &Path) -> Result<Vec<u8>> {
+/// Compiles every object; each then waits below the target folder for [`Object::strip`].
+fn compile(root: &Path) -> Result<()> {
     setup::install(Task::Ebpf)?;
     let linker = install_linker(root)?;
     let home = cargo_home()?;
@@ -74,7 +109,8 @@ fn compile(root: &Path) -> Result<Vec<u8>> {
     flags.extend(paths.iter().map(|(path, name)| format!("--remap-path-prefix={path}={name}")));
     let mut cargo = sh::cargo(&[]);
     cargo
-        .args(["build", "--release", "--locked", "--package", "agent-ebpf", "--bin", "sluice-ebpf"])
+        .args(["build", "--release", "--locked", "--package", "agent-ebpf"])
+        .args(OBJECTS.iter().flat_map(|object| ["--bin", object.binary]))
         .args(["--features", "program", "--target", TARGET, "--target-dir"])
         .arg(target(root))
         .env("RUSTC", RUSTC)
@@ -91,18 +127,7 @@ fn compile(root: &Path) -> Result<Vec<u8>> {
     for inherited in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"] {
         cargo.env_remove(inherited);
     }
-    sh::run(&mut cargo)?;
-    strip(root)
-}
-
-/// Drops DWARF, which only the linker needed to make BTF of it.
-fn strip(root: &Path) -> Result<Vec<u8>> {
-    let whole = target(root).join(TARGET).join("release/sluice-ebpf");
-    let stripped = target(root).join("sluice.bpf.o");
-    sh::run(
-        Command::new(Path::new(LLVM).join("llvm-objcopy")).arg("--strip-debug").arg(whole).arg(&stripped),
-    )?;
-    std::fs::read(&stripped).with_context(|| format!("read {}", stripped.display()))
+    sh::run(&mut cargo)
 }
 
 /// bpf-linker of our version, below the checkout: built once.

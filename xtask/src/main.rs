@@ -12,6 +12,7 @@ mod setup;
 mod sh;
 mod size;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ cargo xtask TASK [ARGUMENTS]
   ci [STEP]...      everything a change must pass: fmt order size pages ring clippy doc deny ebpf test
   ebpf [--check]    build the kernel object; with --check fail if the committed one differs
   bench             direct against through Sluice, in one run; writes JSON
+  vm ... -- COMMAND run a command on Debian's kernel in QEMU, with BPF LSM; vm test TARGET for a test target
   dist              release build and the .deb, in target/dist
   help              this text
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(&rest),
         "bench" => bench::run(&rest),
         "dist" => dist::run(&rest),
+        "vm" => vm::run(&rest),
         "ebpf" if rest.iter().any(|argument| argument == "--check") => ebpf::check(),
         "ebpf" => ebpf::build(),
         "help" | "--help" | "-h" => {

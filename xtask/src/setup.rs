@@ -15,10 +15,11 @@ pub enum Task {
     Bench,
     Dist,
     Ebpf,
+    Vm,
 }
 
 impl Task {
-    const ALL: [Self; 5] = [Self::Demo, Self::Test, Self::Bench, Self::Dist, Self::Ebpf];
+    const ALL: [Self; 6] = [Self::Demo, Self::Test, Self::Bench, Self::Dist, Self::Ebpf, Self::Vm];
 
     fn parse(name: &str) -> Option<Self> {
         match name {
@@ -27,6 +28,7 @@ impl Task {
             "bench" => Some(Self::Bench),
             "dist" => Some(Self::Dist),
             "ebpf" => Some(Self::Ebpf),
+            "vm" => Some(Self::Vm),
             _ => None,
         }
     }
@@ -56,7 +58,7 @@ const fn package(name: &'static str, probe: Probe, tasks: &'static [Task], why: 
 }
 
 use Probe::{File, Installed, Program};
-use Task::{Bench, Demo, Dist, Ebpf, Test};
+use Task::{Bench, Demo, Dist, Ebpf, Test, Vm};
 
 const PACKAGES: &[Package] = &[
     package("gcc", Program("cc"), &[Demo, Test, Bench, Dist, Ebpf], "aws-lc is C; the linker"),
@@ -105,6 +107,12 @@ const PACKAGES: &[Package] = &[
     package("systemd", Program("systemd-analyze"), &[Test, Dist], "judges the unit's exposure"),
     package("dpkg-dev", Program("dpkg-shlibdeps"), &[Test, Dist], "the package's library dependencies"),
     package("lintian", Program("lintian"), &[Dist], "judges the package"),
+    package(
+        "qemu-system-x86",
+        Program("qemu-system-x86_64"),
+        &[Test, Vm],
+        "runs tests on Debian's own kernel",
+    ),
     package("rustc-web", Installed, &[Ebpf], "a rustc of the version that Debian's bpf libstd belongs to"),
     package("libstd-rust-web-dev-bpf", Installed, &[Ebpf], "core for the BPF target"),
     package("llvm-22-dev", Installed, &[Ebpf], "bpf-linker links against it"),
@@ -183,7 +191,7 @@ mod tests {
 
     #[test]
     fn every_task_is_known_by_its_name() {
-        for name in ["demo", "test", "bench", "dist", "ebpf"] {
+        for name in ["demo", "test", "bench", "dist", "ebpf", "vm"] {
             assert!(Task::parse(name).is_some(), "{name}");
         }
         assert_eq!(Task::parse("tests"), None);

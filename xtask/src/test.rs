@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{setup, sh};
+use crate::{setup, sh, vm};
+
+/// Test targets of `sluice-tests` that run once more on Debian's own kernel, with BPF LSM on.
+const IN_GUEST: [&str; 1] = ["kernel"];
 
 /// What the test binaries said, added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +64,15 @@ pub fn run(arguments: &[String]) -> Result<()> {
                 sum.failed += 1;
                 troubles.push(format!("{error:#} (a test program ended without its result)"));
             }
+        }
+    }
+    for target in IN_GUEST {
+        let before = sum.failed;
+        if let Err(error) = vm::test_lines(target, arguments, &mut |line| sum.add_line(line))
+            && sum.failed == before
+        {
+            sum.failed += 1;
+            troubles.push(format!("{target} in the guest: {error:#}"));
         }
     }
     conclude(sum, &troubles)

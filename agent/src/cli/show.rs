@@ -147,14 +147,6 @@ fn begin_text(out: &mut impl Write, begin: &SessionBegin<Caller>) -> io::Result<
     writeln!(out, "session   {} begun {}", line(&begin.session), line(&begin.time))?;
     writeln!(out, "caller    {} pid {} uid {}{user} tag {}", line(exe), caller.pid, caller.uid, caller.tag)?;
     writeln!(out, "in        {} unit {}", line(&caller.cgroup), line(caller.unit.as_deref().unwrap_or("-")))?;
-    match caller.weakened.as_deref() {
-        None => {}
-        Some([]) => writeln!(out, "enforced  full")?,
-        Some(reasons) => {
-            let reasons: Vec<_> = reasons.iter().map(|r| r.as_str()).collect();
-            writeln!(out, "enforced  weakened: {} (sluice doctor explains)", reasons.join(", "))?;
-        }
-    }
     if let Some(id) = &caller.container {
         let runtime = line(caller.container_runtime.as_deref().unwrap_or("-"));
         let image = line(caller.image.as_deref().unwrap_or("-"));
@@ -162,6 +154,14 @@ fn begin_text(out: &mut impl Write, begin: &SessionBegin<Caller>) -> io::Result<
     }
     if let Some(inode) = caller.netns {
         writeln!(out, "network   its own namespace, net:[{inode}]; dialled from there")?;
+    }
+    match caller.weakened.as_deref() {
+        None => {}
+        Some([]) => writeln!(out, "enforced  full")?,
+        Some(reasons) => {
+            let reasons: Vec<_> = reasons.iter().map(|r| r.as_str()).collect();
+            writeln!(out, "enforced  weakened: {} (sluice doctor explains)", reasons.join(", "))?;
+        }
     }
     writeln!(out, "to        {} from {}", begin.destination, begin.client)
 }

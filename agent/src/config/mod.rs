@@ -17,10 +17,13 @@ mod options;
 mod quantity;
 mod section;
 mod settings;
+mod sockets;
 
 pub use dns::Dns;
 pub use intercept::{BadDesignation, Designation, Intercept};
 pub use options::{BadUdpRule, Loopback, Options, UdpRule};
+
+pub use sockets::{BadRule, DENIED_BY_DEFAULT, UnixRule};
 
 /// One settings file is at most this large: more is a mistake, not a configuration.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -46,6 +49,8 @@ pub struct Config {
     pub tls: Tls,
     /// How names are looked up.
     pub dns: Dns,
+    /// Unix sockets that no tag may talk to, where the kernel has BPF LSM on: `[sockets]`.
+    pub denied_sockets: Vec<UnixRule>,
     /// Bounds.
     pub limits: Limits,
     /// How the agent ends.
@@ -106,6 +111,7 @@ impl Default for Config {
             record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },
             tls: Tls::default(),
             dns: Dns::default(),
+            denied_sockets: sockets::built_in(),
             limits: Limits { sessions: 16_384 },
             drain: Drain { grace: Duration::from_secs(10) },
             paths: Paths {
@@ -155,6 +161,14 @@ struct Source {
 pub fn load(dir: &Path) -> Result<Config, Vec<Problem>> {
     let (config, problems) = load_leniently(dir);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// Whether there is any configuration in `dir`. One that is gone counts as empty for who starts afresh, but tags that it
+/// named are not let go for that.
+pub fn is_there(dir: &Path) -> bool {
+    // What cannot be looked at is told when it is loaded.
+    let has_files = |dir: PathBuf| std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    dir.join(MAIN_FILE).exists() || has_files(dir.join(POLICY_DIR))
 }
 
 /// Like [`load`], but gives what could be resolved beside the problems. For the boot-time generator only: a mistake in

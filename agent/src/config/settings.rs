@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use super::intercept::{self, Intercept, user_name};
 use super::section::{Place, Problems, Section, Sited, nearest};
-use super::{Config, Problem, Source, dns, quantity};
+use super::{Config, Problem, Source, UnixRule, dns, quantity};
 use crate::policy::Mode;
 
 /// The cgroup tree and the kernel's maps are sized for this many tags at once, run-time ones included.
 const MAX_INTERCEPTS: usize = 200;
+
+/// The kernel's list of Unix sockets has room for this many.
+const MAX_SOCKETS: usize = agent_ebpf::lsm::UNIX_RULES as usize;
 
 /// Resolves all files into one configuration; what is wrong goes to `problems` and keeps its default.
 pub(super) fn resolve(sources: &[Source], dir: &Path, problems: &mut Vec<Problem>) -> Config {
@@ -59,6 +62,9 @@ impl Resolver<'_> {
         }
         if let Some(section) = top.table("dns", &mut self.problems) {
             self.dns(section);
+        }
+        if let Some(section) = top.table("sockets", &mut self.problems) {
+            self.sockets(section);
         }
         if let Some(section) = top.table("limits", &mut self.problems) {
             self.limits(section);
@@ -211,6 +217,51 @@ impl Resolver<'_> {
         {
             self.config.dns.lookups.types = value;
         }
+    }
+
+    /// Unix sockets: `deny` adds to the list, `allow` takes off it what stands there by that name.
+    fn sockets(&mut self, mut section: Section<'_>) {
+        let place = section.place().clone();
+        for (key, name) in [("deny", "sockets.deny"), ("allow", "sockets.allow")] {
+            let Some(texts) = section.texts(key, &mut self.problems) else { continue };
+            if !self.first(name, &place) {
+                continue;
+            }
+            for text in texts {
+                let rule = match UnixRule::parse(&text.value) {
+                    Ok(rule) => rule,
+                    Err(why) => {
+                        let what = format!("{name}: {:?} is no Unix socket: {why}", text.value);
+                        self.problems.add(
+                            &text.place,
+                            what,
+                            "write /run/some.sock, /run/some/*, or @abstract",
+                        );
+                        continue;
+                    }
+                };
+                let listed = self.config.denied_sockets.iter().position(|one| *one == rule);
+                match (key, listed) {
+                    ("deny", None) if self.config.denied_sockets.len() >= MAX_SOCKETS => {
+                        let what = format!("{name}: more than {MAX_SOCKETS} sockets");
+                        self.problems.add(
+                            &text.place,
+                            what,
+                            "name folders (/run/some/*) instead of their sockets",
+                        );
+                    }
+                    ("deny", None) => self.config.denied_sockets.push(rule),
+                    ("deny", Some(_)) => {}
+                    (_, Some(at)) => drop(self.config.denied_sockets.remove(at)),
+                    (_, None) => self.problems.add(
+                        &text.place,
+                        format!("{name}: {} is not on the list", rule.as_str()),
+                        "name an entry of the list as it stands there (see sluice.toml)",
+                    ),
+                }
+            }
+        }
+        section.finish(&mut self.problems);
     }
 
     fn limits(&mut self, mut section: Section<'_>) {

@@ -52,6 +52,8 @@ pub(super) struct Ready {
     pub config: Arc<ServerConfig>,
     /// SHA-256 of the leaf in it.
     pub leaf: [u8; 32],
+    /// Seconds since 1970 from which its leaf is valid: the clock may jump back before it.
+    from: i64,
     /// Seconds since 1970 at which it is thrown away.
     until: i64,
 }
@@ -100,7 +102,7 @@ impl Mint {
             alpn: upstream.alpn.map(<[u8]>::to_vec),
         };
         let kept = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(&purpose).cloned();
-        if let Some(ready) = kept.filter(|ready| now < ready.until) {
+        if let Some(ready) = kept.filter(|ready| ready.from <= now && now < ready.until) {
             return Ok(ready);
         }
         let made = self.mint(tag, &purpose, upstream.leaf, now).await?;
@@ -135,13 +137,13 @@ impl Mint {
             .map_err(|_| failed("the warden does not answer".to_owned()))?;
         let leaf = CertificateDer::from(leaf.map_err(failed)?);
         let (_, signed) = X509Certificate::from_der(&leaf).map_err(|e| failed(e.to_string()))?;
-        let ends = signed.validity().not_after.timestamp();
+        let (from, ends) = (signed.validity().not_before.timestamp(), signed.validity().not_after.timestamp());
         let digest = sha256(&leaf);
         let certified = CertifiedKey::new(vec![leaf, self.ca.clone()], key.signing);
         certified.keys_match().map_err(|e| failed(e.to_string()))?;
         let config = self.config(tag, purpose, certified).map_err(|e| failed(e.to_string()))?;
         // Half of what is left: whoever got the leaf last can still use it for as long again.
-        Ok(Ready { config: Arc::new(config), leaf: digest, until: now + (ends - now) / 2 })
+        Ok(Ready { config: Arc::new(config), leaf: digest, from, until: now + (ends - now) / 2 })
     }
 
     fn config(

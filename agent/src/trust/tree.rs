@@ -204,6 +204,7 @@ pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Erro
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
     let write = || -> io::Result<()> {
+        remove_unfinished(path)?;
         gone(fs::remove_file(&new))?;
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(content)?;
@@ -212,6 +213,21 @@ pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Erro
         fs::rename(&new, path)
     };
     write().inspect_err(|_| drop(fs::remove_file(&new))).map_err(failed)
+}
+
+/// Removes what writers of a file left that were killed before they were done. Those that live are left alone.
+fn remove_unfinished(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let head = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let writer = name.to_str().and_then(|n| n.strip_prefix(&head)?.strip_suffix(".new"));
+        if writer.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()) {
+            gone(fs::remove_file(entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// A file's bytes, bounded.

@@ -53,10 +53,7 @@ impl Attach for SharedKernel {
         cgroup: &Path,
         options: &Options,
     ) -> Result<(), AttachError> {
-        let mut kernel = self.lock();
-        kernel.attach(name, number.0, cgroup, options).map_err(refused)?;
-        // A unit's cgroup is a new one after each restart: what is pinned for dead ones goes.
-        kernel.adopt().map(drop).map_err(refused)
+        self.lock().attach(name, number.0, cgroup, options).map_err(refused)
     }
 
     fn detach(&mut self, name: &TagName) -> Result<(), AttachError> {

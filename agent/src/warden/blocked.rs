@@ -102,7 +102,7 @@ impl Teller {
         let cgroup = self.tags.entry(&tag).and_then(|entry| entry.cgroup).map_or_else(String::new, |c| c.0);
         self.journal.send(journal::Event::Blocked(Box::new(Blocked {
             way,
-            caller: self.callers.describe(&origin(event), tag, &cgroup),
+            caller: self.callers.describe(&origin(event), tag, &cgroup, None),
             address: kernel::address(event),
             protocol: protocol(event),
             netns: event.netns,

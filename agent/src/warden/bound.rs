@@ -30,7 +30,7 @@ use crate::doctor::process::Proc;
 use crate::paths;
 use crate::report::Chain;
 use crate::trust;
-use crate::types::{ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
+use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
 use crate::wire::{GateSettings, Identity};
 
 /// Why the daemon could not bind.
@@ -71,12 +71,12 @@ pub enum Error {
     /// The journal's writer.
     #[error("the journal's writer cannot be started")]
     Journal(#[source] io::Error),
-    /// What looks at callers.
-    #[error("the thread that looks at callers cannot be started")]
-    Examiner(#[source] io::Error),
     /// The threads for other network namespaces.
     #[error("other network namespaces cannot be watched")]
     Namespaces(#[source] io::Error),
+    /// What looks at callers.
+    #[error("the thread that looks at callers cannot be started")]
+    Examiner(#[source] io::Error),
     /// The trust bundle.
     #[error("the trust bundle cannot be written")]
     Trust(#[source] trust::Error),
@@ -120,11 +120,11 @@ pub struct Bound {
 type Told = (GateSettings, Vec<Vec<u8>>);
 
 impl Bound {
-    /// Gets everything. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
+    /// Gets everything. `is_there`: the configuration was read and is not what counts where there is none. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn bind(config: Config) -> Result<Self, Error> {
+    pub async fn bind(config: Config, is_there: bool) -> Result<Self, Error> {
         if !Uid::effective().is_root() {
             return Err(Error::NotRoot);
         }
@@ -142,11 +142,21 @@ impl Bound {
         let own = own_cgroup();
         let (dns4, dns6) = resolver.ports().map_err(Error::Kept)?;
         let open = agent_ebpf::Config { dns4, dns6, ..listeners.config(own).map_err(Error::Kept)? };
-        // Refused until the gate is ready.
-        let mut kernel = Kernel::open(&config.paths.bpf, refusing(open)).map_err(Error::Kernel)?;
+        // Led to the listeners from now on: connections wait in their backlog for the gate, as those of the tags that are
+        // in force already do since the last one went. If none comes, they are refused (`supervise`).
+        let mut kernel = Kernel::open(&config.paths.bpf, open).map_err(Error::Kernel)?;
         only_namespace(&mut kernel, netns).map_err(Error::Kernel)?;
+        guard(&mut kernel, &config);
         let kernel = SharedKernel::new(kernel);
-        let tags = open_tags(&config, &kernel, &journal).await?;
+        let tags = match open_tags(&config, is_there, &kernel, &journal).await {
+            Ok(tags) => tags,
+            Err(error) => {
+                if let Err(error) = kernel.lock().configure(refusing(open)) {
+                    tracing::error!("telling the kernel programs to refuse: {}", Chain(&error));
+                }
+                return Err(error);
+            }
+        };
         let resolver_ports = (dns4, dns6);
         let namespaces = open_namespaces(&listeners, resolver_ports, &tags, &kernel, &journal)?;
         let host = Host::default();
@@ -280,16 +290,21 @@ impl Bound {
         self.describe(&origin, netns)
     }
 
-    /// Who a remembered caller is, and what weakens the enforcement for it. `None`: its tag is over.
     fn describe(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Identity> {
+        let caller = self.caller(origin, netns)?;
+        let netns = (netns != self.netns).then_some(netns);
+        Some(Identity { destination: destination(origin), caller, netns })
+    }
+
+    /// Who a remembered caller is, and what weakens the enforcement for it. `None`: its tag is over.
+    fn caller(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Caller> {
         let tag = self.tags.resolve(TagNumber(origin.tag))?;
         let entry = self.tags.entry(&tag);
         let cgroup = entry.as_ref().and_then(|entry| entry.cgroup.as_ref()).map_or("", |c| c.0.as_str());
         let inode = self.namespaces.find(netns).map(|namespace| namespace.inode);
         let mut caller = self.callers.describe(origin, tag, cgroup, inode);
         caller.weakened = Some(self.judge.weakened(&caller, entry.as_ref()));
-        let netns = (netns != self.netns).then_some(netns);
-        Some(Identity { destination: destination(origin), caller, netns })
+        Some(caller)
     }
 
     /// The host's name servers, if they are others than the gate was told last.
@@ -344,6 +359,7 @@ impl Bound {
             tracing::warn!("[paths] and user take effect at the next restart");
         }
         self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
+        guard(&mut self.kernel.lock(), &self.config);
         apply(&self.tags, &self.config).await;
         self.told.as_ref() != Some(&self.gate_settings())
     }
@@ -424,13 +440,27 @@ fn open_namespaces(
 /// Name of the listeners in systemd's descriptor store.
 const KEPT_NAME: &str = "sluice-listener";
 
-async fn open_tags(config: &Config, kernel: &SharedKernel, journal: &Journal) -> Result<Tags, Error> {
+async fn open_tags(
+    config: &Config,
+    is_there: bool,
+    kernel: &SharedKernel,
+    journal: &Journal,
+) -> Result<Tags, Error> {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
-    let journal = journal.clone();
-    let tell = move |event| journal.send(of_tag(event));
+    let told = journal.clone();
+    let tell = move |event| told.send(of_tag(event));
     let settings = tags::Settings::new(&config.paths, program);
-    let tags = Tags::open(settings, Box::new(kernel.clone()), Arc::new(tell)).await.map_err(Error::Tags)?;
-    apply(&tags, config).await;
+    let tags = Tags::open(settings, Box::new(kernel.clone()), Arc::new(tell))
+        .await
+        .map_err(Error::Tags)?;
+    if is_there || !tags.list().iter().any(|tag| tag.configured) {
+        apply(&tags, config).await;
+    } else {
+        // Not let go: whoever can make the configuration vanish must not free what it names.
+        let text = "the configuration is gone: the tags that it named stay in force".to_owned();
+        tracing::error!("{text}");
+        journal.send(journal::Event::Trouble(text));
+    }
     Ok(tags)
 }
 
@@ -446,6 +476,13 @@ fn of_tag(event: tags::Event) -> journal::Event {
         tags::Event::Ended { tag, why } => TagRemoved { tag, why: why.to_owned() },
         tags::Event::Trouble { tag: Some(tag), what } => Trouble(format!("tag {tag}: {what}")),
         tags::Event::Trouble { tag: None, what } => Trouble(what),
+    }
+}
+
+/// Puts the LSM layer to work, or says why it cannot be: everything else is there without it.
+fn guard(kernel: &mut Kernel, config: &Config) {
+    if let Err(absent) = kernel.guard(&config.denied_sockets) {
+        tracing::warn!("no LSM layer: {}", Chain(&absent));
     }
 }
 

@@ -64,7 +64,7 @@ pub fn run(directory: &Path) -> Result<(), Error> {
     let config = config::load(directory).map_err(Error::Config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Loop)?;
     runtime.block_on(async {
-        let bound = Bound::bind(config).await.map_err(Error::Bind)?;
+        let bound = Bound::bind(config, config::is_there(directory)).await.map_err(Error::Bind)?;
         let live = Live::default();
         let beside = beside(&bound, live.clone())?;
         let daemon = Daemon::new(directory.to_owned(), bound, live, beside).map_err(Error::Loop)?;
@@ -390,6 +390,10 @@ impl Daemon {
     async fn reload(&mut self) {
         notify::reloading();
         match config::load(&self.directory) {
+            Ok(_) if !config::is_there(&self.directory) => {
+                let gone = self.directory.display();
+                self.trouble(format!("the old configuration stays in force: there is none in {gone}"));
+            }
             Ok(config) => {
                 let restart = self.bound.reconfigure(config).await;
                 // Without a gate there is nothing to drain: the next one starts with what is in force.

@@ -124,7 +124,7 @@ fn prepared_programs_are_pinned_before_there_is_a_cgroup() {
 
 #[test]
 fn what_was_written_and_closed_before_accept_is_still_identified_and_swept_later() {
-    let stage = Stage::tagged("quick");
+    let mut stage = Stage::tagged("quick");
     for _ in 0..2 {
         stage.dial(&["connect", WORLD4, "write=good bye"]);
     }

@@ -8,6 +8,7 @@ mod lifetime;
 mod load;
 mod packets;
 mod refused;
+mod release;
 mod sockets;
 mod stage;
 mod taken;

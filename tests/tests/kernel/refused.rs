@@ -111,7 +111,7 @@ fn long_socket_options_still_work_in_a_tag() {
 
 #[test]
 fn a_full_map_forgets_the_newcomer_and_evicts_nobody() {
-    let mut stage = Stage::sized("full", Sizes { waiting: Some(4) });
+    let mut stage = Stage::sized("full", Sizes { waiting: Some(4), ..Sizes::default() });
     stage.attach(TagOptions::default());
     for _ in 0..6 {
         assert!(stage.dial(&["connect", WORLD4]).starts_with("ok "));
@@ -125,7 +125,7 @@ fn a_full_map_forgets_the_newcomer_and_evicts_nobody() {
 
 #[test]
 fn one_tags_flood_leaves_room_for_another() {
-    let mut stage = Stage::sized("fair", Sizes { waiting: Some(4) });
+    let mut stage = Stage::sized("fair", Sizes { waiting: Some(4), ..Sizes::default() });
     stage.attach(TagOptions::default());
     let quiet = Cgroup::new("fair-quiet");
     stage.kernel.attach(&tag("quiet"), 8, quiet.path(), &TagOptions::default()).expect("attach");

@@ -78,7 +78,7 @@ unit_journal() {
 
 start_load() {
     : > /tmp/peers
-    rm -f /tmp/load.ok /tmp/load.failed
+    rm -f /tmp/load.ok /tmp/load.failed /tmp/load.times
     systemctl start load.service
     wait_for 20 test -s /tmp/load.ok
 }
@@ -90,8 +90,15 @@ stop_load() {
     echo "failed=$(lines /tmp/load.failed)"
     echo "direct=$(grep -c ^direct /tmp/peers || true)"
     echo "recorded=$(recorded)"
+    cat /tmp/load.times
     head -5 /tmp/load.failed 2>/dev/null || true
 }
+# Packets on their way outside that are not the agent's.
+start_sniffer() {
+    systemd-run --quiet --unit=sniffer python3 /files/sniff.py
+    wait_for 10 test -e /tmp/strays
+}
+stop_sniffer() { systemctl stop sniffer; cat /tmp/strays; }
 lines() { if [ -e "$1" ]; then wc -l < "$1"; else echo 0; fi; }
 recorded() { sluice sessions --json --tag load --limit 1000000 | grep -c '"status":200' || true; }
 all_recorded() { [ "$(recorded)" -ge "$(lines /tmp/load.ok)" ]; }

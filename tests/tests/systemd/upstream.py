@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 
 THROUGH = "203.0.113.254"
 peers = open("/tmp/peers", "a", buffering=1)
@@ -18,12 +19,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with lock:
             way = "through" if self.client_address[0] == THROUGH else "direct"
             peers.write(f"{way} {self.path}\n")
+        if self.path.startswith("/stream/"):
+            return self.stream()
         body = b"hello\n"
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def stream(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for _ in range(30):
+            self.wfile.write(b"6\r\nhello\n\r\n")
+            time.sleep(0.1)  # the stream's own pace
+        self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_):
         pass

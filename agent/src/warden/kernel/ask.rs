@@ -34,10 +34,12 @@ impl Kernel {
             if !waiting::may_be(tag.number, listener) {
                 continue;
             }
-            if let Some(origin) = tag.waiting.as_ref().map(|w| w.take(&key)).transpose()?.flatten()
-                && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
-            {
-                newest = Some(origin);
+            for waiting in tag.waiting.iter().chain(&tag.older) {
+                if let Some(origin) = waiting.take(&key)?
+                    && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
+                {
+                    newest = Some(origin);
+                }
             }
         }
         Ok(newest)
@@ -47,7 +49,7 @@ impl Kernel {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn sweep(&self) -> Result<usize, Error> {
+    pub fn sweep(&mut self) -> Result<usize, Error> {
         self.sweep_as_of(boot_time()?)
     }
 
@@ -55,8 +57,9 @@ impl Kernel {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn sweep_as_of(&self, now: Duration) -> Result<usize, Error> {
-        let maps = self.tags.values().filter_map(|tag| tag.waiting.as_ref());
+    pub fn sweep_as_of(&mut self, now: Duration) -> Result<usize, Error> {
+        self.forget_older()?;
+        let maps = self.tags.values().flat_map(|tag| tag.waiting.iter().chain(&tag.older));
         maps.map(|waiting| waiting.sweep(now)).sum()
     }
 
@@ -65,7 +68,7 @@ impl Kernel {
     /// # Errors
     /// A map cannot be read.
     pub fn waiting(&self) -> Result<usize, Error> {
-        let maps = self.tags.values().filter_map(|tag| tag.waiting.as_ref());
+        let maps = self.tags.values().flat_map(|tag| tag.waiting.iter().chain(&tag.older));
         maps.map(Waiting::len).sum()
     }
 

@@ -23,6 +23,7 @@ impl CgroupId {
 pub struct Opened {
     pub dir: File,
     pub id: CgroupId,
+    pub path: PathBuf,
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -54,7 +55,7 @@ pub fn open(path: &Path, agent: CgroupId) -> Result<Opened, Error> {
             }
         }
     }
-    Ok(Opened { dir, id })
+    Ok(Opened { dir, id, path })
 }
 
 /// Where cgroup v2 is mounted (`/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` beside v1).

@@ -92,4 +92,18 @@ pub enum Error {
     /// No such tag here.
     #[error("tag {0} is not in the kernel")]
     NoSuchTag(TagName),
+    /// The LSM programs look for tagged cgroups down to a certain depth.
+    #[error("a cgroup {depth} levels below the root is too deep to be tagged: {most} at most")]
+    TooDeep {
+        /// How deep it lies.
+        depth: usize,
+        /// How deep it may lie.
+        most: usize,
+    },
+    /// The deny list of Unix sockets is too long.
+    #[error("{left_out} Unix sockets too many are denied")]
+    Rules {
+        /// How many rules are too many.
+        left_out: usize,
+    },
 }

@@ -1,7 +1,6 @@
 //! The object, loaded once for each tag.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 
 use agent_ebpf::{Config, Settings};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -11,11 +10,12 @@ use aya::{Ebpf, EbpfLoader};
 use super::askers::Askers;
 use super::events::Events;
 use super::hook::{Hook, Layer, LayerState};
-use super::link::Link;
+use super::link::{self, Object};
 use super::pins::Pins;
+use super::replace::{Ours, Programs};
 use super::rules;
 use super::waiting::Waiting;
-use super::{Error, TagOptions};
+use super::{Error, Sizes, TagOptions};
 use crate::config::Loopback;
 use crate::types::TagName;
 
@@ -35,36 +35,45 @@ pub struct Shared {
     pub namespaces: HashMap<MapData, u64, u32>,
     pub events: Events,
     pub layers: Vec<Layer>,
+    /// What our programs are known by, those that this kernel has.
+    pub ours: Ours,
 }
 
-/// Programs that serve one tag. Dropping it leaves pinned programs and links as they are.
+/// What this process holds of one tag's programs: their maps. The programs themselves are pinned.
 pub struct Instance {
-    object: Ebpf,
     settings: Array<MapData, Settings>,
     rules: rules::Table,
-    /// Those that this kernel has.
-    hooks: Vec<Hook>,
+}
+
+/// One tag's maps, and the programs that work on them.
+pub struct Loaded {
+    pub instance: Instance,
+    pub waiting: Waiting,
+    pub askers: Askers,
+    /// `None`: those that are pinned.
+    pub programs: Option<Programs>,
 }
 
 /// Loads the object. Made once: aya reads the kernel's own types each time that a loader is made, though none of them is
 /// needed here.
 pub struct Loader {
     loader: EbpfLoader<'static>,
+    object: &'static [u8],
     /// Those that this kernel has; all until [`Loader::shared`] knows better.
     hooks: Vec<Hook>,
 }
 
 impl Loader {
-    pub fn new(pins: &Pins, waiting_entries: Option<u32>) -> Self {
+    pub fn new(pins: &Pins, sizes: Sizes) -> Self {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         for map in SHARED {
             loader.map_pin_path(map, pins.map(map));
         }
-        if let Some(entries) = waiting_entries {
+        if let Some(entries) = sizes.waiting {
             loader.map_max_entries("WAITING", entries);
         }
-        Self { loader, hooks: Hook::ALL.to_vec() }
+        Self { loader, object: sizes.object.unwrap_or(OBJECT), hooks: Hook::ALL.to_vec() }
     }
 
     /// A loader that shares nothing with others but the marks of sockets.
@@ -72,23 +81,22 @@ impl Loader {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         loader.map_pin_path("BORN", pins.map("BORN"));
-        Self { loader, hooks: Hook::ALL.to_vec() }
+        Self { loader, object: OBJECT, hooks: Hook::ALL.to_vec() }
     }
 
     /// Programs with all maps to themselves.
-    pub fn alone(&mut self, number: u32, options: &TagOptions) -> Result<(Shared, Instance), Error> {
-        let mut object = self.loader.load(OBJECT).map_err(Error::Load)?;
+    pub fn alone(&mut self, number: u32, options: &TagOptions) -> Result<(Shared, Programs), Error> {
+        let mut object = self.loader.load(self.object).map_err(Error::Load)?;
         let shared = self.verified(&mut object)?;
-        let settings = take(&mut object, "SETTINGS")?;
-        let rules = take(&mut object, "UDP_RULES")?;
-        let mut instance = Instance { object, settings, rules, hooks: self.hooks.clone() };
-        instance.set(number, options)?;
-        Ok((shared, instance))
+        let (settings, rules) = (take(&mut object, "SETTINGS")?, take(&mut object, "UDP_RULES")?);
+        // The programs hold the maps: what is set stays when this handle goes.
+        Instance { settings, rules }.set(number, options)?;
+        Ok((shared, programs(&mut object, &self.hooks)?))
     }
 
     /// Opens or makes the shared maps, and has the kernel verify every program.
     pub fn shared(&mut self) -> Result<Shared, Error> {
-        let mut object = self.loader.load(OBJECT).map_err(Error::Load)?;
+        let mut object = self.loader.load(self.object).map_err(Error::Load)?;
         self.verified(&mut object)
     }
 
@@ -108,34 +116,46 @@ impl Loader {
         let counters = take(object, "COUNTERS")?;
         let namespaces = take(object, "NAMESPACES")?;
         let events = Events::new(take::<RingBuf<MapData>>(object, "EVENTS")?);
-        Ok(Shared { config, counters, namespaces, events, layers })
+        let known = programs(object, &self.hooks)?.into_iter().map(|(hook, program)| {
+            let by = link::program(program.as_fd());
+            Ok((hook, by.map_err(|source| Error::Attach { program: hook.name(), source })?.1))
+        });
+        let ours = Ours::new(known.collect::<Result<_, Error>>()?);
+        Ok(Shared { config, counters, namespaces, events, layers, ours })
     }
 
-    /// Loads the programs for one tag. Its maps are opened where they are pinned, made and pinned where not.
+    /// Opens one tag's maps where they are pinned, makes and pins them where not, and loads programs that work on them
+    /// unless ours are `pinned` already.
     pub fn load(
         &mut self,
         pins: &Pins,
         name: &TagName,
         number: u32,
         options: &TagOptions,
-    ) -> Result<Instance, Error> {
+        pinned: bool,
+    ) -> Result<Loaded, Error> {
         for map in OWN {
             self.loader.map_pin_path(map, pins.own_map(name, map));
         }
-        let mut object = self.loader.load(OBJECT).map_err(Error::Load)?;
-        let settings = take(&mut object, "SETTINGS")?;
-        let rules = take(&mut object, "UDP_RULES")?;
-        let mut instance = Instance { object, settings, rules, hooks: self.hooks.clone() };
+        let mut object = self.loader.load(self.object).map_err(Error::Load)?;
+        let (settings, rules) = (take(&mut object, "SETTINGS")?, take(&mut object, "UDP_RULES")?);
+        let mut instance = Instance { settings, rules };
         instance.set(number, options)?;
-        for hook in &self.hooks {
-            load_program(&mut instance.object, *hook)?;
-        }
-        Ok(instance)
+        let waiting = Waiting::new(take(&mut object, "WAITING")?);
+        let askers = Askers::new(take(&mut object, "ASKERS")?);
+        let programs = match pinned {
+            true => None,
+            false => {
+                self.hooks.iter().try_for_each(|hook| load_program(&mut object, *hook))?;
+                Some(programs(&mut object, &self.hooks)?)
+            }
+        };
+        Ok(Loaded { instance, waiting, askers, programs })
     }
 }
 
 /// A map of the object, as the type that it is.
-fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(
+pub fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(
     object: &mut Ebpf,
     map: &'static str,
 ) -> Result<M, Error> {
@@ -159,6 +179,18 @@ fn find(object: &mut Ebpf, hook: Hook) -> Result<&mut Program, Error> {
     object.program_mut(hook.name()).ok_or(Error::Missing(hook.name()))
 }
 
+/// The loaded programs, which outlive the object.
+fn programs(object: &mut Ebpf, hooks: &[Hook]) -> Result<Programs, Error> {
+    let mut programs = Vec::with_capacity(hooks.len());
+    for hook in hooks {
+        let program = hook.name();
+        let fd = find(object, *hook)?.fd().map_err(|source| Error::Program { program, source })?;
+        let own = fd.as_fd().try_clone_to_owned().map_err(|source| Error::Attach { program, source })?;
+        programs.push((*hook, Object::from(own)));
+    }
+    Ok(programs)
+}
+
 fn flags(options: &TagOptions) -> u32 {
     let loopback = match options.loopback {
         Loopback::Pass => 0,
@@ -178,44 +210,5 @@ impl Instance {
         rules::set(&mut self.rules, &options.udp)?;
         let settings = Settings { tag: number, flags: flags(options) };
         self.settings.set(0, settings, 0).map_err(|source| Error::Map { map: "SETTINGS", source })
-    }
-
-    /// The tag's map of connections that nobody asked for.
-    pub fn waiting(&mut self) -> Result<Waiting, Error> {
-        Ok(Waiting::new(take(&mut self.object, "WAITING")?))
-    }
-
-    /// The tag's map of who asked the resolver.
-    pub fn askers(&mut self) -> Result<Askers, Error> {
-        Ok(Askers::new(take(&mut self.object, "ASKERS")?))
-    }
-
-    /// Pins the programs, over those that are there.
-    pub fn pin_programs(&mut self, pins: &Pins, name: &TagName) -> Result<(), Error> {
-        for hook in self.hooks.clone() {
-            let place = pins.program(name, hook);
-            let fresh: PathBuf = Pins::fresh(&place)?;
-            let pinned = find(&mut self.object, hook)?.pin(&fresh);
-            pinned.map_err(|source| Error::Pin { path: fresh, source })?;
-            Pins::settle(&place)?;
-        }
-        Ok(())
-    }
-
-    /// Attaches every program to a cgroup, beside what others have attached there. On failure those that were attached
-    /// are detached when this returns.
-    pub fn attach(&mut self, cgroup: BorrowedFd<'_>) -> Result<Vec<(Hook, Link)>, Error> {
-        self.hooks
-            .clone()
-            .into_iter()
-            .map(|hook| {
-                let program = hook.name();
-                let fd = find(&mut self.object, hook)?
-                    .fd()
-                    .map_err(|source| Error::Program { program, source })?;
-                let link = Link::create(fd.as_fd(), cgroup, hook.attach_type());
-                Ok((hook, link.map_err(|source| Error::Attach { program, source })?))
-            })
-            .collect()
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! BPF_DIR/maps_v2/{CONFIG,COUNTERS,EVENTS,NAMESPACES,ORIGINS,ASKED,BORN}   shared by all tags, and with the LSM
+//! BPF_DIR/lsm/…                                          the host's LSM programs, see [`lsm`]
 //! BPF_DIR/tags/NAME/{WAITING,SETTINGS,ASKERS,UDP_RULES}_v2    the tag's connections that nobody asked for yet; its
 //!                                                        options; who asked the resolver; where datagrams may go
 //! BPF_DIR/tags/NAME/prog_connect4 …                      the programs, for systemd's BPFProgram=
@@ -18,16 +19,18 @@ mod askers;
 mod cgroup;
 mod error;
 mod events;
+mod guard;
 mod hook;
 mod instance;
 mod link;
+mod lsm;
 mod pins;
+mod replace;
 mod rules;
 mod trial;
 mod waiting;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use agent_ebpf::Config;
@@ -35,8 +38,9 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 
 use self::askers::Askers;
 use self::events::Events;
-use self::instance::{Instance, Loader, Shared};
+use self::instance::{Instance, Loaded, Loader, Shared};
 use self::pins::Pins;
+use self::replace::{Ours, Programs};
 use self::waiting::Waiting;
 use crate::types::TagName;
 
@@ -44,6 +48,7 @@ pub use self::cgroup::{CgroupId, mount_point};
 pub use self::error::Error;
 pub use self::events::{address, way};
 pub use self::hook::{Hook, Layer, LayerState};
+pub use self::lsm::{Absent, Lsm, LsmHook, UnixRule, purge as purge_lsm};
 pub use self::trial::{NUMBER as TRIAL_NUMBER, Trial};
 pub use self::waiting::boot_time;
 /// How a tag's programs work.
@@ -58,21 +63,29 @@ pub struct Adopted {
     pub number: u32,
     /// Cgroups that it is attached to and that still exist.
     pub cgroups: Vec<PathBuf>,
-    /// Its programs speak another version of [`agent_ebpf::ABI`]: their connections are taken and then closed, since
-    /// nobody can read who they are, until [`Kernel::attach`] replaces them.
+    /// Its programs are another release's, or a crash left some of them out: [`Kernel::attach`] puts ours in their place.
+    /// Until then they do what they did.
     pub stale: bool,
 }
 
-/// How many connections may wait, for tests that fill the map.
+/// What tests have otherwise than the daemon.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
     /// Entries of each tag's `WAITING`; `None`: as compiled.
     pub waiting: Option<u32>,
+    /// The programs of another release with the same [`agent_ebpf::ABI`]; `None`: ours.
+    pub object: Option<&'static [u8]>,
 }
 
 struct Tag {
     number: u32,
     waiting: Option<Waiting>,
+    /// What programs of another release wrote, as long as there is something in it.
+    older: Vec<Waiting>,
+    /// The programs that were pinned before ours, until those are at work: systemd attached them, too.
+    replaced: Programs,
+    /// See [`Adopted::stale`].
+    stale: bool,
     askers: Option<Askers>,
     /// `None` until this process has loaded programs of its own for the tag.
     instance: Option<Instance>,
@@ -89,6 +102,9 @@ pub struct Kernel {
     tags: BTreeMap<TagName, Tag>,
     events: Events,
     layers: Vec<Layer>,
+    /// `None` until [`Kernel::guard`], and where this kernel cannot.
+    lsm: Option<Lsm>,
+    ours: Ours,
 }
 
 /// Where systemd finds the programs of a tag that it can attach itself (`BPFProgram=type:path`): type and path, whether
@@ -109,14 +125,14 @@ impl Kernel {
         Self::open_sized(bpf_dir, config, Sizes::default())
     }
 
-    /// As [`Kernel::open`], with the size of the maps that it will create.
+    /// As [`Kernel::open`], with a test's wishes.
     ///
     /// # Errors
     /// As [`Kernel::open`].
     pub fn open_sized(bpf_dir: &Path, config: Config, sizes: Sizes) -> Result<Self, Error> {
         let pins = Pins::open(bpf_dir)?;
-        let mut loader = Loader::new(&pins, sizes.waiting);
-        let Shared { config: map, counters, namespaces, events, layers } = loader.shared()?;
+        let mut loader = Loader::new(&pins, sizes);
+        let Shared { config: map, counters, namespaces, events, layers, ours } = loader.shared()?;
         let mut kernel = Self {
             pins,
             loader,
@@ -127,6 +143,8 @@ impl Kernel {
             tags: BTreeMap::new(),
             events,
             layers,
+            lsm: None,
+            ours,
         };
         kernel.configure(config)?;
         Ok(kernel)
@@ -145,7 +163,7 @@ impl Kernel {
         }
         self.config.set(0, config, 0).map_err(|source| Error::Map { map: "CONFIG", source })?;
         self.agent_cgroup = config.agent_cgroup;
-        Ok(())
+        self.exempt_agent()
     }
 
     /// Loads and pins a tag's programs without attaching them, for a cgroup that does not exist yet: what systemd's
@@ -166,8 +184,9 @@ impl Kernel {
             .collect())
     }
 
-    /// Puts a cgroup, and all that are or will be below it, under a tag. Links are pinned: they outlive this process. A
-    /// cgroup that bears the tag already gets fresh programs before the old ones go, so that nothing slips through.
+    /// Puts a cgroup, and all that are or will be below it, under a tag. Links are pinned: they outlive this process. On a
+    /// cgroup that bears the tag already, programs of another release give their places to ours ([`replace`]). Links to
+    /// cgroups that are gone go.
     ///
     /// Other options than before count for the whole tag from now on. Nothing stays behind on failure but what was there
     /// before.
@@ -183,8 +202,10 @@ impl Kernel {
     ) -> Result<(), Error> {
         let target = cgroup::open(cgroup, CgroupId(self.agent_cgroup))?;
         self.or_nothing(name, |kernel| {
-            let links = kernel.instance(name, number, options)?.attach(target.dir.as_fd())?;
-            kernel.pins.pin_links(name, number, target.id, links)
+            kernel.instance(name, number, options)?;
+            kernel.put_to_work(name, number, &target)?;
+            kernel.guard_cgroup(target.id, &target.path, number);
+            Ok(())
         })
     }
 
@@ -221,10 +242,14 @@ impl Kernel {
         }
         if self.tags.get(name).is_none_or(|tag| tag.instance.is_none()) {
             self.pins.make_tag(name, number)?;
-            let mut instance = self.loader.load(&self.pins, name, number, options)?;
-            instance.pin_programs(&self.pins, name)?;
-            let (waiting, askers) = (Some(instance.waiting()?), Some(instance.askers()?));
-            self.tags.insert(name.clone(), Tag { number, waiting, askers, instance: Some(instance) });
+            let pinned = self.ours.are_pinned(&self.pins, name);
+            let loaded = self.loader.load(&self.pins, name, number, options, pinned)?;
+            let Loaded { instance, waiting, askers, programs } = loaded;
+            let replaced = programs.map_or(Ok(Vec::new()), |ours| self.replace(name, number, &ours))?;
+            let older = Waiting::older(&self.pins, name)?;
+            let (waiting, askers, instance) = (Some(waiting), Some(askers), Some(instance));
+            let tag = Tag { number, waiting, older, replaced, stale: false, askers, instance };
+            self.tags.insert(name.clone(), tag);
         }
         let loaded = self.tags.get_mut(name).and_then(|tag| tag.instance.as_mut());
         let instance = loaded.ok_or_else(|| Error::NoSuchTag(name.clone()))?;
@@ -240,25 +265,32 @@ impl Kernel {
     /// bpffs or the cgroup tree cannot be read.
     pub fn adopt(&mut self) -> Result<Vec<Adopted>, Error> {
         let alive = cgroup::all()?;
-        let mut adopted = Vec::new();
+        let (mut adopted, mut attached) = (Vec::new(), BTreeMap::new());
         for found in self.pins.tags()? {
             let Some(number) = found.number else {
                 self.pins.remove_tag(&found.name)?; // Died before its first cgroup: it took nothing.
                 continue;
             };
-            let mut cgroups = Vec::new();
+            let (mut cgroups, mut at) = (Vec::new(), Vec::new());
             for id in found.cgroups {
                 match alive.get(&id) {
-                    Some(path) => cgroups.push(path.clone()),
+                    Some(path) => {
+                        cgroups.push(path.clone());
+                        attached.insert(id, (number, path.clone()));
+                        at.push(id);
+                    }
                     None => self.pins.remove_links(&found.name, number, id)?,
                 }
             }
-            let waiting = Waiting::from_pin(&self.pins.own_map(&found.name, "WAITING"))?;
-            let askers = Askers::from_pin(&self.pins.own_map(&found.name, "ASKERS"))?;
-            let stale = waiting.is_none();
-            self.tags.entry(found.name.clone()).or_insert(Tag { number, waiting, askers, instance: None });
+            let known = self.tags.get(&found.name).map(|tag| tag.stale);
+            let stale = known.unwrap_or_else(|| !self.at_work(&found.name, number, &at));
+            if known.is_none() {
+                let tag = self.found(&found.name, number, stale)?;
+                self.tags.insert(found.name.clone(), tag);
+            }
             adopted.push(Adopted { name: found.name, number, cgroups, stale });
         }
+        self.guard_only(&attached)?;
         Ok(adopted)
     }
 
@@ -269,7 +301,8 @@ impl Kernel {
     pub fn detach_cgroup(&mut self, name: &TagName, cgroup: &Path) -> Result<(), Error> {
         let number = self.tags.get(name).ok_or_else(|| Error::NoSuchTag(name.clone()))?.number;
         let target = cgroup::open(cgroup, CgroupId(0))?;
-        self.pins.remove_links(name, number, target.id)
+        self.pins.remove_links(name, number, target.id)?;
+        self.unguard_cgroup(target.id)
     }
 
     /// Takes a tag out of the kernel: its links first, then its programs and its map. Connections of it that wait to be
@@ -279,6 +312,7 @@ impl Kernel {
     /// Pins cannot be removed.
     pub fn detach(&mut self, name: &TagName) -> Result<(), Error> {
         self.pins.remove_tag(name)?;
+        self.unguard_tag(name)?;
         self.tags.remove(name);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What stands in bpffs, and how it gets there and away without a moment in between.
 //!
 //! Programs and links are pinned under a name of their own first and moved over the old ones, so that a crash leaves
-//! the old or the new, and never none.
+//! the old or the new, and never none. What it leaves besides is a stray, and goes when the tag is next attached.
 
 use std::fs::File;
 use std::io;
@@ -12,14 +12,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::cgroup::CgroupId;
-use super::link::Link;
 use super::{Error, Hook};
 use crate::types::TagName;
 
 /// Ending of what is not in place yet.
 const NEW: &str = "_new";
-/// Ending of what is about to go.
-const OLD: &str = "_old";
 
 /// Paths below the pin directory.
 #[derive(Clone, Debug)]
@@ -69,6 +66,16 @@ impl Pins {
         self.maps().join(name)
     }
 
+    /// Of what belongs to the LSM programs.
+    pub fn lsm(&self, name: &str) -> PathBuf {
+        self.dir.join("lsm").join(name)
+    }
+
+    /// Makes the directory of the LSM programs.
+    pub fn make_lsm(&self) -> Result<(), Error> {
+        make_dir(&self.dir.join("lsm"))
+    }
+
     /// A tag's directory.
     pub fn tag(&self, name: &TagName) -> PathBuf {
         tag_path(&self.dir, name)
@@ -110,33 +117,63 @@ impl Pins {
         std::fs::rename(with_ending(path, NEW), path).map_err(io_error("cannot move into place", path))
     }
 
-    /// Pins links that are attached already; those that they replace are attached until they all are.
-    pub fn pin_links(
-        &self,
-        name: &TagName,
-        number: u32,
-        cgroup: CgroupId,
-        links: Vec<(Hook, Link)>,
-    ) -> Result<(), Error> {
-        let place = self.links(name, number, cgroup);
-        let fresh = Self::fresh(&place)?;
-        let pinned = make_dir(&fresh).and_then(|()| {
-            links.into_iter().try_for_each(|(hook, link)| {
-                let path = fresh.join(format!("link_{}", hook.name()));
-                link.pin(&path).map_err(|source| Error::PinLink { path, source })
-            })
-        });
-        if pinned.is_err() {
-            remove(&fresh)?;
-            return pinned;
-        }
-        let old = with_ending(&place, OLD);
-        remove(&old)?;
-        if place.exists() {
-            std::fs::rename(&place, &old).map_err(io_error("cannot set aside", &place))?;
-        }
-        Self::settle(&place)?;
-        remove(&old)
+    /// Of the link that holds one hook's program on one cgroup.
+    pub fn link(&self, name: &TagName, number: u32, cgroup: CgroupId, hook: Hook) -> PathBuf {
+        self.links(name, number, cgroup).join(format!("link_{}", hook.name()))
+    }
+
+    /// Makes the directory of a cgroup's links; tells whether it was not there.
+    pub fn make_links(&self, name: &TagName, number: u32, cgroup: CgroupId) -> Result<bool, Error> {
+        let dir = self.links(name, number, cgroup);
+        let fresh = !dir.exists();
+        make_dir(&dir)?;
+        Ok(fresh)
+    }
+
+    /// Links of a cgroup that are none of our hooks': another release's, or what a crash left half-made.
+    pub fn strays(&self, name: &TagName, number: u32, cgroup: CgroupId) -> Result<Vec<PathBuf>, Error> {
+        let ours = Hook::ALL.map(|hook| self.link(name, number, cgroup, hook));
+        Ok(list(&self.links(name, number, cgroup))?.into_iter().filter(|path| !ours.contains(path)).collect())
+    }
+
+    /// Detaches them.
+    pub fn remove_strays(&self, name: &TagName, number: u32, cgroup: CgroupId) -> Result<(), Error> {
+        self.strays(name, number, cgroup)?.iter().try_for_each(|path| remove(path))
+    }
+
+    /// Where earlier versions of the ABI, from `since` on, have pinned one of a tag's own maps.
+    pub fn older(&self, name: &TagName, map: &str, since: u32) -> Vec<PathBuf> {
+        let places = (since..ABI).map(|abi| self.tag(name).join(format!("{map}_v{abi}")));
+        places.filter(|place| place.exists()).collect()
+    }
+
+    /// Removes everything that a tag has of another version of the ABI, and the programs of hooks that are not ours.
+    pub fn remove_older(&self, name: &TagName) -> Result<(), Error> {
+        let programs = Hook::ALL.map(|hook| self.program(name, hook));
+        let own = format!("_v{ABI}");
+        let ours = |path: &PathBuf| {
+            path.is_dir()
+                || programs.contains(path)
+                || file_name(path).is_some_and(|name| name.ends_with(&own))
+        };
+        list(&self.tag(name))?.iter().filter(|path| !ours(path)).try_for_each(|path| remove(path))
+    }
+
+    /// The directories of maps that all tags of another version of the ABI shared.
+    pub fn older_maps(&self) -> Result<Vec<PathBuf>, Error> {
+        let shared = |path: &PathBuf| file_name(path).is_some_and(|name| name.starts_with("maps_v"));
+        let own = self.maps();
+        Ok(list(&self.dir)?.into_iter().filter(|path| shared(path) && *path != own).collect())
+    }
+
+    /// Removes them.
+    pub fn remove_older_maps(&self) -> Result<(), Error> {
+        self.older_maps()?.iter().try_for_each(|path| remove(path))
+    }
+
+    /// The cgroups on which a tag has links.
+    pub fn cgroups(&self, name: &TagName, number: u32) -> Result<Vec<CgroupId>, Error> {
+        cgroups(&self.tag(name).join(number.to_string()))
     }
 
     /// A tag's number, and the directory that says so.
@@ -159,7 +196,7 @@ impl Pins {
         remove(&dir)
     }
 
-    /// Every tag, with half-made pins put right: a new set of links counts where the old one was set aside already.
+    /// Every tag.
     pub fn tags(&self) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
         for dir in list(&self.dir.join("tags"))? {
@@ -167,7 +204,7 @@ impl Pins {
                 continue; // Not ours: nothing of ours has such a name.
             };
             let (number, cgroups) = match self.number(&name)? {
-                Some((number, path)) => (Some(number), mend(&path)?),
+                Some((number, path)) => (Some(number), cgroups(&path)?),
                 None => (None, Vec::new()),
             };
             found.push(Found { name, number, cgroups });
@@ -193,35 +230,9 @@ fn mount_bpffs(place: &Path) -> Result<(), Error> {
         .map_err(|errno| io_error("cannot mount bpffs on", place)(errno.into()))
 }
 
-/// Completes or undoes what a crash interrupted in [`Pins::pin_links`], and lists the cgroups.
-fn mend(dir: &Path) -> Result<Vec<CgroupId>, Error> {
-    for path in list(dir)? {
-        let Some(name) = file_name(&path) else { continue };
-        if let Some(id) = name.strip_suffix(NEW) {
-            let place = dir.join(id);
-            // Optional ones are not on every kernel; those that are there were pinned before the last, which is not.
-            let needed = Hook::ALL.iter().filter(|hook| !hook.is_optional());
-            let complete = needed.into_iter().all(|hook| path.join(format!("link_{}", hook.name())).exists());
-            if complete && !place.exists() {
-                std::fs::rename(&path, &place).map_err(io_error("cannot move into place", &place))?;
-            } else {
-                remove(&path)?;
-            }
-        }
-    }
-    for path in list(dir)? {
-        let Some(id) = file_name(&path).and_then(|n| n.strip_suffix(OLD).map(str::to_owned)) else {
-            continue;
-        };
-        let place = dir.join(id);
-        if place.exists() {
-            remove(&path)?;
-        } else {
-            std::fs::rename(&path, &place).map_err(io_error("cannot put back", &place))?;
-        }
-    }
-    let ids = list(dir)?.iter().filter_map(|p| file_name(p)?.parse().ok().map(CgroupId)).collect();
-    Ok(ids)
+/// The cgroups that have links below a tag's directory.
+fn cgroups(dir: &Path) -> Result<Vec<CgroupId>, Error> {
+    Ok(list(dir)?.iter().filter_map(|path| file_name(path)?.parse().ok().map(CgroupId)).collect())
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

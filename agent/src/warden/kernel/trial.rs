@@ -7,8 +7,10 @@ use std::path::Path;
 
 use agent_ebpf::{Config, Counter};
 
-use super::instance::{Instance, Loader, Shared};
-use super::link::Link;
+use super::hook::Hook;
+use super::instance::{Loader, Shared};
+use super::link::{Link, Object};
+
 use super::pins::Pins;
 use super::{CgroupId, Error, TagOptions, cgroup};
 
@@ -18,7 +20,6 @@ pub const NUMBER: u32 = u32::MAX;
 /// Programs at work on a cgroup. Dropping it takes them off.
 pub struct Trial {
     shared: Shared,
-    _instance: Instance,
     _links: Vec<Link>,
 }
 
@@ -31,11 +32,15 @@ impl Trial {
     pub fn on(cgroup: &Path, bpf_dir: &Path, config: Config, netns: u64) -> Result<Self, Error> {
         let target = cgroup::open(cgroup, CgroupId(0))?;
         let mut loader = Loader::unpinned(&Pins::open(bpf_dir)?);
-        let (mut shared, mut instance) = loader.alone(NUMBER, &TagOptions::default())?;
+        let (mut shared, programs) = loader.alone(NUMBER, &TagOptions::default())?;
         shared.config.set(0, config, 0).map_err(|source| Error::Map { map: "CONFIG", source })?;
         shared.namespaces.insert(netns, 1, 0).map_err(|source| Error::Map { map: "NAMESPACES", source })?;
-        let links = instance.attach(target.dir.as_fd())?.into_iter().map(|(_, link)| link).collect();
-        Ok(Self { shared, _instance: instance, _links: links })
+        let link = |(hook, program): (Hook, Object)| {
+            let link = Link::create(program.as_fd(), target.dir.as_fd(), hook.attach_type());
+            link.map_err(|source| Error::Attach { program: hook.name(), source })
+        };
+        let links = programs.into_iter().map(link).collect::<Result<_, _>>()?;
+        Ok(Self { shared, _links: links })
     }
 
     /// How often each thing has happened.

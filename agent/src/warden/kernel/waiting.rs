@@ -10,6 +10,8 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use nix::time::{ClockId, clock_gettime};
 
 use super::Error;
+use super::pins::Pins;
+use crate::types::TagName;
 
 /// How long an entry outlives its connection: what was written before the close may still wait for the gate.
 const AFTER_CLOSE: Duration = Duration::from_secs(60);
@@ -37,6 +39,12 @@ impl Waiting {
         }
         let data = MapData::from_pin(path).map_err(failed)?;
         Ok(Some(Self::new(Table::try_from(Map::HashMap(data)).map_err(failed)?)))
+    }
+
+    /// Those of a tag's that programs of an earlier ABI filled and that can be read all the same.
+    pub fn older(pins: &Pins, name: &TagName) -> Result<Vec<Self>, Error> {
+        let places = pins.older(name, "WAITING", agent_ebpf::WAITING_SINCE);
+        places.iter().filter_map(|place| Self::from_pin(place).transpose()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -1,0 +1,262 @@
+//! A packet capture of one network namespace: what went over its links, as the kernel had it (packet(7)). For the far end
+//! of a space's veth, where whatever leaves a tag untaken must pass.
+//!
+//! It judges nothing: the test says which frames are worth keeping.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, getsockopt, recvfrom, setsockopt, socket,
+    sockopt,
+};
+use nix::unistd::pipe2;
+use nix::{getsockopt_impl, sockopt_impl};
+
+/// Frames that are kept; more are an error, since a test that keeps so many shows nothing.
+const KEPT: usize = 10_000;
+
+/// Room for frames that the reader has not fetched yet.
+const QUEUE: usize = 64 << 20;
+
+/// `tpacket_stats` of linux/if_packet.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Statistics {
+    packets: u32,
+    drops: u32,
+}
+
+sockopt_impl!(
+    /// `PACKET_STATISTICS`: frames since the last question, and those among them that found no room.
+    PacketStatistics,
+    GetOnly,
+    libc::SOL_PACKET,
+    libc::PACKET_STATISTICS,
+    Statistics
+);
+
+/// One frame that came in over a link.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// From the Ethernet header on.
+    pub bytes: Vec<u8>,
+}
+
+/// What an IP packet says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// From.
+    pub source: IpAddr,
+    /// To.
+    pub target: IpAddr,
+    /// `IPPROTO_…`; for IPv6 the first header after the fixed one.
+    pub protocol: u8,
+    /// Source and target port, where the protocol has them in its first four bytes (TCP, UDP, UDP-Lite, SCTP, DCCP) and
+    /// it is the first fragment.
+    pub ports: Option<(u16, u16)>,
+}
+
+impl Frame {
+    /// The IP packet in it; `None`: something else.
+    pub fn packet(&self) -> Option<Packet> {
+        let (ip, head, rest): (_, _, &[u8]) = match self.ethertype()? {
+            0x0800 => {
+                let ip = self.bytes.get(14..34)?;
+                let length = usize::from(ip[0] & 0xf) * 4;
+                let first = u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff == 0;
+                let rest = if first { self.bytes.get(14 + length..)? } else { &[] };
+                let address =
+                    |at: usize| IpAddr::from(Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]));
+                ((address(12), address(16)), ip[9], rest)
+            }
+            0x86dd => {
+                let ip = self.bytes.get(14..54)?;
+                let address = |at: usize| {
+                    let octets: [u8; 16] = ip[at..at + 16].try_into().unwrap_or_default();
+                    IpAddr::from(Ipv6Addr::from(octets))
+                };
+                ((address(8), address(24)), ip[6], self.bytes.get(54..)?)
+            }
+            _ => return None,
+        };
+        let ports = match (head, rest) {
+            (6 | 17 | 33 | 132 | 136, [a, b, c, d, ..]) => {
+                Some((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])))
+            }
+            _ => None,
+        };
+        Some(Packet { source: ip.0, target: ip.1, protocol: head, ports })
+    }
+
+    /// What is in it: `0x0800` is IPv4.
+    pub fn ethertype(&self) -> Option<u16> {
+        Some(u16::from_be_bytes([*self.bytes.get(12)?, *self.bytes.get(13)?]))
+    }
+
+    /// Whether it is the link's own business: ARP, or IPv6 neighbour discovery and multicast listening, which the kernel
+    /// does for itself.
+    pub fn is_neighbourly(&self) -> bool {
+        match (self.ethertype(), self.packet()) {
+            (Some(0x0806), _) => true,
+            // Hop-by-hop options (multicast listener reports), or ICMPv6 types 133 to 137 and 143.
+            (_, Some(Packet { protocol: 0, source: IpAddr::V6(_), .. })) => {
+                self.bytes.get(54) == Some(&58) && self.bytes.get(62) == Some(&143)
+            }
+            (_, Some(Packet { protocol: 58, .. })) => matches!(self.bytes.get(54), Some(133..=137 | 143)),
+            _ => false,
+        }
+    }
+
+    /// Whether `marker` is anywhere in it.
+    pub fn contains(&self, marker: &[u8]) -> bool {
+        !marker.is_empty() && self.bytes.windows(marker.len()).any(|window| window == marker)
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.packet() {
+            Some(Packet { source, target, protocol, ports: Some((from, to)) }) => {
+                write!(f, "{source}:{from} > {target}:{to} protocol {protocol}")?;
+            }
+            Some(Packet { source, target, protocol, ports: None }) => {
+                write!(f, "{source} > {target} protocol {protocol}")?;
+            }
+            None => write!(f, "ethertype {:#06x?}", self.ethertype().unwrap_or_default())?,
+        }
+        write!(f, ", {} bytes", self.bytes.len())
+    }
+}
+
+/// What a capture found.
+#[derive(Debug)]
+pub struct Captured {
+    /// Frames that came in, kept or not: a capture that saw none proves nothing.
+    pub seen: u64,
+    /// Those that were worth keeping, in their order.
+    pub kept: Vec<Frame>,
+}
+
+/// A capture at work until [`Capture::end`], or until it is dropped.
+#[derive(Debug)]
+pub struct Capture {
+    /// Closed to end it.
+    stop: OwnedFd,
+    reader: JoinHandle<Result<Captured>>,
+}
+
+impl Capture {
+    /// Captures what comes *in* over every link but loopback in the network namespace at `namespace`
+    /// (`/proc/PID/ns/net`), from now on, and keeps those frames of which `keep` says so.
+    ///
+    /// # Errors
+    /// Not root, or the namespace is gone.
+    pub fn start(namespace: &Path, keep: impl Fn(&Frame) -> bool + Send + 'static) -> Result<Self> {
+        Self::of(namespace, false, keep)
+    }
+
+    /// The same for a namespace whose traffic is on loopback: what is sent over any link, loopback too.
+    ///
+    /// # Errors
+    /// As [`Capture::start`].
+    pub fn loopback(namespace: &Path, keep: impl Fn(&Frame) -> bool + Send + 'static) -> Result<Self> {
+        Self::of(namespace, true, keep)
+    }
+
+    fn of(namespace: &Path, loopback: bool, keep: impl Fn(&Frame) -> bool + Send + 'static) -> Result<Self> {
+        let namespace = File::open(namespace).with_context(|| namespace.display().to_string())?;
+        // setns is per thread.
+        let opened = std::thread::spawn(move || -> Result<OwnedFd> {
+            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
+            open().context("a packet socket")
+        });
+        let packets = opened.join().map_err(|_| anyhow::anyhow!("the opening thread panicked"))??;
+        // Closed in whatever is started meanwhile: the end of it must be ours to tell.
+        let (stopped, stop) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let reader = std::thread::spawn(move || read(&packets, &stopped, loopback, keep));
+        Ok(Self { stop, reader })
+    }
+
+    /// Ends it once what was sent before is read.
+    ///
+    /// # Errors
+    /// The kernel dropped frames, or too many were kept.
+    pub fn end(self) -> Result<Captured> {
+        drop(self.stop);
+        self.reader.join().map_err(|_| anyhow::anyhow!("the capture panicked"))?
+    }
+}
+
+fn open() -> io::Result<OwnedFd> {
+    let packets = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::EthAll,
+    )?;
+    setsockopt(&packets, sockopt::RcvBufForce, &QUEUE)?;
+    Ok(packets)
+}
+
+fn read(
+    packets: &OwnedFd,
+    stopped: &OwnedFd,
+    loopback: bool,
+    keep: impl Fn(&Frame) -> bool,
+) -> Result<Captured> {
+    let mut captured = Captured { seen: 0, kept: Vec::new() };
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let mut either = [
+            PollFd::new(packets.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut either, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => bail!("waiting for frames: {error}"),
+        }
+        let ends = either[1].revents().is_some_and(|events| !events.is_empty());
+        while let Some(length) = next(packets, &mut buffer, loopback)? {
+            let Some(length) = length else { continue };
+            captured.seen += 1;
+            let frame = Frame { bytes: buffer[..length].to_vec() };
+            if keep(&frame) {
+                captured.kept.push(frame);
+                ensure!(
+                    captured.kept.len() < KEPT,
+                    "{KEPT} frames are worth keeping: {:?}",
+                    captured.kept[0]
+                );
+            }
+        }
+        if ends {
+            let lost = getsockopt(packets, PacketStatistics)?;
+            ensure!(lost.drops == 0, "the kernel dropped {} of {} frames", lost.drops, lost.packets);
+            return Ok(captured);
+        }
+    }
+}
+
+/// The next frame's length. `None`: there is none now; `Some(None)`: one that is not asked for.
+fn next(packets: &OwnedFd, buffer: &mut [u8], loopback: bool) -> Result<Option<Option<usize>>> {
+    let (length, link) = match recvfrom::<LinkAddr>(packets.as_raw_fd(), buffer) {
+        Err(Errno::EAGAIN) => return Ok(None),
+        // The link went.
+        Err(Errno::ENETDOWN) => return Ok(Some(None)),
+        received => received.context("reading a frame")?,
+    };
+    let link = link.context("a frame without a link")?;
+    let sent = link.pkttype() == libc::PACKET_OUTGOING;
+    // Over loopback each frame is seen twice, as it is sent and as it comes.
+    let asked = if loopback { sent } else { !sent && link.hatype() != libc::ARPHRD_LOOPBACK };
+    Ok(Some(asked.then_some(length)))
+}
