@@ -4,8 +4,8 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
-    BPF_ANY, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE,
-    BPF_TCP_ESTABLISHED, bpf_sock_ops,
+    BPF_ANY, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    BPF_SOCK_OPS_TIMEOUT_INIT, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_map_update_elem,
@@ -16,7 +16,7 @@ use aya_ebpf::programs::SockOpsContext;
 use agent_ebpf::{Counter, Tuple};
 
 use crate::event::{self, About};
-use crate::maps::{CONNECTING, Held, ORIGINS, WAITING, tag};
+use crate::maps::{CONNECTING, Held, ORIGINS, WAITING, is_known, tag};
 
 /// What this hook answers always: nothing to object.
 const DONE: u32 = 1;
@@ -28,6 +28,7 @@ const AF_INET: u32 = 2;
 #[inline(always)]
 pub fn on(ctx: &SockOpsContext) -> u32 {
     match ctx.op() {
+        BPF_SOCK_OPS_TIMEOUT_INIT => hurry(ctx),
         BPF_SOCK_OPS_TCP_CONNECT_CB => watch(ctx),
         BPF_SOCK_OPS_STATE_CB => match state(ctx) {
             BPF_TCP_ESTABLISHED => announce(ctx),
@@ -37,6 +38,23 @@ pub fn on(ctx: &SockOpsContext) -> u32 {
         _ => {}
     }
     DONE
+}
+
+/// Jiffies after which a first packet that is held back is sent again: 10 to 100 ms, by the kernel's clock. The listeners
+/// stand some milliseconds after the socket was made; TCP by itself would wait for a second. It is sent ten times or so, at
+/// growing distances, and connect() fails after a few seconds.
+const SOON: u32 = 10;
+
+/// How long TCP waits before it sends the first packet again; without a reply as long as ever.
+#[inline(always)]
+fn hurry(ctx: &SockOpsContext) {
+    let Some(held) = held(ctx) else { return };
+    // SAFETY: the socket's own storage; the field of the context for replies.
+    unsafe {
+        if !is_known((*held).netns) {
+            (&raw mut (*ctx.ops).__bindgen_anon_1.reply).write_volatile(SOON);
+        }
+    }
 }
 
 /// The state that TCP goes to.

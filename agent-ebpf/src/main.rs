@@ -20,6 +20,7 @@ mod create;
 mod datagram;
 mod established;
 mod event;
+mod head;
 mod maps;
 mod options;
 mod packet;

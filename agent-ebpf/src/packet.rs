@@ -11,16 +11,16 @@
 use aya_ebpf::bindings::bpf_sock as Sock;
 use aya_ebpf::helpers::generated::{
     bpf_map_update_elem, bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
-    bpf_skb_load_bytes,
 };
 use aya_ebpf::programs::SkBuffContext;
 
 use agent_ebpf::{Born, Config, Counter, Settings, Tuple};
 
 use crate::address::{MAPPED, is_listeners, is_loopback, is_resolvers};
-use crate::connect::{DNS, LOOPBACK_INTERFACE};
+use crate::connect::DNS;
 use crate::datagram::refusal;
 use crate::event::{self, About};
+use crate::head::{Packet, TCP, UDP, Unreadable, is_by_loopback, is_under_way, read};
 use crate::maps::{ASKED, ASKERS, Asked, BORN, CONFIG, Held, ORIGINS, SETTINGS, count, is_allowed, is_known};
 use crate::task::DEPTH;
 
@@ -32,90 +32,6 @@ const PASS: i32 = 1;
 /// sender of datagrams sees no error.
 const LATER: i32 = 2;
 
-/// As the context has it: two bytes in network byte order.
-const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
-
-/// IPv6 header and the first 16 bytes of what it carries.
-const HEAD: usize = 56;
-/// IPv4 header and UDP's. What a shorter IPv6 packet lacks is read as zero.
-const SHORTEST: u32 = 28;
-
-/// The head of a packet. Words in network byte order, IPv4 as v4-mapped; ports in host byte order.
-struct Packet {
-    source: [u32; 4],
-    target: [u32; 4],
-    source_port: u16,
-    target_port: u16,
-    protocol: u8,
-    /// TCP's.
-    flags: u8,
-}
-
-impl Packet {
-    /// The first packet of a connection.
-    #[inline(always)]
-    fn is_first(&self) -> bool {
-        self.flags & (SYN | ACK) == SYN
-    }
-}
-
-/// What cannot be read: neither plain TCP nor plain UDP.
-struct Unreadable(Counter);
-
-/// A packet's head. IPv4 options and IPv6 extension headers are not followed: no hook of ours lets a socket have any.
-#[inline(always)]
-fn read(ctx: &SkBuffContext) -> Result<Packet, Unreadable> {
-    let skb = ctx.skb.skb;
-    let mut head = [0_u8; HEAD];
-    // SAFETY: fields of the context, read whole; the helper fills a buffer on the stack.
-    unsafe {
-        let length = (&raw const (*skb).len).read_volatile();
-        let v4 = (&raw const (*skb).protocol).read_volatile() == ETH_P_IP;
-        if length < SHORTEST {
-            return Err(Unreadable(Counter::Egress));
-        }
-        let shown = if length > HEAD as u32 { HEAD as u32 } else { length };
-        let got = bpf_skb_load_bytes(skb.cast(), 0, head.as_mut_ptr().cast(), shown);
-        if got != 0 {
-            return Err(Unreadable(Counter::Egress));
-        }
-        if v4 {
-            if head[0] != 0x45 {
-                return Err(Unreadable(Counter::SourceRoute));
-            }
-            if head[6] & 0x1f != 0 || head[7] != 0 {
-                return Err(Unreadable(Counter::Egress)); // The middle of a datagram: whole ones come by here.
-            }
-        }
-        let at = |offset: usize| head.as_ptr().add(offset).cast::<u32>().read_unaligned();
-        let port = |offset: usize| u16::from_be_bytes([head[offset], head[offset + 1]]);
-        let packet = if v4 {
-            Packet {
-                source: [0, 0, MAPPED, at(12)],
-                target: [0, 0, MAPPED, at(16)],
-                source_port: port(20),
-                target_port: port(22),
-                protocol: head[9],
-                flags: head[33],
-            }
-        } else {
-            Packet {
-                source: [at(8), at(12), at(16), at(20)],
-                target: [at(24), at(28), at(32), at(36)],
-                source_port: port(40),
-                target_port: port(42),
-                protocol: head[6],
-                flags: head[53],
-            }
-        };
-        Ok(packet)
-    }
-}
-
 /// A packet that does not go on, unless the agent sent it.
 struct Halted {
     why: Counter,
@@ -126,6 +42,9 @@ struct Halted {
 /// A packet on its way out.
 #[inline(always)]
 pub fn egress(ctx: &SkBuffContext) -> i32 {
+    if is_under_way(ctx) {
+        return PASS;
+    }
     let Some(sk) = socket(ctx) else { return STOP };
     // One place for all that is rare: the verifier follows each way to it.
     match judge(ctx, sk) {
@@ -278,12 +197,6 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
     }
     count(Counter::Inbound); // What broadcasts reach is worth no journal entry.
     STOP
-}
-
-#[inline(always)]
-fn is_by_loopback(ctx: &SkBuffContext) -> bool {
-    // SAFETY: a field of the context, read whole.
-    unsafe { (&raw const (*ctx.skb.skb).ifindex).read_volatile() == LOOPBACK_INTERFACE }
 }
 
 /// The socket that the kernel asks for; it is never without.

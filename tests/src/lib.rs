@@ -8,6 +8,7 @@ pub mod capture;
 pub mod client;
 pub mod daemon;
 pub mod far;
+pub mod escape;
 pub mod harness;
 pub mod host;
 pub mod journal;

@@ -23,8 +23,8 @@ pub const AGENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe)
 pub const OTHERS_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 253);
 /// The same for IPv6.
 pub const OTHERS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfd);
-/// The user that the agent's gate runs as in a space.
-pub const AGENT_USER: &str = "nobody";
+/// The user that the agent's gate runs as in a space: one that every Debian has, and not 65534, as which tests attack.
+pub const AGENT_USER: &str = "daemon";
 
 /// Where cgroup v2 is mounted on this machine: at the top, or beside v1 ("hybrid").
 const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];

@@ -51,6 +51,7 @@ fn begin(store: &Store) -> Result<Session, sluice::record::Unrecordable> {
 fn head() -> ExchangeHead {
     ExchangeHead {
         protocol: "http/1.1",
+        host_source: sluice::types::HostSource::Request,
         host: "api.example".to_owned(),
         method: Some("GET".to_owned()),
         path: Some("/".to_owned()),

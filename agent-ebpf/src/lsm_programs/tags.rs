@@ -19,9 +19,8 @@ pub const NONE: u32 = 0;
 pub fn current() -> u32 {
     let Some(state) = LSM_STATE.get(0) else { return NONE };
     // SAFETY: the map's entry, which the warden may change meanwhile.
-    let (generation, tagged) = unsafe {
-        ((&raw const state.generation).read_volatile(), (&raw const state.tagged).read_volatile())
-    };
+    let (generation, tagged) =
+        unsafe { ((&raw const state.generation).read_volatile(), (&raw const state.tagged).read_volatile()) };
     if tagged == 0 {
         return NONE;
     }

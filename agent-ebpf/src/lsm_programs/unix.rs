@@ -139,8 +139,7 @@ fn copy(key: &mut Key<[u8; UNIX_NAME]>, at: usize, from: *const u8, length: u32)
     }
     let length = if length > room { room } else { length };
     // SAFETY: room for `length` octets from `at` on; the helper checks the source.
-    let failed =
-        unsafe { bpf_probe_read_kernel((&raw mut key.data[at]).cast(), length, from.cast()) };
+    let failed = unsafe { bpf_probe_read_kernel((&raw mut key.data[at]).cast(), length, from.cast()) };
     (failed == 0).then_some(())
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::pump::{self, Tap};
 use super::Context;
+use super::pump::{self, Tap};
 use crate::policy::{self, Permit};
 use crate::record::{Exchange, ExchangeHead, Unrecordable};
 use crate::report::Chain;

@@ -81,12 +81,7 @@ impl Listeners {
     }
 }
 
-fn start(
-    listener: OwnedFd,
-    netns: NetnsCookie,
-    serving: Serving,
-    services: Arc<Services>,
-) -> io::Result<()> {
+fn start(listener: OwnedFd, netns: NetnsCookie, serving: Serving, services: Arc<Services>) -> io::Result<()> {
     let listener = StdListener::from(listener);
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;

@@ -74,12 +74,8 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     };
     let _place = who.place;
     let client = who.client.0;
-    let looked_up = services.dns.names.of(
-        &who.caller.tag,
-        who.caller.pid,
-        who.destination.ip(),
-        Instant::now(),
-    );
+    let looked_up =
+        services.dns.names.of(&who.caller.tag, who.caller.pid, who.destination.ip(), Instant::now());
     match begin(&services, &who.caller, who.destination, client) {
         Ok(session) => {
             let line = Line {
@@ -178,7 +174,8 @@ impl Line {
                 return Err(error);
             }
         };
-        self.follow(Box::new(Socket(client)), Box::new(upstream), Verified::Plain).await
+        let (client, upstream) = (Socket::new(client), Socket::new(Arc::new(upstream)));
+        self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
     }
 
     async fn answer_questions(self, client: Arc<TcpStream>) -> Result<(), Error> {

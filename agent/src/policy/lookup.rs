@@ -252,6 +252,10 @@ mod tests {
             cgroup: "/".to_owned(),
             unit: None,
             container: None,
+            container_runtime: None,
+            image: None,
+            weakened: None,
+            netns: None,
         };
         let mut policy = Policy::default();
         let lookup = Lookup { name: "www.bad.test", longest_label: 40, kind: "TXT" };

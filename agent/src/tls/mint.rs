@@ -137,7 +137,8 @@ impl Mint {
             .map_err(|_| failed("the warden does not answer".to_owned()))?;
         let leaf = CertificateDer::from(leaf.map_err(failed)?);
         let (_, signed) = X509Certificate::from_der(&leaf).map_err(|e| failed(e.to_string()))?;
-        let (from, ends) = (signed.validity().not_before.timestamp(), signed.validity().not_after.timestamp());
+        let (from, ends) =
+            (signed.validity().not_before.timestamp(), signed.validity().not_after.timestamp());
         let digest = sha256(&leaf);
         let certified = CertifiedKey::new(vec![leaf, self.ca.clone()], key.signing);
         certified.keys_match().map_err(|e| failed(e.to_string()))?;

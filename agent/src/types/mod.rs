@@ -11,7 +11,7 @@ pub mod way;
 pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
+pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
 pub use summary::{HostSource, Summary, Verdict};
-pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use way::{Outcome, SelfTest, Way};

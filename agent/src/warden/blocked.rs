@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::{Event, Origin};
+use agent_ebpf::{Counter, Event, Origin};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -16,8 +17,9 @@ use super::attach::SharedKernel;
 use super::caller::Callers;
 use super::journal::{self, Blocked, Journal, way};
 use super::kernel;
+use super::namespaces::Namespaces;
 use super::tags::{TagNumber, Tags};
-use crate::types::TagName;
+use crate::types::{NetnsCookie, TagName};
 
 /// Entries of one tag and way in a second.
 const A_KIND: u32 = 10;
@@ -36,22 +38,30 @@ pub struct Teller {
     ring: AsyncFd<OwnedFd>,
     journal: Journal,
     tags: Tags,
+    namespaces: Arc<Namespaces>,
     callers: Callers,
     pace: Pace,
 }
 
 impl Teller {
-    /// Hears `kernel`, tells `journal`; asks `tags` for names. To be called in the event loop.
+    /// Hears `kernel`, tells `journal`; asks `tags` for names, and has `namespaces` listen where somebody came.
+    /// To be called in the event loop.
     ///
     /// # Errors
     /// The ring's descriptor cannot be copied or watched.
-    pub fn new(kernel: SharedKernel, journal: Journal, tags: Tags) -> io::Result<Self> {
+    pub fn new(
+        kernel: SharedKernel,
+        journal: Journal,
+        tags: Tags,
+        namespaces: Arc<Namespaces>,
+    ) -> io::Result<Self> {
         let ring = kernel.lock().with_events_fd(|fd| fd.try_clone_to_owned())?;
         Ok(Self {
             kernel,
             ring: watch(ring)?,
             journal,
             tags,
+            namespaces,
             callers: Callers::default(),
             pace: Pace::default(),
         })
@@ -78,6 +88,16 @@ impl Teller {
         }
     }
 
+    /// Has listeners made in a network namespace that has none.
+    fn enter(&self, event: &Event) {
+        if let Some(tag) = self.tags.resolve(TagNumber(event.tag)) {
+            self.namespaces.appeared(&tag, event.pid, NetnsCookie(event.netns));
+        }
+        if event.suppressed > 0 {
+            self.namespaces.search();
+        }
+    }
+
     /// Never blocks longer than reading a process's files in /proc takes.
     fn tell(&mut self, event: &Event) {
         if event.tag == kernel::TRIAL_NUMBER {
@@ -90,6 +110,9 @@ impl Teller {
             );
             return;
         };
+        if counter == Counter::NewNamespace {
+            return self.enter(event);
+        }
         let Some(way) = way::of(counter) else { return };
         let Some(more) = self.pace.take((event.tag, event.way), u64::from(event.suppressed), Instant::now())
         else {
@@ -100,9 +123,10 @@ impl Teller {
             return;
         };
         let cgroup = self.tags.entry(&tag).and_then(|entry| entry.cgroup).map_or_else(String::new, |c| c.0);
+        let inode = self.namespaces.find(NetnsCookie(event.netns)).map(|namespace| namespace.inode);
         self.journal.send(journal::Event::Blocked(Box::new(Blocked {
             way,
-            caller: self.callers.describe(&origin(event), tag, &cgroup, None),
+            caller: self.callers.describe(&origin(event), tag, &cgroup, inode),
             address: kernel::address(event),
             protocol: protocol(event),
             netns: event.netns,

@@ -293,7 +293,11 @@ impl Desk {
         }
         let member = self.group.is_some_and(|g| peer.groups.contains(&g));
         match request {
-            Request::Run { .. } | Request::Tags | Request::Status | Request::Doctor if peer.uid == 0 || member => Ok(()),
+            Request::Run { .. } | Request::Tags | Request::Status | Request::Doctor
+                if peer.uid == 0 || member =>
+            {
+                Ok(())
+            }
             Request::Run { .. } | Request::Tags | Request::Status | Request::Doctor => no(
                 "only root and members of the group sluice may ask this",
                 "ask root to be put into the group",

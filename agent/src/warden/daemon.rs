@@ -175,7 +175,9 @@ impl Daemon {
         let mut tick = tokio::time::interval(TICK);
         // After a long step one tick follows, not all that were missed: the gate's words are heard in between.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let teller = Teller::new(bound.kernel.clone(), bound.journal.clone(), bound.tags.clone())?;
+        let namespaces = Arc::clone(bound.namespaces());
+        let teller =
+            Teller::new(bound.kernel.clone(), bound.journal.clone(), bound.tags.clone(), namespaces)?;
         Ok(Self {
             directory,
             bound,
@@ -418,9 +420,7 @@ impl Daemon {
             self.next_bundle = Instant::now() + BUNDLE;
             self.bound.refresh_bundle();
         }
-        if let Some(servers) = self.bound.changed_servers()
-            && let Some(gate) = &self.gate
-        {
+        if let (Some(servers), Some(gate)) = (self.bound.changed_servers(), &self.gate) {
             gate.answer(ToGate::Servers(servers));
         }
         if let Some(gate) = &mut self.gate

@@ -11,7 +11,6 @@ pub mod containers;
 pub mod control;
 pub mod daemon;
 pub mod destroy;
-mod events;
 mod gate_process;
 pub mod journal;
 pub mod kernel;

@@ -149,8 +149,8 @@ mod tests {
     use std::io::Read;
 
     use super::super::{ToGate, ToWarden};
-    use crate::types::NetnsCookie;
     use super::*;
+    use crate::types::NetnsCookie;
 
     #[tokio::test]
     async fn messages_and_descriptors_arrive_whole_and_in_order() {

@@ -42,9 +42,9 @@ fn main() {
         ["receive", path] => receive(path),
         ["unix", kind, name] => unix(kind, name),
         ["helper", name] => helper(name),
-        ["open", path] => std::fs::read(path).map(|_| String::new()).map_err(|error| {
-            Errno::from_io_error(&error).expect("an error of the system")
-        }),
+        ["open", path] => std::fs::File::open(path)
+            .map(|_| String::new())
+            .map_err(|error| Errno::from_io_error(&error).expect("an error of the system")),
         ["getfd", pid, fd] => getfd(number(pid), number(fd)),
         _ => panic!("usage: see the head of sluice-lsm-probe.rs, not {words:?}"),
     };

@@ -2,6 +2,7 @@
 //! for the connections that follow. Real clients, a name server of the test's own that is honest or not. Needs root.
 
 mod clients;
+mod elsewhere;
 mod hostile;
 mod later;
 mod refused;

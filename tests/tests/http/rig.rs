@@ -71,6 +71,7 @@ impl Rig {
             caller,
             destination,
             verified,
+            looked_up: None,
             policy: Arc::new(Policy::default()),
             session: Arc::clone(&session),
             drain: drain.clone(),

@@ -6,6 +6,7 @@ mod cost;
 mod datagrams;
 mod lifetime;
 mod load;
+mod lsm;
 mod packets;
 mod refused;
 mod release;

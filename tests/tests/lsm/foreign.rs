@@ -60,9 +60,9 @@ fn a_socket_from_before_connects_nowhere() {
     let fresh = |v6: bool| -> OwnedFd {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
         let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        rig.stage.namespace.enter(|| {
-            socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket")
-        })
+        rig.stage
+            .namespace
+            .enter(|| socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket"))
     };
     let words = ["with", "connect", WORLD4];
     assert_eq!(rig.try_in(&rig.outside, &words, Some(&fresh(false))), "ok");
@@ -135,9 +135,8 @@ fn sockets_that_are_handed_over_do_not_arrive() {
     let file: OwnedFd = std::fs::File::open("/etc/hostname").expect("a file").into();
     let pair: OwnedFd = std::os::unix::net::UnixStream::pair().expect("a pair").0.into();
     let path = "/run/sl-lsm/rights.sock";
-    let receive = |cgroup, file: &OwnedFd| {
-        hand_over(path, &[file], || rig.try_in(cgroup, &["receive", path], None))
-    };
+    let receive =
+        |cgroup, file: &OwnedFd| hand_over(path, &[file], || rig.try_in(cgroup, &["receive", path], None));
     for (what, socket) in [("tcp", &client), ("udp", &datagram), ("packet", &packet)] {
         assert_eq!(receive(&rig.outside, socket), "ok 1", "{what} untagged");
         let _ = rig.events();

@@ -39,7 +39,9 @@ fn helpers_on_the_list_are_not_talked_to() {
     ]
     .map(|path| UnixListener::bind(path).unwrap_or_else(|e| panic!("{path}: {e}")))
     .into();
-    let _abstract = [abstract_listener("sl-lsm-7"), abstract_listener("sl-other")];
+    // Abstract names belong to a network namespace.
+    let _abstract =
+        rig.stage.namespace.enter(|| [abstract_listener("sl-lsm-7"), abstract_listener("sl-other")]);
     for (name, rule) in [
         ("/run/sl-lsm/denied.sock", 1),
         ("/run/sl-lsm/link.sock", 1),

@@ -40,15 +40,19 @@ fn nothing_is_refused_before_tagging_and_after() {
 #[test]
 fn it_outlives_its_warden_and_is_replaced_without_a_gap() {
     let mut rig = Rig::new("heir");
-    let mut storm = rig.stage.namespace.command(Some(&rig.stage.cgroup), env!("CARGO_BIN_EXE_sluice-lsm-probe"));
     let mut storm =
-        storm.arg("storm").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+        rig.stage.namespace.command(Some(&rig.stage.cgroup), env!("CARGO_BIN_EXE_sluice-lsm-probe"));
+    let mut storm = storm.arg("storm").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
     let mut said = BufReader::new(storm.stdout.take().expect("piped")).lines();
     assert_eq!(said.next().expect("a line").expect("text"), "started");
     for _ in 0..3 {
         let heir = Kernel::open(rig.stage.bpf.path(), rig.stage.config()).expect("open");
         drop(std::mem::replace(&mut rig.stage.kernel, heir));
-        assert_eq!(rig.inside(&["sockets", "40:1:0"]), "EPERM", "with no warden's programs but the dead one's");
+        assert_eq!(
+            rig.inside(&["sockets", "40:1:0"]),
+            "EPERM",
+            "with no warden's programs but the dead one's"
+        );
         rig.stage.kernel.guard(&rules(&DENIED)).expect("replaced");
         assert_eq!(rig.inside(&["sockets", "40:1:0"]), "EPERM", "adopted");
         let adopted = rig.stage.kernel.adopt().expect("adopt");

@@ -42,11 +42,12 @@ impl Rig {
     }
 
     fn command(&self, cgroup: &Cgroup, words: &[&str], stdin: Option<&OwnedFd>) -> Command {
-        let mut command =
-            self.stage.namespace.command(Some(cgroup), env!("CARGO_BIN_EXE_sluice-lsm-probe"));
-        command.args(words).stdin(stdin.map_or_else(Stdio::null, |fd| {
-            Stdio::from(fd.try_clone().expect("another descriptor of it"))
-        }));
+        let mut command = self.stage.namespace.command(Some(cgroup), env!("CARGO_BIN_EXE_sluice-lsm-probe"));
+        command.args(words).stdin(
+            stdin.map_or_else(Stdio::null, |fd| {
+                Stdio::from(fd.try_clone().expect("another descriptor of it"))
+            }),
+        );
         command
     }
 
@@ -75,9 +76,11 @@ impl Rig {
                 command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
             }
         }
-        command.stdin(stdin.map_or_else(Stdio::null, |fd| {
-            Stdio::from(fd.try_clone().expect("another descriptor of it"))
-        }));
+        command.stdin(
+            stdin.map_or_else(Stdio::null, |fd| {
+                Stdio::from(fd.try_clone().expect("another descriptor of it"))
+            }),
+        );
         run(&mut command).trim().to_owned()
     }
 

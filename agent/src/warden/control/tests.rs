@@ -101,7 +101,10 @@ async fn who_may_ask_what() {
         allowed.map(|(name, _)| *name).collect::<Vec<_>>()
     };
     assert_eq!(may(peer(0, &[0], "/")), ["run", "tags", "status", "doctor", "tag", "untag", "taken"]);
-    assert_eq!(may(peer(0, &[0], "/sluice-test-control-tagged/x")), ["run", "tags", "status", "doctor", "taken"]);
+    assert_eq!(
+        may(peer(0, &[0], "/sluice-test-control-tagged/x")),
+        ["run", "tags", "status", "doctor", "taken"]
+    );
     assert_eq!(may(peer(1000, &[1000, GROUP], "/")), ["run", "tags", "status", "doctor"]);
     assert_eq!(may(peer(1000, &[1000, 27], "/")), [""; 0]);
     assert_eq!(may(peer(GATE, &[GROUP], "/")), [""; 0], "the gate asks nothing");

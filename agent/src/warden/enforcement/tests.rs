@@ -19,6 +19,9 @@ fn caller(pid: u32, uid: u32) -> Caller {
         exe: None,
         cgroup: "/jobs".to_owned(),
         unit: None,
+        container_runtime: None,
+        image: None,
+        netns: None,
         container: None,
         weakened: None,
     }

@@ -1,0 +1,415 @@
+//! Ways by sockets that were not made inside the tag: from before it, or from another process.
+
+use std::io::{IoSliceMut, Read as _, Write as _};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use libc::{AF_INET, SOCK_RAW};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+use crate::job::{Job, Said, ask, datagram, tcp, udp};
+use crate::sys::{self, Done, sa4, stop};
+use crate::{kinds, uring};
+
+const SENT: Done<Said> = Ok(Said::Sent);
+
+// Kept open across `sluice run`: descriptor `--fd`.
+
+pub fn kept_tcp_connected(job: &Job) -> Done<Said> {
+    job.talk(&job.given()?)
+}
+
+pub fn kept_tcp(job: &Job) -> Done<Said> {
+    let fd = job.given()?;
+    sys::connect(&fd, &job.v4())?;
+    job.talk(&fd)
+}
+
+pub fn kept_udp(job: &Job) -> Done<Said> {
+    sys::sendto(&job.given()?, job.bytes(), 0, Some(&job.v4()))?;
+    SENT
+}
+
+pub fn kept_packet(job: &Job) -> Done<Said> {
+    sys::sendto(&job.given()?, &kinds::frame(job), 0, Some(&kinds::link_address(job)?))?;
+    SENT
+}
+
+/// What `sluice-escape before KIND` opens.
+pub fn open(job: &Job, kind: &str) -> Done<OwnedFd> {
+    match kind {
+        "tcp" => tcp(AF_INET),
+        "tcp-connected" => {
+            let fd = tcp(AF_INET)?;
+            sys::connect(&fd, &job.v4())?;
+            Ok(fd)
+        }
+        "udp" => udp(AF_INET),
+        "udp-connected" => {
+            let fd = udp(AF_INET)?;
+            sys::connect(&fd, &job.v4())?;
+            Ok(fd)
+        }
+        "listener" => {
+            let fd = tcp(AF_INET)?;
+            sys::bind(&fd, &sa4(AF_INET, Ipv4Addr::UNSPECIFIED, 0))?;
+            sys::listen(&fd)?;
+            Ok(fd)
+        }
+        "packet" => sys::socket(libc::AF_PACKET, SOCK_RAW, 0),
+        "raw" => sys::socket(AF_INET, SOCK_RAW, 253),
+        _ => stop("before", Errno::EINVAL),
+    }
+}
+
+// Opened by this process before it came into the tag.
+
+pub fn before_tcp_connected(job: &Job) -> Done<Said> {
+    let fd = open(job, "tcp-connected")?;
+    ask("enter")?;
+    job.talk(&fd)
+}
+
+pub fn before_tcp(job: &Job) -> Done<Said> {
+    let fd = open(job, "tcp")?;
+    ask("enter")?;
+    sys::connect(&fd, &job.v4())?;
+    job.talk(&fd)
+}
+
+pub fn before_fast_open(job: &Job) -> Done<Said> {
+    let fd = open(job, "tcp")?;
+    ask("enter")?;
+    sys::sendto(&fd, &job.request(), libc::MSG_FASTOPEN, Some(&job.v4()))?;
+    crate::job::heard(&fd)
+}
+
+pub fn before_udp_connected(job: &Job) -> Done<Said> {
+    let fd = open(job, "udp-connected")?;
+    ask("enter")?;
+    sys::send(&fd, job.bytes(), 0)?;
+    SENT
+}
+
+pub fn before_udp(job: &Job) -> Done<Said> {
+    let fd = open(job, "udp")?;
+    ask("enter")?;
+    sys::sendto(&fd, job.bytes(), 0, Some(&job.v4()))?;
+    SENT
+}
+
+/// By a pipe into the socket: no send call on it.
+pub fn before_udp_splice(job: &Job) -> Done<Said> {
+    let fd = open(job, "udp-connected")?;
+    ask("enter")?;
+    let (out, into) = sys::step("pipe", nix::unistd::pipe())?;
+    sys::step("write", nix::unistd::write(&into, job.bytes()))?;
+    sys::splice(&out, &fd, job.bytes().len())?;
+    SENT
+}
+
+pub fn before_listener(job: &Job) -> Done<Said> {
+    let fd = open(job, "listener")?;
+    ask("enter")?;
+    crate::tcp::answer(job, &fd, "tcp")
+}
+
+pub fn before_ping(job: &Job) -> Done<Said> {
+    let fd = datagram(AF_INET, libc::IPPROTO_ICMP)?;
+    ask("enter")?;
+    sys::sendto(&fd, &kinds::echo(job, 8), 0, Some(&sa4(AF_INET, job.to4, 0)))?;
+    SENT
+}
+
+pub fn before_raw(job: &Job) -> Done<Said> {
+    let fd = open(job, "raw")?;
+    ask("enter")?;
+    sys::sendto(&fd, job.bytes(), 0, Some(&sa4(AF_INET, job.to4, 0)))?;
+    SENT
+}
+
+pub fn before_packet(job: &Job) -> Done<Said> {
+    let fd = open(job, "packet")?;
+    ask("enter")?;
+    sys::sendto(&fd, &kinds::frame(job), 0, Some(&kinds::link_address(job)?))?;
+    SENT
+}
+
+pub fn before_ring(job: &Job) -> Done<Said> {
+    uring::from_before(job, false)
+}
+
+pub fn before_ring_polled(job: &Job) -> Done<Said> {
+    uring::from_before(job, true)
+}
+
+// Passed by the helper, an untagged process of the same user.
+
+/// The helper's end of the line; it gives what it is asked for by name.
+fn helper(job: &Job) -> Done<UnixStream> {
+    sys::io("unix connect", UnixStream::connect(job.dir.join(format!("give-{}", nix::unistd::geteuid()))))
+}
+
+fn receive(job: &Job, kind: &str) -> Done<OwnedFd> {
+    let mut line = helper(job)?;
+    sys::io("ask the helper", writeln!(line, "{kind}"))?;
+    let mut byte = [0; 1];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let message = recvmsg::<()>(line.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC);
+    let message = sys::step("recvmsg", message)?;
+    for control in sys::step("recvmsg", message.cmsgs())? {
+        if let ControlMessageOwned::ScmRights(fds) = control
+            && let [fd] = fds.as_slice()
+        {
+            return sys::inherited(*fd);
+        }
+    }
+    // The message came without its descriptor: somebody took it out.
+    stop("SCM_RIGHTS", Errno::EACCES)
+}
+
+pub fn rights_tcp_connected(job: &Job) -> Done<Said> {
+    job.talk(&receive(job, "tcp-connected")?)
+}
+
+pub fn rights_tcp(job: &Job) -> Done<Said> {
+    let fd = receive(job, "tcp")?;
+    sys::connect(&fd, &job.v4())?;
+    job.talk(&fd)
+}
+
+pub fn rights_udp_connected(job: &Job) -> Done<Said> {
+    sys::send(&receive(job, "udp-connected")?, job.bytes(), 0)?;
+    SENT
+}
+
+pub fn rights_udp(job: &Job) -> Done<Said> {
+    sys::sendto(&receive(job, "udp")?, job.bytes(), 0, Some(&job.v4()))?;
+    SENT
+}
+
+pub fn rights_listener(job: &Job) -> Done<Said> {
+    crate::tcp::answer(job, &receive(job, "listener")?, "tcp")
+}
+
+pub fn rights_packet(job: &Job) -> Done<Said> {
+    sys::sendto(&receive(job, "packet")?, &kinds::frame(job), 0, Some(&kinds::link_address(job)?))?;
+    SENT
+}
+
+pub fn rights_raw(job: &Job) -> Done<Said> {
+    sys::sendto(&receive(job, "raw")?, job.bytes(), 0, Some(&sa4(AF_INET, job.to4, 0)))?;
+    SENT
+}
+
+/// A passed Unix socket in whose queue a network socket waits: what was looked at is not what comes out.
+pub fn rights_nested(job: &Job) -> Done<Said> {
+    let line = receive(job, "nested")?;
+    let mut byte = [0; 1];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let message = recvmsg::<()>(line.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC);
+    let message = sys::step("recvmsg", message)?;
+    for control in sys::step("recvmsg", message.cmsgs())? {
+        if let ControlMessageOwned::ScmRights(fds) = control
+            && let [fd] = fds.as_slice()
+        {
+            sys::send(&sys::inherited(*fd)?, job.bytes(), 0)?;
+            return SENT;
+        }
+    }
+    stop("SCM_RIGHTS", Errno::EACCES)
+}
+
+pub fn taken_tcp(job: &Job) -> Done<Said> {
+    job.talk(&sys::pidfd_getfd(job.helper.pid, job.helper.tcp)?)
+}
+
+pub fn taken_udp(job: &Job) -> Done<Said> {
+    sys::send(&sys::pidfd_getfd(job.helper.pid, job.helper.udp)?, job.bytes(), 0)?;
+    SENT
+}
+
+// What the helper does for whoever asks: it need not know of the tag.
+
+fn relayed(job: &Job, to: &[u8], kind: i32) -> Done<Said> {
+    let fd = sys::socket(libc::AF_UNIX, kind, 0)?;
+    sys::bounded(&fd, crate::job::CALL)?;
+    sys::connect(&fd, to)?;
+    sys::send(&fd, format!("say {}\n", job.marker).as_bytes(), 0)?;
+    ask("seen")?;
+    SENT
+}
+
+fn path(job: &Job, name: &str) -> Vec<u8> {
+    let uid = nix::unistd::geteuid();
+    job.dir.join(format!("{name}-{uid}")).into_os_string().into_encoded_bytes()
+}
+
+pub fn unix_path(job: &Job) -> Done<Said> {
+    relayed(job, &sys::sun(&path(job, "give")), libc::SOCK_STREAM)
+}
+
+pub fn unix_abstract(job: &Job) -> Done<Said> {
+    let name = [&[0][..], &path(job, "abstract")].concat();
+    relayed(job, &sys::sun(&name), libc::SOCK_STREAM)
+}
+
+pub fn unix_datagram(job: &Job) -> Done<Said> {
+    relayed(job, &sys::sun(&path(job, "datagram")), libc::SOCK_DGRAM)
+}
+
+pub fn unix_sequenced(job: &Job) -> Done<Said> {
+    relayed(job, &sys::sun(&path(job, "sequenced")), SOCK_SEQPACKET)
+}
+
+use libc::SOCK_SEQPACKET;
+
+pub fn docker(job: &Job) -> Done<Said> {
+    relayed(job, &sys::sun(b"/run/docker.sock"), libc::SOCK_STREAM)
+}
+
+/// The same by the name that most clients use.
+pub fn docker_var(job: &Job) -> Done<Said> {
+    relayed(job, &sys::sun(b"/var/run/docker.sock"), libc::SOCK_STREAM)
+}
+
+pub fn docker_relative(job: &Job) -> Done<Said> {
+    sys::io("chdir", std::env::set_current_dir("/run"))?;
+    relayed(job, &sys::sun(b"docker.sock"), libc::SOCK_STREAM)
+}
+
+pub fn docker_root(job: &Job) -> Done<Said> {
+    relayed(job, &sys::sun(b"/proc/self/root/run/docker.sock"), libc::SOCK_STREAM)
+}
+
+pub fn docker_link(job: &Job) -> Done<Said> {
+    let link = job.dir.join(format!("link-{}", job.marker));
+    sys::io("symlink", std::os::unix::fs::symlink("/run/docker.sock", &link))?;
+    relayed(job, &sys::sun(link.as_os_str().as_encoded_bytes()), libc::SOCK_STREAM)
+}
+
+pub fn docker_hard_link(job: &Job) -> Done<Said> {
+    let link = Path::new("/run").join(format!("link-{}", job.marker));
+    sys::io("link", std::fs::hard_link("/run/docker.sock", &link))?;
+    relayed(job, &sys::sun(link.as_os_str().as_encoded_bytes()), libc::SOCK_STREAM)
+}
+
+pub fn bus(job: &Job) -> Done<Said> {
+    relayed(job, &sys::sun(b"/run/dbus/system_bus_socket"), libc::SOCK_STREAM)
+}
+
+pub fn systemd(job: &Job) -> Done<Said> {
+    relayed(job, &sys::sun(b"/run/systemd/private"), libc::SOCK_STREAM)
+}
+
+pub fn user_bus(job: &Job) -> Done<Said> {
+    let path = format!("/run/user/{}/bus", nix::unistd::geteuid());
+    relayed(job, &sys::sun(path.as_bytes()), libc::SOCK_STREAM)
+}
+
+use std::path::Path;
+
+/// A pipe with a name.
+pub fn fifo(job: &Job) -> Done<Said> {
+    let path = job.dir.join(format!("fifo-{}", nix::unistd::geteuid()));
+    let mut file = sys::io("open", std::fs::File::options().write(true).open(path))?;
+    sys::io("write", writeln!(file, "say {}", job.marker))?;
+    ask("seen")?;
+    SENT
+}
+
+/// Left in a file that somebody outside reads later, as cron and shells do.
+pub fn deferred(job: &Job) -> Done<Said> {
+    let path = job.dir.join("later");
+    let mut file = sys::io("open", std::fs::File::options().create(true).append(true).open(path))?;
+    sys::io("write", writeln!(file, "{}", job.marker))?;
+    ask("later")?;
+    ask("seen")?;
+    SENT
+}
+
+pub fn loopback_tcp(job: &Job) -> Done<Said> {
+    let fd = tcp(AF_INET)?;
+    sys::connect(&fd, &sa4(AF_INET, Ipv4Addr::LOCALHOST, job.helper.tcp_port))?;
+    sys::send(&fd, format!("say {}\n", job.marker).as_bytes(), 0)?;
+    ask("seen")?;
+    SENT
+}
+
+pub fn loopback_udp(job: &Job) -> Done<Said> {
+    let to = sa4(AF_INET, Ipv4Addr::LOCALHOST, job.helper.udp_port);
+    sys::sendto(&udp(AF_INET)?, format!("say {}\n", job.marker).as_bytes(), 0, Some(&to))?;
+    ask("seen")?;
+    SENT
+}
+
+/// To a server on an address of this host that is not loopback's.
+pub fn own_udp(job: &Job) -> Done<Said> {
+    let to = sa4(AF_INET, job.own4, job.helper.udp_port);
+    sys::sendto(&udp(AF_INET)?, format!("say {}\n", job.marker).as_bytes(), 0, Some(&to))?;
+    ask("seen")?;
+    SENT
+}
+
+/// A message to another process by netlink's own bus for programs.
+pub fn netlink(job: &Job) -> Done<Said> {
+    let fd = sys::socket(libc::AF_NETLINK, SOCK_RAW, 2)?; // NETLINK_USERSOCK
+    let mut to = (libc::AF_NETLINK as u16).to_ne_bytes().to_vec();
+    to.extend([0, 0]);
+    to.extend(job.helper.pid.to_ne_bytes());
+    to.extend([0; 4]);
+    let text = format!("say {}\n", job.marker);
+    let header = [(16 + text.len() as u32).to_ne_bytes(), 0x10_u32.to_ne_bytes(), [0; 4], [0; 4]].concat();
+    sys::sendto(&fd, &[header, text.into_bytes()].concat(), 0, Some(&to))?;
+    ask("seen")?;
+    SENT
+}
+
+// Reaching into a process outside.
+
+fn padded(job: &Job) -> Vec<u8> {
+    let mut text = job.marker.clone().into_bytes();
+    text.resize(16, 0);
+    text
+}
+
+pub fn ptrace(job: &Job) -> Done<Said> {
+    sys::ptrace_write(job.helper.pid, job.helper.buffer, &padded(job))?;
+    ask("seen")?;
+    SENT
+}
+
+pub fn process_memory(job: &Job) -> Done<Said> {
+    use std::os::unix::fs::FileExt as _;
+    let path = format!("/proc/{}/mem", job.helper.pid);
+    let file = sys::io("open mem", std::fs::File::options().write(true).open(path))?;
+    sys::io("write mem", file.write_all_at(&padded(job), job.helper.buffer as u64))?;
+    ask("seen")?;
+    SENT
+}
+
+pub fn vm_writev(job: &Job) -> Done<Said> {
+    sys::process_vm_writev(job.helper.pid, job.helper.buffer, &padded(job))?;
+    ask("seen")?;
+    SENT
+}
+
+/// The helper's own pipe, opened anew by way of /proc.
+pub fn process_pipe(job: &Job) -> Done<Said> {
+    let path = format!("/proc/{}/fd/{}", job.helper.pid, job.helper.pipe);
+    let mut file = sys::io("open fd", std::fs::File::options().write(true).open(path))?;
+    sys::io("write", writeln!(file, "say {}", job.marker))?;
+    ask("seen")?;
+    SENT
+}
+
+/// The line that came with one call: whoever talks to the helper sends it whole, by packets or not.
+pub fn line(stream: &mut UnixStream) -> String {
+    let mut bytes = [0; 256];
+    let n = stream.read(&mut bytes).unwrap_or_default();
+    String::from_utf8_lossy(&bytes[..n]).trim().to_owned()
+}
