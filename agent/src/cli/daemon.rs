@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use crate::report::Chain;
-use crate::warden::daemon;
+use crate::warden::{daemon, self_test};
 use crate::{gate, paths};
 
 /// Run the agent.
@@ -48,10 +48,24 @@ pub fn gate() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tries the ways out of a tag, at the daemon's word.
-pub fn self_test() -> anyhow::Result<ExitCode> {
-    crate::warden::self_test::child().context("the self-test")?;
-    Ok(ExitCode::SUCCESS)
+/// Arguments of the hidden `sluice self-test`.
+#[derive(Debug, clap::Args)]
+pub struct SelfTestArgs {
+    /// Be the process that goes into the tag.
+    #[arg(long)]
+    probe: bool,
+}
+
+impl SelfTestArgs {
+    /// Tries the ways out of a tag, at the daemon's word.
+    ///
+    /// # Errors
+    /// The daemon is gone.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let run = if self.probe { self_test::probe } else { self_test::child };
+        run().context("the self-test")?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Diagnostics of both processes go to stderr, which systemd leads to the journal; it has the time of each line.

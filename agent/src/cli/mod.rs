@@ -73,7 +73,7 @@ enum Verb {
     Gate,
     /// The process that tries the ways out of a tag: started by the daemon.
     #[command(hide = true)]
-    SelfTest,
+    SelfTest(daemon::SelfTestArgs),
     /// The manual pages, for packages.
     #[command(hide = true)]
     Man(man::ManArgs),
@@ -101,7 +101,7 @@ impl Verb {
             Self::Trust(_) => "trust",
             Self::Daemon(_) => "daemon",
             Self::Gate => "gate",
-            Self::SelfTest => "self-test",
+            Self::SelfTest(_) => "self-test",
         }
     }
 
@@ -121,7 +121,7 @@ impl Verb {
             Self::Trust(args) => args.run(),
             Self::Daemon(args) => args.run(),
             Self::Gate => daemon::gate(),
-            Self::SelfTest => daemon::self_test(),
+            Self::SelfTest(args) => args.run(),
         }
     }
 }

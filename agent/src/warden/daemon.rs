@@ -326,11 +326,15 @@ impl Daemon {
     /// Tries the ways out in a thread of its own; nobody waits for it.
     fn self_test(&self) {
         let (live, host, journal) = (self.live.clone(), self.bound.host.clone(), self.bound.journal.clone());
-        let bpf_dir = self.bound.config.paths.bpf.clone();
+        let (bpf_dir, kernel) = (self.bound.config.paths.bpf.clone(), self.bound.kernel.clone());
         let test = move || {
             let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
+            let guard = |cgroup, path: &Path, under| {
+                let mut kernel = kernel.lock();
+                if under { kernel.guard_trial(cgroup, path) } else { kernel.unguard_trial(cgroup) }
+            };
             let setting =
-                Setting { program: &program, bpf_dir: &bpf_dir, lsm: host.has_lsm(), tagged: &|_, _| {} };
+                Setting { program: &program, bpf_dir: &bpf_dir, lsm: host.has_lsm(), guard: &guard };
             let result = self_test::run(&setting);
             host.tell_way_open(result.unexpected().next().is_some());
             live.self_test(result.clone());

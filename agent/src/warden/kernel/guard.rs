@@ -91,6 +91,21 @@ impl Kernel {
         self.lsm.as_mut().map_or(Ok(()), |lsm| lsm.untag(id))
     }
 
+    /// Puts the self-test's cgroup under the rules, as a tag that no tag is. Tells whether it is.
+    pub fn guard_trial(&mut self, id: CgroupId, path: &Path) -> bool {
+        self.guard_cgroup(id, path, super::TRIAL_NUMBER);
+        self.is_guarded(id)
+    }
+
+    /// Takes the self-test's cgroup out of the rules. Tells whether it was under them.
+    pub fn unguard_trial(&mut self, id: CgroupId) -> bool {
+        let was = self.is_guarded(id);
+        if let Err(error) = self.unguard_cgroup(id) {
+            tracing::warn!("the LSM keeps the self-test's cgroup: {}", Chain(&error));
+        }
+        was
+    }
+
     /// Takes a tag out of the rules.
     pub(super) fn unguard_tag(&mut self, name: &TagName) -> Result<(), Error> {
         let Some(number) = self.tags.get(name).map(|tag| tag.number) else { return Ok(()) };

@@ -1,9 +1,11 @@
-//! The short-lived process that tries the ways: first untagged, to see that each works at all, then from inside the tag. It
-//! says what it does in JSON lines, and goes on when it is told to.
+//! The two short-lived processes that try the ways. The child tries each untagged, to see that it works at all, and then has
+//! the probe, its own child, try each from inside the tag, while it looks itself at what arrives: to receive through sockets
+//! from outside of the tag is refused in it. It says what happens in JSON lines, and goes on when it is told to.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::UdpSocket;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -27,8 +29,10 @@ const LATE: Duration = Duration::from_millis(100);
 pub enum Said {
     /// The ways cannot be tried here.
     Cannot(String),
-    /// Set up, the control run done; put me into the tag and say "go".
+    /// Set up, the control run done; put the probe into the tag and say "go".
     Ready {
+        /// The probe's process id.
+        probe: u32,
         /// The network namespace.
         netns: u64,
         /// For each way: why it does not work even untagged.
@@ -65,17 +69,17 @@ pub fn run() -> io::Result<()> {
     });
     let control: Vec<Option<String>> = control.collect();
     let netns = netns_cookie(before.datagrams.as_fd())?;
-    say(&mut output, &Said::Ready { netns, control: control.clone() })?;
+    let mut probe = Probe::start(before)?;
+    say(&mut output, &Said::Ready { probe: probe.process.id(), netns, control: control.clone() })?;
     told(&mut input)?;
     let mut arrived = Vec::new();
-    for (at, way) in ALL.iter().enumerate() {
+    for (at, control) in control.iter().enumerate() {
         // What does not work untagged proves nothing; nor may it be tried where there is no place for it.
-        let tried = match &control[at] {
-            Some(why) => Err(io::Error::other(why.clone())),
-            None => attempt(way, &before, &text('t', at)),
+        let error = match control {
+            Some(why) => Some((0, why.clone())),
+            None => probe.attempt(at)?,
         };
         arrived.extend(receivers.collect());
-        let error = tried.err().map(|error| (error.raw_os_error().unwrap_or(0), error.to_string()));
         say(&mut output, &Said::Tried { error })?;
         told(&mut input)?;
     }
@@ -89,6 +93,65 @@ pub fn run() -> io::Result<()> {
         (0..ALL.len()).filter(of).collect()
     };
     say(&mut output, &Said::Arrived { outside: at(Where::Outside), ours: at(Where::Ours) })
+}
+
+/// The process that goes into the tag. Killed and reaped when dropped.
+struct Probe {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+/// What a way's system calls came to: the error's number and text.
+type Error = Option<(i32, String)>;
+
+impl Probe {
+    fn start(before: Before) -> io::Result<Self> {
+        let mut process = Command::new("/proc/self/exe")
+            .args(["self-test", "--probe"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // The only other descriptor that a process is started with.
+            .stderr(OwnedFd::from(before.datagrams))
+            .spawn()?;
+        match (process.stdin.take(), process.stdout.take()) {
+            (Some(input), Some(output)) => Ok(Self { process, input, output: BufReader::new(output) }),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn attempt(&mut self, at: usize) -> io::Result<Error> {
+        writeln!(self.input, "{at}")?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // fails when it has ended
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs the probe on its standard streams; its standard error is a datagram socket from before the tag.
+///
+/// # Errors
+/// The other end is gone.
+pub fn probe() -> io::Result<()> {
+    let (input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    let before = Before { datagrams: io::stderr().as_fd().try_clone_to_owned()?.into() };
+    for line in input.lines() {
+        let at: usize = line?.parse().map_err(io::Error::other)?;
+        let way = ALL.get(at).ok_or(io::ErrorKind::InvalidInput)?;
+        let error: Error = attempt(way, &before, &text('t', at))
+            .err()
+            .map(|error| (error.raw_os_error().unwrap_or(0), error.to_string()));
+        writeln!(output, "{}", serde_json::to_string(&error)?)?;
+        output.flush()?;
+    }
+    Ok(())
 }
 
 /// The receivers, what is made before the tag, and why there is no network of our own, if there is none.

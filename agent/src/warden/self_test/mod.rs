@@ -26,10 +26,13 @@ use super::tags::{CgroupPath, Tree, of_process};
 use crate::report::Chain;
 use crate::types::{Outcome, SelfTest, Way};
 
-pub use self::child::run as child;
+pub use self::child::{probe, run as child};
 
 /// The whole of it may take this long.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a killed process may take to leave the cgroup.
+const EMPTY: Duration = Duration::from_secs(1);
 
 /// Name of the throw-away cgroup, below the agent's own.
 const CGROUP: &str = "sluice-self-test";
@@ -61,8 +64,8 @@ pub struct Setting<'a> {
     pub bpf_dir: &'a Path,
     /// Whether the LSM layer works.
     pub lsm: bool,
-    /// Tells the LSM layer that a cgroup is tagged, or is no more.
-    pub tagged: &'a dyn Fn(CgroupId, bool),
+    /// Puts a cgroup under the LSM layer's rules, or takes it out again; tells whether it was under them at the end.
+    pub guard: &'a dyn Fn(CgroupId, &Path, bool) -> bool,
 }
 
 /// Runs it. Blocks for less than a second, two at most.
@@ -103,8 +106,15 @@ impl Cell {
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        if let Err(error) = self.tree.remove(&self.path) {
-            tracing::warn!("the self-test's cgroup {} stays: {error}", self.path);
+        // The probe ends with the child; where it has not yet, it does now. The file is there from Linux 5.14 on.
+        let _ = std::fs::write(self.tree.directory(&self.path).join("cgroup.kill"), "1");
+        let end = Instant::now() + EMPTY;
+        while let Err(error) = self.tree.remove(&self.path) {
+            if Instant::now() > end {
+                tracing::warn!("the self-test's cgroup {} stays: {error}", self.path);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -163,31 +173,30 @@ impl Drop for Prober {
 }
 
 fn try_all(setting: &Setting<'_>, deadline: Instant) -> Result<Vec<Way>, Error> {
-    // The order of the drops is what takes everything back: child, then programs, then cgroup.
     let cell = Cell::make()?;
-    let id = cell
-        .tree
-        .id(&cell.path)
-        .map_err(Error::Cgroup)?
-        .ok_or_else(|| Error::Cgroup(io::ErrorKind::NotFound.into()))?;
+    let id = cell.tree.id(&cell.path).map_err(Error::Cgroup)?;
+    let id = CgroupId(id.ok_or_else(|| Error::Cgroup(io::ErrorKind::NotFound.into()))?.0);
+    let directory = cell.tree.directory(&cell.path);
     let mut prober = Prober::start(setting.program, deadline)?;
-    let (netns, control) = match prober.hear()? {
-        Said::Ready { netns, control } if control.len() == ALL.len() => (netns, control),
+    let (probe, netns, control) = match prober.hear()? {
+        Said::Ready { probe, netns, control } if control.len() == ALL.len() => (probe, netns, control),
         Said::Cannot(why) => return Err(Error::NoPlace(why)),
         _ => return Err(Error::Strange),
     };
-    let trial = Trial::on(&cell.tree.directory(&cell.path), setting.bpf_dir, config(), netns)
-        .map_err(Error::Programs)?;
-    (setting.tagged)(CgroupId(id.0), true);
-    let tried = cell
-        .tree
-        .adopt(&cell.path, prober.child.id())
-        .map_err(Error::Cgroup)
-        .and_then(|()| observe(&mut prober, &trial));
-    (setting.tagged)(CgroupId(id.0), false);
+    let trial = Trial::on(&directory, setting.bpf_dir, config(), netns).map_err(Error::Programs)?;
+    (setting.guard)(id, &directory, true);
+    let adopted = cell.tree.adopt(&cell.path, probe).map_err(Error::Cgroup);
+    let tried = adopted.and_then(|()| observe(&mut prober, &trial));
+    let guarded = (setting.guard)(id, &directory, false);
+    // The processes go before the programs, and the cgroup goes last.
+    drop(prober);
+    drop(trial);
     let (seen, outside, ours) = tried?;
     let judged = ALL.iter().zip(control).zip(seen).enumerate().map(|(at, ((way, control), seen))| {
         let (outside, ours) = (outside.contains(&at), ours.contains(&at));
+        // A tag that is made meanwhile may have the LSM layer forget the trial's.
+        let lost = way.lsm_only && setting.lsm && !guarded;
+        let control = if lost { Some("the LSM layer was busy with a tag".to_owned()) } else { control };
         Way { name: way.name.to_owned(), outcome: judge(way, control, &seen, outside, ours, setting.lsm) }
     });
     Ok(judged.collect())
