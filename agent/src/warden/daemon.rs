@@ -3,28 +3,26 @@
 //! Order of a start: configuration, CA, listeners, kernel maps, tags, gate. Tags of an earlier daemon keep refusing or
 //! waiting until the gate is ready: nothing is let through in between.
 
+mod beside;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::unistd::Group;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::blocked::Teller;
 use super::bound::{self, Bound};
-use super::control::{Desk, Server};
 use super::gate_process::{GateProcess, Heard};
 use super::journal::Event;
 use super::live::Live;
 use super::notify;
-use super::self_test::{self, Setting};
 use super::supervise::{SILENT_TICKS, Supervisor};
 use crate::config;
 use crate::report::Chain;
-use crate::trust;
 use crate::wire::{Identity, ToGate, ToWarden};
 
 /// How often the watchdog is fed, forgotten connections are swept and the gate's silence is looked at.
@@ -32,9 +30,6 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// How often the trust bundle is compared with the system's roots: some milliseconds of reading.
 const BUNDLE: Duration = Duration::from_secs(60);
-
-/// How often systemd is asked which tagged units have address filters.
-const FILTERS: Duration = Duration::from_secs(30);
 
 /// What the gate may take beyond its grace period to cut its sessions and close the store.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -66,54 +61,12 @@ pub fn run(directory: &Path) -> Result<(), Error> {
     runtime.block_on(async {
         let bound = Bound::bind(config, config::is_there(directory)).await.map_err(Error::Bind)?;
         let live = Live::default();
-        let beside = beside(&bound, live.clone())?;
+        let beside = beside::start(&bound, live.clone())?;
         let daemon = Daemon::new(directory.to_owned(), bound, live, beside).map_err(Error::Loop)?;
         daemon.serve().await;
         Ok(())
     })
 }
-
-/// What runs beside the event loop: the control socket and the tags' watch over the cgroup tree.
-fn beside(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
-    // Who may ask is decided by group membership; the gate's group is not it when the gate runs as somebody's user.
-    let group = Group::from_name(CONTROL_GROUP).ok().flatten().map(|group| group.gid.as_raw());
-    let server = Server::bind(&bound.config.paths.runtime, group).map_err(Error::Control)?;
-    let desk = Desk {
-        tags: bound.tags.clone(),
-        status: live.reporter(bound),
-        doctor: live.doctor(bound),
-        environment: {
-            let runtime = bound.config.paths.runtime.clone();
-            Box::new(move || trust::environment(&runtime))
-        },
-        group,
-        gate_uid: Some(bound.gate_uid()),
-    };
-    let mut tasks = JoinSet::new();
-    tasks.spawn(server.serve(Arc::new(desk)));
-    let (tags, host) = (bound.tags.clone(), bound.host.clone());
-    tasks.spawn(async move {
-        loop {
-            // Where systemd cannot be asked the last answer stands.
-            if let Ok(filtered) = tags.filtered().await {
-                host.tell_filtered(filtered.into_iter().map(String::from).collect());
-            }
-            tokio::time::sleep(FILTERS).await;
-        }
-    });
-    let (tags, journal) = (bound.tags.clone(), bound.journal.clone());
-    tasks.spawn(async move {
-        if let Err(error) = tags.watch().await {
-            let text = format!("units that restart are no longer followed: {}", Chain(&error));
-            tracing::error!("{text}");
-            journal.send(Event::Trouble(text));
-        }
-    });
-    Ok(tasks)
-}
-
-/// Members may run commands in tags and look at the daemon.
-const CONTROL_GROUP: &str = "sluice";
 
 /// Where the daemon is in its life.
 enum Phase {
@@ -137,7 +90,7 @@ struct Daemon {
     live: Live,
     signals: Signals,
     tick: Interval,
-    /// See [`beside`]. Dropped with the daemon; the control socket's file goes then.
+    /// See [`beside::start`]. Dropped with the daemon; the control socket's file goes then.
     beside: JoinSet<()>,
     /// When the trust bundle is compared with the system's roots again.
     next_bundle: Instant,
@@ -282,7 +235,9 @@ impl Daemon {
                 self.bound.open_for_connections();
                 if !std::mem::replace(&mut self.announced, true) {
                     notify::ready();
-                    self.self_test();
+                    if let Err(error) = beside::self_test(&self.bound, &self.live) {
+                        self.trouble(format!("the self-test cannot be run: {error}"));
+                    }
                 }
                 tracing::info!("the gate serves");
             }
@@ -320,28 +275,6 @@ impl Daemon {
             }
             // The end of the process is what counts; it follows.
             ToWarden::Drained => {}
-        }
-    }
-
-    /// Tries the ways out in a thread of its own; nobody waits for it.
-    fn self_test(&self) {
-        let (live, host, journal) = (self.live.clone(), self.bound.host.clone(), self.bound.journal.clone());
-        let (bpf_dir, kernel) = (self.bound.config.paths.bpf.clone(), self.bound.kernel.clone());
-        let test = move || {
-            let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/sluice"));
-            let guard = |cgroup, path: &Path, under| {
-                let mut kernel = kernel.lock();
-                if under { kernel.guard_trial(cgroup, path) } else { kernel.unguard_trial(cgroup) }
-            };
-            let setting =
-                Setting { program: &program, bpf_dir: &bpf_dir, lsm: host.has_lsm(), guard: &guard };
-            let result = self_test::run(&setting);
-            host.tell_way_open(result.unexpected().next().is_some());
-            live.self_test(result.clone());
-            journal.send(Event::SelfTest(result));
-        };
-        if let Err(error) = std::thread::Builder::new().name("self-test".to_owned()).spawn(test) {
-            self.trouble(format!("the self-test cannot be run: {error}"));
         }
     }
 
