@@ -87,7 +87,8 @@ pub struct Stage {
 impl Stage {
     pub fn new() -> Self {
         load_modules();
-        let dns = std::env::var_os("SLUICE_ESCAPES_NO_DNS").map_or("[dns]\nupstream = [\"203.0.113.1\"]\n", |_| "");
+        let dns =
+            std::env::var_os("SLUICE_ESCAPES_NO_DNS").map_or("[dns]\nupstream = [\"203.0.113.1\"]\n", |_| "");
         let config = format!("[[intercept]]\nname = \"{JOB}\"\ncgroup = \"/{JOB}\"\n{dns}");
         let world = World::with(Options { place: Place::Far, config, ..Options::default() }).expect("world");
         let space = world.space();
@@ -241,7 +242,12 @@ impl Stage {
             // Into the tag last: a tagged process may not look at the space's holder.
             let mount = space.cgroup().parent().expect("a mount point").display().to_string();
             let mut command = space.command("untagged", "sh").expect("command");
-            command.args(["-c", r#"echo $$ > "$0" && exec "$@""#, &format!("{mount}/{JOB}/cgroup.procs"), PROGRAM]);
+            command.args([
+                "-c",
+                r#"echo $$ > "$0" && exec "$@""#,
+                &format!("{mount}/{JOB}/cgroup.procs"),
+                PROGRAM,
+            ]);
             command
         } else {
             space.command(cgroup, PROGRAM).expect("command")

@@ -16,6 +16,7 @@ mod far;
 mod helper;
 mod job;
 mod kinds;
+mod memory;
 mod options;
 mod passed;
 mod place;
@@ -230,10 +231,10 @@ const WALKS: &[(&str, Walk)] = &[
     ("tcp-memory-full", tcp::memory_full),
     ("tcp-repair", tcp::repair),
     ("kill-agent", place::kill_agent),
-    ("ptrace", passed::ptrace),
-    ("proc-mem", passed::process_memory),
-    ("vm-writev", passed::vm_writev),
-    ("proc-pipe", passed::process_pipe),
+    ("ptrace", memory::ptrace),
+    ("proc-mem", memory::process_memory),
+    ("vm-writev", memory::vm_writev),
+    ("proc-pipe", memory::process_pipe),
     ("orphan", place::orphan),
     ("deferred", passed::deferred),
     ("fifo", passed::fifo),
