@@ -275,7 +275,8 @@ pub enum Counter {
     /// bind() refused because the port is one of our listeners'.
     Bind = 19,
     /// setsockopt() refused because it would take the socket's packets past our rules, or make them look like somebody
-    /// else's: `SO_MARK`, `IP_TRANSPARENT`, `TCP_REPAIR` and their like.
+    /// else's: `SO_MARK`, `IP_TRANSPARENT`, `TCP_REPAIR` and their like, and joining a multicast group, which the kernel
+    /// tells the neighbours.
     Disguise = 20,
     /// Packets from outside refused: the tag takes no connections from there.
     Inbound = 21,

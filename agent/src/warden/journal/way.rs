@@ -85,7 +85,7 @@ pub fn of(counter: Counter) -> Option<Way> {
         }
         Counter::Disguise => way(
             "disguise",
-            "a socket option would make its packets look like somebody else's",
+            "a socket option would make packets look like somebody else's, or have the kernel tell the neighbours of a group",
             "take CAP_NET_ADMIN and CAP_NET_RAW from the job, which does not need them here",
         ),
         Counter::Inbound => way("inbound", "other hosts may not connect to the tag", "set inbound = true"),
