@@ -1,13 +1,11 @@
 //! Byte streams as the line passes them on: boxed, so that every stage has one shape whatever lies below.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use futures_util::task::AtomicWaker;
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -20,69 +18,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// A stream of any kind. One virtual call a read is lost beside the system call below it.
 pub type BoxStream = Box<dyn Stream>;
 
-/// A TCP socket of the line.
-///
-/// Somebody else may look at it while its bytes flow: see `broken` in the gate's session. What is written waits until
-/// every task that can run now has run: under load the answers of many connections then leave one behind the other, and
-/// who waits for them is woken once, not once for each (a wake-up of a sleeping processor costs as much as the write).
-/// A connection alone pays one empty look for events.
-pub struct Socket {
-    io: Arc<TcpStream>,
-    later: Arc<Later>,
-    waker: Waker,
-    /// A write waits for its turn.
-    waiting: bool,
-}
-
-/// The end of a turn.
-#[derive(Default)]
-struct Later {
-    come: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Wake for Later {
-    fn wake(self: Arc<Self>) {
-        self.come.store(true, Ordering::Release);
-        self.task.wake();
-    }
-}
-
-impl Socket {
-    /// `io`, to be read and written here only.
-    pub fn new(io: Arc<TcpStream>) -> Self {
-        let later = Arc::new(Later::default());
-        Self { io, waker: Waker::from(Arc::clone(&later)), later, waiting: false }
-    }
-
-    /// Ready when a write may go out: once for each write.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.later.task.register(cx.waker());
-        if !self.waiting {
-            self.waiting = true;
-            self.later.come.store(false, Ordering::Relaxed);
-            // tokio wakes it when its queue of tasks is empty and it has looked for events.
-            let yielded = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&self.waker));
-            debug_assert!(yielded.is_pending(), "tokio's yield_now yields once");
-        }
-        if !self.later.come.load(Ordering::Acquire) {
-            return Poll::Pending;
-        }
-        self.waiting = false;
-        Poll::Ready(())
-    }
-}
+/// A socket that somebody else may look at while its bytes flow: see `broken` in the gate's session.
+pub struct Socket(pub Arc<TcpStream>);
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.io.poll_read_ready(cx))?;
+            ready!(self.0.poll_read_ready(cx))?;
             let room = buf.initialize_unfilled();
             let mut got = None;
             // Less than there was room for: the socket is empty. Said as "would block", it is believed without asking the
             // kernel once more; what arrives meanwhile is a new event (epoll is edge-triggered here).
-            let read = self.io.try_io(Interest::READABLE, || {
-                let n = rustix::net::recv(&*self.io, &mut *room, RecvFlags::empty())?.0;
+            let read = self.0.try_io(Interest::READABLE, || {
+                let n = rustix::net::recv(&*self.0, &mut *room, RecvFlags::empty())?.0;
                 got = Some(n);
                 if n > 0 && n < room.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
@@ -110,7 +58,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(rustix::net::shutdown(&*self.io, rustix::net::Shutdown::Write).map_err(Into::into))
+        Poll::Ready(rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write).map_err(Into::into))
     }
 
     fn poll_write_vectored(
@@ -118,11 +66,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        ready!(this.poll_turn(cx));
         loop {
-            ready!(this.io.poll_write_ready(cx))?;
-            match this.io.try_write_vectored(bufs) {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write_vectored(bufs) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }

@@ -174,8 +174,7 @@ impl Line {
                 return Err(error);
             }
         };
-        let (client, upstream) = (Socket::new(client), Socket::new(Arc::new(upstream)));
-        self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
+        self.follow(Box::new(Socket(client)), Box::new(upstream), Verified::Plain).await
     }
 
     async fn answer_questions(self, client: Arc<TcpStream>) -> Result<(), Error> {

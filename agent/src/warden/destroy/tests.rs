@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -31,6 +31,13 @@ fn in_own_namespace(body: impl FnOnce() + Send + 'static) {
             &["addr", "add", "2001:db8::1/128", "dev", "lo", "nodad"],
         ] {
             assert!(Command::new("ip").args(args).status().expect("iproute2").success(), "{args:?}");
+        }
+        // The way to a fresh IPv6 address comes a moment after the address.
+        let end = Instant::now() + Duration::from_secs(10);
+        let probe = UdpSocket::bind("[::]:0").expect("socket");
+        while let Err(error) = probe.connect("[2001:db8::1]:9") {
+            assert!(Instant::now() < end, "no way to the own address: {error}");
+            std::thread::yield_now();
         }
         body();
     });

@@ -91,6 +91,11 @@ fn from_the_first_socket_to_the_end() {
             matches!(letter(&mut letters), (ToGate::Listener { netns: there }, Some(_)) if there == netns)
         );
     }
+    for _ in namespace.resolvers() {
+        assert!(
+            matches!(letter(&mut letters), (ToGate::Resolver { netns: there }, Some(_)) if there == netns)
+        );
+    }
     drop(namespace);
 
     // A socket there, and none elsewhere.
