@@ -143,16 +143,14 @@ fn the_agents_own_sockets_in_a_tag_are_left_alone() {
 fn the_agents_older_sockets_are_left_alone() {
     let mut stage = Stage::new("agentold");
     let far = far_end(&stage, "agentold-far");
-    let gate = stage.cgroup.child("agent").child("gate");
-    let agent_cgroup = std::os::unix::fs::MetadataExt::ino(
-        &std::fs::metadata(gate.path().parent().expect("agent")).expect("there"),
-    );
+    let agent = stage.cgroup.child("agent");
+    let gate = agent.child("gate");
     let listener = far.enter(|| TcpListener::bind("192.0.2.2:4000").expect("bind"));
     let (held, line) = Held::start(
         stage.namespace.command(Some(&gate), "python3").args(["-c", "import socket,sys\na=socket.create_connection(('192.0.2.2',4000))\nprint('ok',flush=True)\nsys.stdin.readline()\na.send(b'marker')\nsys.stdin.read()"]),
     );
     assert_eq!(line, "ok");
-    let config = agent_ebpf::Config { agent_cgroup, ..stage.config() };
+    let config = agent_ebpf::Config { agent_cgroup: agent.id(), ..stage.config() };
     stage.kernel.configure(config).expect("configure");
     stage.attach(TagOptions::default());
     held.say("\n");
