@@ -124,7 +124,8 @@ pub fn judge(stage: &Stage, rows: &mut [Row]) {
         let text = String::from_utf8_lossy(&row.tagged_proof).to_ascii_lowercase();
         let record = recorded.iter().any(|line| line.contains(&text));
         let through = |frame: &&sluice_tests::capture::Frame| {
-            Stage::is_agents(frame) || frame.packet().is_some_and(|p| p.source == OTHER4 || p.source == OTHER6)
+            Stage::is_agents(frame)
+                || frame.packet().is_some_and(|p| p.source == OTHER4 || p.source == OTHER6)
         };
         row.verdict = if word && row.tagged.sent() {
             Verdict::Open
