@@ -12,7 +12,7 @@ use crate::{setup, sh, vm};
 
 /// Test targets of `sluice-tests` that run on Debian's own kernel, with BPF LSM on, and what is left out of them there:
 /// the guest is emulated, so times mean nothing.
-const IN_GUEST: [(&str, &[&str]); 2] = [("kernel", &["--skip", "load::"]), ("lsm", &[])];
+const IN_GUEST: [(&str, &[&str]); 3] = [("kernel", &["--skip", "load::"]), ("lsm", &[]), ("escapes", &[])];
 
 /// What the test binaries said, added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

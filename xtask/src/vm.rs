@@ -34,7 +34,7 @@ struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { minutes: 30, memory: "3G".to_owned(), append: String::new() }
+        Self { minutes: 60, memory: "3G".to_owned(), append: String::new() }
     }
 }
 

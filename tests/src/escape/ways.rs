@@ -112,9 +112,9 @@ pub const WAYS: &[Way] = &[
     closed(11, "vsock", "VSOCK to this machine", &[Lsm]),
     closed(11, "vsock-socket", "a VSOCK socket can be had", &[Lsm]).proof(Word),
     closed(11, "families", "any other family but those that jobs need can be had", &[Lsm]).proof(Word),
-    taken(12, "smc", "SMC, which falls back to TCP"),
-    taken(12, "smc-protocol", "SMC as an IP protocol"),
-    taken(12, "smc-ulp", "TCP_ULP smc"),
+    either(12, "smc", "SMC, which falls back to TCP"),
+    either(12, "smc-protocol", "SMC as an IP protocol"),
+    either(12, "smc-ulp", "TCP_ULP smc"),
     closed(13, "kept-tcp-connected", "a connected socket kept across sluice run", &[Agent])
         .enter(Kept("tcp-connected")),
     closed(13, "kept-tcp", "an unconnected socket kept across sluice run", &[Agent]).enter(Kept("tcp")),
@@ -220,7 +220,7 @@ pub const WAYS: &[Way] = &[
     closed(22, "agent-control", "the control socket", &[Kernel])
         .proof(Word)
         .alone()
-        .root(Closed(&[Agent, Lsm])),
+        .root(Open("root may ask; changes are refused to whoever is in a tag (see untag)")),
     closed(22, "untag", "asks the agent to let it go", &[Kernel])
         .alone()
         .root(Closed(&[Agent, Lsm]))

@@ -16,10 +16,11 @@ mod far;
 mod helper;
 mod job;
 mod kinds;
-mod memory;
+mod mapped;
 mod options;
 mod passed;
 mod place;
+mod relayed;
 mod sys;
 mod tcp;
 mod udp;
@@ -172,20 +173,20 @@ const WALKS: &[(&str, Walk)] = &[
     ("inbound-reuseport", tcp::reuse_port),
     ("inbound-udp", udp::reply),
     ("inbound-udp-connected", udp::reply_connected),
-    ("unix-path", passed::unix_path),
-    ("unix-abstract", passed::unix_abstract),
-    ("unix-datagram", passed::unix_datagram),
-    ("unix-seqpacket", passed::unix_sequenced),
-    ("unix-netlink", passed::netlink),
-    ("docker", passed::docker),
-    ("docker-var", passed::docker_var),
-    ("docker-relative", passed::docker_relative),
-    ("docker-root", passed::docker_root),
-    ("docker-symlink", passed::docker_link),
-    ("docker-hardlink", passed::docker_hard_link),
-    ("dbus", passed::bus),
-    ("systemd", passed::systemd),
-    ("user-bus", passed::user_bus),
+    ("unix-path", relayed::unix_path),
+    ("unix-abstract", relayed::unix_abstract),
+    ("unix-datagram", relayed::unix_datagram),
+    ("unix-seqpacket", relayed::unix_sequenced),
+    ("unix-netlink", relayed::netlink),
+    ("docker", relayed::docker),
+    ("docker-var", relayed::docker_var),
+    ("docker-relative", relayed::docker_relative),
+    ("docker-root", relayed::docker_root),
+    ("docker-symlink", relayed::docker_link),
+    ("docker-hardlink", relayed::docker_hard_link),
+    ("dbus", relayed::bus),
+    ("systemd", relayed::systemd),
+    ("user-bus", relayed::user_bus),
     ("device-tcp", options::device_tcp),
     ("device-udp", options::device_udp),
     ("ifindex-tcp", options::interface_tcp),
@@ -231,16 +232,16 @@ const WALKS: &[(&str, Walk)] = &[
     ("tcp-memory-full", tcp::memory_full),
     ("tcp-repair", tcp::repair),
     ("kill-agent", place::kill_agent),
-    ("ptrace", memory::ptrace),
-    ("proc-mem", memory::process_memory),
-    ("vm-writev", memory::vm_writev),
-    ("proc-pipe", memory::process_pipe),
+    ("ptrace", relayed::ptrace),
+    ("proc-mem", relayed::process_memory),
+    ("vm-writev", relayed::vm_writev),
+    ("proc-pipe", relayed::process_pipe),
     ("orphan", place::orphan),
-    ("deferred", passed::deferred),
-    ("fifo", passed::fifo),
-    ("loopback-tcp", passed::loopback_tcp),
-    ("loopback-udp", passed::loopback_udp),
-    ("own-udp", passed::own_udp),
+    ("deferred", relayed::deferred),
+    ("fifo", relayed::fifo),
+    ("loopback-tcp", relayed::loopback_tcp),
+    ("loopback-udp", relayed::loopback_udp),
+    ("own-udp", relayed::own_udp),
     ("tun", place::tun),
     ("reroute", place::reroute),
     ("unpin", place::unpin),

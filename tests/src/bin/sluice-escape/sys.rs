@@ -5,16 +5,12 @@
     reason = "calls that no safe wrapper makes: wrong families, odd options, foreign memory"
 )]
 
-mod mapped;
-
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use libc::{c_int, c_long};
 use nix::errno::Errno;
-
-pub use mapped::Mapped;
 
 /// Where a way ended.
 #[derive(Clone, Debug)]

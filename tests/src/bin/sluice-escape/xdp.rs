@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd as _;
 use libc::SOCK_RAW;
 
 use crate::job::{Job, Said};
-use crate::sys::{self, Done, Mapped};
+use crate::mapped::Mapped;
+use crate::sys::{self, Done};
 
 const SOL_XDP: i32 = 283;
 const AF_XDP: i32 = 44;

@@ -1,10 +1,11 @@
 //! Memory that is shared with the kernel.
+#![expect(unsafe_code, reason = "a ring is read and written by the kernel while we have it")]
 
 use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 
-use super::{Done, stop};
+use crate::sys::{Done, stop};
 
 /// Shared memory of a ring, as packet(7) and AF_XDP map them.
 pub struct Mapped {
