@@ -161,8 +161,7 @@ impl Bound {
                 return Err(error);
             }
         };
-        let resolver_ports = (dns4, dns6);
-        let namespaces = open_namespaces(&listeners, resolver_ports, &tags, &kernel, &journal)?;
+        let namespaces = open_namespaces(&listeners, (dns4, dns6), &tags, &kernel, &journal)?;
         let host = Host::default();
         host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
         let examiner =

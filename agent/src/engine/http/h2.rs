@@ -112,16 +112,21 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
 
     // With the client's side the way upstream is let go: the upstream is told goodbye.
     drop(down);
-    let rest = together(|turn| {
+    let _ = timeout(GOODBYE, finish(up, running)).await;
+    result.or_else(client_end)
+}
+
+/// Drives what is left to its end.
+async fn finish(mut up: Option<Pin<Box<ToUpstream>>>, mut running: Running) {
+    together(|turn| {
         let task = &mut turn.all();
         running.poll(task);
         if is_over(&mut up, task) {
             up = None;
         }
         if running.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    });
-    let _ = timeout(GOODBYE, rest).await;
-    result.or_else(client_end)
+    })
+    .await;
 }
 
 /// Waits for the upstream's SETTINGS: they say whether extended CONNECT may be offered.
