@@ -165,13 +165,13 @@ pub const WAYS: &[Way] = &[
     closed(17, "new-users", "a user namespace, then a raw socket", &[Kernel, Create]).alone(),
     closed(17, "netns-tcp", "TCP from a network namespace with a link of its own", &[Connect, Skb])
         .right()
-        .root(Taken),
-    closed(17, "netns-tcp6", "the same over IPv6", &[Connect, Skb]).right().root(Taken),
+        .root(Fate::Either),
+    closed(17, "netns-tcp6", "the same over IPv6", &[Connect, Skb]).right().root(Fate::Either),
     closed(17, "netns-udp", "UDP from there", &[Sendmsg, Skb]).right(),
     closed(17, "netns-udplite", "UDP-Lite from there", &[Create, Skb]).right(),
     closed(17, "netns-socket", "a socket of that namespace, used after the way back", &[Connect, Skb])
         .right()
-        .root(Taken),
+        .root(Fate::Either),
     closed(18, "inbound-tcp", "listens, and answers who dials in", &[Skb]),
     closed(18, "inbound-tcp6", "the same over IPv6", &[Skb]),
     closed(18, "inbound-reuseport", "listens with SO_REUSEPORT", &[Skb]),

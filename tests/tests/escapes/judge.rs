@@ -138,7 +138,10 @@ pub fn judge(stage: &Stage, rows: &mut [Row]) {
         };
         let during = all.get(row.window.clone()).unwrap_or_default();
         // What a way did before it came into the tag, and what others do for it, is not the tag's.
-        let own = row.way.entry == Entry::Run && !row.way.name.starts_with("netns-");
+        // A group that was joined untagged is left by a report, too, a little later.
+        let own = row.way.entry == Entry::Run
+            && !row.way.name.ends_with("-join")
+            && !["netns-", "rights-"].iter().any(|other| row.way.name.starts_with(other));
         let strange = during.iter().filter(|frame| {
             own && !frame.is_neighbourly() && !Stage::is_agents(frame) && !frame.contains(b"sentinel-")
         });

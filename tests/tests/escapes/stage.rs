@@ -73,7 +73,7 @@ impl Drop for Talker {
 pub struct Stage {
     pub far: Talker,
     helpers: Vec<(u32, Vec<String>, Talker)>,
-    other: Child,
+    other: Talker,
     _namespace: Namespace,
     frames: Arc<Mutex<Vec<Frame>>>,
     _capture: Capture,
@@ -101,7 +101,10 @@ impl Stage {
             false
         });
         let namespace = Namespace::new("escape", &[]);
-        let other = namespace.command(None, "sleep").arg("infinity").spawn().expect("sleep");
+        // Its word comes from inside: before it, its process is still where we are.
+        let mut inside = namespace.command(None, "sh");
+        let mut other = Talker::start(inside.args(["-c", "echo ready; exec sleep infinity"]));
+        assert_eq!(other.line(), "ready");
         let mut stage = Self {
             far: Talker::start(Command::new("true").arg("-")),
             helpers: Vec::new(),
@@ -130,7 +133,7 @@ impl Stage {
         let dir = space.dir().join("escape");
         std::fs::create_dir(&dir).expect("directory");
         std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).expect("mode");
-        let pid = self.other.id().to_string();
+        let pid = self.other.pid().to_string();
         run(self
             .outside("ip")
             .args(["link", "add", "far2", "type", "veth", "peer", "name", "near2", "netns", &pid]));
@@ -206,7 +209,7 @@ impl Stage {
             ("sluice", sluice_tests::binary::sluice_binary().expect("sluice").display().to_string()),
             ("runtime", space.dir().join("runtime").display().to_string()),
             ("bpf", space.dir().join("bpf").display().to_string()),
-            ("namespace", format!("/proc/{}/ns/net", self.other.id())),
+            ("namespace", format!("/proc/{}/ns/net", self.other.pid())),
         ];
         let all = options.into_iter().flat_map(|(key, value)| [format!("--{key}"), value]);
         all.chain(["--tag".to_owned(), JOB.to_owned()]).collect()
@@ -354,12 +357,5 @@ fn load_modules() {
         if !loaded.as_ref().is_ok_and(|output| output.status.success()) {
             eprintln!("no module {module}: {loaded:?}");
         }
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.other.kill();
-        let _ = self.other.wait();
     }
 }

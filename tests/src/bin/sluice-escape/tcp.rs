@@ -255,18 +255,19 @@ fn inbound_shared(job: &Job, shared: bool) -> Done<Said> {
         sys::set(&fd, "SO_REUSEPORT", SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
     sys::bind(&fd, &sa4(AF_INET, Ipv4Addr::UNSPECIFIED, 0))?;
+    sys::listen(&fd)?;
     answer(job, &fd, "tcp")
 }
 
 pub fn inbound6(job: &Job) -> Done<Said> {
     let fd = tcp(AF_INET6)?;
     sys::bind(&fd, &sa6(AF_INET6, std::net::Ipv6Addr::UNSPECIFIED, 0, 0))?;
+    sys::listen(&fd)?;
     answer(job, &fd, "tcp6")
 }
 
-/// Listens, asks the far end to dial in, and answers with the marker.
+/// Asks the far end to dial in, and answers with the marker. The socket listens already.
 pub fn answer(job: &Job, listener: &std::os::fd::OwnedFd, how: &str) -> Done<Said> {
-    sys::listen(listener)?;
     ask(&format!("{how} {}", sys::local_port(listener)?))?;
     let came = sys::accept(listener)?;
     sys::send(&came, job.bytes(), 0)?;
