@@ -134,17 +134,6 @@ impl Batch {
         self.seal(start)
     }
 
-    /// Where the batch ends now, for [`Batch::truncate`].
-    pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { bytes: self.bytes.len(), frames: self.frames }
-    }
-
-    /// Forgets the frames that came after `then`.
-    pub fn truncate(&mut self, then: Checkpoint) {
-        self.bytes.truncate(then.bytes);
-        self.frames = self.frames.min(then.frames);
-    }
-
     /// Moves the frames of `other` behind the own ones.
     pub fn append(&mut self, other: &mut Self) {
         if self.bytes.is_empty() {
@@ -204,13 +193,6 @@ impl Batch {
         self.frames += 1;
         Ok(())
     }
-}
-
-/// A place between two frames of a [`Batch`].
-#[derive(Clone, Copy, Debug)]
-pub struct Checkpoint {
-    bytes: usize,
-    frames: u64,
 }
 
 /// Whose bytes a body frame holds.

@@ -1,9 +1,8 @@
 //! The log: the writer behind its lock, and the sync thread that makes what was written durable, keeps the next segment
 //! ready, and keeps the size bound.
 //!
-//! A caller writes to the page cache itself, under the lock: that survives the death of the process at any point. (What
-//! ends waits for the next write, or for the sync thread: an exchange whose answer was under way when the process died is
-//! found as cut.) The sync thread then makes it survive the death of the machine, [`LINGER`](super::wake::LINGER) after the first write that is not yet synced, or at
+//! A caller writes to the page cache itself, under the lock: that survives the death of the process at any point. The sync
+//! thread then makes it survive the death of the machine, [`LINGER`](super::wake::LINGER) after the first write that is not yet synced, or at
 //! once when somebody waits. A sync that fails is never tried again on the same file (the kernel may have dropped the
 //! pages and would report success): the segment is left, and those who wait are told.
 
@@ -189,10 +188,6 @@ impl Log {
 
     /// One round: the directory, then the segments in order, so that a later one is never durable before an earlier.
     fn sync(&self) {
-        let flushed = locked(&self.writer).flush();
-        if let Err(why) = flushed {
-            self.refusing(&why);
-        }
         let (dir, retired, current, through) = {
             let mut w = locked(&self.writer);
             let dir = std::mem::take(&mut w.renamed).then(|| w.dir.clone());
@@ -285,7 +280,6 @@ impl Log {
                 drop(w);
                 if well {
                     self.well();
-                    self.wake.dirty(); // what is held can be written now
                 }
             }
             Ok(spare) => spare.discard(),

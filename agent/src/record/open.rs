@@ -124,7 +124,6 @@ impl Store {
             open: 0,
             renamed: false,
             pending: Batch::default(),
-            held: Batch::default(),
             retry_at: None,
             trouble: None,
             reports: Vec::new(),

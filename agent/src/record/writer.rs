@@ -19,8 +19,6 @@ const CLOSING: u64 = 4096;
 const RESERVE: u64 = 1 << 20;
 /// Room for a segment's own first frames.
 const OPENING: u64 = 16 * 1024;
-/// Ends wait for the next write up to this many bytes of them.
-const HELD: usize = 64 * 1024;
 /// A new segment is tried for at most this often while the disk refuses.
 pub const RETRY: Duration = Duration::from_secs(1);
 
@@ -74,8 +72,6 @@ pub struct Writer {
     pub renamed: bool,
     /// Written first into the next segment.
     pub pending: Batch,
-    /// Ends that go to the file with the next write, or with the next sync: one system call less for each exchange.
-    pub held: Batch,
     /// Not before this is another segment tried for.
     pub retry_at: Option<Instant>,
     /// Why the last attempt failed.
@@ -100,54 +96,27 @@ impl Writer {
         if self.closed {
             return Err("the store is closed".to_owned());
         }
-        let length = (self.held.bytes().len() + batch.bytes().len()) as u64;
+        let length = batch.bytes().len() as u64;
         self.make_room(length, need)?;
-        if matches!(need, Need::Close | Need::End) && self.current.is_some() && length <= HELD as u64 {
-            self.held.append(batch);
-            self.close_one(need);
-            return Ok(self.next + self.held.frames() - 1);
-        }
-        let before = self.held.checkpoint();
-        self.held.append(batch);
-        let written = self.flush();
-        match &written {
-            Ok(_) if need == Need::Begin => self.open += 1,
-            Ok(_) => self.close_one(need),
-            // What was held before stays to be tried again; the batch did not happen.
-            Err(_) => self.held.truncate(before),
-        }
-        written
-    }
-
-    fn close_one(&mut self, need: Need) {
-        if need == Need::Close {
-            self.open = self.open.saturating_sub(1);
-        }
-    }
-
-    /// Writes what is held; gives the sequence number of the last frame that was written.
-    ///
-    /// # Errors
-    /// Why it cannot be written now; it stays held.
-    pub fn flush(&mut self) -> Result<u64, String> {
         let mut failed = None;
         // Twice: a write that fails condemns its segment, not the record.
         for _ in 0..2 {
-            if self.held.frames() == 0 {
-                return Ok(self.next - 1);
-            }
             let Some(segment) = self.current.as_mut() else { break };
-            self.held.number(self.next);
-            match segment.write(self.held.bytes()) {
+            batch.number(self.next);
+            match segment.write(batch.bytes()) {
                 Ok(()) => {
-                    self.next += self.held.frames();
-                    self.held.clear();
+                    self.next += batch.frames();
+                    match need {
+                        Need::Begin => self.open += 1,
+                        Need::Close => self.open = self.open.saturating_sub(1),
+                        Need::More | Need::End => {}
+                    }
                     return Ok(self.next - 1);
                 }
                 Err(error) => {
                     failed = Some(format!("write: {error}"));
                     self.leave_after_failed_write(&error);
-                    let next = self.rotate(self.held.bytes().len() as u64);
+                    let next = self.rotate(length);
                     // One more segment may be tried at once, the one after it not before a while.
                     self.retry_at = Some(Instant::now() + RETRY);
                     next?;
