@@ -45,12 +45,13 @@ pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identifie
 }
 
 sockopt_impl!(
-    /// `TCP_INFO` (Linux 2.6): the state of a TCP socket.
-    TcpInfo,
+    /// The first byte of `TCP_INFO` (Linux 2.6): the state of a TCP socket. Only that byte: the kernel fills in as much as is
+    /// asked for, and the whole has another size in each release.
+    TcpState,
     GetOnly,
     libc::IPPROTO_TCP,
     libc::TCP_INFO,
-    libc::tcp_info
+    u8
 );
 
 /// `TCP_CLOSE` of the kernel's `tcp_states.h`.
@@ -58,5 +59,5 @@ const CLOSED: u8 = 7;
 
 /// Whether a TCP socket is dead: reset, or given up by keep-alive.
 pub(super) fn is_closed(io: &impl AsFd) -> bool {
-    getsockopt(io, TcpInfo).map_or(true, |info| info.tcpi_state == CLOSED)
+    getsockopt(io, TcpState).map_or(true, |state| state == CLOSED)
 }
