@@ -237,8 +237,8 @@ fn the_self_test_tells_each_way_and_leaves_nothing() {
     }
     let test = self_tested(&world);
     assert_eq!(test.trouble, None);
-    // Half of it on a machine that has nothing else to do.
-    assert!(test.took_ms < 1500, "it took {} ms", test.took_ms);
+    // Half a second where nothing else runs; an emulated machine takes its time.
+    assert!(test.took_ms < 10_000, "it took {} ms", test.took_ms);
     let lsm = has_lsm(&world);
     assert_eq!(test.unexpected().collect::<Vec<_>>(), Vec::<&sluice::types::Way>::new());
     let outcome = |name: &str| {

@@ -45,9 +45,9 @@ pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identifie
 }
 
 sockopt_impl!(
-    /// `TCP_INFO` (Linux 2.6), its first byte: the state of a TCP socket. The rest is longer or shorter from one kernel
-    /// to the next (232 bytes on 6.1, 280 on 6.18), and nix panics on a length that is not the type's.
-    TcpInfo,
+    /// The first byte of `TCP_INFO` (Linux 2.6): the state of a TCP socket. Only that byte: the kernel fills in as much as is
+    /// asked for, and the whole has another size in each release.
+    TcpState,
     GetOnly,
     libc::IPPROTO_TCP,
     libc::TCP_INFO,
@@ -59,5 +59,5 @@ const CLOSED: u8 = 7;
 
 /// Whether a TCP socket is dead: reset, or given up by keep-alive.
 pub(super) fn is_closed(io: &impl AsFd) -> bool {
-    getsockopt(io, TcpInfo).map_or(true, |state| state == CLOSED)
+    getsockopt(io, TcpState).map_or(true, |state| state == CLOSED)
 }
