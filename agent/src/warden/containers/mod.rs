@@ -3,7 +3,6 @@
 //! All from files; no engine is asked, since one that hangs would hold up every connection. What a cgroup is called is
 //! believed as far as its owner: cgroups of root's were named by root's engine, a delegated one by whoever got it.
 
-pub mod engines;
 mod image;
 mod named;
 
