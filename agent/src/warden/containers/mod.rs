@@ -1,4 +1,4 @@
-//! Containers: which one a process is in, what it was made from, and which engines a user can have make another.
+//! Containers: which one a process is in and what it was made from.
 //!
 //! All from files; no engine is asked, since one that hangs would hold up every connection. What a cgroup is called is
 //! believed as far as its owner: cgroups of root's were named by root's engine, a delegated one by whoever got it.

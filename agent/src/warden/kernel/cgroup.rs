@@ -73,6 +73,11 @@ pub fn mount_point() -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::NotACgroup(PathBuf::from("/sys/fs/cgroup")))
 }
 
+/// Whether the cgroup is the one at this path.
+pub fn is_at(id: CgroupId, path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.ino() == id.0)
+}
+
 /// Every cgroup of the host by its id. Cgroups that go meanwhile are left out.
 pub fn all() -> Result<HashMap<CgroupId, PathBuf>, Error> {
     let mut found = HashMap::new();

@@ -100,6 +100,8 @@ pub struct Kernel {
     agent_cgroup: u64,
     namespaces: HashMap<MapData, u64, u32>,
     tags: BTreeMap<TagName, Tag>,
+    /// Where attached cgroups were seen last.
+    places: BTreeMap<CgroupId, PathBuf>,
     events: Events,
     layers: Vec<Layer>,
     /// `None` until [`Kernel::guard`], and where this kernel cannot.
@@ -141,6 +143,7 @@ impl Kernel {
             agent_cgroup: 0,
             namespaces,
             tags: BTreeMap::new(),
+            places: BTreeMap::new(),
             events,
             layers,
             lsm: None,

@@ -164,11 +164,28 @@ impl Kernel {
     ) -> Result<(), Error> {
         put_to_work(&self.pins, name, number, target, &pinned(&self.pins, name))?;
         // A unit's cgroup is a new one after each restart: what is pinned for dead ones goes.
-        if self.pins.cgroups(name, number)?.iter().any(|id| *id != target.id) {
-            self.linked(name, number)?;
-        }
+        self.places.insert(target.id, target.path.clone());
+        self.remove_dead(name, number)?;
         if let Some(tag) = self.tags.get_mut(name) {
             take_off(&std::mem::take(&mut tag.replaced), target)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a tag's links to cgroups that are gone. The whole tree is looked through only when one is not where it was.
+    fn remove_dead(&mut self, name: &TagName, number: u32) -> Result<(), Error> {
+        let mut missing = self.pins.cgroups(name, number)?;
+        missing.retain(|id| !self.places.get(id).is_some_and(|path| cgroup::is_at(*id, path)));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let alive = cgroup::all()?;
+        self.places.retain(|id, _| alive.contains_key(id));
+        for id in missing {
+            match alive.get(&id) {
+                Some(path) => drop(self.places.insert(id, path.clone())),
+                None => self.pins.remove_links(name, number, id)?,
+            }
         }
         Ok(())
     }
