@@ -21,8 +21,8 @@ use crate::drain::{Drain, Drained};
 use crate::policy::Policy;
 use crate::record::fold::Folding;
 use crate::record::{self, Store};
-use crate::stream::turn;
 use crate::tls::{self, Tls};
+use crate::turn;
 use crate::types::NetnsCookie;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 

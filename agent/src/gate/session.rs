@@ -18,6 +18,7 @@ use crate::record::{ExchangeHead, Session, Unrecordable};
 use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
+use crate::turn::Ahead;
 use crate::types::{self, Action, Caller, Destination, HostName, HostSource, NetnsCookie};
 use crate::wire::ToWarden;
 
@@ -174,7 +175,9 @@ impl Line {
                 return Err(error);
             }
         };
-        let (client, upstream) = (Socket::new(client), Socket::new(Arc::new(upstream)));
+        let store: Arc<dyn Ahead> = Arc::new(self.services.store.clone());
+        let upstream = Socket::new(Arc::new(upstream), Arc::clone(&store));
+        let client = Socket::new(client, store);
         self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
     }
 

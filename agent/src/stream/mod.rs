@@ -1,7 +1,6 @@
 //! Byte streams as the line passes them on: boxed, so that every stage has one shape whatever lies below.
 
 mod socket;
-pub mod turn;
 
 use std::io;
 use std::pin::Pin;

@@ -2,6 +2,7 @@
 //!
 //! Small writes wait for the end of the worker's turn (see [`turn`]), as if the kernel had taken them: a failure shows
 //! at the next use, as it does there. At most [`HELD`] bytes wait; what is larger goes out at once, after what waits.
+//! Whatever goes out, what is [`Ahead`] of it comes first.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::turn;
+use crate::turn::{self, Ahead, Due};
 
 /// Bytes of a socket that wait at most.
 const HELD: usize = 16 * 1024;
@@ -23,6 +24,7 @@ pub struct Socket(Arc<Out>);
 /// The writing half, which the end of a turn finds.
 struct Out {
     io: Arc<TcpStream>,
+    ahead: Arc<dyn Ahead>,
     waiting: Mutex<Waiting>,
 }
 
@@ -38,9 +40,9 @@ struct Waiting {
 }
 
 impl Socket {
-    /// `io`, to be read and written here only.
-    pub fn new(io: Arc<TcpStream>) -> Self {
-        Self(Arc::new(Out { io, waiting: Mutex::default() }))
+    /// `io`, to be read and written here only; `ahead` is passed before each write.
+    pub fn new(io: Arc<TcpStream>, ahead: Arc<dyn Ahead>) -> Self {
+        Self(Arc::new(Out { io, ahead, waiting: Mutex::default() }))
     }
 
     /// Ready when nothing waits that the kernel has refused once.
@@ -73,6 +75,10 @@ impl Out {
 
     /// Writes what waits; the error is "would block" when some of it stays.
     fn write(&self, waiting: &mut Waiting) -> io::Result<()> {
+        if waiting.bytes.is_empty() {
+            return Ok(());
+        }
+        self.ahead.pass()?;
         let mut written = 0;
         let result = loop {
             if written == waiting.bytes.len() {
@@ -94,7 +100,7 @@ impl Out {
     }
 }
 
-impl turn::Due for Out {
+impl Due for Out {
     fn end(&self) {
         let mut waiting = self.waiting();
         waiting.listed = false;
@@ -182,6 +188,7 @@ impl AsyncWrite for Socket {
             return Poll::Ready(Ok(length));
         }
         ready!(self.poll_out(&mut waiting, cx))?;
+        self.0.ahead.pass()?;
         loop {
             ready!(self.0.io.poll_write_ready(cx))?;
             match self.0.io.try_write_vectored(bufs) {
@@ -193,5 +200,126 @@ impl AsyncWrite for Socket {
 
     fn is_write_vectored(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// Counts, and fails where `limit` is reached.
+    struct Counted {
+        passes: AtomicU32,
+        limit: u32,
+    }
+
+    impl Ahead for Counted {
+        fn pass(&self) -> io::Result<()> {
+            let before = self.passes.fetch_add(1, Ordering::SeqCst);
+            if before < self.limit { Ok(()) } else { Err(io::Error::other("not recorded")) }
+        }
+    }
+
+    /// A socket on a thread whose turns end, and its peer, which does not wait.
+    #[expect(clippy::disallowed_methods, reason = "a test's own connection over loopback")]
+    async fn pair(limit: u32) -> (Socket, std::net::TcpStream, Arc<Counted>) {
+        turn::end();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listener");
+        let io = TcpStream::connect(listener.local_addr().expect("address")).await.expect("connects");
+        let peer = listener.accept().expect("accepted").0;
+        peer.set_nonblocking(true).expect("nonblocking");
+        let ahead = Arc::new(Counted { passes: AtomicU32::new(0), limit });
+        (Socket::new(Arc::new(io), Arc::clone(&ahead) as Arc<dyn Ahead>), peer, ahead)
+    }
+
+    fn nothing(peer: &mut std::net::TcpStream) {
+        let read = peer.read(&mut [0; 64]);
+        assert_eq!(read.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+    }
+
+    fn exactly(peer: &mut std::net::TcpStream, length: usize) -> Vec<u8> {
+        peer.set_nonblocking(false).expect("blocking");
+        let mut bytes = vec![0; length];
+        peer.read_exact(&mut bytes).expect("all of it");
+        peer.set_nonblocking(true).expect("nonblocking");
+        bytes
+    }
+
+    #[tokio::test]
+    async fn what_is_written_leaves_at_the_end_of_the_turn() {
+        let (mut socket, mut peer, ahead) = pair(u32::MAX).await;
+        socket.write_all(b"one ").await.expect("taken");
+        socket.write_all(b"two").await.expect("taken");
+        socket.flush().await.expect("nothing is stuck");
+        nothing(&mut peer);
+        assert_eq!(ahead.passes.load(Ordering::SeqCst), 0);
+        turn::end();
+        assert_eq!(exactly(&mut peer, 7), b"one two");
+        assert_eq!(ahead.passes.load(Ordering::SeqCst), 1, "before it left");
+        turn::end();
+        nothing(&mut peer);
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_that_what_is_ahead_of_it_does_not_let_pass() {
+        let (mut socket, mut peer, _) = pair(1).await;
+        socket.write_all(b"recorded").await.expect("taken");
+        turn::end();
+        assert_eq!(exactly(&mut peer, 8), b"recorded");
+        socket.write_all(b"not recorded").await.expect("taken");
+        turn::end();
+        nothing(&mut peer);
+        assert_eq!(socket.flush().await.expect_err("failed").to_string(), "not recorded");
+        let large = vec![7; HELD + 1];
+        assert!(socket.write(&large).await.is_err());
+        drop(socket);
+        assert_eq!(peer.read(&mut [0; 64]).expect("closed"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_large_write_leaves_at_once_behind_what_waits() {
+        let (mut socket, mut peer, ahead) = pair(u32::MAX).await;
+        socket.write_all(b"small").await.expect("taken");
+        let large = vec![b'L'; HELD + 1];
+        socket.write_all(&large).await.expect("written");
+        assert_eq!(exactly(&mut peer, 5 + large.len()), [b"small", &large[..]].concat());
+        assert_eq!(ahead.passes.load(Ordering::SeqCst), 2);
+        socket.write_all(b"last words").await.expect("taken");
+        drop(socket);
+        assert_eq!(exactly(&mut peer, 10), b"last words", "a socket that goes says them");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_comes_behind_what_waits() {
+        let (mut socket, mut peer, _) = pair(u32::MAX).await;
+        socket.write_all(b"bye").await.expect("taken");
+        socket.shutdown().await.expect("shut");
+        assert_eq!(exactly(&mut peer, 3), b"bye");
+        assert_eq!(peer.read(&mut [0; 1]).expect("end"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_is_slow_gets_every_byte_in_order() {
+        let (mut socket, mut peer, _) = pair(u32::MAX).await;
+        let total = 8_usize << 20;
+        let reader = std::thread::spawn(move || exactly(&mut peer, total));
+        let mut sent = 0;
+        while sent < total {
+            let chunk: Vec<u8> = (sent..total.min(sent + 1000)).map(|at| (at % 251) as u8).collect();
+            socket.write_all(&chunk).await.expect("taken");
+            socket.flush().await.expect("flushed");
+            sent += chunk.len();
+            if sent % 7 == 0 {
+                turn::end();
+            }
+        }
+        socket.shutdown().await.expect("shut");
+        let got = reader.join().expect("reader");
+        assert!(got.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8));
     }
 }

@@ -4,8 +4,11 @@
 //! answer wakes its reader, and on an otherwise idle machine each wake-up is an interrupt to another processor that costs
 //! as much as the write itself. Written one behind the other, the first wakes the reader and the rest find it awake.
 //! A connection alone waits for nothing: its worker's turn ends when its task has nothing more to do.
+//!
+//! The record waits the same way, and first: what is recorded of bytes is in the store before these leave ([`Ahead`]).
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,9 +17,18 @@ const SOCKETS: usize = 64;
 const LONGEST: Duration = Duration::from_micros(200);
 
 /// What waits for the end of the turn.
-pub(super) trait Due {
+pub trait Due: Send + Sync {
     /// Is called once for each time that it was put on the list.
     fn end(&self);
+}
+
+/// What must be done before bytes may leave.
+pub trait Ahead: Send + Sync {
+    /// Does it, if it is not yet done.
+    ///
+    /// # Errors
+    /// It cannot be done: nothing may leave.
+    fn pass(&self) -> io::Result<()>;
 }
 
 #[derive(Default)]
@@ -39,8 +51,13 @@ pub fn end() {
     });
 }
 
+/// Whether this thread says when its turns end.
+pub fn ends() -> bool {
+    TURN.with(|turn| turn.ends.get())
+}
+
 /// Puts `due` on this thread's list; false, and nothing is done, on a thread whose turns have no end.
-pub(super) fn wait(due: &Arc<impl Due + 'static>) -> bool {
+pub fn wait(due: &Arc<impl Due + 'static>) -> bool {
     TURN.with(|turn| {
         let waits = turn.ends.get();
         if waits {
@@ -55,7 +72,7 @@ pub(super) fn wait(due: &Arc<impl Due + 'static>) -> bool {
 }
 
 /// Ends a turn that has become long. To be called where nothing that may be on the list is locked.
-pub(super) fn look() {
+pub fn look() {
     TURN.with(|turn| {
         let Some(since) = turn.since.get() else { return };
         if turn.due.borrow().len() >= SOCKETS || since.elapsed() >= LONGEST {
