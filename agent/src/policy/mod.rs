@@ -1,26 +1,49 @@
 //! Judgement: an action and its caller in, a verdict out. Pure; the only maker of [`Permit`]s.
+//!
+//! Rules stand in order and the first that matches decides. An action is judged whenever more of it is known: a rule that
+//! asks for what is not known yet neither matches nor is passed over, so the judgement then is "go on reading"
+//! ([`Verdict::More`]), and nothing is sent. When all is known, an action that no rule matches is refused.
+
+mod index;
+mod judge;
+mod known;
+pub mod lookup;
+pub mod pattern;
+pub mod rule;
+#[cfg(test)]
+mod tests;
+pub mod when;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Action, Caller};
+use crate::types::{self, Action};
+use index::Index;
+use judge::Compiled;
+use rule::{Effect, Source};
+use when::{Mistake, When};
 
-pub mod lookup;
+pub use judge::{Asked, Key, Match};
 
 /// Whether verdicts are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Everything is taken and recorded, nothing is refused: the package's default.
+    /// Verdicts are recorded; nothing is refused: the package's default.
     #[default]
     Observe,
+    /// Verdicts are applied.
+    Enforce,
 }
 
 /// What is in force.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Policy {
-    /// Whether verdicts are applied.
-    pub mode: Mode,
-    /// Whether an exchange waits until its head is synced to disk before a byte goes upstream.
+    source: Source,
+    rules: Vec<Compiled>,
+    index: Index,
+    /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
     /// Bounds of name lookups.
     pub lookups: lookup::Lookups,
@@ -29,14 +52,20 @@ pub struct Policy {
 /// The right to send one exchange upstream. Cannot be copied or made elsewhere: it is spent by sending.
 #[derive(Debug)]
 pub struct Permit {
-    rule: &'static str,
+    rule: Arc<str>,
+    verdict: types::Verdict,
     durable: bool,
 }
 
 impl Permit {
-    /// The rule that granted it.
+    /// The rule that decided.
     pub fn rule(&self) -> &str {
-        self.rule
+        &self.rule
+    }
+
+    /// What it said: in observe mode a refusal too is sent.
+    pub fn verdict(&self) -> types::Verdict {
+        self.verdict
     }
 
     /// Whether the record of the exchange must be on disk before the exchange is sent.
@@ -45,16 +74,133 @@ impl Permit {
     }
 }
 
+/// The right to go on reading, and to open what reading needs: never to send what was read.
+#[derive(Debug)]
+pub struct Passage(());
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The rule that refuses.
+    pub rule: String,
+    /// Why, for the client and the record.
+    pub reason: String,
+}
+
 /// What policy says.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Go ahead.
+    /// Send it.
     Allow(Permit),
+    /// Refuse it.
+    Deny(Denied),
+    /// It depends on what is not known yet.
+    More {
+        /// The right to go on.
+        passage: Passage,
+        /// For a request whose head is known: bytes of its body that must be read at most.
+        body: Option<u64>,
+    },
 }
 
-/// Decides. In observe mode everything is permitted under the rule name `observe`.
-pub fn decide(policy: &Policy, _caller: &Caller, _action: Action<'_>) -> Verdict {
-    match policy.mode {
-        Mode::Observe => Verdict::Allow(Permit { rule: "observe", durable: policy.durable }),
+/// The rule's name where none matched.
+pub const NONE: &str = "(none)";
+/// The rule's name where there are none and nothing is refused.
+pub const OBSERVE: &str = "observe";
+
+/// A condition that cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("rule {rule:?}: when: {mistake}")]
+pub struct BadCondition {
+    /// The rule.
+    pub rule: String,
+    /// What is wrong.
+    pub mistake: Mistake,
+}
+
+impl Policy {
+    /// Makes rules ready to judge by.
+    ///
+    /// # Errors
+    /// Every [`BadCondition`].
+    pub fn compile(source: Source) -> Result<Self, Vec<BadCondition>> {
+        let mut wrong = Vec::new();
+        let mut rules = Vec::with_capacity(source.rules.len());
+        for rule in &source.rules {
+            let when = rule.when.as_deref().map(When::compile).transpose().unwrap_or_else(|mistakes| {
+                let of = |mistake| BadCondition { rule: rule.name.clone(), mistake };
+                wrong.extend(mistakes.into_iter().map(of));
+                None
+            });
+            rules.push(Compiled { rule: rule.clone(), when });
+        }
+        let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
+        if wrong.is_empty() {
+            Ok(Self { source, rules, index, ..Self::default() })
+        } else {
+            Err(wrong)
+        }
+    }
+
+    /// The rules as written.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
+    pub fn explain<'a>(&'a self, asked: &'a Asked<'a>) -> impl Iterator<Item = (&'a str, Match)> {
+        self.rules.iter().map(|compiled| (compiled.rule.name.as_str(), compiled.judge(asked)))
+    }
+
+    /// The mode that holds for a tag.
+    pub fn mode(&self, tag: &types::TagName) -> Mode {
+        self.source.tag_modes.get(tag).copied().unwrap_or(self.source.mode)
+    }
+
+    fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
+        Verdict::Allow(Permit { rule: rule.into(), verdict, durable: durable || self.durable })
+    }
+}
+
+/// Decides.
+pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
+    let mode = policy.mode(&asked.caller.tag);
+    if policy.rules.is_empty() && mode == Mode::Observe {
+        return policy.permit(OBSERVE, types::Verdict::Allow, false);
+    }
+    let mut body = None;
+    let mut more = false;
+    for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
+        match compiled.judge(asked) {
+            Match::No(_) => {}
+            Match::NotYet(_) => {
+                more = true;
+                if compiled.when.as_ref().is_some_and(When::asks_body) {
+                    body = body.max(Some(compiled.rule.body_max));
+                }
+            }
+            Match::Yes if more => break,
+            Match::Yes => return apply(policy, &compiled.rule, mode),
+        }
+    }
+    if more {
+        let head = matches!(asked.action, Action::Http(_));
+        return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
+    }
+    match mode {
+        Mode::Observe => policy.permit(NONE, types::Verdict::Deny, false),
+        Mode::Enforce => {
+            Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
+        }
+    }
+}
+
+fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode) -> Verdict {
+    match (rule.verdict, rule.mode.unwrap_or(mode)) {
+        (Effect::Allow, _) => policy.permit(&rule.name, types::Verdict::Allow, rule.durable),
+        (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
+        (Effect::Deny, Mode::Enforce) => {
+            Verdict::Deny(Denied { rule: rule.name.clone(), reason: "the rule refuses it".to_owned() })
+        }
     }
 }

@@ -51,4 +51,7 @@ pub struct Exe {
     pub device: u64,
     /// Inode number.
     pub inode: u64,
+    /// SHA-256 of the file in hex; `None` unless a rule asks for it.
+    #[serde(default)]
+    pub sha256: Option<String>,
 }

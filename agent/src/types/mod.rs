@@ -5,6 +5,7 @@ pub mod addr;
 pub mod caller;
 pub mod enforcement;
 pub mod id;
+pub mod identity;
 pub mod summary;
 pub mod way;
 
@@ -12,6 +13,7 @@ pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
+pub use identity::Identity;
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
 pub use summary::{HostSource, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};

@@ -216,7 +216,7 @@ fn without_a_journal_the_lines_go_to_stderr_and_a_journal_that_comes_is_used() {
 }
 
 fn blocked(pid: u32) -> Blocked {
-    let exe = crate::types::Exe { path: "/usr/bin/curl\nX".to_owned(), device: 1, inode: 2 };
+    let exe = crate::types::Exe { path: "/usr/bin/curl\nX".to_owned(), device: 1, inode: 2, sha256: None };
     Blocked {
         way: way::of(agent_ebpf::Counter::Udp).expect("told"),
         caller: Caller {

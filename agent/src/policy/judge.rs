@@ -1,0 +1,210 @@
+//! One rule against one action: whether it matches, and if not, what it fails on.
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use super::known::Known;
+use super::pattern::Glob;
+use super::rule::{CallerAsks, RequestAsks, Rule, ToAsks};
+use super::when::When;
+use crate::types::action::Http;
+use crate::types::{Action, Caller, HostName, Identity};
+
+/// What is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// Who stands behind it: `None` when that may yet come with the request, `Some(None)` when nobody does.
+    pub identity: Option<Option<&'a Identity>>,
+    /// What is wanted.
+    pub action: Action<'a>,
+    /// The host's clock.
+    pub now: OffsetDateTime,
+}
+
+/// A rule, ready to be judged by.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub rule: Rule,
+    pub when: Option<When>,
+}
+
+/// What a rule asks, by the key that it is written with.
+pub type Key = &'static str;
+
+/// How far a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// All that it asks.
+    Yes,
+    /// Not, and the first key that failed.
+    No(Key),
+    /// Perhaps: the first key that asks for what is not known yet.
+    NotYet(Key),
+}
+
+impl Match {
+    /// The first no ends it; a "not yet" stays until then.
+    fn and(self, key: Key, next: impl FnOnce() -> Known) -> Self {
+        if let Self::No(_) = self {
+            return self;
+        }
+        match (next(), self) {
+            (Known::No, _) => Self::No(key),
+            (Known::NotYet, Self::Yes) => Self::NotYet(key),
+            _ => self,
+        }
+    }
+}
+
+impl Compiled {
+    /// Judges the cheap keys first, CEL last.
+    pub fn judge(&self, asked: &Asked<'_>) -> Match {
+        let rule = &self.rule;
+        let matched = to(&rule.to, asked, Match::Yes);
+        let matched = caller(&rule.caller, asked, matched);
+        let matched = request(&rule.request, asked, matched);
+        let matched = matched.and("windows", || any(&rule.windows, |window| window.holds(asked.now)));
+        matched.and("when", || self.when.as_ref().map_or(Known::Yes, |when| when.holds(asked)))
+    }
+}
+
+/// Yes when nothing is asked.
+fn any<T>(asks: &[T], holds: impl FnMut(&T) -> bool) -> Known {
+    Known::of(asks.is_empty() || asks.iter().any(holds))
+}
+
+/// As [`any`], of something that may be absent: then no.
+fn any_of<T, V: ?Sized>(asks: &[T], value: Option<&V>, holds: impl Fn(&T, &V) -> bool) -> Known {
+    Known::of(asks.is_empty() || value.is_some_and(|value| asks.iter().any(|ask| holds(ask, value))))
+}
+
+fn to(asks: &ToAsks, asked: &Asked<'_>, matched: Match) -> Match {
+    let destination = asked.action.destination();
+    matched
+        .and("ports", || Known::of(asks.ports.is_empty() || asks.ports.hold(destination.port())))
+        .and("addresses", || Known::of(asks.addresses.is_empty() || asks.addresses.hold(destination.ip())))
+        .and("hosts", || {
+            if asks.hosts.is_empty() {
+                return Known::Yes;
+            }
+            match asked.action.host() {
+                None => Known::NotYet,
+                Some(host) => any_of(&asks.hosts, host, |pattern, host: &HostName| pattern.matches(host.as_str())),
+            }
+        })
+        .and("protocols", || {
+            if asks.protocols.is_empty() {
+                return Known::Yes;
+            }
+            match asked.action {
+                Action::Connect { .. } | Action::Name { .. } => Known::NotYet,
+                Action::Tunnel { .. } => any(&asks.protocols, |protocol| protocol == "tunnel"),
+                Action::Http(Http { protocol, .. }) => any(&asks.protocols, |ask| ask == protocol || ask == "http"),
+            }
+        })
+}
+
+fn caller(asks: &CallerAsks, asked: &Asked<'_>, matched: Match) -> Match {
+    let caller = asked.caller;
+    let glob = |glob: &Glob, text: &str| glob.matches(text);
+    let exe = caller.exe.as_ref();
+    let uid = caller.uid.to_string();
+    matched
+        .and("tags", || any(&asks.tags, |tag| tag.matches(caller.tag.as_str())))
+        .and("units", || any_of(&asks.units, caller.unit.as_deref(), glob))
+        .and("users", || any(&asks.users, |user| *user == uid || Some(user) == caller.user.as_ref()))
+        .and("exes", || any_of(&asks.exes, exe.map(|exe| exe.path.as_str()), glob))
+        .and("exe_sha256", || {
+            any_of(&asks.exe_sha256, exe.and_then(|exe| exe.sha256.as_deref()), |ask, sum| ask == sum)
+        })
+        .and("containers", || {
+            let is = |ask: &Glob| {
+                [&caller.container, &caller.image].into_iter().flatten().any(|text| ask.matches(text))
+            };
+            any(&asks.containers, is)
+        })
+        .and("identities", || identity(&asks.identities, asked, |ask, is| ask.matches(&is.subject)))
+        .and("groups", || identity(&asks.groups, asked, |ask, is| is.groups.contains(ask)))
+        .and("issuers", || identity(&asks.issuers, asked, |ask, is| *ask == is.issuer))
+        .and("claims", || claims(&asks.claims, asked))
+}
+
+/// An identity that has ended is nobody's.
+fn identity<T>(asks: &[T], asked: &Asked<'_>, holds: impl Fn(&T, &Identity) -> bool) -> Known {
+    if asks.is_empty() {
+        return Known::Yes;
+    }
+    match asked.identity {
+        None => Known::NotYet,
+        Some(is) => {
+            let is = is.filter(|is| asked.now.unix_timestamp() < is.expires);
+            any_of(asks, is, holds)
+        }
+    }
+}
+
+fn claims(asks: &BTreeMap<String, Vec<Glob>>, asked: &Asked<'_>) -> Known {
+    let asks: Vec<_> = asks.iter().collect();
+    let all = |asks: &Vec<(&String, &Vec<Glob>)>, is: &Identity| {
+        let Ok(claims) = serde_json::from_str::<serde_json::Value>(&is.claims) else { return false };
+        asks.iter().all(|(path, globs)| {
+            let value = path.split('.').try_fold(&claims, |value, key| value.get(key));
+            value.is_some_and(|value| globs.iter().any(|glob| claim(value, glob)))
+        })
+    };
+    if asks.is_empty() { Known::Yes } else { identity(&[asks], asked, |asks, is| all(asks, is)) }
+}
+
+/// A text, a number or a truth is compared as its text; a list when any entry of it is.
+fn claim(value: &serde_json::Value, glob: &Glob) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => glob.matches(text),
+        Value::Number(_) | Value::Bool(_) => glob.matches(&value.to_string()),
+        Value::Array(values) => values.iter().any(|value| !value.is_array() && claim(value, glob)),
+        Value::Null | Value::Object(_) => false,
+    }
+}
+
+fn request(asks: &RequestAsks, asked: &Asked<'_>, matched: Match) -> Match {
+    let http = match asked.action {
+        Action::Http(http) => Some(http),
+        Action::Connect { .. } | Action::Name { .. } => {
+            let later = |asks: bool| if asks { Known::NotYet } else { Known::Yes };
+            return matched.and("request", || later(asks.asks()));
+        }
+        Action::Tunnel { .. } => None,
+    };
+    let http = http.as_ref();
+    matched
+        .and("methods", || any_of(&asks.methods, http, |ask, http: &Http<'_>| ask == http.method))
+        .and("paths", || any_of(&asks.paths, http, |ask, http: &Http<'_>| ask.matches(http.path)))
+        .and("query", || every(&asks.query, http, |http, name| parameters(http.query.unwrap_or_default(), name)))
+        .and("headers", || {
+            every(&asks.headers, http, |http, name| {
+                let values = http.headers.get_all(name).iter();
+                values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+            })
+        })
+}
+
+/// Every name has a value, and all its values match: a second one cannot hide behind the first.
+fn every(
+    asks: &BTreeMap<String, Vec<Glob>>,
+    http: Option<&Http<'_>>,
+    values: impl Fn(&Http<'_>, &str) -> Vec<String>,
+) -> Known {
+    Known::of(asks.iter().all(|(name, globs)| {
+        let values = http.map(|http| values(http, name)).unwrap_or_default();
+        !values.is_empty() && values.iter().all(|value| globs.iter().any(|glob| glob.matches(value)))
+    }))
+}
+
+/// The values of a query parameter, percent-decoded, `+` as a space (application/x-www-form-urlencoded).
+fn parameters(query: &str, name: &str) -> Vec<String> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+}
