@@ -174,7 +174,8 @@ impl Line {
                 return Err(error);
             }
         };
-        self.follow(Box::new(Socket(client)), Box::new(upstream), Verified::Plain).await
+        let (client, upstream) = (Socket::new(client), Socket::new(Arc::new(upstream)));
+        self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
     }
 
     async fn answer_questions(self, client: Arc<TcpStream>) -> Result<(), Error> {
