@@ -75,25 +75,8 @@ where
     })
 }
 
-/// One connection, 128 CONNECTs in it, an HTTP/2 connection in each, with 128 CONNECTs again.
-#[test]
-fn tunnels_within_tunnels_are_bounded() {
-    let world = World::start().expect("world");
-    let listener =
-        world.space().listen(SocketAddr::new(address("hostile.example.test"), PORT)).expect("listener");
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Runtime::new().expect("runtime");
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("listener");
-            while let Ok((io, _)) = listener.accept().await {
-                tokio::spawn(serve(TokioIo::new(io)));
-            }
-        });
-    });
-    let mut bystander = Bystander::start(&world);
-    bystander.goes_on("the start");
-    let before = gate_kib(&world);
-    let script = r#"
+/// The client; says `sent` and waits for its standard input.
+const TUNNELS: &str = r#"
 import socket, struct, sys, threading
 def frame(kind, flags, stream, payload):
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
@@ -124,7 +107,26 @@ s.sendall(all[33:])
 print("sent", flush=True)
 sys.stdin.read()
 "#;
-    let mut child = python(&world, script, PORT).stdin(Stdio::piped()).spawn().expect("started");
+
+/// One connection, 128 CONNECTs in it, an HTTP/2 connection in each, with 128 CONNECTs again.
+#[test]
+fn tunnels_within_tunnels_are_bounded() {
+    let world = World::start().expect("world");
+    let listener =
+        world.space().listen(SocketAddr::new(address("hostile.example.test"), PORT)).expect("listener");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("listener");
+            while let Ok((io, _)) = listener.accept().await {
+                tokio::spawn(serve(TokioIo::new(io)));
+            }
+        });
+    });
+    let mut bystander = Bystander::start(&world);
+    bystander.goes_on("the start");
+    let before = gate_kib(&world);
+    let mut child = python(&world, TUNNELS, PORT).stdin(Stdio::piped()).spawn().expect("started");
     let mut highest = 0;
     for _ in 0..16 {
         std::thread::sleep(Duration::from_millis(500)); // the attack's own time
