@@ -83,6 +83,9 @@ fn number(arguments: &[String], name: &str, default: u64) -> Result<u64> {
     arguments.get(at + 1).and_then(|v| v.parse().ok()).with_context(|| format!("{name} needs a number"))
 }
 
+/// One part of a round: the round's number, and whom it measures.
+type Part = fn(&mut Bench, u64, Side) -> Result<()>;
+
 struct Bench {
     // Dropped in this order: the servers live in the world.
     _nginx: Nginx,
@@ -152,7 +155,7 @@ impl Bench {
     }
 
     fn round(&mut self, round: u64, side: Side) -> Result<()> {
-        let parts: [(&str, fn(&mut Self, u64, Side) -> Result<()>); 8] = [
+        let parts: [(&str, Part); 8] = [
             ("h1_1", |b, _, side| b.wrk(side, 1)),
             ("h1", |b, _, side| b.wrk(side, 32)),
             ("h2", |b, _, side| b.h2load(side)),
