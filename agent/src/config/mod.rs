@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::paths;
-use crate::policy::Mode;
+use crate::policy::rule;
 
 mod dns;
 mod intercept;
@@ -37,8 +37,8 @@ pub const POLICY_DIR: &str = "policy.d";
 /// Everything that can be set, resolved: what the files leave out has its default.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Whether verdicts are applied.
-    pub mode: Mode,
+    /// Whether verdicts are applied, and the rules.
+    pub policy: rule::Source,
     /// The gate's user.
     pub user: String,
     /// What is tagged, in the order of the files. Names are unique, designations too.
@@ -105,7 +105,7 @@ pub struct Paths {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            mode: Mode::Observe,
+            policy: rule::Source::default(),
             user: "sluice".to_owned(),
             intercepts: Vec::new(),
             record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },

@@ -95,7 +95,7 @@ impl Resolver<'_> {
             return;
         }
         match text.value.as_str() {
-            "observe" => self.config.mode = Mode::Observe,
+            "observe" => self.config.policy.mode = Mode::Observe,
             "enforce" => self.problems.add(
                 &text.place,
                 "mode = \"enforce\" is not there yet: this version has no rules, so it would refuse everything",

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use time::OffsetDateTime;
 
 use crate::drain::Drain;
-use crate::policy::Policy;
+use crate::policy::{Asked, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
-use crate::types::{Caller, Destination, HostName, HostSource};
+use crate::types::{Action, Caller, Destination, HostName, HostSource};
 
 pub use crate::tls::Verified;
 
@@ -28,7 +29,7 @@ pub struct Context {
     /// The name that the job looked up and was told this address for. Nothing proves it.
     pub looked_up: Option<HostName>,
     /// What is in force.
-    pub policy: Arc<Policy>,
+    pub policy: InForce,
     /// The record of this session.
     pub session: Arc<Session>,
     /// Whether the agent is ending.
@@ -38,6 +39,25 @@ pub struct Context {
 }
 
 impl Context {
+    /// What is in force now.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
+
+    /// What is judged when the caller wants `action` now.
+    pub fn asked<'a>(&'a self, action: Action<'a>) -> Asked<'a> {
+        Asked { caller: &self.caller, identity: Some(None), action, now: OffsetDateTime::now_utc() }
+    }
+
+    /// The name of the other side, as far as somebody whom the job cannot be says it.
+    pub fn trusted_name(&self) -> Option<&HostName> {
+        match &self.verified {
+            Verified::Name(name) => Some(name),
+            Verified::Address(_) => None,
+            Verified::Plain => self.looked_up.as_ref(),
+        }
+    }
+
     /// The best name of the other side, and who says so, where the protocol itself names none.
     pub fn host(&self) -> (String, HostSource) {
         match (&self.verified, &self.looked_up) {

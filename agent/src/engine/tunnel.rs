@@ -10,7 +10,7 @@ use crate::policy::{self, Permit};
 use crate::record::{Exchange, ExchangeHead, Unrecordable};
 use crate::report::Chain;
 use crate::stream::BoxStream;
-use crate::types::{Action, Verdict};
+use crate::types::{self, Action};
 
 /// A tunnel without a byte either way for so long is closed. Interactive sessions idle for hours; dead peers are found
 /// long before by the sockets' keep-alive.
@@ -22,6 +22,9 @@ pub enum Error {
     /// Nothing was passed.
     #[error("the tunnel cannot be recorded")]
     Unrecordable(#[source] Unrecordable),
+    /// Policy refuses it.
+    #[error("refused by rule {:?}: {}", .0.rule, .0.reason)]
+    Denied(policy::Denied),
     /// It broke.
     #[error("the tunnel broke")]
     Broke(#[source] pump::Error),
@@ -32,19 +35,28 @@ pub enum Error {
 /// # Errors
 /// [`Error`]; it stands in the exchange's record too.
 pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, cx: Context) -> Result<(), Error> {
-    let action = Action::Tunnel { destination: cx.destination, why };
-    let policy::Verdict::Allow(permit) = policy::decide(&cx.policy, &cx.caller, action);
     let (host, host_source) = cx.host();
-    let head = ExchangeHead {
+    let mut head = ExchangeHead {
         protocol: "tunnel",
         host,
         host_source,
         method: None,
         path: None,
         headers: HeaderMap::new(),
-        rule: Some(permit.rule().to_owned()),
-        verdict: Verdict::Allow,
+        rule: None,
+        verdict: types::Verdict::Deny,
     };
+    let action = Action::Tunnel { destination: cx.destination, host: cx.trusted_name(), why };
+    let permit = match policy::decide(&cx.policy(), &cx.asked(action)).settled() {
+        Ok(permit) => permit,
+        Err(denied) => {
+            head.rule = Some(denied.rule.clone());
+            cx.session.refused(head, denied.reason.clone());
+            return Err(Error::Denied(denied));
+        }
+    };
+    head.rule = Some(permit.rule().to_owned());
+    head.verdict = permit.verdict();
     let exchange = cx.session.exchange(head).map_err(Error::Unrecordable)?;
     if permit.durable()
         && let Err(error) = exchange.durable().await

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::drain::{Drain, Drained};
-use crate::policy::Policy;
+use crate::policy::{self, InForce, Policy};
 use crate::record::fold::Folding;
 use crate::record::{self, Store};
 use crate::tls::{self, Tls};
@@ -46,6 +46,9 @@ pub enum Error {
     /// TLS could not be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] tls::Error),
+    /// A rule cannot be compiled.
+    #[error("the policy cannot be compiled")]
+    Policy(#[source] policy::BadCondition),
     /// The runtime or a socket failed.
     #[error("the gate's runtime failed")]
     Io(#[source] std::io::Error),
@@ -53,7 +56,7 @@ pub enum Error {
 
 /// What every session needs. One for the process.
 pub(crate) struct Services {
-    pub policy: Arc<Policy>,
+    pub policy: InForce,
     pub store: Store,
     pub tls: Tls,
     pub warden: Warden,
@@ -120,13 +123,10 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     for root in omitted {
         tracing::warn!("not trusted upstream: {root}");
     }
+    let (_policies, in_force) = watch::channel(Arc::new(compile(&settings)?));
     let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
     let services = Arc::new(Services {
-        policy: Arc::new(Policy {
-            mode: settings.mode,
-            durable: settings.durable,
-            lookups: settings.lookups.clone(),
-        }),
+        policy: in_force,
         store: store.clone(),
         tls,
         warden: warden.clone(),
@@ -183,6 +183,14 @@ async fn follow(
             Order::Servers(servers) => dns.set_host_servers(servers),
         }
     }
+}
+
+/// The rules, ready. The warden has tried them before.
+fn compile(settings: &GateSettings) -> Result<Policy, Error> {
+    let mut policy = Policy::compile(settings.policy.clone()).map_err(|wrong| Error::Policy(wrong[0].clone()))?;
+    policy.durable = settings.durable;
+    policy.lookups = settings.lookups.clone();
+    Ok(policy)
 }
 
 fn open_store(settings: &GateSettings, folding: &Folding) -> Result<Store, Error> {

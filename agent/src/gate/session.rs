@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use time::OffsetDateTime;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -13,7 +14,7 @@ use super::accept::{Accepted, keep_alive};
 use super::{Services, Warden, dns, identify};
 use crate::detect::{self, Protocol};
 use crate::engine::{Context, http, tunnel};
-use crate::policy::{self, Verdict};
+use crate::policy::{self, Asked, Denied, Passage};
 use crate::record::{ExchangeHead, Session, Unrecordable};
 use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
@@ -60,6 +61,8 @@ enum Error {
     Dns(#[source] dns::StreamError),
     #[error("the client's connection broke")]
     ClientGone,
+    #[error("refused by rule {:?}: {}", .0.rule, .0.reason)]
+    Denied(Denied),
     #[error("the tag holds its share of the sessions that are possible at once")]
     Crowded,
     #[error(transparent)]
@@ -158,16 +161,18 @@ struct Line {
 impl Line {
     /// decide -> forward -> the rest of the line.
     async fn take(self, client: Arc<TcpStream>) -> Result<(), Error> {
-        let Verdict::Allow(permit) = policy::decide(
-            &self.services.policy,
-            &self.caller,
-            Action::Connect { destination: self.destination },
-        );
         // Name servers are not dialled: their questions are answered here, and what is no question goes nowhere.
         if self.destination.port() == dns::PORT {
             return self.answer_questions(client).await;
         }
-        let upstream = match dial(permit, self.destination, self.netns, &self.services.warden).await {
+        let passage = match self.may(Action::Connect { destination: self.destination }) {
+            Ok(passage) => passage,
+            Err(denied) => {
+                reset(&client);
+                return Err(self.denied("tcp", None, denied));
+            }
+        };
+        let upstream = match dial(passage, self.destination, self.netns, &self.services.warden).await {
             Ok(upstream) => upstream,
             Err(error) => {
                 reset(&client);
@@ -179,6 +184,14 @@ impl Line {
         let upstream = Socket::new(Arc::new(upstream), Arc::clone(&store));
         let client = Socket::new(client, store);
         self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
+    }
+
+    /// Whether the line may go on: what it will send is judged again when it is known.
+    fn may(&self, action: Action<'_>) -> Result<Passage, Denied> {
+        let policy = Arc::clone(&self.services.policy.borrow());
+        // An identity may yet come with the request.
+        let asked = Asked { caller: &self.caller, identity: None, action, now: OffsetDateTime::now_utc() };
+        policy::decide(&policy, &asked).passage()
     }
 
     async fn answer_questions(self, client: Arc<TcpStream>) -> Result<(), Error> {
@@ -234,11 +247,15 @@ impl Line {
     }
 
     async fn open(self, client: BoxStream, upstream: BoxStream) -> Result<(), Error> {
-        let opening = self.services.tls.open(&self.caller.tag, self.destination, client, upstream);
+        let may = |host: Option<&HostName>| self.may(Action::Name { destination: self.destination, host });
+        let opening = self.services.tls.open(&self.caller.tag, self.destination, client, upstream, &may);
         let opened = match Box::pin(opening).await {
             Ok(opened) => opened,
             Err(refused) => {
                 let sni = refused.facts.sni.clone();
+                if let Some(denied) = refused.denied.clone() {
+                    return Err(self.denied("tls", sni, denied));
+                }
                 let error = Error::Tls(refused);
                 match sni {
                     Some(name) => self.refused_for(name, HostSource::Tls, "tls", &error),
@@ -289,7 +306,7 @@ impl Line {
             destination: self.destination,
             verified,
             looked_up: self.looked_up.clone(),
-            policy: Arc::clone(&self.services.policy),
+            policy: self.services.policy.clone(),
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),
             again: Arc::new(move |client, upstream, verified| -> BoxFuture<'static, ()> {
@@ -307,39 +324,60 @@ impl Line {
         }
     }
 
+    /// Records a refusal by policy that came before any exchange.
+    fn denied(&self, protocol: &'static str, sni: Option<String>, denied: Denied) -> Error {
+        let (host, host_source) = match sni {
+            Some(name) => (name, HostSource::Tls),
+            None => self.name(),
+        };
+        let reason = format!("{} (rule {})", denied.reason, denied.rule);
+        self.session.refused(ExchangeHead { rule: Some(denied.rule.clone()), ..head(host, host_source, protocol) }, reason);
+        Error::Denied(denied)
+    }
+
     /// Records a refusal that came before any exchange.
     fn refused(&self, protocol: &'static str, error: &Error) {
-        let (host, source) = match &self.looked_up {
-            Some(name) => (name.to_string(), HostSource::Dns),
-            None => (self.destination.to_string(), HostSource::Address),
-        };
+        let (host, source) = self.name();
         self.refused_for(host, source, protocol, error);
     }
 
+    /// The best name of the other side before any is proved.
+    fn name(&self) -> (String, HostSource) {
+        match &self.looked_up {
+            Some(name) => (name.to_string(), HostSource::Dns),
+            None => (self.destination.to_string(), HostSource::Address),
+        }
+    }
+
     fn refused_for(&self, host: String, host_source: HostSource, protocol: &'static str, error: &Error) {
-        let head = ExchangeHead {
-            protocol,
-            host,
-            host_source,
-            method: None,
-            path: None,
-            headers: ::http::HeaderMap::new(),
-            rule: None,
-            verdict: types::Verdict::Deny,
-        };
-        self.session.refused(head, Chain(error).to_string());
+        self.session.refused(head(host, host_source, protocol), Chain(error).to_string());
     }
 }
 
-/// The only maker of upstream connections; it spends the permit to connect. A caller in another network namespace reaches
+/// What a refusal before any exchange begins with.
+fn head(host: String, host_source: HostSource, protocol: &'static str) -> ExchangeHead {
+    ExchangeHead {
+        protocol,
+        host,
+        host_source,
+        method: None,
+        path: None,
+        headers: ::http::HeaderMap::new(),
+        rule: None,
+        verdict: types::Verdict::Deny,
+    }
+}
+
+/// The only maker of upstream connections; it spends the passage. A caller in another network namespace reaches
 /// from there what it could reach without us, and nothing else: never from here.
 async fn dial(
-    permit: policy::Permit,
+    passage: Passage,
     destination: Destination,
     netns: Option<NetnsCookie>,
     warden: &Warden,
 ) -> Result<TcpStream, Error> {
-    tracing::trace!(%destination, rule = permit.rule(), "dial");
+    let _spent = passage;
+    tracing::trace!(%destination, "dial");
     let to = destination.socket();
     let dialling = async {
         let Some(netns) = netns else {

@@ -78,6 +78,16 @@ impl Permit {
 #[derive(Debug)]
 pub struct Passage(());
 
+impl Permit {
+    /// Who may send may also open what that needs.
+    pub fn passage(self) -> Passage {
+        Passage(())
+    }
+}
+
+/// The policy in force: it changes when the configuration is read again.
+pub type InForce = tokio::sync::watch::Receiver<Arc<Policy>>;
+
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
@@ -103,6 +113,35 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// The verdict where nothing more will become known.
+    ///
+    /// # Errors
+    /// [`Denied`], also when it still depends on something.
+    pub fn settled(self) -> Result<Permit, Denied> {
+        match self {
+            Self::Allow(permit) => Ok(permit),
+            Self::Deny(denied) => Err(denied),
+            Self::More { .. } => Err(Denied {
+                rule: NONE.to_owned(),
+                reason: "a rule asks for what cannot be known of it".to_owned(),
+            }),
+        }
+    }
+
+    /// The right to go on reading, where nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn passage(self) -> Result<Passage, Denied> {
+        match self {
+            Self::Allow(permit) => Ok(permit.passage()),
+            Self::More { passage, .. } => Ok(passage),
+            Self::Deny(denied) => Err(denied),
+        }
+    }
+}
+
 /// The rule's name where none matched.
 pub const NONE: &str = "(none)";
 /// The rule's name where there are none and nothing is refused.
@@ -119,6 +158,11 @@ pub struct BadCondition {
 }
 
 impl Policy {
+    /// Observes everything and refuses nothing.
+    pub fn observing(durable: bool, lookups: lookup::Lookups) -> Self {
+        Self { durable, lookups, ..Self::default() }
+    }
+
     /// Makes rules ready to judge by.
     ///
     /// # Errors

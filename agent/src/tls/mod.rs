@@ -30,6 +30,7 @@ use self::refused::Failure;
 use self::roots::{Omitted, Roots};
 use self::tags::{Offer, Tags};
 use self::verify::UpstreamVerifier;
+use crate::policy::{Denied, Passage};
 use crate::record::{Leg, TlsFacts};
 use crate::stream::BoxStream;
 use crate::types::{Destination, HostName, TagName};
@@ -188,11 +189,19 @@ impl Tls {
         destination: Destination,
         client: BoxStream,
         upstream: BoxStream,
+        may: &(dyn Fn(Option<&HostName>) -> Result<Passage, Denied> + Sync),
     ) -> Result<Opened, Refused> {
         let mut facts = TlsFacts::default();
         let hello = Box::pin(hello::read(client, Instant::now() + self.deadlines.hello)).await;
         let hello = hello.map_err(|failure| failure.at(Stage::Hello, &facts))?;
         facts.sni = hello.name.as_ref().map(ToString::to_string);
+        // The name must not reach whom it was not allowed for: a job may have put anything into it.
+        let may = may(hello.name.as_ref());
+        if let Err(denied) = may {
+            let failure = Failure::new(AlertDescription::AccessDenied, denied.reason.clone());
+            refused::alert(hello.client, AlertDescription::AccessDenied).await;
+            return Err(Refused { denied: Some(denied), ..failure.at(Stage::Hello, &facts) });
+        }
         let verified = match hello.name {
             Some(name) => Verified::Name(name),
             None => Verified::Address(destination.ip()),

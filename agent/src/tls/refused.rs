@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::policy::Denied;
 use crate::record::TlsFacts;
 use crate::stream::BoxStream;
 
@@ -41,6 +42,8 @@ pub struct Refused {
     pub remedy: Option<&'static str>,
     /// What was known of the two legs by then.
     pub facts: Box<TlsFacts>,
+    /// Set when policy refused it.
+    pub denied: Option<Denied>,
 }
 
 /// A failure on its way to [`Refused`].
@@ -62,7 +65,7 @@ impl Failure {
 
     pub fn at(self, stage: Stage, facts: &TlsFacts) -> Refused {
         let Self { alert, reason, remedy } = self;
-        Refused { stage, alert, reason, remedy, facts: Box::new(facts.clone()) }
+        Refused { stage, alert, reason, remedy, facts: Box::new(facts.clone()), denied: None }
     }
 }
 

@@ -233,7 +233,7 @@ impl Bound {
             extra_roots: Vec::new(),
             uid: self.gate_user.0.as_raw(),
             gid: self.gate_user.1.as_raw(),
-            mode: self.config.mode,
+            policy: self.config.policy.clone(),
             store: self.config.paths.state.join(paths::STORE_DIR).to_string_lossy().into_owned(),
             body_limit: self.config.record.body_limit,
             store_bytes: self.config.record.max_bytes,

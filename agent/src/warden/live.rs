@@ -111,7 +111,7 @@ impl Live {
     pub fn reporter(&self, bound: &Bound) -> Box<dyn Fn() -> Status + Send + Sync> {
         let live = self.clone();
         let (tags, kernel, host) = (bound.tags.clone(), bound.kernel.clone(), bound.host.clone());
-        let mode = format!("{:?}", bound.config.mode).to_lowercase();
+        let mode = format!("{:?}", bound.config.policy.mode).to_lowercase();
         let store = bound.config.paths.state.join(paths::STORE_DIR);
         let warden = ProcessStatus { pid: std::process::id(), since: OffsetDateTime::now_utc() };
         Box::new(move || {

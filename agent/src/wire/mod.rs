@@ -188,8 +188,8 @@ pub struct GateSettings {
     pub uid: u32,
     /// Group id to become.
     pub gid: u32,
-    /// Verdicts applied or not.
-    pub mode: crate::policy::Mode,
+    /// The rules.
+    pub policy: crate::policy::rule::Source,
     /// Directory of the store.
     pub store: String,
     /// Bytes kept of each body.

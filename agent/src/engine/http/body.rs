@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::source::Source;
 use crate::drain::Drain;
 use crate::record::{Direction, Exchange, Unrecordable};
 use crate::report::Chain;
@@ -75,7 +76,7 @@ pub(super) type Open = Arc<()>;
 
 /// A request's body.
 pub(super) struct Up {
-    pub(super) inner: Incoming,
+    pub(super) inner: Source,
     pub(super) exchange: Exchange,
     pub(super) length: Length,
     pub(super) _open: Open,
@@ -162,7 +163,7 @@ impl Body for Down {
     }
 }
 
-fn hint(inner: &Incoming, length: Length) -> SizeHint {
+fn hint(inner: &impl Body, length: Length) -> SizeHint {
     match length {
         Length::Told => inner.size_hint(),
         Length::Untold => SizeHint::default(),

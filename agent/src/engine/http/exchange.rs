@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{EXPECT, HeaderValue, UPGRADE};
+use http::header::{CONTENT_TYPE, EXPECT, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
@@ -16,13 +16,15 @@ use super::fault::{h2_reset, is_io};
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
 use super::shared::{Passed, Shared, Undecided};
+use super::source::Source;
 use super::upgrade::{self, Switched};
 use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::{Context, Verified};
-use crate::policy::{self, Permit};
+use crate::policy::{self, Denied, Permit};
 use crate::record::{Exchange, ExchangeHead};
 use crate::report::Chain;
+use crate::types::action::Http;
 use crate::types::{self, Action};
 
 /// The way to the upstream.
@@ -72,6 +74,8 @@ struct Asked {
     host: Host,
     shape: Shape,
     method: Method,
+    /// As policy knows it.
+    protocol: &'static str,
     /// Set when the request asks for another protocol.
     switch: Option<OnUpgrade>,
     /// Set when it is an extended CONNECT for a WebSocket.
@@ -130,7 +134,8 @@ impl Exchanges {
     }
 
     /// Answers one request: hyper's service.
-    pub(super) async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        let mut request = request.map(Source::new);
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         let _open = Arc::clone(&self.open);
         self.first.cancel();
@@ -142,16 +147,16 @@ impl Exchanges {
                 return Ok(self.refuse(&refusal, shape, head));
             }
         };
-        let path = request.uri().path();
-        let action = Action::Http {
-            destination: self.cx.destination,
-            host: asked.host.name.as_ref(),
-            method: asked.method.as_str(),
-            path,
+        let permit = match self.judge(&asked, &mut request).await {
+            Ok(permit) => permit,
+            Err(denied) => {
+                let head = head_of(&request, asked.host.text.clone());
+                return Ok(self.refuse(&Refusal::of(denied), asked.shape, head));
+            }
         };
-        let policy::Verdict::Allow(permit) = policy::decide(&self.cx.policy, &self.cx.caller, action);
         let mut head = head_of(&request, asked.host.text.clone());
         head.rule = Some(permit.rule().to_owned());
+        head.verdict = permit.verdict();
         let exchange = match self.cx.session.exchange_ahead(head) {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
@@ -170,8 +175,34 @@ impl Exchanges {
         }
     }
 
+    /// Judges a request by its head, and by its body where a rule asks for that.
+    async fn judge(&self, asked: &Asked, request: &mut Request<Source>) -> Result<Permit, Denied> {
+        let policy = self.cx.policy();
+        let verdict = policy::decide(&policy, &self.cx.asked(self.action(asked, request)));
+        let policy::Verdict::More { body: Some(max), .. } = verdict else { return verdict.settled() };
+        let headers = request.headers().clone();
+        if let Err(error) = request.body_mut().read(&headers, max).await {
+            let reason = format!("its body broke off before it could be judged: {}", Chain(&error));
+            return Err(Denied { rule: policy::NONE.to_owned(), reason });
+        }
+        policy::decide(&policy, &self.cx.asked(self.action(asked, request))).settled()
+    }
+
+    fn action<'a>(&'a self, asked: &'a Asked, request: &'a Request<Source>) -> Action<'a> {
+        Action::Http(Http {
+            destination: self.cx.destination,
+            host: asked.host.name.as_ref(),
+            protocol: asked.protocol,
+            method: asked.method.as_str(),
+            path: request.uri().path(),
+            query: request.uri().query(),
+            headers: request.headers(),
+            body: request.body().known(),
+        })
+    }
+
     /// Reads what a request is for, or why it is refused.
-    fn read(&self, number: u64, request: &mut Request<Incoming>) -> Result<Asked, (Refusal, String, Shape)> {
+    fn read(&self, number: u64, request: &mut Request<Source>) -> Result<Asked, (Refusal, String, Shape)> {
         let (verified, destination) = (&self.cx.verified, self.cx.destination);
         if let Some(refusal) = self.gate.as_ref().and_then(|gate| unread(gate, number)) {
             let host = names::unnamed(verified, destination).text;
@@ -206,14 +237,15 @@ impl Exchanges {
         let switch = Some(hyper::upgrade::on(&mut *request)).filter(|_| asks);
         let length = if http1 { Length::Told } else { Length::Untold };
         let method = request.method().clone();
-        Ok(Asked { number, host, shape, method, switch, websocket, tunnels, length })
+        let protocol = protocol(request, websocket);
+        Ok(Asked { number, host, shape, method, protocol, switch, websocket, tunnels, length })
     }
 
     /// The one place from which a request goes upstream; it costs the permit.
     async fn send(
         &self,
         permit: Permit,
-        request: Request<Incoming>,
+        request: Request<Source>,
         exchange: Exchange,
         length: Length,
     ) -> Result<Response<Incoming>, Failed> {
@@ -348,6 +380,20 @@ impl Exchanges {
     }
 }
 
+/// The protocol of a request as policy knows it.
+fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
+    let is = |name, wanted: &str| {
+        let value = request.headers().get(name);
+        value.is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(wanted.as_bytes()))
+    };
+    match request.version() {
+        _ if websocket || is(UPGRADE, "websocket") => "websocket",
+        _ if is(CONTENT_TYPE, "application/grpc") => "grpc",
+        Version::HTTP_2 => "h2",
+        _ => "http/1.1",
+    }
+}
+
 /// Marks the request that stands for a refused one.
 #[derive(Clone)]
 struct Unread;
@@ -370,7 +416,7 @@ fn unread(gate: &Shared, number: u64) -> Option<Refusal> {
     }
 }
 
-fn head_of(request: &Request<Incoming>, host: String) -> ExchangeHead {
+fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
     let unread = request.extensions().get::<Unread>().is_some();
     let path =
         || request.uri().path_and_query().map_or_else(|| request.uri().to_string(), ToString::to_string);

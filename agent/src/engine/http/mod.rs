@@ -21,6 +21,7 @@ mod names;
 mod parked;
 mod refusal;
 mod shared;
+mod source;
 mod strict;
 mod tasks;
 mod together;

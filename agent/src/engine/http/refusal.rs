@@ -5,6 +5,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
+use crate::policy::Denied;
 use crate::types::SessionId;
 
 /// An exchange that does not happen.
@@ -49,6 +50,12 @@ impl Shape {
 impl Refusal {
     pub(super) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
         Self { status, reason: reason.into(), rule: None, last: false }
+    }
+
+    /// What policy says.
+    pub(super) fn of(denied: Denied) -> Self {
+        let reason = format!("{} (rule {})", denied.reason, denied.rule);
+        Self { status: StatusCode::FORBIDDEN, reason, rule: Some(denied.rule), last: false }
     }
 
     /// The connection ends with it.

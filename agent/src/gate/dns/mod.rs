@@ -187,8 +187,9 @@ fn permit(
 ) -> Result<crate::policy::Permit, Denied> {
     let kind = question.kind();
     let lookup = Lookup { name, longest_label: question.longest_label(), kind: &kind };
-    let permit = lookup::decide(&services.policy, &asker.caller, lookup)?;
-    services.dns.rates.count(&services.policy.lookups, &asker.caller.tag, name, Instant::now())?;
+    let policy = services.policy.borrow();
+    let permit = lookup::decide(&policy, &asker.caller, lookup)?;
+    services.dns.rates.count(&policy.lookups, &asker.caller.tag, name, Instant::now())?;
     Ok(permit)
 }
 
@@ -224,7 +225,7 @@ fn settle(
             (question.error(Rcode::ServFail, Some((OTHER, &why))), Rcode::ServFail, None, Some(why))
         }
         Ok(answer) => {
-            let decided = answer.aliases().try_for_each(|to| lookup::decide_alias(&services.policy, &to));
+            let decided = answer.aliases().try_for_each(|to| lookup::decide_alias(&services.policy.borrow(), &to));
             match decided {
                 Err(denied) => {
                     exchange.denied(denied.rule());
@@ -254,7 +255,7 @@ fn remember(services: &Services, asker: &Asker, name: &str, answer: &Answer) {
 }
 
 fn rcode(services: &Services, denied: &Denied) -> Rcode {
-    match (denied, services.policy.lookups.answer) {
+    match (denied, services.policy.borrow().lookups.answer) {
         (Denied::Name { .. } | Denied::Alias { .. }, Denial::NxDomain) => Rcode::NXDomain,
         // A name that is asked for too often may well exist.
         _ => Rcode::Refused,
