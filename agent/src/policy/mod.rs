@@ -4,9 +4,13 @@
 //! asks for what is not known yet neither matches nor is passed over, so the judgement then is "go on reading"
 //! ([`Verdict::More`]), and nothing is sent. When all is known, an action that no rule matches is refused.
 
+mod body;
+mod facts;
+mod filter;
 mod index;
 mod judge;
 mod known;
+pub mod llm;
 pub mod lookup;
 pub mod pattern;
 pub mod rule;
@@ -19,6 +23,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{self, Action};
+use facts::Facts;
+use filter::Filter;
 use index::Index;
 use judge::Compiled;
 use rule::{Effect, Source};
@@ -149,10 +155,12 @@ pub const OBSERVE: &str = "observe";
 
 /// A condition that cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("rule {rule:?}: when: {mistake}")]
+#[error("rule {rule:?}: {key}: {mistake}")]
 pub struct BadCondition {
     /// The rule.
     pub rule: String,
+    /// The key that it stands under: `when`, `prompt_words`, `prompt_patterns`.
+    pub key: Key,
     /// What is wrong.
     pub mistake: Mistake,
 }
@@ -171,12 +179,13 @@ impl Policy {
         let mut wrong = Vec::new();
         let mut rules = Vec::with_capacity(source.rules.len());
         for rule in &source.rules {
+            let mut of = |key, mistake| wrong.push(BadCondition { rule: rule.name.clone(), key, mistake });
             let when = rule.when.as_deref().map(When::compile).transpose().unwrap_or_else(|mistakes| {
-                let of = |mistake| BadCondition { rule: rule.name.clone(), mistake };
-                wrong.extend(mistakes.into_iter().map(of));
+                mistakes.into_iter().for_each(|mistake| of("when", mistake));
                 None
             });
-            rules.push(Compiled { rule: rule.clone(), when });
+            let filter = Filter::compile(&rule.request.prompt_words, &rule.request.prompt_patterns, of);
+            rules.push(Compiled { rule: rule.clone(), when, filter });
         }
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
         if wrong.is_empty() {
@@ -193,7 +202,8 @@ impl Policy {
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
     pub fn explain<'a>(&'a self, asked: &'a Asked<'a>) -> impl Iterator<Item = (&'a str, Match)> {
-        self.rules.iter().map(|compiled| (compiled.rule.name.as_str(), compiled.judge(asked)))
+        let facts = Facts::new(asked);
+        self.rules.iter().map(move |compiled| (compiled.rule.name.as_str(), compiled.judge(&facts)))
     }
 
     /// The mode that holds for a tag.
@@ -212,24 +222,35 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     if policy.rules.is_empty() && mode == Mode::Observe {
         return policy.permit(OBSERVE, types::Verdict::Allow, false);
     }
+    let facts = Facts::new(asked);
+    let head = matches!(asked.action, Action::Http(_));
     let mut body = None;
     let mut more = false;
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
-        match compiled.judge(asked) {
-            Match::No(_) => {}
+        let decided = match compiled.judge(&facts) {
+            Match::No(_) => None,
             Match::NotYet(_) => {
                 more = true;
-                if compiled.when.as_ref().is_some_and(When::asks_body) {
+                if !head {
+                    break;
+                }
+                if compiled.asks_body() {
                     body = body.max(Some(compiled.rule.body_max));
                 }
+                None
             }
-            Match::Yes if more => break,
-            Match::Yes => return apply(policy, &compiled.rule, mode),
+            Match::Yes => Some(None),
+            Match::Cannot(..) if compiled.rule.verdict == Effect::Allow => None,
+            Match::Cannot(key, why) => Some(Some(format!("its {key} cannot be judged: {why}"))),
+        };
+        match decided {
+            None => {}
+            Some(_) if more => break,
+            Some(why) => return apply(policy, &compiled.rule, mode, why),
         }
     }
     if more {
-        let head = matches!(asked.action, Action::Http(_));
-        return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
+        return Verdict::More { passage: Passage(()), body };
     }
     match mode {
         Mode::Observe => policy.permit(NONE, types::Verdict::Deny, false),
@@ -239,12 +260,14 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     }
 }
 
-fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode) -> Verdict {
+/// What a rule says that matches, or (`why`) that refuses because it cannot be judged.
+fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode, why: Option<String>) -> Verdict {
     match (rule.verdict, rule.mode.unwrap_or(mode)) {
         (Effect::Allow, _) => policy.permit(&rule.name, types::Verdict::Allow, rule.durable),
         (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
         (Effect::Deny, Mode::Enforce) => {
-            Verdict::Deny(Denied { rule: rule.name.clone(), reason: "the rule refuses it".to_owned() })
+            let reason = why.unwrap_or_else(|| "the rule refuses it".to_owned());
+            Verdict::Deny(Denied { rule: rule.name.clone(), reason })
         }
     }
 }
