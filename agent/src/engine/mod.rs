@@ -6,12 +6,12 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 
 use crate::drain::Drain;
-use crate::policy::{Asked, InForce, Policy};
+use crate::policy::{self, Asked, Denied, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
 use crate::types::{Action, Caller, Destination, HostName, HostSource};
 
-pub use crate::tls::Verified;
+pub use crate::tls::{Refusal, Verified};
 
 pub mod http;
 mod pump;
@@ -30,6 +30,8 @@ pub struct Context {
     pub looked_up: Option<HostName>,
     /// What is in force.
     pub policy: InForce,
+    /// Set when everything is refused: there is nobody behind the upstream's side.
+    pub refusal: Option<Refusal>,
     /// The record of this session.
     pub session: Arc<Session>,
     /// Whether the agent is ending.
@@ -44,8 +46,19 @@ impl Context {
         Arc::clone(&self.policy.borrow())
     }
 
+    /// Decides what the caller wants now.
+    ///
+    /// # Errors
+    /// [`Denied`]: also what was refused before its protocol was known.
+    pub fn decide(&self, policy: &Policy, action: Action<'_>) -> Result<policy::Verdict, Denied> {
+        match &self.refusal {
+            Some(refusal) => Err(refusal.denied.clone()),
+            None => Ok(policy::decide(policy, &self.asked(action))),
+        }
+    }
+
     /// What is judged when the caller wants `action` now.
-    pub fn asked<'a>(&'a self, action: Action<'a>) -> Asked<'a> {
+    fn asked<'a>(&'a self, action: Action<'a>) -> Asked<'a> {
         Asked { caller: &self.caller, identity: Some(None), action, now: OffsetDateTime::now_utc() }
     }
 

@@ -88,6 +88,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                 caller: who.caller,
                 destination: who.destination,
                 looked_up,
+                refusal: None,
                 netns: who.netns,
                 layers: LAYERS,
                 inner: Arc::new(Semaphore::new(INNER)),
@@ -150,6 +151,8 @@ struct Line {
     destination: Destination,
     /// The name that the job looked up and was told this address for.
     looked_up: Option<HostName>,
+    /// Set when policy refused what is asked for, and the client is yet to be told.
+    refusal: Option<tls::Refusal>,
     /// Where the upstream is dialled from, when not from here.
     netns: Option<NetnsCookie>,
     /// Layers that may still be opened.
@@ -266,7 +269,19 @@ impl Line {
         };
         self.session.tls(&opened.facts)?;
         let (client, upstream, verified) = (opened.client, opened.upstream, opened.verified);
-        match opened.alpn {
+        let line = Self { refusal: opened.refusal.or(self.refusal.clone()), ..self };
+        line.inside(opened.alpn, client, upstream, verified).await
+    }
+
+    /// What flows inside TLS.
+    async fn inside(
+        self,
+        alpn: Alpn,
+        client: BoxStream,
+        upstream: BoxStream,
+        verified: Verified,
+    ) -> Result<(), Error> {
+        match alpn {
             Alpn::H2 => self.http(client, upstream, http::Version::Http2, verified).await,
             Alpn::Http1 => self.http(client, upstream, http::Version::Http1, verified).await,
             // Nothing was agreed on: what is inside is found out the same way as outside.
@@ -307,6 +322,7 @@ impl Line {
             verified,
             looked_up: self.looked_up.clone(),
             policy: self.services.policy.clone(),
+            refusal: self.refusal.clone(),
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),
             again: Arc::new(move |client, upstream, verified| -> BoxFuture<'static, ()> {
