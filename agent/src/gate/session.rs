@@ -349,7 +349,6 @@ async fn dial(
         let socket = warden.socket(netns, to.is_ipv6(), false).await.map_err(Error::Namespace)?;
         let socket = StdStream::from(socket);
         socket.set_nonblocking(true).map_err(Error::Dial)?;
-        #[expect(clippy::disallowed_methods, reason = "this is that one place")]
         TcpSocket::from_std_stream(socket).connect(to).await.map_err(Error::Dial)
     };
     let upstream = tokio::time::timeout(DIAL_WITHIN, dialling).await.map_err(|_| Error::DialTimeout)??;

@@ -28,6 +28,7 @@ mod session;
 mod synced;
 pub mod visible;
 mod wake;
+mod write;
 mod writer;
 
 pub use exchange::Exchange;

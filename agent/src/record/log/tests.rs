@@ -91,6 +91,13 @@ async fn frames_that_cannot_be_written_hold_everything_back_until_they_can() {
         assert!(Instant::now() < deadline, "{error}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    assert_eq!(frames(&store).iter().filter(|(_, kind)| *kind == Kind::Trailers).count(), 1, "nothing is lost");
-    assert!(log.durable(promised).await.is_err(), "its number is another's now: nobody is told that it is on disk");
+    assert_eq!(
+        frames(&store).iter().filter(|(_, kind)| *kind == Kind::Trailers).count(),
+        1,
+        "nothing is lost"
+    );
+    assert!(
+        log.durable(promised).await.is_err(),
+        "its number is another's now: nobody is told that it is on disk"
+    );
 }
