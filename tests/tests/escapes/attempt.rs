@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use sluice_tests::escape::{Entry, Proof, Way, group4};
-use sluice_tests::process::{PATIENCE, run};
+use sluice_tests::process::{PATIENCE, run, slowness};
 
 use crate::judge::{Ended, Row};
 use crate::stage::{JOB, Stage, Talker};
@@ -62,7 +62,7 @@ fn walk(stage: &mut Stage, way: &Way, uid: u32, marker: &str, tagged: bool) -> E
     // A walk that hangs is killed, which ends its output.
     let (ended, end) = mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
-        if end.recv_timeout(WALK) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if end.recv_timeout(WALK * slowness()) == Err(mpsc::RecvTimeoutError::Timeout) {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
@@ -119,7 +119,7 @@ fn grant(stage: &mut Stage, way: &Way, pid: u32, wish: &str, marker: &str, tagge
                 Proof::Group => group4(marker).to_vec(),
                 _ => marker.as_bytes().to_vec(),
             };
-            stage.comes(&bytes, SEEN);
+            stage.comes(&bytes, SEEN * slowness());
         }
         ["later"] => {
             // What cron or a shell would do with it, in its own time.

@@ -12,7 +12,7 @@ use sluice_tests::capture::{Capture, Frame};
 use sluice_tests::harness::{Options, World};
 use sluice_tests::host::{Namespace, run};
 use sluice_tests::netns::{AGENT_V4, AGENT_V6, OTHERS_V4, OTHERS_V6, Place};
-use sluice_tests::process::{PATIENCE, eventually};
+use sluice_tests::process::{PATIENCE, eventually, in_guest};
 
 pub const FAR4: &str = "203.0.113.1";
 /// Its link address.
@@ -89,7 +89,8 @@ impl Stage {
         load_modules();
         let dns = format!("[dns]\nupstream = [\"{FAR4}\"]\n");
         let config = format!("[[intercept]]\nname = \"{JOB}\"\ncgroup = \"/{JOB}\"\n{dns}");
-        let world = World::with(Options { place: Place::Far, config, ..Options::default() }).expect("world");
+        let options = Options { place: Place::Far, config, no_roots: true, ..Options::default() };
+        let world = World::with(options).expect("world");
         let space = world.space();
         std::fs::create_dir_all(space.cgroup().join(JOB)).expect("cgroup");
         let frames = Arc::new(Mutex::new(Vec::new()));
@@ -253,6 +254,9 @@ impl Stage {
         } else {
             space.command(cgroup, PROGRAM).expect("command")
         };
+        if let Some(guest) = std::env::var_os("SLUICE_VM") {
+            command.env("SLUICE_VM", guest);
+        }
         command.args(words).args(self.arguments(uid, marker));
         command
     }
@@ -333,7 +337,7 @@ impl Stage {
 /// Protocols that a distribution's kernel has as modules, some of which it does not load by itself. In the virtual
 /// machine only: a host's kernel is not ours.
 fn load_modules() {
-    if std::env::var_os("SLUICE_VM").is_none() {
+    if !in_guest() {
         return;
     }
     for module in [
