@@ -35,10 +35,11 @@ pub fn both(stage: &mut Stage, way: &'static Way, uid: u32) -> Row {
     };
     let mut row = Row::new(way, uid, proof(&control), proof(&tagged));
     if !way.alone && !way.last {
+        let known = stage.count();
         row.control = walk(stage, way, uid, &control, false);
         // The far end sees it before anything else begins.
         let patience = if row.control.sent() { PATIENCE / 10 } else { Duration::from_millis(1) };
-        stage.comes(&row.control_proof, patience);
+        stage.comes(known, &row.control_proof, patience);
     }
     stage.sync();
     let before = stage.count();
@@ -119,7 +120,8 @@ fn grant(stage: &mut Stage, way: &Way, pid: u32, wish: &str, marker: &str, tagge
                 Proof::Group => group4(marker).to_vec(),
                 _ => marker.as_bytes().to_vec(),
             };
-            stage.comes(&bytes, SEEN * slowness());
+            // Markers are of one walk each.
+            stage.comes(0, &bytes, SEEN * slowness());
         }
         ["later"] => {
             // What cron or a shell would do with it, in its own time.
