@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::frame::{Batch, Kind};
+use super::lock::{Lock, Place};
 use super::payload::{Deleted, GivenUp, stamp};
 use super::segment::{self, Segment};
 use super::synced::Synced;
@@ -44,7 +45,7 @@ pub struct Log {
     holding: Mutex<HashMap<u64, Weak<dyn Holding>>>,
     holders: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Lock>>,
     max_bytes: u64,
 }
 
@@ -58,7 +59,7 @@ impl Log {
     ///
     /// # Errors
     /// The thread cannot be made.
-    pub fn start(writer: Writer, lock: File, max_bytes: u64, synced: u64) -> std::io::Result<Arc<Self>> {
+    pub fn start(writer: Writer, lock: Lock, max_bytes: u64, synced: u64) -> std::io::Result<Arc<Self>> {
         let log = Arc::new(Self {
             writer: Mutex::new(writer),
             wake: Wake::default(),
@@ -131,6 +132,20 @@ impl Log {
     /// How the store does.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
+    }
+
+    /// Goes on beside a successor, in numbers of its own.
+    ///
+    /// # Errors
+    /// In words; nothing has changed.
+    pub fn stand_aside(&self) -> Result<(), String> {
+        let lock = locked(&self.lock);
+        let lock = lock.as_ref().ok_or("the store is closed")?;
+        let mut writer = locked(&self.writer);
+        let place = Place::after(&writer.store, writer.last_number, writer.next);
+        lock.stand_aside(&place).map_err(|error| error.to_string())?;
+        writer.end_of_numbers = Some(place.segment);
+        Ok(())
     }
 
     /// Ends the writing in order: `stop` is the last frame, everything is synced, the lock is released.
@@ -307,6 +322,10 @@ impl Log {
             let w = locked(&self.writer);
             (w.dir.clone(), w.last_number)
         };
+        // Neither is a segment deleted that somebody may still write to.
+        if locked(&self.lock).as_ref().is_some_and(Lock::another_drains) {
+            return last;
+        }
         if self.max_bytes != 0 && last != current {
             self.delete_oldest(&dir, current);
         }
