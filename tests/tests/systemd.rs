@@ -193,8 +193,8 @@ fn a_restart_under_load_loses_nothing_and_lets_nothing_out() {
     assert!(number(&ran, "recorded") >= number(&ran, "ok"), "{}", ran.output);
 }
 
-/// A new package over an installed one, with short and long exchanges under way: none fails, none goes round, none waits
-/// longer than the long ones take to end and the daemon to come.
+/// A new package over an installed one, with short and long exchanges under way: none fails, none goes round, and the short
+/// ones do not wait for the long ones to end, which go on beside the new daemon.
 #[test]
 fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
     let ran = story_with(
@@ -240,8 +240,8 @@ fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
     assert_eq!((number(&ran, "direct"), number(&ran, "strays")), (0, 0), "went round:\n{}", ran.output);
     assert_eq!(number(&ran, "lost"), 0, "the sniffer missed packets");
     assert!(number(&ran, "refused") <= 1000, "{}", ran.output);
-    // Three seconds of a stream, and a start.
-    assert!(number(&ran, "waited") <= 10_000, "{}", ran.output);
+    // A start of the unoptimised daemon and a request; a stream takes three seconds.
+    assert!(number(&ran, "waited") <= 2000, "{}", ran.output);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::accept::{Accepted, keep_alive};
 use super::{Services, Warden, dns, identify};
@@ -73,7 +74,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
         tracing::debug!(listener = %listener.0, "closed: no tagged process is behind this connection");
         return;
     };
-    let _place = who.place;
+    let (_place, unsettled) = (who.place, who.unsettled);
     let client = who.client.0;
     let looked_up =
         services.dns.names.of(&who.caller.tag, who.caller.pid, who.destination.ip(), Instant::now());
@@ -93,7 +94,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
             let ended = match services.shares.enter(&line.caller.tag) {
                 Some(_share) => tokio::select! {
                     biased;
-                    ended = Box::pin(line.take(Arc::clone(&io))) => ended,
+                    ended = Box::pin(line.take(Arc::clone(&io), unsettled)) => ended,
                     () = broken(&io) => Err(Error::ClientGone),
                 },
                 None => {
@@ -157,7 +158,7 @@ struct Line {
 
 impl Line {
     /// decide -> forward -> the rest of the line.
-    async fn take(self, client: Arc<TcpStream>) -> Result<(), Error> {
+    async fn take(self, client: Arc<TcpStream>, unsettled: TaskTrackerToken) -> Result<(), Error> {
         let Verdict::Allow(permit) = policy::decide(
             &self.services.policy,
             &self.caller,
@@ -165,9 +166,11 @@ impl Line {
         );
         // Name servers are not dialled: their questions are answered here, and what is no question goes nowhere.
         if self.destination.port() == dns::PORT {
+            drop(unsettled);
             return self.answer_questions(client).await;
         }
-        let upstream = match dial(permit, self.destination, self.netns, &self.services.warden).await {
+        let dialling = dial(permit, self.destination, self.netns, &self.services.warden, unsettled);
+        let upstream = match dialling.await {
             Ok(upstream) => upstream,
             Err(error) => {
                 reset(&client);
@@ -338,15 +341,18 @@ async fn dial(
     destination: Destination,
     netns: Option<NetnsCookie>,
     warden: &Warden,
+    unsettled: TaskTrackerToken,
 ) -> Result<TcpStream, Error> {
     tracing::trace!(%destination, rule = permit.rule(), "dial");
     let to = destination.socket();
     let dialling = async {
         let Some(netns) = netns else {
+            drop(unsettled);
             #[expect(clippy::disallowed_methods, reason = "this is that one place")]
             return TcpStream::connect(to).await.map_err(Error::Dial);
         };
         let socket = warden.socket(netns, to.is_ipv6(), false).await.map_err(Error::Namespace)?;
+        drop(unsettled);
         let socket = StdStream::from(socket);
         socket.set_nonblocking(true).map_err(Error::Dial)?;
         TcpSocket::from_std_stream(socket).connect(to).await.map_err(Error::Dial)

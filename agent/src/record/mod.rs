@@ -19,6 +19,7 @@ mod exchange;
 pub mod fold;
 pub mod frame;
 pub mod headers;
+mod lock;
 mod log;
 mod open;
 pub mod payload;

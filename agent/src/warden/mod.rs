@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod destroy;
 mod gate_process;
 pub mod journal;
+pub mod keeper;
 pub mod kernel;
 pub mod listen;
 mod live;
