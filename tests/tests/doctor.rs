@@ -258,7 +258,14 @@ fn the_self_test_tells_each_way_and_leaves_nothing() {
         assert_eq!(by(refused), "sendmsg and connect", "{refused}");
     }
     assert_eq!(by("udp-lite"), "create");
-    assert_eq!(by("mark packets"), "options");
+    for option in ["mark packets", "source route", "multicast group"] {
+        assert_eq!(by(option), "options", "{option}");
+    }
+    match outcome("netlink between processes") {
+        Outcome::Closed { by } => assert!(lsm && by == "lsm", "{by}"),
+        Outcome::Open { unexpected, .. } => assert!(!lsm && !unexpected),
+        other => panic!("{other:?}"),
+    }
     assert!(by("dns past the resolver (udp, port 53)").contains("led it to the agent"));
     match outcome("socket from before the tag") {
         Outcome::Closed { by } => assert!(lsm && by == "lsm", "{by}"),
