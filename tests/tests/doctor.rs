@@ -237,8 +237,10 @@ fn the_self_test_tells_each_way_and_leaves_nothing() {
     }
     let test = self_tested(&world);
     assert_eq!(test.trouble, None);
-    // Half a second where nothing else runs; an emulated machine takes its time.
-    assert!(test.took_ms < 10_000, "it took {} ms", test.took_ms);
+    // An emulated machine takes its time.
+    let bound = if std::env::var_os("SLUICE_VM").is_some() { 10_000 } else { 1000 };
+    println!("the self-test took {} ms", test.took_ms);
+    assert!(test.took_ms < bound, "it took {} ms", test.took_ms);
     let lsm = has_lsm(&world);
     assert_eq!(test.unexpected().collect::<Vec<_>>(), Vec::<&sluice::types::Way>::new());
     let outcome = |name: &str| {
