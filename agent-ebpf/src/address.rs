@@ -21,6 +21,17 @@ impl Dialled {
         is_v4(&self.words)
     }
 
+    /// Whether it is this address and port, network byte order.
+    #[inline(always)]
+    pub fn is(&self, words: &[u32; 4], port: u32) -> bool {
+        // Word by word: comparing arrays is a call to memcmp().
+        port == self.port
+            && words[0] == self.words[0]
+            && words[1] == self.words[1]
+            && words[2] == self.words[2]
+            && words[3] == self.words[3]
+    }
+
     /// Host byte order.
     #[inline(always)]
     pub fn port(&self) -> u16 {

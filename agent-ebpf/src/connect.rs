@@ -57,25 +57,47 @@ pub enum Otherwise {
 /// The hook of IPv4 sockets.
 #[inline(always)]
 pub fn v4(ctx: &SockAddrContext) -> i32 {
-    let sa = ctx.sock_addr;
-    let dialled = Dialled { words: address4(sa), port: port(sa), family: AF_INET };
-    match judge(ctx, &dialled) {
+    let judged = judge(ctx, &dialled4(ctx));
+    lead4(ctx, judged)
+}
+
+/// The hook of IPv6 sockets.
+#[inline(always)]
+pub fn v6(ctx: &SockAddrContext) -> i32 {
+    let judged = judge(ctx, &dialled6(ctx));
+    lead6(ctx, judged)
+}
+
+/// The IPv4 address that a call was made with.
+#[inline(always)]
+pub fn dialled4(ctx: &SockAddrContext) -> Dialled {
+    Dialled { words: address4(ctx.sock_addr), port: port(ctx.sock_addr), family: AF_INET }
+}
+
+/// The IPv6 address that a call was made with.
+#[inline(always)]
+pub fn dialled6(ctx: &SockAddrContext) -> Dialled {
+    Dialled { words: address6(ctx.sock_addr), port: port(ctx.sock_addr), family: AF_INET6 }
+}
+
+/// Leads a call with an IPv4 address where it was judged to go; the answer of the hook.
+#[inline(always)]
+pub fn lead4(ctx: &SockAddrContext, judged: Result<Target, i32>) -> i32 {
+    match judged {
         Ok(target) => {
-            write4(sa, &target.words, target.port);
+            write4(ctx.sock_addr, &target.words, target.port);
             PASS
         }
         Err(answer) => answer,
     }
 }
 
-/// The hook of IPv6 sockets.
+/// Leads a call with an IPv6 address where it was judged to go; the answer of the hook.
 #[inline(always)]
-pub fn v6(ctx: &SockAddrContext) -> i32 {
-    let sa = ctx.sock_addr;
-    let dialled = Dialled { words: address6(sa), port: port(sa), family: AF_INET6 };
-    match judge(ctx, &dialled) {
+pub fn lead6(ctx: &SockAddrContext, judged: Result<Target, i32>) -> i32 {
+    match judged {
         Ok(target) => {
-            write6(sa, &target.words, target.port);
+            write6(ctx.sock_addr, &target.words, target.port);
             PASS
         }
         Err(answer) => answer,
@@ -92,12 +114,24 @@ fn judge(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, i32> {
         SOCK_DGRAM => datagram::connect(ctx, dialled),
         _ => Err(Otherwise::Refused(Counter::Protocol)),
     };
+    if let Err(Otherwise::Left(_)) = led {
+        forget(ctx);
+    }
+    answer(ctx, dialled, led)
+}
+
+/// Counts what is not led anywhere, and says what to answer.
+#[inline(always)]
+pub fn answer(
+    ctx: &SockAddrContext,
+    dialled: &Dialled,
+    led: Result<Target, Otherwise>,
+) -> Result<Target, i32> {
     match led {
         Ok(target) => Ok(target),
         Err(Otherwise::Untouched) => Err(PASS),
         Err(Otherwise::Left(why)) => {
             count(why);
-            forget(ctx);
             Err(PASS)
         }
         Err(Otherwise::Refused(why)) => {
@@ -180,11 +214,7 @@ fn already_led(ctx: &SockAddrContext, dialled: &Dialled) -> bool {
         let held = ORIGINS.get_ptr_mut(ctx);
         !held.is_null()
             && (*held).phase == REWRITTEN
-            && (*held).target_port == dialled.port
-            && (*held).target[0] == dialled.words[0]
-            && (*held).target[1] == dialled.words[1]
-            && (*held).target[2] == dialled.words[2]
-            && (*held).target[3] == dialled.words[3]
+            && dialled.is(&(*held).target, (*held).target_port)
             && (*held).waiting.origin.pid == bpf_get_current_pid_tgid() as u32
     }
 }

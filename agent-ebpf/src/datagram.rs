@@ -17,8 +17,9 @@ use agent_ebpf::{Config, Counter, Settings};
 use crate::address::{
     Dialled, MAPPED, address4, address6, is_loopback, is_metadata, is_resolvers, is_v4, port, write4, write6,
 };
-use crate::connect::{AF_INET, AF_INET6, DNS, DNS_OVER_TLS, Otherwise, PASS, REFUSE, Target, note};
-use crate::event::refused;
+use crate::connect::{
+    DNS, DNS_OVER_TLS, Otherwise, PASS, Target, answer, dialled4, dialled6, lead4, lead6, note,
+};
 use crate::maps::{ASKED, Asked, CONFIG, SERVERS, SETTINGS, Server, count, is_allowed};
 use crate::task;
 
@@ -28,45 +29,20 @@ const QUIC: u16 = 443;
 /// sendmsg() with an address on an IPv4 socket, or to a v4-mapped address.
 #[inline(always)]
 pub fn send4(ctx: &SockAddrContext) -> i32 {
-    let sa = ctx.sock_addr;
-    let dialled = Dialled { words: address4(sa), port: port(sa), family: AF_INET };
-    match judge(ctx, &dialled) {
-        Ok(target) => {
-            write4(sa, &target.words, target.port);
-            PASS
-        }
-        Err(answer) => answer,
-    }
+    let judged = judge(ctx, &dialled4(ctx));
+    lead4(ctx, judged)
 }
 
 /// sendmsg() with an address on an IPv6 socket.
 #[inline(always)]
 pub fn send6(ctx: &SockAddrContext) -> i32 {
-    let sa = ctx.sock_addr;
-    let dialled = Dialled { words: address6(sa), port: port(sa), family: AF_INET6 };
-    match judge(ctx, &dialled) {
-        Ok(target) => {
-            write6(sa, &target.words, target.port);
-            PASS
-        }
-        Err(answer) => answer,
-    }
+    let judged = judge(ctx, &dialled6(ctx));
+    lead6(ctx, judged)
 }
 
 #[inline(always)]
 fn judge(ctx: &SockAddrContext, dialled: &Dialled) -> Result<Target, i32> {
-    match lead(ctx, dialled) {
-        Ok(target) => Ok(target),
-        Err(Otherwise::Untouched) => Err(PASS),
-        Err(Otherwise::Left(why)) => {
-            count(why);
-            Err(PASS)
-        }
-        Err(Otherwise::Refused(why)) => {
-            refused(ctx, dialled, why);
-            Err(REFUSE)
-        }
-    }
+    answer(ctx, dialled, lead(ctx, dialled))
 }
 
 /// connect(): led to the resolver, refused if it dials that by itself, and nothing else.
@@ -133,13 +109,7 @@ fn already_led(ctx: &SockAddrContext, dialled: &Dialled) -> bool {
     // SAFETY: the storage of the context's own socket; null when it has none.
     unsafe {
         let asked = ASKED.get_ptr_mut(ctx);
-        !asked.is_null()
-            && (*asked).target_port != 0
-            && (*asked).target_port == dialled.port
-            && (*asked).target[0] == dialled.words[0]
-            && (*asked).target[1] == dialled.words[1]
-            && (*asked).target[2] == dialled.words[2]
-            && (*asked).target[3] == dialled.words[3]
+        !asked.is_null() && (*asked).target_port != 0 && dialled.is(&(*asked).target, (*asked).target_port)
     }
 }
 

@@ -31,6 +31,8 @@ use agent_ebpf::{
     Settings, Tuple, UDP_RULE_ENTRIES, UdpRule, WAITING_ENTRIES, Waiting,
 };
 
+use crate::told::Pace;
+
 /// What a connected socket bears from connect() to its end.
 #[repr(C)]
 pub struct Held {
@@ -121,17 +123,6 @@ impl<T> Inherited<T> {
                 .cast()
         }
     }
-}
-
-/// How fast events of one kind go.
-#[repr(C)]
-pub struct Pace {
-    /// When this second began, in nanoseconds since boot.
-    pub since: u64,
-    /// Events of this second.
-    pub sent: u32,
-    /// Events that were not sent.
-    pub suppressed: u32,
 }
 
 /// Where connections are led to. One entry.

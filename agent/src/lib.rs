@@ -36,6 +36,7 @@ pub mod config;
 pub mod doctor;
 pub mod control;
 pub mod drain;
+pub mod turn;
 pub mod wire;
 pub mod record;
 pub mod stream;

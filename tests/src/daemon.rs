@@ -15,7 +15,7 @@ use sluice::types::Summary;
 use crate::binary::sluice_binary;
 use crate::harness::Options;
 use crate::netns::{AGENT_USER, Space};
-use crate::process::{PATIENCE, eventually, run};
+use crate::process::{PATIENCE, eventually, in_guest, run};
 
 /// The cgroup of the agent below the space's.
 pub const CGROUP: &str = "agent";
@@ -66,8 +66,8 @@ impl Daemon {
     /// # Errors
     /// It ended, or did not say READY=1 within [`PATIENCE`]; its log is in the text.
     pub fn start(&mut self) -> Result<()> {
-        // A guest of `cargo xtask vm` is emulated, and reads the program over 9p.
-        let times = if std::env::var_os("SLUICE_VM").is_some() { 5 } else { 1 };
+        // A guest reads the program over 9p, too.
+        let times = if in_guest() { 5 } else { 1 };
         self.start_within(PATIENCE * times)
     }
 
@@ -258,6 +258,12 @@ pub fn rss_kib(pid: u32) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// What a process has worked so far, in clock ticks; `None` when it is gone.
+pub fn cpu_ticks(pid: u32) -> Option<u64> {
+    // utime and stime (proc(5)).
+    [14, 15].into_iter().map(|number| stat_field(pid, number)?.parse::<u64>().ok()).sum()
+}
+
 /// Pids whose parent is `pid`.
 pub fn children(pid: u32) -> Vec<u32> {
     let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
@@ -266,9 +272,14 @@ pub fn children(pid: u32) -> Vec<u32> {
 }
 
 fn parent(pid: u32) -> Option<u32> {
+    stat_field(pid, 4)?.parse().ok()
+}
+
+/// A field of /proc/PID/stat, counted from 1 as in proc(5); from 3 on, since the command in field 2 may hold spaces and
+/// brackets.
+fn stat_field(pid: u32, number: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Field 4; the command in field 2 may hold spaces and brackets (proc(5)).
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    Some(stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)?.to_owned())
 }
 
 fn uid_of(pid: u32) -> Option<u32> {

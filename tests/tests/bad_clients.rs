@@ -1,14 +1,17 @@
 //! Clients inside a tag that misbehave: see `bad_input`.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
 use sluice::types::Summary;
 use sluice_tests::client;
-use sluice_tests::client::judged::{Bystander, End, GROWTH_KIB, curl, gate_kib, raw, record};
+use sluice_tests::client::judged::{
+    Bystander, End, GROWTH_KIB, curl, gate_kib, raw, record, until_the_gate_rests,
+};
 use sluice_tests::harness::{World, address};
-use sluice_tests::process::{PATIENCE, eventually, run};
+use sluice_tests::process::{PATIENCE, eventually, finish, run};
 use sluice_tests::upstream::hostile;
 
 #[test]
@@ -134,13 +137,14 @@ fn slow_reader_does_not_fill_the_gate() {
         "443",
         "www.example.test",
     ]);
-    let mut child = python.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("started");
-    let mut highest = 0;
-    let ended = eventually(PATIENCE, || {
-        highest = highest.max(gate_kib(&world));
-        Ok(child.try_wait()?)
-    });
-    assert!(ended.expect("no error").is_some_and(|s| s.success()));
+    let mut child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().expect("stdout")).read_line(&mut first).expect("the answer begins");
+    // Until everything that holds a part of the answer is full.
+    let highest = until_the_gate_rests(&world);
+    drop(child.stdin.take());
+    let ended = finish(child, PATIENCE).expect("waited");
+    assert!(ended.good(), "{first}{ended:?}");
     assert!(highest.saturating_sub(before) < GROWTH_KIB, "the gate grew from {before} to {highest} KiB");
     record(&world, "www.example.test", None);
 }

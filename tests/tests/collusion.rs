@@ -13,7 +13,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sluice_tests::client::judged::{Bystander, gate_kib};
 use sluice_tests::harness::{World, address};
-use sluice_tests::process::{eventually, run};
+use sluice_tests::process::{PATIENCE, eventually, finish};
 
 const PORT: u16 = 1100;
 
@@ -32,14 +32,19 @@ fn a_session_does_not_outlive_its_client() {
         return;
     }
     let script = r#"
-import socket, struct, sys, time
+import socket, struct, sys
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 s.sendall(b"GET /left HTTP/1.1\r\nHost: hostile.example.test\r\n\r\n" * 2)
-time.sleep(1)
+sys.stdin.read()
 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 s.close()
 "#;
-    let ended = run(&mut python(&world, script, 1002), Duration::from_secs(30)).expect("started");
+    let mut client = python(&world, script, 1002);
+    let mut child =
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    world.expect("the request", |s| s.path.as_deref() == Some("/left")).expect("under way");
+    drop(child.stdin.take());
+    let ended = finish(child, PATIENCE).expect("waited");
     assert!(ended.good(), "{ended:?}");
     let over = eventually(Duration::from_secs(60), || {
         let all = world.sessions()?;
@@ -70,6 +75,39 @@ where
     })
 }
 
+/// The client; says `sent` and waits for its standard input.
+const TUNNELS: &str = r#"
+import socket, struct, sys, threading
+def frame(kind, flags, stream, payload):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+block = b"\x02\x07CONNECT\x01\x07x.y:443"
+def inside(depth):
+    out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+    for n in range(128):
+        out += frame(1, 4, 2 * n + 1, block)
+    if depth:
+        for n in range(128):
+            out += frame(0, 0, 2 * n + 1, inside(depth - 1))
+    return out
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+larger = threading.Event()
+def drain():
+    got = b""
+    while block := s.recv(1 << 16):
+        if larger.is_set(): continue
+        got += block
+        while len(got) >= 9 and len(got) >= (end := 9 + int.from_bytes(got[:3], "big")):
+            if got[3] == 8 and got[5:9] == bytes(4): larger.set() # WINDOW_UPDATE of the connection
+            got = got[end:]
+threading.Thread(target=drain, daemon=True).start()
+all = inside(1)
+s.sendall(all[:33])
+if not larger.wait(30): sys.exit("the window stays small")
+s.sendall(all[33:])
+print("sent", flush=True)
+sys.stdin.read()
+"#;
+
 /// One connection, 128 CONNECTs in it, an HTTP/2 connection in each, with 128 CONNECTs again.
 #[test]
 fn tunnels_within_tunnels_are_bounded() {
@@ -88,31 +126,7 @@ fn tunnels_within_tunnels_are_bounded() {
     let mut bystander = Bystander::start(&world);
     bystander.goes_on("the start");
     let before = gate_kib(&world);
-    let script = r#"
-import socket, struct, sys, threading, time
-def frame(kind, flags, stream, payload):
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-block = b"\x02\x07CONNECT\x01\x07x.y:443"
-def inside(depth):
-    out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
-    for n in range(128):
-        out += frame(1, 4, 2 * n + 1, block)
-    if depth:
-        for n in range(128):
-            out += frame(0, 0, 2 * n + 1, inside(depth - 1))
-    return out
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-def drain():
-    while s.recv(1 << 16): pass
-threading.Thread(target=drain, daemon=True).start()
-all = inside(1)
-s.sendall(all[:33])
-time.sleep(1) # until the window is larger
-s.sendall(all[33:])
-print("sent", flush=True)
-sys.stdin.read()
-"#;
-    let mut child = python(&world, script, PORT).stdin(Stdio::piped()).spawn().expect("started");
+    let mut child = python(&world, TUNNELS, PORT).stdin(Stdio::piped()).spawn().expect("started");
     let mut highest = 0;
     for _ in 0..16 {
         std::thread::sleep(Duration::from_millis(500)); // the attack's own time

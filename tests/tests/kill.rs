@@ -102,39 +102,44 @@ fn kill(world: &mut World, victim: u64) {
     }
 }
 
-#[test]
-fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
-    let rounds: u64 = std::env::var("SLUICE_KILLS").map_or(300, |n| n.parse().expect("a number"));
-    let before = Census::take().expect("census");
-    let options =
-        Options { place: Place::Far, no_roots: true, config: CONFIG.to_owned(), ..Options::default() };
-    let mut world = World::with(options).expect("world");
-    if world.is_direct() {
-        return;
-    }
-    let mut dice = Dice::seeded();
-    // The cgroup of the configured tag stays, and what is attached to it.
+/// Has the configured tag attached: its cgroup stays, and so does what is attached to it.
+fn attach_placed(world: &World) {
     let made = run(&mut world.space().command("placed", "/bin/true").expect("command"), PATIENCE);
     assert!(made.expect("started").good());
     let links = world.space().dir().join("runtime/tags/placed.json");
     let taken = || Ok((!fs::read_to_string(&links)?.contains("\"attached\":null")).then_some(()));
     assert!(eventually(PATIENCE, taken).expect("no error").is_some(), "not attached");
-    // Once the self-test of the start is over, which holds some itself.
-    let mut rest = at_rest(&world);
+}
+
+/// The agent once the self-test of the start is over, which holds some itself.
+fn come_to_rest(world: &World) -> AtRest {
+    let mut rest = at_rest(world);
     let settled = eventually(PATIENCE, || {
-        let before = std::mem::replace(&mut rest, at_rest(&world));
+        let before = std::mem::replace(&mut rest, at_rest(world));
         let tested = rest.0.iter().all(|path| !path.ends_with("sluice-self-test"));
         Ok((tested && before == rest).then_some(()))
     });
     assert!(settled.expect("no error").is_some(), "the agent does not come to rest: {rest:?}");
-    let capture = Capture::start(&world.space().outside(), is_stranger).expect("capture");
-    let placed =
-        Job::start(&world, "placed", world.space().command("placed", "/usr/bin/python3").expect("job"))
-            .expect("started");
-    let run = Job::start(&world, "run", world.job("run", "/usr/bin/python3").expect("job")).expect("started");
-    works_again(&mut world, &[&placed, &run], 0);
+    rest
+}
+
+/// Waits until the agent holds nothing that it did not hold at `rest`.
+fn holds_no_more_than(world: &World, rest: &AtRest) {
+    let mut now = at_rest(world);
+    let same = eventually(PATIENCE, || {
+        now = at_rest(world);
+        // Less is no leak: the first daemon's self-test may have held something when it was looked at.
+        Ok(more(&now, rest).is_empty().then_some(()))
+    });
+    if same.expect("no error").is_none() {
+        panic!("left behind: {:?}", more(&now, rest));
+    }
+}
+
+/// Kills one or both of them `rounds` times over, while jobs come and go.
+fn storm(world: &mut World, jobs: &[&Job], rounds: u64) {
+    let mut dice = Dice::seeded();
     let mut brief: Vec<Child> = Vec::new();
-    let start = Instant::now();
     for round in 0..rounds {
         // Half of them die while they start, at whatever point: that is what the pause is for, it waits for nothing.
         let starting = dice.below(2) == 0;
@@ -147,17 +152,38 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
             brief.push(job.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("started"));
         }
         std::thread::sleep(Duration::from_micros(dice.below(if starting { 150_000 } else { 30_000 })));
-        kill(&mut world, dice.below(3));
+        kill(world, dice.below(3));
         brief.retain_mut(|job| job.try_wait().expect("waited").is_none());
         if round % 50 == 49 {
-            works_again(&mut world, &[&placed, &run], round);
+            works_again(world, jobs, round);
         }
     }
-    let took = start.elapsed();
-    let answers = placed.answers() + run.answers();
     for mut job in brief {
         assert!(eventually(PATIENCE, || Ok(job.try_wait()?)).expect("no error").is_some(), "a job hangs");
     }
+}
+
+#[test]
+fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
+    let rounds: u64 = std::env::var("SLUICE_KILLS").map_or(300, |n| n.parse().expect("a number"));
+    let before = Census::take().expect("census");
+    let options =
+        Options { place: Place::Far, no_roots: true, config: CONFIG.to_owned(), ..Options::default() };
+    let mut world = World::with(options).expect("world");
+    if world.is_direct() {
+        return;
+    }
+    attach_placed(&world);
+    let rest = come_to_rest(&world);
+    let capture = Capture::start(&world.space().outside(), is_stranger).expect("capture");
+    let placed =
+        Job::start(&world, "placed", world.space().command("placed", "/usr/bin/python3").expect("job"))
+            .expect("started");
+    let run = Job::start(&world, "run", world.job("run", "/usr/bin/python3").expect("job")).expect("started");
+    works_again(&mut world, &[&placed, &run], 0);
+    let start = Instant::now();
+    storm(&mut world, &[&placed, &run], rounds);
+    let (took, answers) = (start.elapsed(), placed.answers() + run.answers());
     works_again(&mut world, &[&placed, &run], rounds);
     placed.end().expect("ended");
     run.end().expect("ended");
@@ -166,15 +192,7 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
     assert_eq!(captured.kept, [], "left past the agent");
     assert_eq!(world.seen().strangers(), []);
     assert!(captured.seen > 1000, "the load did too little: {} frames", captured.seen);
-    let mut now = at_rest(&world);
-    let same = eventually(PATIENCE, || {
-        now = at_rest(&world);
-        // Less is no leak: the first daemon's self-test may have held something when it was looked at.
-        Ok(more(&now, &rest).is_empty().then_some(()))
-    });
-    if same.expect("no error").is_none() {
-        panic!("left behind: {:?}", more(&now, &rest));
-    }
+    holds_no_more_than(&world, &rest);
     drop(world);
     let left = Census::left_since(&before, Duration::from_secs(120)).expect("census");
     assert!(left.is_empty(), "left in the kernel: {left:?}");

@@ -28,21 +28,9 @@ fn open(dir: &Path) -> Result<Store, Error> {
 
 fn begin(store: &Store) -> Result<Session, sluice::record::Unrecordable> {
     let caller = Caller {
-        tag: TagName::parse("ci").expect("tag"),
-        pid: std::process::id(),
         start_time: Some(1),
-        uid: 0,
-        gid: 0,
-        user: None,
         comm: "child".to_owned(),
-        exe: None,
-        cgroup: "/".to_owned(),
-        unit: None,
-        container: None,
-        container_runtime: None,
-        image: None,
-        netns: None,
-        weakened: None,
+        ..Caller::unknown(TagName::parse("ci").expect("tag"), std::process::id())
     };
     let destination = Destination::new("192.0.2.7".parse().expect("ip"), 443);
     store.begin(Arc::new(caller), destination, "127.0.0.1:40000".parse().expect("client"))

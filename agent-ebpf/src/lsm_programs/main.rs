@@ -18,6 +18,8 @@ mod kernel;
 mod maps;
 mod sockets;
 mod tags;
+#[path = "../told.rs"]
+mod told;
 mod trace;
 mod unix;
 

@@ -20,6 +20,8 @@ use aya_ebpf::macros::btf_map;
 use agent_ebpf::lsm::{LsmState, LsmVerdict, TAGGED_ENTRIES, UNIX_NAME, UNIX_RULES};
 use agent_ebpf::{Born, COUNTERS as COUNT, Counter, EVENTS_BYTES, Event};
 
+use crate::told::Pace;
+
 /// Cgroup id → number of its tag; 0: the agent itself, which is in no tag wherever it lies.
 #[btf_map]
 pub static TAGGED: HashMap<u64, u32, { TAGGED_ENTRIES as usize }, { BPF_F_NO_PREALLOC as usize }> =
@@ -44,17 +46,6 @@ pub static UNIX_BORN: SkStorage<u32> = SkStorage::new();
 /// What is told of one kind (tag << 32 | way) in the current second, on each CPU.
 #[btf_map]
 pub static LSM_PACE: LruPerCpuHashMap<u64, Pace, 1024> = LruPerCpuHashMap::new();
-
-/// See [`LSM_PACE`].
-#[repr(C)]
-pub struct Pace {
-    /// Nanoseconds since boot when the second began.
-    pub since: u64,
-    /// Events in it.
-    pub sent: u32,
-    /// Not sent since the last event.
-    pub suppressed: u32,
-}
 
 /// Indexed by [`Counter`].
 #[btf_map]

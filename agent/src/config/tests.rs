@@ -30,50 +30,57 @@ fn nothing_is_the_default() {
     assert_eq!(load(&dir.path().join("absent")).expect("no directory"), Config::default());
 }
 
-#[test]
-fn every_key() {
+/// Every key that there is.
+const EVERY_KEY: &str = r#"mode = "observe"
+user = "gate"
+[[intercept]]
+name = "ci"
+unit = "gitlab-runner"
+[[intercept]]
+name = "builds"
+slice = "builds.slice"
+loopback = "take"
+metadata = true
+inbound = true
+mptcp = false
+udp = ["10.0.0.0/8:123", "[2001:db8::1]:*"]
+[record]
+body_limit = "2MiB"
+max_bytes = "1GiB"
+durable = true
+[tls]
+extra_roots = ["corp.pem"]
+[dns]
+upstream = ["192.0.2.1", "[2001:db8::1]:5353"]
+deny = ["Evil.example.", "*.evil.example"]
+answer = "refused"
+max_label = 40
+rate = 50
+new_names = 300
+types = ["a", "TYPE65"]
+[limits]
+sessions = 1_000
+[drain]
+grace = "3s"
+[paths]
+state = "/srv/sluice"
+runtime = "/run/other"
+bpf = "/sys/fs/bpf/other"
+"#;
+
+/// [`EVERY_KEY`] loaded, with two more tags in a file of their own.
+fn every_key() -> (tempfile::TempDir, Config) {
     let pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
-    let text = r#"
-        mode = "observe"
-        user = "gate"
-        [[intercept]]
-        name = "ci"
-        unit = "gitlab-runner"
-        [[intercept]]
-        name = "builds"
-        slice = "builds.slice"
-        loopback = "take"
-        metadata = true
-        inbound = true
-        mptcp = false
-        udp = ["10.0.0.0/8:123", "[2001:db8::1]:*"]
-        [record]
-        body_limit = "2MiB"
-        max_bytes = "1GiB"
-        durable = true
-        [tls]
-        extra_roots = ["corp.pem"]
-        [dns]
-        upstream = ["192.0.2.1", "[2001:db8::1]:5353"]
-        deny = ["Evil.example.", "*.evil.example"]
-        answer = "refused"
-        max_label = 40
-        rate = 50
-        new_names = 300
-        types = ["a", "TYPE65"]
-        [limits]
-        sessions = 1_000
-        [drain]
-        grace = "3s"
-        [paths]
-        state = "/srv/sluice"
-        runtime = "/run/other"
-        bpf = "/sys/fs/bpf/other"
-    "#;
     let more =
         "[[intercept]]\nname = \"box\"\ncgroup = \"machine/box\"\n[[intercept]]\nname=\"u\"\nuser=\"1000\"\n";
-    let dir = directory(&[("sluice.toml", text), ("corp.pem", pem), ("policy.d/10.toml", more)]);
+    let dir = directory(&[("sluice.toml", EVERY_KEY), ("corp.pem", pem), ("policy.d/10.toml", more)]);
     let config = load(dir.path()).expect("good configuration");
+    (dir, config)
+}
+
+#[test]
+fn every_key_of_an_intercept() {
+    let (_dir, config) = every_key();
     let udp = ["10.0.0.0/8:123", "[2001:db8::1/128]:*"].map(|rule| rule.parse().expect("a rule"));
     let open =
         Options { loopback: Loopback::Take, metadata: true, inbound: true, mptcp: false, udp: udp.to_vec() };
@@ -91,6 +98,11 @@ fn every_key() {
             intercept("u", Designation::User("1000".into()), Options::default()),
         ]
     );
+}
+
+#[test]
+fn every_other_key() {
+    let (dir, config) = every_key();
     assert_eq!(config.user, "gate");
     assert_eq!(config.record, Record { body_limit: 2 << 20, max_bytes: 1 << 30, durable: true });
     assert_eq!(config.tls.extra_roots, [dir.path().join("corp.pem")]);

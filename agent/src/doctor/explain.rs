@@ -6,100 +6,108 @@ use crate::types::{LayerState, Outcome, Weakness};
 
 /// How bad a weakness is, why it matters, and what to do.
 struct Words {
+    weakness: Weakness,
     severity: Severity,
     what: &'static str,
     why: &'static str,
     remedy: &'static str,
 }
 
-/// The words for a weakness of a tag; `None` for those of the host, which are told once.
-fn words(weakness: Weakness) -> Option<Words> {
-    use Severity::{High, Low, Medium};
-    let (severity, what, why, remedy) = match weakness {
-        Weakness::Root => (
-            High,
-            "runs as root",
-            "Root owns the cgroup tree: it can move itself out of its tag, stop the agent, or have systemd start \
-             something outside of the tag.",
-            "Give the job a user of its own (User= in its unit).",
-        ),
-        Weakness::CapNetRaw => (
-            High,
-            "has CAP_NET_RAW, and no LSM layer closes packet sockets here",
-            "A packet socket (AF_PACKET) sends frames to the network card past every hook on cgroups.",
-            "Take the capability away, restrict the address families, or boot with the BPF LSM.",
-        ),
-        Weakness::CapNetAdmin => (
-            High,
-            "has CAP_NET_ADMIN",
-            "It can change routes, firewall rules and address translation, and build tunnels whose packets the kernel \
-             itself sends, past the tag's programs.",
-            "Take the capability away.",
-        ),
-        Weakness::CapSysAdmin => (
-            High,
-            "has CAP_SYS_ADMIN",
-            "It can enter other namespaces, mount, and detach kernel programs: it is as good as root.",
-            "Take the capability away.",
-        ),
-        Weakness::CapBpf => (
-            High,
-            "has CAP_BPF",
-            "It can load kernel programs of its own, and with CAP_NET_ADMIN put them beside or before ours.",
-            "Take the capability away.",
-        ),
-        Weakness::CapSysPtrace => (
-            High,
-            "has CAP_SYS_PTRACE",
-            "It can take over any process on the host, or take its open sockets, and have those send for it.",
-            "Take the capability away.",
-        ),
-        Weakness::CapLikeRoot => (
-            High,
-            "has a capability that leads to root",
-            "To set user ids, to override file permissions, to load modules or to write raw memory is each enough to become \
-             root, and root can leave its tag.",
-            "Take the capabilities away.",
-        ),
-        Weakness::ContainerSocket => (
-            High,
-            "may connect to a container engine",
-            "The engine starts what it is told to, outside of the tag and with the network of the host if asked to.",
-            "Hide the socket from the unit, or take the user out of the engine's group. Where the job needs containers, have \
-             them join the tag: tag a slice as well, and name it as the engine's cgroup parent (docker: cgroup-parent in \
-             /etc/docker/daemon.json; podman: --cgroup-parent).",
-        ),
-        Weakness::SharedUid => (
-            Medium,
-            "shares its user with processes outside of every tag",
-            "Processes of one user may trace each other, read each other's memory, and change each other's files: what \
-             the job may not send, an untagged process of the same user can be made to send.",
-            "Give the job a user of its own (User= or DynamicUser= in its unit), or tag the user (user = in sluice.toml).",
-        ),
-        Weakness::AddressFilter => (
-            Medium,
-            "has IPAddressDeny= in its unit, which no longer holds",
-            "systemd's filter looks at the job's own sockets, and those reach the agent only. The agent dials for the job, and \
-             no filter of the unit bounds the agent: the job gains the agent's reach.",
-            "Do not rely on IPAddressDeny= for a tagged unit: filter user sluice on the host, or leave the unit untagged.",
-        ),
-        Weakness::NoStartCheck => (
-            Low,
-            "can have processes while its tag is not in force",
-            "A service is asked at its start whether it is taken, and does not start if not. A slice, a scope, a user or a \
-             plain cgroup has no such check: what starts in it before the agent has ever run is not taken.",
-            "Tag the services themselves (unit = in sluice.toml) where that can be.",
-        ),
-        Weakness::Unseen => (
-            Low,
-            "has processes that could not be looked at",
-            "They ended too soon, or their file systems did not answer: nothing is known of their rights.",
-            "Nothing to do if they are short-lived; see `sluice sessions --json` for what they did.",
-        ),
-        Weakness::NoLsm | Weakness::LayerMissing | Weakness::WayOpen | Weakness::Unknown => return None,
-    };
-    Some(Words { severity, what, why, remedy })
-}
+/// The words for each weakness of a tag. Those of the host are told once, by others.
+const WORDS: [Words; 12] = [
+    Words {
+        weakness: Weakness::Root,
+        severity: Severity::High,
+        what: "runs as root",
+        why: "Root owns the cgroup tree: it can move itself out of its tag, stop the agent, or have systemd start \
+         something outside of the tag.",
+        remedy: "Give the job a user of its own (User= in its unit).",
+    },
+    Words {
+        weakness: Weakness::CapNetRaw,
+        severity: Severity::High,
+        what: "has CAP_NET_RAW, and no LSM layer closes packet sockets here",
+        why: "A packet socket (AF_PACKET) sends frames to the network card past every hook on cgroups.",
+        remedy: "Take the capability away, restrict the address families, or boot with the BPF LSM.",
+    },
+    Words {
+        weakness: Weakness::CapNetAdmin,
+        severity: Severity::High,
+        what: "has CAP_NET_ADMIN",
+        why: "It can change routes, firewall rules and address translation, and build tunnels whose packets the kernel \
+         itself sends, past the tag's programs.",
+        remedy: "Take the capability away.",
+    },
+    Words {
+        weakness: Weakness::CapSysAdmin,
+        severity: Severity::High,
+        what: "has CAP_SYS_ADMIN",
+        why: "It can enter other namespaces, mount, and detach kernel programs: it is as good as root.",
+        remedy: "Take the capability away.",
+    },
+    Words {
+        weakness: Weakness::CapBpf,
+        severity: Severity::High,
+        what: "has CAP_BPF",
+        why: "It can load kernel programs of its own, and with CAP_NET_ADMIN put them beside or before ours.",
+        remedy: "Take the capability away.",
+    },
+    Words {
+        weakness: Weakness::CapSysPtrace,
+        severity: Severity::High,
+        what: "has CAP_SYS_PTRACE",
+        why: "It can take over any process on the host, or take its open sockets, and have those send for it.",
+        remedy: "Take the capability away.",
+    },
+    Words {
+        weakness: Weakness::CapLikeRoot,
+        severity: Severity::High,
+        what: "has a capability that leads to root",
+        why: "To set user ids, to override file permissions, to load modules or to write raw memory is each enough to become \
+         root, and root can leave its tag.",
+        remedy: "Take the capabilities away.",
+    },
+    Words {
+        weakness: Weakness::ContainerSocket,
+        severity: Severity::High,
+        what: "may connect to a container engine",
+        why: "The engine starts what it is told to, outside of the tag and with the network of the host if asked to.",
+        remedy: "Hide the socket from the unit, or take the user out of the engine's group. Where the job needs containers, have \
+         them join the tag: tag a slice as well, and name it as the engine's cgroup parent (docker: cgroup-parent in \
+         /etc/docker/daemon.json; podman: --cgroup-parent).",
+    },
+    Words {
+        weakness: Weakness::SharedUid,
+        severity: Severity::Medium,
+        what: "shares its user with processes outside of every tag",
+        why: "Processes of one user may trace each other, read each other's memory, and change each other's files: what \
+         the job may not send, an untagged process of the same user can be made to send.",
+        remedy: "Give the job a user of its own (User= or DynamicUser= in its unit), or tag the user (user = in sluice.toml).",
+    },
+    Words {
+        weakness: Weakness::AddressFilter,
+        severity: Severity::Medium,
+        what: "has IPAddressDeny= in its unit, which no longer holds",
+        why: "systemd's filter looks at the job's own sockets, and those reach the agent only. The agent dials for the job, and \
+         no filter of the unit bounds the agent: the job gains the agent's reach.",
+        remedy: "Do not rely on IPAddressDeny= for a tagged unit: filter user sluice on the host, or leave the unit untagged.",
+    },
+    Words {
+        weakness: Weakness::NoStartCheck,
+        severity: Severity::Low,
+        what: "can have processes while its tag is not in force",
+        why: "A service is asked at its start whether it is taken, and does not start if not. A slice, a scope, a user or a \
+         plain cgroup has no such check: what starts in it before the agent has ever run is not taken.",
+        remedy: "Tag the services themselves (unit = in sluice.toml) where that can be.",
+    },
+    Words {
+        weakness: Weakness::Unseen,
+        severity: Severity::Low,
+        what: "has processes that could not be looked at",
+        why: "They ended too soon, or their file systems did not answer: nothing is known of their rights.",
+        remedy: "Nothing to do if they are short-lived; see `sluice sessions --json` for what they did.",
+    },
+];
 
 /// What there is to say about the tags.
 pub fn tags(facts: &Facts) -> Vec<Finding> {
@@ -114,7 +122,7 @@ fn tag(tag: &TagFacts) -> Vec<Finding> {
 }
 
 fn weakened(tag: &TagFacts, weakness: Weakness, who: &Who) -> Option<Finding> {
-    let words = words(weakness)?;
+    let words = WORDS.iter().find(|words| words.weakness == weakness)?;
     let mut what = format!("tag {} {}", tag.tag, words.what);
     if let Some((pid, comm)) = &who.example {
         let uids: Vec<String> = who.uids.iter().map(u32::to_string).collect();

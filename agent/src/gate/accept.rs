@@ -63,7 +63,6 @@ impl Listeners {
         let serving = self.serving.entry(netns).or_default().clone();
         let services = Arc::clone(&self.services);
         let answering = dns::answering(resolver, netns, Arc::clone(&services))?;
-        #[expect(clippy::disallowed_methods, reason = "it ends by itself when the drain begins")]
         serving.tasks.spawn(async move {
             tokio::select! { () = answering => {}, () = services.drain.begun() => {}, () = serving.over.cancelled() => {} }
         });
@@ -96,7 +95,6 @@ fn start(listener: OwnedFd, netns: NetnsCookie, serving: Serving, services: Arc<
     let listener = StdListener::from(listener);
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    #[expect(clippy::disallowed_methods, reason = "it ends by itself when the drain begins")]
     serving.tasks.spawn(async move {
         let accepting = accept_all(&listener, netns, &services);
         // The listener is only let go of here: the warden (and systemd) hold it open, connections wait in its backlog.

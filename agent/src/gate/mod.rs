@@ -23,6 +23,7 @@ use crate::policy::Policy;
 use crate::record::fold::Folding;
 use crate::record::{self, Store};
 use crate::tls::{self, Tls};
+use crate::turn;
 use crate::types::NetnsCookie;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
@@ -75,7 +76,8 @@ pub(crate) struct Services {
 pub fn run(channel: OwnedFd) -> Result<(), Error> {
     let told = hear(&channel)?;
     sandbox::enter(&told.settings).map_err(Error::Sandbox)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Io)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().on_thread_park(turn::end).build().map_err(Error::Io)?;
     runtime.block_on(serve(channel, told))
 }
 

@@ -19,6 +19,7 @@ use crate::record::{ExchangeHead, Session, Unrecordable};
 use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
+use crate::turn::Ahead;
 use crate::types::{self, Action, Caller, Destination, HostSource, LookedUp, NetnsCookie};
 use crate::wire::ToWarden;
 
@@ -177,7 +178,10 @@ impl Line {
                 return Err(error);
             }
         };
-        self.follow(Box::new(Socket(client)), Box::new(upstream), Verified::Plain).await
+        let store: Arc<dyn Ahead> = Arc::new(self.services.store.clone());
+        let upstream = Socket::new(Arc::new(upstream), Arc::clone(&store));
+        let client = Socket::new(client, store);
+        self.follow(Box::new(client), Box::new(upstream), Verified::Plain).await
     }
 
     async fn answer_questions(self, client: Arc<TcpStream>) -> Result<(), Error> {
@@ -351,7 +355,6 @@ async fn dial(
         drop(unsettled);
         let socket = StdStream::from(socket);
         socket.set_nonblocking(true).map_err(Error::Dial)?;
-        #[expect(clippy::disallowed_methods, reason = "this is that one place")]
         TcpSocket::from_std_stream(socket).connect(to).await.map_err(Error::Dial)
     };
     let upstream = tokio::time::timeout(DIAL_WITHIN, dialling).await.map_err(|_| Error::DialTimeout)??;

@@ -240,23 +240,7 @@ mod tests {
 
     #[test]
     fn each_bound_denies_what_breaks_it_and_only_that() {
-        let caller = Caller {
-            tag: crate::types::TagName::parse("t").expect("tag"),
-            pid: 1,
-            start_time: None,
-            uid: 0,
-            gid: 0,
-            user: None,
-            comm: String::new(),
-            exe: None,
-            cgroup: "/".to_owned(),
-            unit: None,
-            container: None,
-            container_runtime: None,
-            image: None,
-            weakened: None,
-            netns: None,
-        };
+        let caller = Caller::unknown(crate::types::TagName::parse("t").expect("tag"), 1);
         let mut policy = Policy::default();
         let lookup = Lookup { name: "www.bad.test", longest_label: 40, kind: "TXT" };
         decide(&policy, &caller, lookup).expect("nothing is denied by default");

@@ -36,10 +36,11 @@ pub fn unrecorded(summary: &mut Summary, why: &Unrecordable) {
 
 /// The summary as far as it is known, and the begin frame. Secrets are taken out before anything else sees the head.
 pub fn opening(
+    batch: &mut Batch,
     session: &Facts,
     number: u32,
     head: ExchangeHead,
-) -> (Box<Summary>, Result<Batch, Unrecordable>) {
+) -> (Box<Summary>, Result<(), Unrecordable>) {
     let salt = &session.shared.salt;
     let clean = head.path.map(|text| match path(&text, salt) {
         Cow::Owned(clean) => clean,
@@ -63,7 +64,6 @@ pub fn opening(
         headers_cut: redacted.cut(),
         headers: redacted,
     };
-    let mut batch = Batch::with_capacity(1024);
     let framed = framed(batch.json(Kind::Exchange, &begin));
     let mut summary = summary(&session.text, number, &session.caller, session.destination);
     summary.time = time;
@@ -74,7 +74,7 @@ pub fn opening(
     summary.path = clean.map(|text| cut(text, PATH));
     summary.rule = head.rule;
     summary.verdict = head.verdict;
-    (Box::new(summary), framed.map(|()| batch))
+    (Box::new(summary), framed)
 }
 
 /// What the session says of each of its exchanges; the rest is empty.

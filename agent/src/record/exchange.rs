@@ -14,6 +14,7 @@ use super::headers::Redacted;
 use super::log::Holding;
 use super::payload::{Kept, Response, Trailers, stamp};
 use super::session::{Facts, micros};
+use super::write::{Write, scratch};
 use super::writer::Need;
 use super::{Direction, ExchangeHead, Unrecordable};
 use crate::types::{ExchangeNumber, Summary};
@@ -31,6 +32,7 @@ pub struct Exchange(Arc<Inner>);
 struct Inner {
     session: Arc<Facts>,
     number: u32,
+    write: Write,
     begun: Instant,
     up: Way,
     down: Way,
@@ -48,8 +50,6 @@ struct Way {
 
 struct State {
     summary: Option<Box<Summary>>,
-    /// Response and trailers that are not yet written.
-    pending: Batch,
     bodies: [Body; 2],
     /// The sync thread knows that something is held, under this number.
     announced: Option<u64>,
@@ -66,20 +66,26 @@ struct Body {
 }
 
 impl Exchange {
-    pub(super) fn begin(session: Arc<Facts>, number: u32, head: ExchangeHead) -> Result<Self, Unrecordable> {
-        let (summary, framed) = opening(&session, number, head);
-        let mut batch = framed?;
-        let last = session.shared.log.append(&mut batch, Need::Begin)?;
-        batch.clear();
+    pub(super) fn begin(
+        session: Arc<Facts>,
+        number: u32,
+        head: ExchangeHead,
+        write: Write,
+    ) -> Result<Self, Unrecordable> {
+        let (summary, last) = scratch(|batch| {
+            let (summary, framed) = opening(batch, &session, number, head);
+            framed?;
+            Ok((summary, write.append(&session.shared.log, batch, Need::Begin)?))
+        })?;
         Ok(Self(Arc::new_cyclic(|me| Inner {
             session,
             number,
+            write,
             begun: Instant::now(),
             up: Way::default(),
             down: Way::default(),
             state: Mutex::new(State {
                 summary: Some(summary),
-                pending: batch,
                 bodies: Default::default(),
                 announced: None,
                 last,
@@ -96,17 +102,20 @@ impl Exchange {
         status: Option<u16>,
         error: String,
     ) {
-        let (mut summary, batch) = opening(&session, number, head);
-        summary.status = status;
-        summary.duration_us = Some(0);
-        summary.error = Some(shortened(error));
-        let written = batch.and_then(|mut batch| {
-            end(&mut batch, &session, &summary, Kept::default(), Kept::default())?;
-            session.shared.log.append(&mut batch, Need::More)
+        let summary = scratch(|batch| {
+            let (mut summary, framed) = opening(batch, &session, number, head);
+            summary.status = status;
+            summary.duration_us = Some(0);
+            summary.error = Some(shortened(error));
+            let written = framed.and_then(|()| {
+                end(batch, &session, &summary, Kept::default(), Kept::default())?;
+                session.shared.log.append(batch, Need::More)
+            });
+            if let Err(unrecordable) = written {
+                unrecorded(&mut summary, &unrecordable);
+            }
+            summary
         });
-        if let Err(unrecordable) = written {
-            unrecorded(&mut summary, &unrecordable);
-        }
         (session.shared.sink)(&summary);
     }
 
@@ -170,11 +179,11 @@ impl Exchange {
             headers_cut: redacted.cut(),
             headers: redacted,
         };
-        framed(state.pending.json(Kind::Response, &response))?;
+        inner.append(&mut state, |batch| framed(batch.json(Kind::Response, &response)))?;
         if let Some(summary) = &mut state.summary {
             summary.status = Some(status);
         }
-        inner.hold(&mut state)
+        Ok(())
     }
 
     /// Trailers of the request (`Direction::Up`) or the answer.
@@ -192,8 +201,8 @@ impl Exchange {
             headers_cut: redacted.cut(),
             headers: redacted,
         };
-        framed(state.pending.json(Kind::Trailers, &trailers))?;
-        inner.hold(&mut state)
+        inner.flush_state(&mut state)?;
+        inner.append(&mut state, |batch| framed(batch.json(Kind::Trailers, &trailers)))
     }
 
     /// The protocol that the exchange became (`websocket` after 101).
@@ -253,7 +262,7 @@ impl Inner {
 
     /// Writes what is held when it is much, else makes sure that it will be written soon.
     fn hold(&self, state: &mut State) -> Result<(), Unrecordable> {
-        if state.pending.bytes().len() + state.bodies[0].held.len() + state.bodies[1].held.len() >= HELD {
+        if state.bodies[0].held.len() + state.bodies[1].held.len() >= HELD {
             return self.flush_state(state);
         }
         if state.announced.is_none() {
@@ -262,37 +271,44 @@ impl Inner {
         Ok(())
     }
 
-    fn flush_state(&self, state: &mut State) -> Result<(), Unrecordable> {
+    /// Frames something of this exchange and writes it. A failure is the exchange's: nothing more will be taken.
+    fn append(
+        &self,
+        state: &mut State,
+        frame: impl FnOnce(&mut Batch) -> Result<(), Unrecordable>,
+    ) -> Result<(), Unrecordable> {
         if let Some(failed) = &state.failed {
             return Err(failed.clone());
         }
-        let mut batch = std::mem::take(&mut state.pending);
-        let lengths = [state.bodies[0].held.len(), state.bodies[1].held.len()];
-        let written = self.frame_bodies(state, &mut batch).and_then(|()| {
-            if batch.frames() == 0 {
-                Ok(state.last)
-            } else {
-                self.session.shared.log.append(&mut batch, Need::More)
-            }
+        let written = scratch(|batch| {
+            frame(batch)?;
+            self.write.append(&self.session.shared.log, batch, Need::More)
         });
         match written {
             Ok(last) => {
                 state.last = last;
-                settle(state, lengths);
-                batch.clear();
-                state.pending = batch;
                 Ok(())
             }
             Err(error) => {
-                state.bodies.iter_mut().for_each(|body| body.held.clear());
+                state.bodies.iter_mut().for_each(|body| body.held = Vec::new());
                 state.failed = Some(error.clone());
                 Err(error)
             }
         }
     }
 
-    fn frame_bodies(&self, state: &State, batch: &mut Batch) -> Result<(), Unrecordable> {
-        for (which, body) in state.bodies.iter().enumerate() {
+    fn flush_state(&self, state: &mut State) -> Result<(), Unrecordable> {
+        if state.bodies.iter().all(|body| body.held.is_empty()) {
+            return state.failed.clone().map_or(Ok(()), Err);
+        }
+        let bodies = std::mem::take(&mut state.bodies);
+        let written = self.append(state, |batch| self.frame_bodies(&bodies, batch));
+        state.bodies = bodies.map(|body| body.settled(written.is_ok()));
+        written
+    }
+
+    fn frame_bodies(&self, bodies: &[Body; 2], batch: &mut Batch) -> Result<(), Unrecordable> {
+        for (which, body) in bodies.iter().enumerate() {
             let mut offset = body.written;
             for chunk in body.held.chunks(CHUNK) {
                 let at =
@@ -314,7 +330,7 @@ impl Inner {
         summary.bytes_up = self.up.total.load(Ordering::Relaxed);
         summary.bytes_down = self.down.total.load(Ordering::Relaxed);
         summary.error = error.map(shortened);
-        if let Err(unrecordable) = self.write_end(&mut state, &summary) {
+        if let Err(unrecordable) = self.write_end(&state, &summary) {
             unrecorded(&mut summary, &unrecordable);
             tracing::warn!(session = self.session.text, exchange = self.number, %unrecordable, "an exchange's end is not in the store");
         }
@@ -324,7 +340,7 @@ impl Inner {
 
     /// The held bytes and the end in one write; when there is no room for both, the end alone, which then states what was
     /// kept.
-    fn write_end(&self, state: &mut State, summary: &Summary) -> Result<(), Unrecordable> {
+    fn write_end(&self, state: &State, summary: &Summary) -> Result<(), Unrecordable> {
         let log = &self.session.shared.log;
         let kept = |body: &Body, held: bool, total| Kept {
             kept: body.written + if held { body.held.len() as u64 } else { 0 },
@@ -333,19 +349,21 @@ impl Inner {
         let of = |state: &State, held| {
             (kept(&state.bodies[0], held, summary.bytes_up), kept(&state.bodies[1], held, summary.bytes_down))
         };
+        let ended = |batch: &mut Batch, held: bool, need| {
+            let (up, down) = of(state, held);
+            end(batch, &self.session, summary, up, down)?;
+            self.write.append(log, batch, need).map(drop)
+        };
         if state.failed.is_none() {
-            let mut batch = std::mem::take(&mut state.pending);
-            self.frame_bodies(state, &mut batch)?;
-            let (up, down) = of(state, true);
-            end(&mut batch, &self.session, summary, up, down)?;
-            if log.append(&mut batch, Need::Close).is_ok() {
+            let whole = scratch(|batch| {
+                self.frame_bodies(&state.bodies, batch)?;
+                ended(batch, true, Need::Close)
+            });
+            if whole.is_ok() {
                 return Ok(());
             }
         }
-        let mut batch = Batch::with_capacity(1024);
-        let (up, down) = of(state, false);
-        end(&mut batch, &self.session, summary, up, down)?;
-        log.append(&mut batch, Need::End).map(drop)
+        scratch(|batch| ended(batch, false, Need::End))
     }
 }
 
@@ -366,11 +384,10 @@ impl Drop for Inner {
     }
 }
 
-/// What was held is in the store: count it, and let large buffers go so that an idle exchange costs little.
-fn settle(state: &mut State, lengths: [usize; 2]) {
-    for (body, length) in state.bodies.iter_mut().zip(lengths) {
-        body.written += length as u64;
-        body.held.clear();
-        body.held.shrink_to(HELD);
+impl Body {
+    /// What was held is in the store (`written`), or never will be. An idle exchange holds no buffer.
+    fn settled(self, written: bool) -> Self {
+        let length = if written { self.held.len() as u64 } else { 0 };
+        Self { held: Vec::new(), written: self.written + length }
     }
 }

@@ -134,15 +134,10 @@ impl Batch {
         self.seal(start)
     }
 
-    /// Moves the frames of `other` behind the own ones.
+    /// Moves the frames of `other` behind the own ones; `other` keeps its memory.
     pub fn append(&mut self, other: &mut Self) {
-        if self.bytes.is_empty() {
-            std::mem::swap(self, other);
-        } else {
-            self.bytes.append(&mut other.bytes);
-            self.frames += other.frames;
-        }
-        other.clear();
+        self.bytes.append(&mut other.bytes);
+        self.frames += std::mem::take(&mut other.frames);
     }
 
     /// Gives the frames their numbers, `first` the first. May be called again with other numbers.
@@ -168,6 +163,11 @@ impl Batch {
     /// The frames as they go to disk.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Bytes that fit into the memory there is.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Forgets the frames and keeps the memory.

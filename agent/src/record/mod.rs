@@ -29,6 +29,7 @@ mod session;
 mod synced;
 pub mod visible;
 mod wake;
+mod write;
 mod writer;
 
 pub use exchange::Exchange;

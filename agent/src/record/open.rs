@@ -19,6 +19,7 @@ use super::segment::{self, Found, Scan, Step};
 use super::session::Session;
 use super::writer::{Need, Writer};
 use super::{Health, Settings, Sink, Unrecordable};
+use crate::turn::Ahead;
 use crate::types::{Caller, Destination};
 
 /// A smaller segment could not hold a head and what is reserved.
@@ -91,7 +92,18 @@ impl Drop for Shared {
     }
 }
 
+impl Ahead for Store {
+    fn pass(&self) -> io::Result<()> {
+        self.0.log.pass()
+    }
+}
+
 impl Store {
+    #[cfg(test)]
+    pub(super) fn log(&self) -> Arc<Log> {
+        Arc::clone(&self.0.log)
+    }
+
     /// Opens the store, or makes it. Cuts off what a crash left half written and says so in the store. Reads at most one
     /// segment, so it takes well under a second.
     ///
@@ -124,6 +136,8 @@ impl Store {
             apart: left.apart,
             end_of_numbers: None,
             next: left.last + 1,
+            buffered: Batch::default(),
+            renumbered: Vec::new(),
             open: 0,
             renamed: false,
             pending: Batch::default(),

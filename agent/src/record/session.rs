@@ -12,6 +12,7 @@ use super::exchange::Exchange;
 use super::frame::{Batch, Kind};
 use super::open::Shared;
 use super::payload::{SessionBegin, SessionEnd, Tls, stamp};
+use super::write::Write;
 use super::writer::Need;
 use super::{ExchangeHead, TlsFacts, Unrecordable};
 use crate::types::{Caller, Destination, SessionId};
@@ -78,7 +79,16 @@ impl Session {
     /// # Errors
     /// [`Unrecordable`]: refuse the exchange, and say so with [`Session::refused`].
     pub fn exchange(&self, head: ExchangeHead) -> Result<Exchange, Unrecordable> {
-        Exchange::begin(self.0.clone(), self.next(), head)
+        Exchange::begin(self.0.clone(), self.next(), head, Write::Now)
+    }
+
+    /// As [`Session::exchange`], for an exchange all of whose bytes leave through a [`Socket`](crate::stream::Socket)
+    /// with this store ahead: what is recorded of it is in the store, kill -9 safe, before the first of them does.
+    ///
+    /// # Errors
+    /// As [`Session::exchange`].
+    pub fn exchange_ahead(&self, head: ExchangeHead) -> Result<Exchange, Unrecordable> {
+        Exchange::begin(self.0.clone(), self.next(), head, Write::Ahead)
     }
 
     /// Records an exchange that is over at once: nothing was sent upstream. Its summary reaches the sink even when the

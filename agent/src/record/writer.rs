@@ -19,6 +19,8 @@ const CLOSING: u64 = 4096;
 const RESERVE: u64 = 1 << 20;
 /// Room for a segment's own first frames.
 const OPENING: u64 = 16 * 1024;
+/// Bytes that are buffered at most before they are written all the same.
+const BUFFER: usize = 256 * 1024;
 /// A new segment is tried for at most this often while the disk refuses.
 pub const RETRY: Duration = Duration::from_secs(1);
 
@@ -68,8 +70,12 @@ pub struct Writer {
     pub apart: bool,
     /// The first number of segments that a successor has.
     pub end_of_numbers: Option<u64>,
-    /// Sequence number of the next frame.
+    /// Sequence number of the next frame that is written.
     pub next: u64,
+    /// Frames that are admitted and not yet written; they get their numbers then. Bounded by [`BUFFER`] and one batch.
+    pub buffered: Batch,
+    /// Numbers that buffered frames were promised and did not get. Bounded: drained by whoever writes.
+    pub renumbered: Vec<(u64, u64)>,
     /// Sessions and exchanges under way.
     pub open: u64,
     /// A name in the directory changed since the last sync.
@@ -89,19 +95,86 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes a batch, in this segment or the next.
+    /// Writes a batch, in this segment or the next; gives the number of its last frame.
     ///
     /// # Errors
     /// Why it cannot be written now. What the batch says has then not happened.
     pub fn append(&mut self, batch: &mut Batch, need: Need) -> Result<u64, String> {
+        self.admit(batch, need)?;
+        self.out()?;
+        let first = self.write(batch)?;
+        self.count(need);
+        Ok(first + batch.frames() - 1)
+    }
+
+    /// As [`Writer::append`], but the batch may stay in memory until [`Writer::out`]; nothing that it tells of may
+    /// leave before that.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub fn buffer(&mut self, batch: &mut Batch, need: Need) -> Result<u64, String> {
+        self.admit(batch, need)?;
+        self.buffered.append(batch);
+        self.count(need);
+        let last = self.next + self.buffered.frames() - 1;
+        if self.buffered.bytes().len() >= BUFFER {
+            self.out()?;
+        }
+        Ok(last)
+    }
+
+    /// Writes what is buffered.
+    ///
+    /// # Errors
+    /// Why it cannot be written now; it stays.
+    pub fn out(&mut self) -> Result<(), String> {
+        let mut batch = std::mem::take(&mut self.buffered);
+        if batch.frames() == 0 {
+            self.buffered = batch;
+            return Ok(());
+        }
+        let promised = self.next;
+        let first = match self.write(&mut batch) {
+            Ok(first) => first,
+            Err(why) => {
+                self.buffered = batch;
+                return Err(why);
+            }
+        };
+        if first != promised {
+            // Whoever waits for one of these numbers waits for another frame.
+            self.renumbered.push((promised, promised + batch.frames() - 1));
+        }
+        batch.clear();
+        self.buffered = batch;
+        Ok(())
+    }
+
+    /// Whether a batch can be taken: there is room for it, and for the ends of what is under way.
+    fn admit(&mut self, batch: &Batch, need: Need) -> Result<(), String> {
         if need == Need::End {
             self.open = self.open.saturating_sub(1);
         }
         if self.closed {
             return Err("the store is closed".to_owned());
         }
+        self.make_room(batch.bytes().len() as u64, need)
+    }
+
+    fn count(&mut self, need: Need) {
+        match need {
+            Need::Begin => self.open += 1,
+            Need::Close => self.open = self.open.saturating_sub(1),
+            Need::More | Need::End => {}
+        }
+    }
+
+    /// Numbers a batch and writes it; gives the number of its first frame.
+    fn write(&mut self, batch: &mut Batch) -> Result<u64, String> {
         let length = batch.bytes().len() as u64;
-        self.make_room(length, need)?;
+        if self.current.as_ref().is_none_or(|segment| segment.room() < length) {
+            self.rotate(length)?;
+        }
         let mut failed = None;
         // Twice: a write that fails condemns its segment, not the record.
         for _ in 0..2 {
@@ -109,13 +182,9 @@ impl Writer {
             batch.number(self.next);
             match segment.write(batch.bytes()) {
                 Ok(()) => {
+                    let first = self.next;
                     self.next += batch.frames();
-                    match need {
-                        Need::Begin => self.open += 1,
-                        Need::Close => self.open = self.open.saturating_sub(1),
-                        Need::More | Need::End => {}
-                    }
-                    return Ok(self.next - 1);
+                    return Ok(first);
                 }
                 Err(error) => {
                     failed = Some(format!("write: {error}"));
@@ -183,10 +252,12 @@ impl Writer {
     }
 
     fn make_room(&mut self, length: u64, need: Need) -> Result<(), String> {
-        if self.current.as_ref().is_none_or(|segment| segment.room() < length) {
+        let buffered = self.buffered.bytes().len() as u64;
+        if self.current.as_ref().is_none_or(|segment| segment.room() < buffered + length) {
+            self.out()?;
             self.rotate(length)?;
         }
-        let left = self.current.as_ref().map_or(0, Segment::room).saturating_sub(length);
+        let left = self.current.as_ref().map_or(0, Segment::room).saturating_sub(buffered + length);
         if need != Need::End && self.spare.is_none() && left < self.reserve() {
             self.spare = Some(self.allocate(self.segment_bytes)?);
         }

@@ -42,6 +42,29 @@ pub struct Caller {
     pub weakened: Option<Vec<Weakness>>,
 }
 
+impl Caller {
+    /// A process of which no more is known than its id and its tag: with uid and gid 0, in the root cgroup.
+    pub fn unknown(tag: TagName, pid: u32) -> Self {
+        Self {
+            tag,
+            pid,
+            start_time: None,
+            uid: 0,
+            gid: 0,
+            user: None,
+            comm: String::new(),
+            exe: None,
+            cgroup: "/".to_owned(),
+            unit: None,
+            container: None,
+            container_runtime: None,
+            image: None,
+            netns: None,
+            weakened: None,
+        }
+    }
+}
+
 /// An executable file, by path and by identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exe {

@@ -67,11 +67,11 @@ fn one(address: &str, options: &[&str]) {
     let address = parse(address);
     let mapped = has("mapped");
     let fd = socket(address.is_ipv6() || mapped, has("mptcp"));
-    if let Some(device) = value("device") {
-        if let Err(errno) = setsockopt(&fd, sockopt::BindToDevice, &device.into()) {
-            println!("refused {errno:?}");
-            return;
-        }
+    if let Some(device) = value("device")
+        && let Err(errno) = setsockopt(&fd, sockopt::BindToDevice, &device.into())
+    {
+        println!("refused {errno:?}");
+        return;
     }
     if let Some(source) = value("source") {
         let source: IpAddr = source.parse().expect("an address");

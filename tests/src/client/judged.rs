@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use sluice::types::Summary;
 
 use crate::client;
-use crate::daemon::rss_kib;
+use crate::daemon::{cpu_ticks, rss_kib};
 use crate::harness::{World, address};
 use crate::process::{Ended, PATIENCE, eventually, run};
 
@@ -104,6 +105,28 @@ pub fn gate_kib(world: &World) -> u64 {
         return 0;
     }
     rss_kib(world.daemon().gate_pid().expect("gate")).expect("the gate's memory")
+}
+
+/// Looks that must find the gate as far as it was, the pauses between them rising to 100 ms.
+const STILL: usize = 12;
+
+/// Waits until the gate has nothing to do any more, and gives the most memory that it had meanwhile, in KiB: 0 without
+/// an agent.
+pub fn until_the_gate_rests(world: &World) -> u64 {
+    if world.is_direct() {
+        return 0;
+    }
+    let gate = world.daemon().gate_pid().expect("gate");
+    let (mut highest, mut worked, mut still) = (0, 0, 0);
+    let rests = eventually(PATIENCE, || {
+        highest = highest.max(gate_kib(world));
+        let now = cpu_ticks(gate).context("the gate is gone")?;
+        still = if now == worked { still + 1 } else { 0 };
+        worked = now;
+        Ok((still == STILL).then_some(()))
+    });
+    assert!(rests.expect("no error").is_some(), "the gate works on and on");
+    highest
 }
 
 /// The record of one exchange, by its host and path.

@@ -8,17 +8,9 @@ use sluice::types::HostName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::rig::{Ends, HOST, PATIENCE, Rig, until};
+use super::rig::{HOST, PATIENCE, Rig, asked, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: api.example\r\n\r\n";
-
-async fn asked(request: &str) -> (Rig, Ends) {
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask(request).await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
-    (rig, ends)
-}
 
 /// A client that does not read while it pipelines, and hints that come just before the second answer: they must not
 /// end up inside of it.
@@ -31,10 +23,7 @@ async fn hints_never_stand_within_an_answer() {
 }
 
 async fn hints_around(first: usize) {
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask(format!("{GET}{GET}")).await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
+    let (_rig, mut ends) = asked(&format!("{GET}{GET}")).await;
     let mut upstream = ends.upstream;
     let answers = tokio::spawn(async move {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {first}\r\n\r\n");

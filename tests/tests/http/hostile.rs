@@ -4,17 +4,9 @@ use sluice::engine::http::Version;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::rig::{Ends, PATIENCE, Rig, to_the_end, until};
+use super::rig::{PATIENCE, Rig, asked, to_the_end, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: api.example\r\n\r\n";
-
-async fn asked() -> (Rig, Ends) {
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask(GET).await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
-    (rig, ends)
-}
 
 #[tokio::test]
 async fn answers_with_two_meanings_are_refused() {
@@ -34,7 +26,7 @@ async fn answers_with_two_meanings_are_refused() {
         ("HTTP/2.0 200 OK\r\n\r\n", "version"),
         ("hello", ""),
     ] {
-        let (rig, mut ends) = asked().await;
+        let (rig, mut ends) = asked(GET).await;
         ends.answer(answer).await;
         ends.upstream.shutdown().await.expect("close");
         let (head, body) = ends.refusal().await;
@@ -65,7 +57,7 @@ async fn what_has_one_meaning_is_said_in_one_way() {
         ),
     ] {
         for size in [answer.len(), 1] {
-            let (rig, mut ends) = asked().await;
+            let (rig, mut ends) = asked(GET).await;
             for piece in answer.as_bytes().chunks(size) {
                 ends.answer(piece).await;
                 tokio::task::yield_now().await;
@@ -88,7 +80,7 @@ async fn ten_thousand_fields_and_an_endless_head_are_refused() {
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(10_000));
     let long = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(1 << 20));
     for answer in [many, long] {
-        let (rig, mut ends) = asked().await;
+        let (rig, mut ends) = asked(GET).await;
         let length = answer.len();
         let (mut read, mut write) = tokio::io::split(ends.upstream);
         let writer = tokio::spawn(async move { write.write_all(answer.as_bytes()).await });
@@ -110,7 +102,7 @@ async fn an_answer_that_breaks_off_breaks_off_at_the_client() {
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", "xyz\r\n"),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", "fffffffffffffffff\r\n"),
     ] {
-        let (rig, mut ends) = asked().await;
+        let (rig, mut ends) = asked(GET).await;
         ends.answer(answer).await;
         until(&mut ends.client, "abc").await;
         ends.answer(rest).await;
@@ -125,7 +117,7 @@ async fn an_answer_that_breaks_off_breaks_off_at_the_client() {
 
 #[tokio::test]
 async fn octets_that_nobody_asked_for_end_the_connection() {
-    let (rig, mut ends) = asked().await;
+    let (rig, mut ends) = asked(GET).await;
     ends.answer(
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison",
     )
@@ -137,7 +129,7 @@ async fn octets_that_nobody_asked_for_end_the_connection() {
 
 #[tokio::test]
 async fn a_flood_of_informational_answers_is_not_kept() {
-    let (rig, mut ends) = asked().await;
+    let (rig, mut ends) = asked(GET).await;
     let hint = format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "x".repeat(900));
     let (_read, mut write) = tokio::io::split(ends.upstream);
     let writer = tokio::spawn(async move {

@@ -3,10 +3,20 @@
 use sluice::engine::http::Version;
 use tokio::io::AsyncWriteExt;
 
-use super::rig::{Rig, until};
+use super::rig::{Ends, Rig, asked, until};
 
 const GET: &str =
     "GET /a?b=c HTTP/1.1\r\nHost: api.example\r\nX-Odd: 1\r\naccept: */*\r\nAccept: text/html\r\n\r\n";
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+/// A connection with one exchange behind it.
+async fn answered() -> (Rig, Ends) {
+    let (rig, mut ends) = asked(GET).await;
+    ends.answer(OK).await;
+    until(&mut ends.client, "\r\n\r\n").await;
+    (rig, ends)
+}
 
 #[tokio::test]
 async fn requests_and_answers_pass_in_their_own_words() {
@@ -49,11 +59,9 @@ async fn pipelined_requests_are_answered_in_order() {
 
 #[tokio::test]
 async fn chunks_leave_at_once_both_ways_and_trailers_follow() {
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask("POST / HTTP/1.1\r\nhost: api.example\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: x-up\r\n\r\n")
-        .await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
+    let request = "POST / HTTP/1.1\r\nhost: api.example\r\nte: trailers\r\n\
+                   transfer-encoding: chunked\r\ntrailer: x-up\r\n\r\n";
+    let (rig, mut ends) = asked(request).await;
     ends.ask("3\r\nabc\r\n").await;
     ends.heard("3\r\nabc\r\n").await;
     ends.answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-down\r\n\r\n").await;
@@ -124,10 +132,7 @@ async fn http_1_0_stays_http_1_0() {
 
 #[tokio::test]
 async fn an_answer_that_ends_with_the_connection_ends_so() {
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask(GET).await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
+    let (rig, mut ends) = asked(GET).await;
     ends.answer("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabc").await;
     ends.upstream.shutdown().await.expect("close");
     let told = ends.told_to_the_end().await;
@@ -152,12 +157,7 @@ async fn names_must_agree() {
 
 #[tokio::test]
 async fn an_idle_upstream_that_closes_closes_the_client() {
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask(GET).await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
-    ends.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
-    until(&mut ends.client, "\r\n\r\n").await;
+    let (rig, mut ends) = answered().await;
     drop(ends.upstream);
     assert_eq!(super::rig::to_the_end(&mut ends.client).await, "");
     assert_eq!(ends.done.await.expect("task"), Ok(()));
@@ -166,10 +166,7 @@ async fn an_idle_upstream_that_closes_closes_the_client() {
 
 #[tokio::test]
 async fn an_upstream_that_dies_says_so_once_and_then_only_closes() {
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask(GET).await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
+    let (rig, mut ends) = asked(GET).await;
     drop(std::mem::replace(&mut ends.upstream, tokio::io::duplex(1).0));
     let (head, _) = ends.refusal().await;
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
@@ -178,12 +175,7 @@ async fn an_upstream_that_dies_says_so_once_and_then_only_closes() {
     assert_eq!(record.status, Some(502));
     assert!(record.error.expect("an error").contains("no answer"));
 
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask(GET).await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
-    ends.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
-    until(&mut ends.client, "\r\n\r\n").await;
+    let (rig, mut ends) = answered().await;
     ends.ask(GET).await;
     until(&mut ends.upstream, "\r\n\r\n").await;
     drop(std::mem::replace(&mut ends.upstream, tokio::io::duplex(1).0));
@@ -193,10 +185,7 @@ async fn an_upstream_that_dies_says_so_once_and_then_only_closes() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_is_noted_and_the_upstream_let_go() {
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask(GET).await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
+    let (rig, mut ends) = asked(GET).await;
     ends.answer("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc").await;
     until(&mut ends.client, "abc").await;
     drop(ends.client);
@@ -219,10 +208,7 @@ async fn a_slow_head_is_answered_408() {
 
 #[tokio::test]
 async fn drain_ends_after_the_exchange_under_way() {
-    let rig = Rig::new();
-    let mut ends = rig.http(Version::Http1);
-    ends.ask(GET).await;
-    until(&mut ends.upstream, "\r\n\r\n").await;
+    let (rig, mut ends) = asked(GET).await;
     let drain = rig.drain.clone();
     let run = tokio::spawn(async move { drain.run(super::rig::PATIENCE).await });
     ends.answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -265,8 +251,6 @@ async fn bodies_pass_whole_under_back_pressure() {
     let record = rig.record().await;
     assert_eq!((record.bytes_up, record.bytes_down), (size as u64, size as u64));
 }
-
-const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// Time enough for an idle connection to be taken out of hyper (the clock is the test's).
 async fn idle() {

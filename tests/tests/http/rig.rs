@@ -141,21 +141,12 @@ impl Rig {
 
 fn caller() -> Caller {
     Caller {
-        tag: TagName::parse("test").expect("tag"),
-        pid: 1,
         start_time: Some(1),
         uid: 1000,
         gid: 1000,
-        user: None,
         comm: "curl".to_owned(),
-        exe: None,
         cgroup: "/test".to_owned(),
-        unit: None,
-        container: None,
-        container_runtime: None,
-        image: None,
-        netns: None,
-        weakened: None,
+        ..Caller::unknown(TagName::parse("test").expect("tag"), 1)
     }
 }
 
@@ -193,6 +184,15 @@ impl Ends {
         self.client.read_exact(&mut body).await.expect("a body");
         (head, serde_json::from_slice(&body).expect("JSON"))
     }
+}
+
+/// An HTTP/1 connection whose first request the upstream has heard.
+pub async fn asked(request: &str) -> (Rig, Ends) {
+    let rig = Rig::new();
+    let mut ends = rig.http(Version::Http1);
+    ends.ask(request).await;
+    until(&mut ends.upstream, "\r\n\r\n").await;
+    (rig, ends)
 }
 
 /// Reads up to and including `mark`.

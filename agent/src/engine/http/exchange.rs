@@ -152,7 +152,7 @@ impl Exchanges {
         let policy::Verdict::Allow(permit) = policy::decide(&self.cx.policy, &self.cx.caller, action);
         let mut head = head_of(&request, asked.host.text.clone());
         head.rule = Some(permit.rule().to_owned());
-        let exchange = match self.cx.session.exchange(head) {
+        let exchange = match self.cx.session.exchange_ahead(head) {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
         };
@@ -335,7 +335,7 @@ impl Exchanges {
     fn refuse(&self, refusal: &Refusal, shape: Shape, mut head: ExchangeHead) -> Response<Down> {
         head.verdict = types::Verdict::Deny;
         head.rule = refusal.rule.clone();
-        match self.cx.session.exchange(head) {
+        match self.cx.session.exchange_ahead(head) {
             Ok(exchange) => self.tell(shape, refusal, Finish::new(exchange, self.cx.drain.clone())),
             Err(_) => refusal.answer(shape, self.cx.session.id()).map(|body| Down::Own(Some(body))),
         }

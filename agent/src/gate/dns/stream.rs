@@ -41,7 +41,7 @@ pub(in crate::gate) async fn serve(
     asker: &Asker,
     services: &Services,
 ) -> Result<(), Error> {
-    let mut client = crate::stream::Socket(client);
+    let mut client = crate::stream::Socket::new(client, Arc::new(services.store.clone()));
     let mut under_way = FuturesUnordered::new();
     let mut question = Reading::default();
     loop {

@@ -68,7 +68,7 @@ pub(super) async fn resolve(
     warden: &Warden,
 ) -> Result<Answer, Error> {
     let _spent = permit;
-    let way = Way { from, warden, end: Instant::now() + WITHIN };
+    let way = Way { question, from, warden, end: Instant::now() + WITHIN };
     let mut failed = Error::NoServer;
     for _ in 0..ROUNDS {
         let mut indefinite = None;
@@ -76,7 +76,7 @@ pub(super) async fn resolve(
             if Instant::now() >= way.end {
                 return Err(failed);
             }
-            match ask(question, *server, &way).await {
+            match ask(*server, &way).await {
                 Ok(answer) if is_definite(answer.rcode()) => return Ok(answer),
                 Ok(answer) => indefinite = indefinite.or(Some(answer)),
                 Err(error) => failed = error,
@@ -95,23 +95,17 @@ fn is_definite(rcode: Rcode) -> bool {
     !matches!(rcode, Rcode::ServFail | Rcode::Refused | Rcode::NotImp | Rcode::FormErr)
 }
 
-async fn ask(question: &Question, server: SocketAddr, way: &Way<'_>) -> Result<Answer, Error> {
-    let answer = over_udp(question, server, way, true).await?;
+async fn ask(server: SocketAddr, way: &Way<'_>) -> Result<Answer, Error> {
+    let answer = over_udp(server, way, true).await?;
     // Servers that do not know EDNS say so in one of two ways (RFC 6891 §7).
     if matches!(answer.rcode(), Rcode::FormErr | Rcode::NotImp) {
-        return over_udp(question, server, way, false).await;
+        return over_udp(server, way, false).await;
     }
     Ok(answer)
 }
 
-async fn over_udp(
-    question: &Question,
-    server: SocketAddr,
-    way: &Way<'_>,
-    edns: bool,
-) -> Result<Answer, Error> {
-    let id = random_id()?;
-    let bytes = question.ask(id, edns).ok_or(Error::Unwritable)?;
+async fn over_udp(server: SocketAddr, way: &Way<'_>, edns: bool) -> Result<Answer, Error> {
+    let (id, bytes) = way.written(edns)?;
     let exchange = async {
         let socket = way.datagrams(server).await.map_err(|e| Error::Io(server, e))?;
         socket.send(&bytes).await.map_err(|e| Error::Io(server, e))?;
@@ -119,7 +113,7 @@ async fn over_udp(
         let mut buffer = vec![0; DATAGRAM];
         for _ in 0..STRAYS {
             let n = socket.recv(&mut buffer).await.map_err(|e| Error::Io(server, e))?;
-            match question.read_answer(id, &buffer[..n], true) {
+            match way.question.read_answer(id, &buffer[..n], true) {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(Bogus::Truncated) => return Ok(None),
                 // Perhaps forged: the true one may still come.
@@ -132,18 +126,12 @@ async fn over_udp(
     let soon = way.end.min(Instant::now() + TRY);
     match timeout_at(soon, exchange).await.unwrap_or(Err(Error::Silent))? {
         Some(answer) => Ok(answer),
-        None => over_tcp(question, server, way, edns).await,
+        None => over_tcp(server, way, edns).await,
     }
 }
 
-async fn over_tcp(
-    question: &Question,
-    server: SocketAddr,
-    way: &Way<'_>,
-    edns: bool,
-) -> Result<Answer, Error> {
-    let id = random_id()?;
-    let bytes = question.ask(id, edns).ok_or(Error::Unwritable)?;
+async fn over_tcp(server: SocketAddr, way: &Way<'_>, edns: bool) -> Result<Answer, Error> {
+    let (id, bytes) = way.written(edns)?;
     let exchange = async {
         let mut stream = way.stream(server).await?;
         let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
@@ -158,17 +146,25 @@ async fn over_tcp(
     let soon = way.end.min(Instant::now() + TRY_TCP);
     let answer = timeout_at(soon, exchange).await.map_err(|_| Error::Silent)?;
     let answer = answer.map_err(|e| Error::Io(server, e))?;
-    question.read_answer(id, &answer, false).map_err(|bogus| Error::Bogus(server, bogus))
+    way.question.read_answer(id, &answer, false).map_err(|bogus| Error::Bogus(server, bogus))
 }
 
-/// How servers are reached, and until when.
+/// What servers are asked, how they are reached, and until when.
 struct Way<'a> {
+    question: &'a Question,
     from: From,
     warden: &'a Warden,
     end: Instant,
 }
 
 impl Way<'_> {
+    /// The question as it is sent, with a fresh id of its own.
+    fn written(&self, edns: bool) -> Result<(u16, Vec<u8>), Error> {
+        let id = random_id()?;
+        let bytes = self.question.ask(id, edns).ok_or(Error::Unwritable)?;
+        Ok((id, bytes))
+    }
+
     /// A datagram socket that speaks with `server` only.
     async fn datagrams(&self, server: SocketAddr) -> io::Result<UdpSocket> {
         let fd = match self.from {
@@ -201,7 +197,6 @@ impl Way<'_> {
                     self.warden.socket(netns, server.is_ipv6(), false).await.map_err(io::Error::other)?;
                 let socket = StdStream::from(fd);
                 socket.set_nonblocking(true)?;
-                #[expect(clippy::disallowed_methods, reason = "as above")]
                 TcpSocket::from_std_stream(socket).connect(server).await
             }
         }

@@ -9,21 +9,12 @@ use crate::warden::tags::{Asker, TagNumber};
 
 fn caller(pid: u32, uid: u32) -> Caller {
     Caller {
-        tag: TagName::parse("ci").expect("tag"),
-        pid,
         start_time: Some(u64::from(pid) * 100),
         uid,
         gid: uid,
-        user: None,
         comm: "job".to_owned(),
-        exe: None,
         cgroup: "/jobs".to_owned(),
-        unit: None,
-        container_runtime: None,
-        image: None,
-        netns: None,
-        container: None,
-        weakened: None,
+        ..Caller::unknown(TagName::parse("ci").expect("tag"), pid)
     }
 }
 

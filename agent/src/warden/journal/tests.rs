@@ -220,21 +220,14 @@ fn blocked(pid: u32) -> Blocked {
     Blocked {
         way: way::of(agent_ebpf::Counter::Udp).expect("told"),
         caller: Caller {
-            tag: TagName::parse("ci").expect("name"),
-            pid,
             start_time: Some(5),
             uid: 7,
             gid: 7,
-            user: None,
             comm: "curl".to_owned(),
             exe: (pid != 0).then_some(exe),
             cgroup: "/system.slice/job.service".to_owned(),
             unit: Some("job.service".to_owned()),
-            container: None,
-            weakened: None,
-            container_runtime: None,
-            image: None,
-            netns: None,
+            ..Caller::unknown(TagName::parse("ci").expect("name"), pid)
         },
         address: "203.0.113.10:4000".parse().ok(),
         protocol: "udp".to_owned(),

@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_ebpf::{COUNTERS, Event, Origin};
-use aya::maps::MapError;
 
+use super::table;
 use super::waiting::{self, Waiting, boot_time};
-use super::{Error, Kernel, Layer};
+use super::{Error, Kernel, Layer, Tag};
 
 impl Kernel {
     /// Whose connection is this? The answer is given once; `None` means that nobody remembers it, and it must be closed.
     ///
-    /// `netns` is the cookie of the accepted socket's network namespace ([`super::listen::netns_cookie`]), `client` and `listener` its
-    /// peer's and its own address. The newest entry of the tuple counts, so the answer holds for a socket that TCP has
-    /// *not* closed yet **after** the answer came: the asker checks its state (`TCP_INFO`, not `TCP_CLOSE`) once more
-    /// and closes a dead one. Otherwise a job that resets a connection before it is accepted could have it taken for
-    /// another job's that got the same ports.
+    /// `netns` is the cookie of the accepted socket's network namespace ([`crate::warden::listen::netns_cookie`]),
+    /// `client` and `listener` its peer's and its own address. The newest entry of the tuple counts, so the answer
+    /// holds for a socket that TCP has *not* closed yet **after** the answer came: the asker checks its state
+    /// (`TCP_INFO`, not `TCP_CLOSE`) once more and closes a dead one. Otherwise a job that resets a connection before
+    /// it is accepted could have it taken for another job's that got the same ports.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -29,20 +29,13 @@ impl Kernel {
         listener: SocketAddr,
     ) -> Result<Option<Origin>, Error> {
         let key = waiting::tuple(netns, client, listener);
-        let mut newest: Option<Origin> = None;
-        for tag in self.tags.values() {
-            if !waiting::may_be(tag.number, listener) {
-                continue;
-            }
-            for waiting in tag.waiting.iter().chain(&tag.older) {
-                if let Some(origin) = waiting.take(&key)?
-                    && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
-                {
-                    newest = Some(origin);
-                }
-            }
-        }
-        Ok(newest)
+        let maps = self.tags_at(listener).flat_map(|tag| tag.waiting.iter().chain(&tag.older));
+        newest(maps.map(|waiting| waiting.take(&key)))
+    }
+
+    /// The tags that may have led a connection to `listener`.
+    fn tags_at(&self, listener: SocketAddr) -> impl Iterator<Item = &Tag> {
+        self.tags.values().filter(move |tag| waiting::may_be(tag.number, listener))
     }
 
     /// Forgets connections that were closed 60 s ago, and those that nobody asked for in 15 minutes. Returns how many.
@@ -98,18 +91,7 @@ impl Kernel {
         listener: SocketAddr,
     ) -> Result<Option<Origin>, Error> {
         let key = waiting::tuple(netns, client, listener);
-        let mut newest: Option<Origin> = None;
-        for tag in self.tags.values() {
-            if !waiting::may_be(tag.number, listener) {
-                continue;
-            }
-            if let Some(origin) = tag.askers.as_ref().map(|a| a.find(&key)).transpose()?.flatten()
-                && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
-            {
-                newest = Some(origin);
-            }
-        }
-        Ok(newest)
+        newest(self.tags_at(listener).filter_map(|tag| tag.askers.as_ref()).map(|askers| askers.find(&key)))
     }
 
     /// The oldest event that the programs told and that nobody has read: a refusal (at most ten a second of each kind,
@@ -138,11 +120,8 @@ impl Kernel {
     /// # Errors
     /// The map refuses.
     pub fn remove_namespace(&mut self, cookie: u64) -> Result<(), Error> {
-        match self.namespaces.remove(&cookie) {
-            Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(|source| Error::Map { map: "NAMESPACES", source }),
-        }
+        table::remove(&mut self.namespaces, &cookie)
+            .map_err(|source| Error::Map { map: "NAMESPACES", source })
     }
 
     /// Cookies of the namespaces that were added, by an earlier daemon too.
@@ -163,4 +142,17 @@ impl Kernel {
     pub fn shared_map(&self, name: &str) -> PathBuf {
         self.pins.map(name)
     }
+}
+
+/// The origin of the newest connection among those that were found.
+fn newest(found: impl Iterator<Item = Result<Option<Origin>, Error>>) -> Result<Option<Origin>, Error> {
+    let mut newest: Option<Origin> = None;
+    for origin in found {
+        if let Some(origin) = origin?
+            && newest.as_ref().is_none_or(|n| n.connected_at < origin.connected_at)
+        {
+            newest = Some(origin);
+        }
+    }
+    Ok(newest)
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use agent_ebpf::{Origin, Tuple};
 use aya::maps::{HashMap, Map, MapData, MapError};
 
-use super::Error;
+use super::{Error, table};
 
 type Table = HashMap<MapData, Tuple, Origin>;
 
@@ -24,11 +24,7 @@ impl Askers {
 
     /// Opens a pinned map; `None` if it is not there.
     pub fn from_pin(path: &Path) -> Result<Option<Self>, Error> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let data = MapData::from_pin(path).map_err(failed)?;
-        Ok(Some(Self::new(Table::try_from(Map::LruHashMap(data)).map_err(failed)?)))
+        Ok(table::from_pin(path, Map::LruHashMap).map_err(failed)?.map(Self::new))
     }
 
     /// Who asked last with these addresses.

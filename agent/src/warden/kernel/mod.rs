@@ -27,6 +27,7 @@ mod lsm;
 mod pins;
 mod replace;
 mod rules;
+mod table;
 mod trial;
 mod waiting;
 

@@ -9,8 +9,8 @@ use agent_ebpf::{Origin, Tuple};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use nix::time::{ClockId, clock_gettime};
 
-use super::Error;
 use super::pins::Pins;
+use super::{Error, table};
 use crate::types::TagName;
 
 /// How long an entry outlives its connection: what was written before the close may still wait for the gate.
@@ -34,11 +34,7 @@ impl Waiting {
 
     /// Opens a pinned map; `None` if it is not there.
     pub fn from_pin(path: &Path) -> Result<Option<Self>, Error> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let data = MapData::from_pin(path).map_err(failed)?;
-        Ok(Some(Self::new(Table::try_from(Map::HashMap(data)).map_err(failed)?)))
+        Ok(table::from_pin(path, Map::HashMap).map_err(failed)?.map(Self::new))
     }
 
     /// Those of a tag's that programs of an earlier ABI filled and that can be read all the same.
@@ -58,7 +54,7 @@ impl Waiting {
             Err(MapError::KeyNotFound) => return Ok(None),
             found => found.map_err(failed)?,
         };
-        remove(&mut table, key)?;
+        table::remove(&mut table, key).map_err(failed)?;
         Ok(Some(found.origin))
     }
 
@@ -77,7 +73,7 @@ impl Waiting {
                 Err(source) => return Err(failed(source)),
             }
         }
-        swept.iter().try_for_each(|key| remove(&mut table, key))?;
+        swept.iter().try_for_each(|key| table::remove(&mut table, key)).map_err(failed)?;
         Ok(swept.len())
     }
 
@@ -86,14 +82,6 @@ impl Waiting {
         let table = self.lock();
         let keys = table.keys().take(agent_ebpf::WAITING_ENTRIES as usize);
         keys.map(|key| key.map(|_| 1)).sum::<Result<usize, MapError>>().map_err(failed)
-    }
-}
-
-fn remove(table: &mut Table, key: &Tuple) -> Result<(), Error> {
-    match table.remove(key) {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(failed),
     }
 }
 

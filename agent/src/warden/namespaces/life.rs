@@ -52,6 +52,10 @@ pub fn watch(shared: &Shared, searches: &Receiver<Search>, jobs: &SyncSender<Job
             }
         }
         if wanted {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "bounds how often /proc is searched; nothing is waited for"
+            )]
             std::thread::sleep(APART);
         }
     }

@@ -64,14 +64,9 @@ fn start() -> Option<(Namespaces, Receiver<(NetnsCookie, bool)>)> {
 const SOON: Duration = Duration::from_secs(20);
 
 fn letter(queue: &mut tokio::sync::mpsc::Receiver<Letter>) -> Letter {
-    let end = Instant::now() + SOON;
-    loop {
-        match queue.try_recv() {
-            Ok(letter) => return letter,
-            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
-            Err(error) => panic!("no letter: {error}"),
-        }
-    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("runtime");
+    let letter = runtime.block_on(async { tokio::time::timeout(SOON, queue.recv()).await });
+    letter.expect("in time").expect("a letter")
 }
 
 #[test]

@@ -108,13 +108,10 @@ impl Drop for Cell {
     fn drop(&mut self) {
         // The probe ends with the child; where it has not yet, it does now. The file is there from Linux 5.14 on.
         let _ = std::fs::write(self.tree.directory(&self.path).join("cgroup.kill"), "1");
-        let end = Instant::now() + EMPTY;
-        while let Err(error) = self.tree.remove(&self.path) {
-            if Instant::now() > end {
-                tracing::warn!("the self-test's cgroup {} stays: {error}", self.path);
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        // Whatever comes of it: the removal tells.
+        let _ = self.tree.await_empty(&self.path, EMPTY);
+        if let Err(error) = self.tree.remove(&self.path) {
+            tracing::warn!("the self-test's cgroup {} stays: {error}", self.path);
         }
     }
 }

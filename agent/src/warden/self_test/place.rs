@@ -3,9 +3,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketType, ipproto};
 
 use crate::warden::loopback::Route;
@@ -139,23 +142,53 @@ impl Receivers {
             }
         }
         let mut found = Vec::new();
-        let mut buffer = [0u8; 256];
-        let streams = self.accepted.iter().map(|(place, stream)| (*place, std::os::fd::AsFd::as_fd(stream)));
-        let datagrams = self.datagrams.iter().map(|(place, fd)| (*place, std::os::fd::AsFd::as_fd(fd)));
-        for (place, fd) in streams.chain(datagrams) {
-            // Bounded: a receiver is read at most so often in a row.
-            for _ in 0..64 {
-                match rustix::net::recv(fd, &mut buffer[..], RecvFlags::empty()) {
-                    Ok((_, length)) if length > 0 => {
-                        found.push((
-                            place,
-                            String::from_utf8_lossy(&buffer[..length.min(buffer.len())]).into_owned(),
-                        ));
-                    }
-                    _ => break,
-                }
-            }
+        let mut take = |place, fd: BorrowedFd<'_>| {
+            let (texts, more) = read(fd);
+            found.extend(texts.into_iter().map(|text| (place, text)));
+            more
+        };
+        self.accepted.retain(|(place, stream)| take(*place, stream.as_fd()) == More::MayCome);
+        for (place, fd) in &self.datagrams {
+            take(*place, fd.as_fd());
         }
         found
     }
+
+    /// As [`Receivers::collect`], as soon as something comes in, at the latest at `end`.
+    pub fn wait(&mut self, end: Instant) -> Vec<(Where, String)> {
+        let streams = self.streams.iter().map(|(_, listener)| listener.as_fd());
+        let datagrams = self.datagrams.iter().map(|(_, fd)| fd.as_fd());
+        let accepted = self.accepted.iter().map(|(_, stream)| stream.as_fd());
+        let all = streams.chain(datagrams).chain(accepted);
+        let mut fds: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let left = end.saturating_duration_since(Instant::now());
+        // Interrupted: the caller looks at the time, and asks again.
+        let _readable = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+        self.collect()
+    }
+}
+
+/// What a receiver may still bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum More {
+    MayCome,
+    /// The other end has closed its stream.
+    Over,
+}
+
+/// What has come in on one receiver.
+fn read(fd: BorrowedFd<'_>) -> (Vec<String>, More) {
+    let mut texts = Vec::new();
+    let mut buffer = [0u8; 256];
+    // Bounded: a receiver is read at most so often in a row.
+    for _ in 0..64 {
+        match rustix::net::recv(fd, &mut buffer[..], RecvFlags::empty()) {
+            Ok((_, length)) if length > 0 => {
+                texts.push(String::from_utf8_lossy(&buffer[..length.min(buffer.len())]).into_owned());
+            }
+            Err(Errno::AGAIN) => break,
+            _ => return (texts, More::Over),
+        }
+    }
+    (texts, More::MayCome)
 }

@@ -221,7 +221,7 @@ impl Systemd {
             _ => "org.freedesktop.systemd1.Service",
         };
         let value = self.value(&path, interface, "IPAddressDeny").await.map_err(failed)?;
-        let denied: Vec<(i32, Vec<u8>, u32)> = value.try_into().map_err(|e| failed(zbus::Error::from(e)))?;
+        let denied: Vec<(i32, Vec<u8>, u32)> = value.try_into().map_err(failed)?;
         Ok(!denied.is_empty())
     }
 

@@ -143,16 +143,30 @@ impl Tree {
     /// When the kernel refuses.
     pub fn freeze(&self, cgroup: &CgroupPath, halt: bool, patience: Duration) -> io::Result<bool> {
         fs::write(self.directory(cgroup).join("cgroup.freeze"), if halt { "1" } else { "0" })?;
-        if halt { self.wait_frozen(cgroup, patience) } else { Ok(true) }
+        if halt { self.await_event(cgroup, "frozen", true, patience) } else { Ok(true) }
     }
 
-    fn wait_frozen(&self, cgroup: &CgroupPath, patience: Duration) -> io::Result<bool> {
+    /// Waits until nobody lives in a cgroup, at most `patience`; `Ok(false)` says that somebody still does.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the cgroup is gone.
+    pub fn await_empty(&self, cgroup: &CgroupPath, patience: Duration) -> io::Result<bool> {
+        self.await_event(cgroup, "populated", false, patience)
+    }
+
+    fn await_event(
+        &self,
+        cgroup: &CgroupPath,
+        key: &str,
+        wanted: bool,
+        patience: Duration,
+    ) -> io::Result<bool> {
         use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(&self.directory(cgroup).join("cgroup.events"), AddWatchFlags::IN_MODIFY)?;
         let deadline = Instant::now() + patience;
         loop {
-            if self.event(cgroup, "frozen")? {
+            if self.event(cgroup, key)? == wanted {
                 return Ok(true);
             }
             let left = deadline.saturating_duration_since(Instant::now());

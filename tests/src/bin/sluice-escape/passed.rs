@@ -156,6 +156,11 @@ fn receive(job: &Job, kind: &str) -> Done<OwnedFd> {
     let mut line = helper(job)?;
     // Whole, in one call: the helper reads once and may be gone before a second.
     sys::io("ask the helper", line.write_all(format!("{kind}\n").as_bytes()))?;
+    received(&line)
+}
+
+/// The descriptor that comes with the next message.
+fn received(line: &impl AsRawFd) -> Done<OwnedFd> {
     let mut byte = [0; 1];
     let mut parts = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!([RawFd; 1]);
@@ -208,21 +213,9 @@ pub fn rights_raw(job: &Job) -> Done<Said> {
 
 /// A passed Unix socket in whose queue a network socket waits: what was looked at is not what comes out.
 pub fn rights_nested(job: &Job) -> Done<Said> {
-    let line = receive(job, "nested")?;
-    let mut byte = [0; 1];
-    let mut parts = [IoSliceMut::new(&mut byte)];
-    let mut space = nix::cmsg_space!([RawFd; 1]);
-    let message = recvmsg::<()>(line.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC);
-    let message = sys::step("recvmsg", message)?;
-    for control in sys::step("recvmsg", message.cmsgs())? {
-        if let ControlMessageOwned::ScmRights(fds) = control
-            && let [fd] = fds.as_slice()
-        {
-            sys::send(&sys::inherited(*fd)?, job.bytes(), 0)?;
-            return SENT;
-        }
-    }
-    stop("SCM_RIGHTS", Errno::EACCES)
+    let inner = received(&receive(job, "nested")?)?;
+    sys::send(&inner, job.bytes(), 0)?;
+    SENT
 }
 
 pub fn taken_tcp(job: &Job) -> Done<Said> {

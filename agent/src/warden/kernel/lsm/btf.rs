@@ -53,7 +53,7 @@ impl Btf {
             return None;
         }
         let header = word(&data, 4)? as usize;
-        let section = |at| Some(header.checked_add(word(&data, at)? as usize)?);
+        let section = |at| header.checked_add(word(&data, at)? as usize);
         let (start, strings) = (section(8)?, section(16)?);
         let end = start.checked_add(word(&data, 12)? as usize)?;
         let mut types = vec![0];

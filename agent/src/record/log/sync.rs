@@ -1,0 +1,201 @@
+//! What the sync thread does: syncs, keeps the next segment ready, keeps the size bound.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use time::OffsetDateTime;
+
+use super::super::frame::Kind;
+use super::super::lock::Lock;
+use super::super::payload::{Deleted, GivenUp, stamp};
+use super::super::segment::{self, Segment};
+use super::super::writer::{RETRY, Retired};
+use super::{Log, locked};
+
+impl Log {
+    pub(super) fn run(&self) {
+        let mut bounded = 0;
+        loop {
+            let lacking = locked(&self.writer).spare.is_none();
+            let stop = self.wake.wait(lacking.then_some(RETRY));
+            self.flush_holding();
+            // Its failure is every socket's, and the store's health says it.
+            let _ = self.pass();
+            self.sync();
+            let reports = std::mem::take(&mut locked(&self.writer).reports);
+            reports.into_iter().for_each(|why| self.trouble(why));
+            if stop {
+                break;
+            }
+            self.keep_spare();
+            bounded = self.keep_bound(bounded);
+        }
+        let mut writer = locked(&self.writer);
+        if let Some(spare) = writer.spare.take() {
+            spare.discard();
+        }
+        if let Some(segment) = writer.current.take() {
+            // Only zeros are behind the end.
+            let _ = segment.file.set_len(segment.end);
+        }
+        drop(writer);
+        self.synced.send_modify(|s| s.over = true);
+    }
+
+    /// One round: the directory, then the segments in order, so that a later one is never durable before an earlier.
+    fn sync(&self) {
+        let (dir, retired, current, through) = {
+            let mut w = locked(&self.writer);
+            let dir = std::mem::take(&mut w.renamed).then(|| w.dir.clone());
+            let current = w.current.as_ref().map(|s| (s.file.clone(), s.number));
+            (dir, std::mem::take(&mut w.retired), current, w.next - 1)
+        };
+        let first = self.synced.borrow().through + 1;
+        if dir.is_none() && retired.is_empty() && through < first {
+            return;
+        }
+        for left in retired {
+            self.sync_retired(&left, first, through);
+        }
+        let named = dir.map_or(Ok(()), |dir| File::open(dir).and_then(|dir| dir.sync_all()));
+        let synced = named.and_then(|()| current.as_ref().map_or(Ok(()), |(file, _)| file.sync_data()));
+        match synced {
+            Ok(()) => {
+                self.synced.send_modify(|s| s.through = through);
+            }
+            Err(error) => {
+                self.lose_current(current.map(|(_, number)| number), first, &format!("sync: {error}"))
+            }
+        }
+    }
+
+    fn sync_retired(&self, left: &Retired, first: u64, last: u64) {
+        match left.file.sync_data() {
+            // Frees what was allocated behind the end; should it fail, zeros remain there.
+            Ok(()) => left.file.set_len(left.end.offset).unwrap_or_default(),
+            Err(error) => {
+                let why = format!("sync: {error}");
+                self.lost((first, last));
+                self.note(
+                    Kind::GivenUp,
+                    &GivenUp {
+                        time: stamp(OffsetDateTime::now_utc()),
+                        at: left.end,
+                        why: why.clone(),
+                        unproven: Some((first, last)),
+                    },
+                );
+                self.trouble(format!("segment {} is not proven to be on disk: {why}", left.end.segment));
+            }
+        }
+    }
+
+    /// The current segment's sync failed: leave it, tell those who wait, begin the next.
+    fn lose_current(&self, number: Option<u64>, first: u64, why: &str) {
+        // Into the segment that is left, with what else is in doubt.
+        let _ = self.pass();
+        let (unproven, next) = {
+            let mut w = locked(&self.writer);
+            // A failed write may have left it already: then its successor is not to blame.
+            if w.current.as_ref().map(|s| s.number) != number {
+                ((first, w.next - 1), Ok(()))
+            } else {
+                let unproven = w.leave_after_failed_sync(first, why);
+                let next = w.rotate(0);
+                // One more segment is tried at once, the one after it not before a while.
+                w.retry_at = Some(Instant::now() + RETRY);
+                (unproven, next)
+            }
+        };
+        self.lost(unproven);
+        match next {
+            Ok(()) => self.wake.dirty(),
+            Err(why) => self.refusing(&why),
+        }
+    }
+
+    pub(super) fn lost(&self, range: (u64, u64)) {
+        self.synced.send_modify(|s| s.lose(range.0, range.1));
+    }
+
+    /// Makes the next segment while nobody waits for it.
+    fn keep_spare(&self) {
+        let wanted = {
+            let mut w = locked(&self.writer);
+            let due = w.retry_at.is_none_or(|at| Instant::now() >= at);
+            if w.spare.is_some() || w.closed || !due {
+                return;
+            }
+            w.spares += 1;
+            (w.dir.clone(), w.spares, w.segment_bytes)
+        };
+        let made = Segment::spare(&wanted.0, wanted.1, wanted.2);
+        let mut w = locked(&self.writer);
+        match made {
+            Ok(spare) if w.spare.is_none() => {
+                w.spare = Some(spare);
+                let well = w.current.is_some() || w.rotate(0).is_ok();
+                drop(w);
+                if well {
+                    self.well();
+                }
+            }
+            Ok(spare) => spare.discard(),
+            Err(error) => {
+                w.retry_at = Some(Instant::now() + RETRY);
+                let why = format!("the next segment cannot be made: {error}");
+                let new = w.trouble.as_ref() != Some(&why);
+                w.trouble = Some(why.clone());
+                let broken = w.current.is_none();
+                drop(w);
+                if new {
+                    self.trouble(why.clone());
+                }
+                if broken {
+                    self.refusing(&why);
+                }
+            }
+        }
+    }
+
+    /// Deletes the oldest segments while all of them together are larger than the bound. Looks only when there is another
+    /// segment than the `last` time; gives the current one's number.
+    fn keep_bound(&self, last: u64) -> u64 {
+        let (dir, current): (PathBuf, u64) = {
+            let w = locked(&self.writer);
+            (w.dir.clone(), w.last_number)
+        };
+        // Neither is a segment deleted that somebody may still write to.
+        if locked(&self.lock).as_ref().is_some_and(Lock::another_drains) {
+            return last;
+        }
+        if self.max_bytes != 0 && last != current {
+            self.delete_oldest(&dir, current);
+        }
+        current
+    }
+
+    fn delete_oldest(&self, dir: &Path, current: u64) {
+        let size = |path: &PathBuf| fs::metadata(path).map_or(0, |m| m.len());
+        let Ok((segments, spares)) = segment::list(dir) else { return };
+        let mut total: u64 = segments.iter().map(|s| size(&s.path)).chain(spares.iter().map(size)).sum();
+        for old in segments.iter().filter(|s| s.number < current) {
+            if total <= self.max_bytes {
+                return;
+            }
+            let bytes = size(&old.path);
+            if let Err(error) = fs::remove_file(&old.path) {
+                self.trouble(format!("the oldest segment cannot be deleted: {error}"));
+                return;
+            }
+            total -= bytes;
+            let time = stamp(OffsetDateTime::now_utc());
+            self.note(
+                Kind::Deleted,
+                &Deleted { time, segment: old.number, bytes, max_bytes: self.max_bytes },
+            );
+            tracing::info!(segment = old.number, bytes, max_bytes = self.max_bytes, "oldest segment deleted");
+        }
+    }
+}
