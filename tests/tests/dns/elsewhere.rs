@@ -47,7 +47,8 @@ fn the_server_that_a_container_chose_is_asked_from_there() {
             "db.dns.test",
             "A",
         ];
-        assert_eq!(rig.says("ip", &words).stdout, "203.0.113.10\n", "{way}");
+        let said = rig.says("ip", &words).stdout;
+        assert!(said.ends_with("203.0.113.10\n"), "{way}: {said}");
     }
     let words =
         ["netns", "exec", "far", "dig", "+short", "+tries=1", "+time=10", &server, "many.dns.test", "A"];

@@ -1,5 +1,6 @@
 //! What is buffered, and what a store that cannot write does with it.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
