@@ -8,7 +8,7 @@ use crate::drain::Drain;
 use crate::policy::Policy;
 use crate::record::Session;
 use crate::stream::BoxStream;
-use crate::types::{Caller, Destination, HostName, HostSource};
+use crate::types::{Caller, Destination, HostSource, LookedUp};
 
 pub use crate::tls::Verified;
 
@@ -26,7 +26,7 @@ pub struct Context {
     /// What TLS proved of the other side.
     pub verified: Verified,
     /// The name that the job looked up and was told this address for. Nothing proves it.
-    pub looked_up: Option<HostName>,
+    pub looked_up: Option<LookedUp>,
     /// What is in force.
     pub policy: Arc<Policy>,
     /// The record of this session.
@@ -42,7 +42,7 @@ impl Context {
     pub fn host(&self) -> (String, HostSource) {
         match (&self.verified, &self.looked_up) {
             (Verified::Name(name), _) => (name.to_string(), HostSource::Tls),
-            (Verified::Plain, Some(name)) => (name.to_string(), HostSource::Dns),
+            (Verified::Plain, Some(found)) => (found.name.to_string(), found.by),
             (Verified::Address(_), _) | (Verified::Plain, None) => {
                 (self.destination.ip().to_string(), HostSource::Address)
             }

@@ -20,7 +20,7 @@ use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
 use crate::turn::Ahead;
-use crate::types::{self, Action, Caller, Destination, HostName, HostSource, NetnsCookie};
+use crate::types::{self, Action, Caller, Destination, HostSource, LookedUp, NetnsCookie};
 use crate::wire::ToWarden;
 
 /// How long dialling an upstream may take; Linux itself would try for about two minutes.
@@ -147,7 +147,7 @@ struct Line {
     caller: Arc<Caller>,
     destination: Destination,
     /// The name that the job looked up and was told this address for.
-    looked_up: Option<HostName>,
+    looked_up: Option<LookedUp>,
     /// Where the upstream is dialled from, when not from here.
     netns: Option<NetnsCookie>,
     /// Layers that may still be opened.
@@ -313,7 +313,7 @@ impl Line {
     /// Records a refusal that came before any exchange.
     fn refused(&self, protocol: &'static str, error: &Error) {
         let (host, source) = match &self.looked_up {
-            Some(name) => (name.to_string(), HostSource::Dns),
+            Some(found) => (found.name.to_string(), found.by),
             None => (self.destination.to_string(), HostSource::Address),
         };
         self.refused_for(host, source, protocol, error);

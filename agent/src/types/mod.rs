@@ -13,5 +13,5 @@ pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
-pub use summary::{HostSource, Summary, Verdict};
+pub use summary::{HostSource, LookedUp, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};

@@ -155,7 +155,7 @@ impl Daemon {
             match self.wake().await {
                 Woken::Gate(Heard::Said(ToWarden::Aside { refused: None })) => {
                     self.leave_behind().await;
-                    break;
+                    return self.bound.journal.close();
                 }
                 Woken::Gate(Heard::Said(message)) => self.answer(message),
                 Woken::Gate(Heard::Ended(how)) => {

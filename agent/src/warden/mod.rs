@@ -17,6 +17,7 @@ pub mod keeper;
 pub mod kernel;
 pub mod listen;
 mod live;
+mod loopback;
 pub mod namespaces;
 mod notify;
 pub mod resolver;

@@ -14,6 +14,7 @@ fn say(states: &[NotifyState<'_>]) {
 }
 
 /// Whether this process is the main process of a unit of systemd's that notifies it.
+#[expect(clippy::disallowed_methods, reason = "systemd says so in no other way")]
 pub fn is_supervised() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some() && Path::new("/run/systemd/system").is_dir()
 }

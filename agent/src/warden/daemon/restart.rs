@@ -82,6 +82,9 @@ impl Daemon {
             Some(keeper) => self.bound.tags.put_apart(&[keeper, pid], within).await,
             None => Ok(()),
         };
+        if apart.is_ok() {
+            tracing::info!("what is under way goes on beside the next daemon");
+        }
         if let Err(error) = apart {
             self.trouble(format!("the next gate waits for the end of the drain: {}", Chain(&error)));
             // The keeper has its own deadline.
