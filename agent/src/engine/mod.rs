@@ -9,7 +9,7 @@ use crate::drain::Drain;
 use crate::policy::{self, Asked, Denied, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
-use crate::types::{Action, Caller, Destination, HostName, HostSource};
+use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp};
 
 pub use crate::tls::{Refusal, Verified};
 
@@ -27,7 +27,7 @@ pub struct Context {
     /// What TLS proved of the other side.
     pub verified: Verified,
     /// The name that the job looked up and was told this address for. Nothing proves it.
-    pub looked_up: Option<HostName>,
+    pub looked_up: Option<LookedUp>,
     /// What is in force.
     pub policy: InForce,
     /// Set when everything is refused: there is nobody behind the upstream's side.
@@ -67,7 +67,11 @@ impl Context {
         match &self.verified {
             Verified::Name(name) => Some(name),
             Verified::Address(_) => None,
-            Verified::Plain => self.looked_up.as_ref(),
+            // A server that the job asked from its own network namespace may be the job's own.
+            Verified::Plain => {
+                let found = self.looked_up.as_ref().filter(|found| found.by == HostSource::Dns);
+                found.map(|found| &found.name)
+            }
         }
     }
 
@@ -75,7 +79,7 @@ impl Context {
     pub fn host(&self) -> (String, HostSource) {
         match (&self.verified, &self.looked_up) {
             (Verified::Name(name), _) => (name.to_string(), HostSource::Tls),
-            (Verified::Plain, Some(name)) => (name.to_string(), HostSource::Dns),
+            (Verified::Plain, Some(found)) => (found.name.to_string(), found.by),
             (Verified::Address(_), _) | (Verified::Plain, None) => {
                 (self.destination.ip().to_string(), HostSource::Address)
             }

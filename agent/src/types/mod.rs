@@ -15,5 +15,5 @@ pub use caller::{Caller, Exe};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use identity::Identity;
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
-pub use summary::{HostSource, Summary, Verdict};
+pub use summary::{HostSource, LookedUp, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};
