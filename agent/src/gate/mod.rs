@@ -218,7 +218,8 @@ async fn follow(
 
 /// The rules, ready. The warden has tried them before.
 fn compile(settings: &GateSettings) -> Result<Policy, Error> {
-    let mut policy = Policy::compile(settings.policy.clone()).map_err(|wrong| Error::Policy(wrong[0].clone()))?;
+    let mut policy =
+        Policy::compile(settings.policy.clone()).map_err(|wrong| Error::Policy(wrong[0].clone()))?;
     policy.durable = settings.durable;
     policy.lookups = settings.lookups.clone();
     Ok(policy)

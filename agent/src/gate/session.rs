@@ -350,7 +350,10 @@ impl Line {
             None => self.name(),
         };
         let reason = format!("{} (rule {})", denied.reason, denied.rule);
-        self.session.refused(ExchangeHead { rule: Some(denied.rule.clone()), ..head(host, host_source, protocol) }, reason);
+        self.session.refused(
+            ExchangeHead { rule: Some(denied.rule.clone()), ..head(host, host_source, protocol) },
+            reason,
+        );
         Error::Denied(denied)
     }
 

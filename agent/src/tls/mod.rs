@@ -229,7 +229,14 @@ impl Tls {
         let client = client.map_err(|failure| failure.at(Stage::Client, &facts))?;
         facts.client = leg(client.get_ref().1);
         let alpn = Alpn::from_wire(upstream.alpn.as_deref());
-        Ok(Opened { client: Box::new(client), upstream: upstream.stream, alpn, facts, verified, refusal: None })
+        Ok(Opened {
+            client: Box::new(client),
+            upstream: upstream.stream,
+            alpn,
+            facts,
+            verified,
+            refusal: None,
+        })
     }
 
     /// Answers a client whom policy refuses, so that it can be told in its own protocol. The upstream is left alone.
@@ -283,7 +290,8 @@ impl Tls {
             |error| Failure::new(AlertDescription::InternalError, format!("TLS cannot be set up: {error}"));
         let tag = self.tags.tag(tag_name).map_err(unready)?;
         // What can be answered in; HTTP/1.1 first, since a refusal needs nothing more.
-        let spoken = [&b"http/1.1"[..], b"h2"].into_iter().find(|is| alpn.iter().any(|offered| offered == is));
+        let spoken =
+            [&b"http/1.1"[..], b"h2"].into_iter().find(|is| alpn.iter().any(|offered| offered == is));
         let now = UnixTime::now().as_secs().cast_signed();
         self.mint.refusing(tag_name, &tag, name, spoken, now).await
     }

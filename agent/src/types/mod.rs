@@ -13,7 +13,7 @@ pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
-pub use identity::Identity;
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
+pub use identity::Identity;
 pub use summary::{HostSource, LookedUp, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};

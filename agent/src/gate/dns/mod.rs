@@ -233,7 +233,8 @@ fn settle(
             (question.error(Rcode::ServFail, Some((OTHER, &why))), Rcode::ServFail, None, Some(why))
         }
         Ok(answer) => {
-            let decided = answer.aliases().try_for_each(|to| lookup::decide_alias(&services.policy.borrow(), &to));
+            let decided =
+                answer.aliases().try_for_each(|to| lookup::decide_alias(&services.policy.borrow(), &to));
             match decided {
                 Err(denied) => {
                     exchange.denied(denied.rule());
