@@ -27,6 +27,8 @@ mod names;
 mod node;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_load;
 mod value;
 
 use cel::parser::ParseError;
