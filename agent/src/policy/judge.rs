@@ -70,8 +70,17 @@ impl Compiled {
     pub fn judge(&self, facts: &Facts<'_>) -> Match {
         let (rule, asked) = (&self.rule, facts.asked);
         let matched = to(&rule.to, asked, Match::Yes);
+        if let Match::No(_) = matched {
+            return matched;
+        }
         let matched = caller(&rule.caller, facts, matched);
+        if let Match::No(_) = matched {
+            return matched;
+        }
         let matched = request(&rule.request, asked, matched);
+        if let Match::No(_) = matched {
+            return matched;
+        }
         let matched = matched.and("windows", || any(&rule.windows, |window| window.holds(asked.now)));
         let refuses = rule.verdict != Effect::Allow;
         let matched = matched.and("when", || {

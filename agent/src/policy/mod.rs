@@ -16,6 +16,10 @@ pub mod pattern;
 pub mod rule;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_body;
+#[cfg(test)]
+mod tests_speed;
 pub mod when;
 
 use std::sync::Arc;

@@ -26,9 +26,9 @@ mod lower;
 mod names;
 mod node;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 #[cfg(test)]
-mod tests_load;
+pub(super) mod tests_load;
 mod value;
 
 use cel::parser::ParseError;

@@ -65,6 +65,10 @@ impl<'f> Run<'f> {
             #[expect(clippy::cast_precision_loss, reason = "a sum with a fraction is a fraction")]
             (_, Val::Double(a), Val::Int(b)) => Ok(Val::Double(doubles(op, *a, *b as f64))),
             (Op::Sub, Val::Time(a), Val::Time(b)) => Ok(Val::Span(*a - *b)),
+            (Op::Add | Op::Sub, Val::Span(a), Val::Span(b)) => {
+                let span = if op == Op::Add { a.checked_add(*b) } else { a.checked_sub(*b) };
+                span.map(Val::Span).ok_or(Fault::Cannot("a duration is too long".to_owned()))
+            }
             (Op::Add, Val::Time(time), Val::Span(span)) | (Op::Add, Val::Span(span), Val::Time(time)) => {
                 time.checked_add(*span).map(Val::Time).ok_or(Fault::Cannot("a time is too far".to_owned()))
             }

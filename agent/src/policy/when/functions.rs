@@ -66,7 +66,7 @@ pub fn result(op: Op, a: &Kind, b: &Kind) -> Result<Kind, String> {
         Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Rem => match (op, a, b) {
             (_, Any, Any) | (_, Any, Number) | (_, Number, Any) => Ok(Any),
             (_, Number, Number) => Ok(Number),
-            (Op::Sub, Time, Time) => Ok(Span),
+            (Op::Sub, Time, Time) | (Op::Add | Op::Sub, Span, Span) => Ok(Span),
             (Op::Add | Op::Sub, Time, Span) | (Op::Add, Span, Time) => Ok(Time),
             (Op::Add, Text, Text | Any) | (Op::Add, Any, Text) => Ok(Text),
             (Op::Add, List(a), List(b)) => Ok(List(if a == b { a.clone() } else { Box::new(Any) })),

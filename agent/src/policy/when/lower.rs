@@ -38,8 +38,7 @@ impl<'e> Lower<'e> {
     /// Notes a mistake; what stands in for the value fits everywhere.
     pub fn wrong(&mut self, at: u64, what: impl Into<String>) -> Lowered {
         let at = self.info.offset_for(at).map_or(0, |(start, _)| start as usize);
-        // The parser counts characters.
-        let at = self.source.char_indices().nth(at).map_or(self.source.len(), |(byte, _)| byte);
+        let at = self.source.floor_char_boundary(at);
         let mistake = Mistake { at, what: what.into() };
         if !self.mistakes.contains(&mistake) {
             self.mistakes.push(mistake);
@@ -115,8 +114,15 @@ impl<'e> Lower<'e> {
                 let mut upto = path.match_indices('.').map(|(at, _)| &path[..at]).chain([path]);
                 upto.any(|name| names::find(name).is_some())
             };
-            if names::find(&path).is_some() || !has_value(parent) {
+            if names::find(&path).is_some() {
                 return self.path(of, &path);
+            }
+            if !has_value(parent) {
+                // The first word that goes wrong is the mistake.
+                return match names::below(parent).next() {
+                    None if !parent.is_empty() => self.lower(&select.operand),
+                    _ => self.path(of, &path),
+                };
             }
         }
         let (inner, kind) = self.lower(&select.operand);

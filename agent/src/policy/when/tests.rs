@@ -10,11 +10,11 @@ use crate::types::caller::Exe;
 use crate::types::{Action, Caller, Destination, HostName, Identity, TagName};
 
 /// A request that the tests vary.
-pub struct Sample {
-    caller: Caller,
-    identity: Identity,
-    host: HostName,
-    headers: HeaderMap,
+pub(in crate::policy) struct Sample {
+    pub caller: Caller,
+    pub identity: Identity,
+    pub host: HostName,
+    pub headers: HeaderMap,
     pub method: &'static str,
     pub protocol: &'static str,
     pub path: &'static str,

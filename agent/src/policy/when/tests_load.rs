@@ -33,7 +33,7 @@ fn mistakes_have_a_place_and_a_remedy() {
         ("timestamp(\"today\") < now", 9, "takes a time"),
         ("duration(\"5 days\") == duration(\"5h\")", 8, "takes a time span"),
         ("b\"x\" == b\"x\"", 0, "bytes are not known"),
-        ("\"\u{e9}\u{e9}\" == foo", 9, "unknown name foo"),
+        ("\"\u{e9}\u{e9}\" == foo", 10, "unknown name foo"),
         ("1 +", 3, "cannot be read"),
         ("request.json.?a == 1", 13, "cannot be read"),
         ("[1].all(x, [1].all(y, [1].all(z, z == x)))", 29, "more than 2"),
@@ -42,7 +42,7 @@ fn mistakes_have_a_place_and_a_remedy() {
         ("1 + 1", 2, "stands where true or false must"),
         ("1 - \"a\" == 0", 2, "cannot be reckoned with"),
         ("has(caller)", 3, "asks for a member"),
-        ("Foo{a: 1} == 1", 0, "structs are not known"),
+        ("Foo{a: 1} == 1", 3, "structs are not known"),
         ("", 0, "empty"),
     ] {
         let mistakes = When::compile(text).expect_err(text);
@@ -59,8 +59,8 @@ fn hostile_texts_are_refused_soon() {
     for text in [
         "(".repeat(4000),
         "[".repeat(60) + &"]".repeat(60),
-        "!".repeat(4000) + "true",
-        "-".repeat(4000) + "1 == 1",
+        "!".repeat(4090) + "tru",
+        "-(".repeat(40) + "1" + &")".repeat(40) + " == \"\"",
         "1+".repeat(2000) + "1 == 1",
         "true ? ".repeat(500),
         "a.".repeat(2000) + "a",
