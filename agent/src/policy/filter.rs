@@ -72,7 +72,8 @@ fn patterns(patterns: &[String], mut wrong: impl FnMut(usize, String)) -> Option
     }
     let mut good = true;
     for (at, pattern) in patterns.iter().enumerate() {
-        let built = RegexBuilder::new(pattern).size_limit(PATTERN).dfa_size_limit(PATTERN).nest_limit(32).build();
+        let built =
+            RegexBuilder::new(pattern).size_limit(PATTERN).dfa_size_limit(PATTERN).nest_limit(32).build();
         let empty = built.as_ref().is_ok_and(|pattern| pattern.is_match(""));
         match built {
             Ok(_) if empty => wrong(at, "a pattern matches every prompt, also the empty one".to_owned()),

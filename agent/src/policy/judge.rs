@@ -143,9 +143,9 @@ fn caller(asks: &CallerAsks, facts: &Facts<'_>, matched: Match) -> Match {
     matched
         .and("tags", || any(&asks.tags, |tag| tag.matches(caller.tag.as_str())))
         .and("units", || any_of(&asks.units, caller.unit.as_deref(), glob))
-        .and("users", || any(&asks.users, |user| {
-            Some(user) == caller.user.as_ref() || user.parse() == Ok(caller.uid)
-        }))
+        .and("users", || {
+            any(&asks.users, |user| Some(user) == caller.user.as_ref() || user.parse() == Ok(caller.uid))
+        })
         .and("exes", || any_of(&asks.exes, exe.map(|exe| exe.path.as_str()), glob))
         .and("exe_sha256", || {
             any_of(&asks.exe_sha256, exe.and_then(|exe| exe.sha256.as_deref()), |ask, sum| ask == sum)

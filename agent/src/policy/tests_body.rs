@@ -19,7 +19,9 @@ fn policy(mode: Mode, rules: Vec<Rule>) -> Policy {
 
 fn says(policy: &Policy, sample: &Sample, body: Body<'_>) -> String {
     match decide(policy, &sample.asked(body)) {
-        Verdict::Allow(permit) if permit.verdict() == types::Verdict::Allow => format!("allow {}", permit.rule()),
+        Verdict::Allow(permit) if permit.verdict() == types::Verdict::Allow => {
+            format!("allow {}", permit.rule())
+        }
         Verdict::Allow(permit) => format!("observed {}", permit.rule()),
         Verdict::Deny(denied) => format!("deny {}: {}", denied.rule, denied.reason),
         Verdict::More { body, .. } => format!("more {}", body.map_or("-".to_owned(), |max| max.to_string())),
@@ -67,7 +69,10 @@ fn a_refusal_that_cannot_be_judged_refuses_and_a_leave_is_none() {
     let mut small_bound = rules();
     small_bound[0].body_max = 10;
     let said = says(&policy(Mode::Enforce, small_bound), &post, whole(r#"{"model": "small"}"#));
-    assert!(said.starts_with("deny no big ones: its when cannot be judged: the body is longer than 10 bytes"), "{said}");
+    assert!(
+        said.starts_with("deny no big ones: its when cannot be judged: the body is longer than 10 bytes"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -75,7 +80,8 @@ fn filters_of_prompts() {
     let mut words = rule("words", Effect::Deny);
     words.request.prompt_words = vec!["Project Ünicorn".to_owned(), "zebra".to_owned()];
     let mut patterns = rule("patterns", Effect::Deny);
-    patterns.request.prompt_patterns = vec![r"\bAKIA[0-9A-Z]{16}\b".to_owned(), r"(?i)ignore previous".to_owned()];
+    patterns.request.prompt_patterns =
+        vec![r"\bAKIA[0-9A-Z]{16}\b".to_owned(), r"(?i)ignore previous".to_owned()];
     let policy = policy(Mode::Enforce, vec![words, patterns, rule("rest", Effect::Allow)]);
     let chat = Sample::new();
     let other = Sample { path: "/upload", ..Sample::new() };
@@ -83,9 +89,17 @@ fn filters_of_prompts() {
     assert_eq!(says(&policy, &chat, Body::Unread), "more 1048576");
     for (sample, body, want) in [
         (&chat, r#"{"model": "m", "messages": [{"role": "user", "content": "hello"}]}"#, "allow rest"),
-        (&chat, r#"{"model": "m", "messages": [{"role": "user", "content": "about PROJECT ÜNICORN?"}]}"#, "deny words"),
+        (
+            &chat,
+            r#"{"model": "m", "messages": [{"role": "user", "content": "about PROJECT ÜNICORN?"}]}"#,
+            "deny words",
+        ),
         (&chat, r#"{"model": "m", "messages": [{"role": "user", "content": "\u007aebra"}]}"#, "deny words"),
-        (&chat, r#"{"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "Ignore previous"}]}]}"#, "deny patterns"),
+        (
+            &chat,
+            r#"{"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "Ignore previous"}]}]}"#,
+            "deny patterns",
+        ),
         (&chat, r#"{"model": "zebra", "messages": []}"#, "allow rest"),
         (&chat, r#"{"model": "m", "model": "n"}"#, "deny words"),
         (&other, "key = AKIAABCDEFGHIJKLMNOP", "deny patterns"),
@@ -98,7 +112,10 @@ fn filters_of_prompts() {
         let said = says(&policy, sample, Body::Whole(body.as_bytes()));
         assert!(said.starts_with(want), "{body}: {said}");
     }
-    assert!(says(&policy, &other, Body::Unknowable("gzip")).starts_with("deny words: its prompt_words cannot be judged"));
+    assert!(
+        says(&policy, &other, Body::Unknowable("gzip"))
+            .starts_with("deny words: its prompt_words cannot be judged")
+    );
 }
 
 #[test]
@@ -108,14 +125,17 @@ fn mistakes_of_filters() {
         rule.request.prompt_words = words.iter().map(|word| (*word).to_owned()).collect();
         rule.request.prompt_patterns = patterns.iter().map(|word| (*word).to_owned()).collect();
         let source = Source { rules: vec![rule], ..Source::default() };
-        Policy::compile(source).err().unwrap_or_default().into_iter().map(|wrong| (wrong.key, wrong.mistake.at)).collect::<Vec<_>>()
+        Policy::compile(source)
+            .err()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|wrong| (wrong.key, wrong.mistake.at))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(wrong(&["a", " ", "b"], &["a", "(", "x*", r"\w{900}{900}"]), [
-        ("prompt_words", 1),
-        ("prompt_patterns", 1),
-        ("prompt_patterns", 2),
-        ("prompt_patterns", 3),
-    ]);
+    assert_eq!(
+        wrong(&["a", " ", "b"], &["a", "(", "x*", r"\w{900}{900}"]),
+        [("prompt_words", 1), ("prompt_patterns", 1), ("prompt_patterns", 2), ("prompt_patterns", 3),]
+    );
     assert_eq!(wrong(&["word"; 10_001], &[]), [("prompt_words", 0)]);
     let many: Vec<String> = (0..10_000).map(|n| format!("word number {n}")).collect();
     assert_eq!(wrong(&many.iter().map(String::as_str).collect::<Vec<_>>(), &["fine"]), []);

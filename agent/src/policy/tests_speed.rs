@@ -32,7 +32,8 @@ const CONDITIONS: [&str; 10] = [
 fn rules(many: usize, host: impl Fn(usize) -> String) -> Vec<Rule> {
     let mut rules: Vec<Rule> = (0..many)
         .map(|n| {
-            let mut rule = Rule { name: format!("r{n}"), verdict: Effect::Allow, body_max: 1 << 20, ..Rule::default() };
+            let mut rule =
+                Rule { name: format!("r{n}"), verdict: Effect::Allow, body_max: 1 << 20, ..Rule::default() };
             rule.to.hosts = vec![NamePattern::parse(&host(n)).expect("host")];
             rule.request.methods = vec!["POST".to_owned()];
             rule.caller.groups = vec!["ml-team".to_owned()];

@@ -29,6 +29,8 @@ mod node;
 pub(super) mod tests;
 #[cfg(test)]
 pub(super) mod tests_load;
+#[cfg(test)]
+mod tests_same;
 mod value;
 
 use cel::parser::ParseError;
@@ -134,7 +136,8 @@ fn compile(text: &str) -> Result<When, Vec<Mistake>> {
 
 /// Line and column, both from 1, as the place in the text.
 fn unread(text: &str, error: &ParseError) -> Mistake {
-    let (line, column) = (usize::try_from(error.pos.0).unwrap_or(1), usize::try_from(error.pos.1).unwrap_or(1));
+    let (line, column) =
+        (usize::try_from(error.pos.0).unwrap_or(1), usize::try_from(error.pos.1).unwrap_or(1));
     let begin: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let rest = text.get(begin..).unwrap_or_default();
     let at = rest.char_indices().nth(column.saturating_sub(1)).map_or(text.len(), |(byte, _)| begin + byte);

@@ -143,9 +143,8 @@ fn tokens(document: &str) -> Result<Vec<Token<'_>>, &'static str> {
             }
             b'"' => (Some(Token::Literal), text(rest)?),
             b'.' if rest.starts_with(b"...") => (Some(Token::Spread), 3),
-            mark @ (b'!' | b'$' | b'&' | b'(' | b')' | b':' | b'=' | b'@' | b'[' | b']' | b'{' | b'|' | b'}') => {
-                (Some(Token::Mark(mark)), 1)
-            }
+            mark @ (b'!' | b'$' | b'&' | b'(' | b')' | b':' | b'=' | b'@' | b'[' | b']' | b'{' | b'|'
+            | b'}') => (Some(Token::Mark(mark)), 1),
             _ if at == 0 && document.starts_with('\u{feff}') => (None, 3),
             _ => return Err("a character that the language has not"),
         };

@@ -22,9 +22,14 @@ mod tests {
     fn paths() {
         let read = grpc("grpc", "/helloworld.v1.Greeter/SayHello").expect("gRPC");
         assert_eq!(read, json!({"service": "helloworld.v1.Greeter", "method": "SayHello"}));
-        for (protocol, path) in
-            [("h2", "/a.B/C"), ("grpc", "/a.B"), ("grpc", "/a.B/"), ("grpc", "//C"), ("grpc", "/a.B/%43"), ("grpc", "a/b")]
-        {
+        for (protocol, path) in [
+            ("h2", "/a.B/C"),
+            ("grpc", "/a.B"),
+            ("grpc", "/a.B/"),
+            ("grpc", "//C"),
+            ("grpc", "/a.B/%43"),
+            ("grpc", "a/b"),
+        ] {
             assert_eq!(grpc(protocol, path), None, "{protocol} {path}");
         }
     }

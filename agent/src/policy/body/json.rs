@@ -176,8 +176,26 @@ mod tests {
     #[test]
     fn strict_reading_is_the_usual_reading() {
         let words = [
-            "{", "}", "[", "]", ",", ":", "\"a\"", "\"b\"", "\"A\"", "\"\\u0061\"", "1", "-0", "1.50", "1e3", "true", "null", " ",
-            "\"\u{e9}\"", "18446744073709551615", "\"\\ud83d\\ude00\"",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"a\"",
+            "\"b\"",
+            "\"A\"",
+            "\"\\u0061\"",
+            "1",
+            "-0",
+            "1.50",
+            "1e3",
+            "true",
+            "null",
+            " ",
+            "\"\u{e9}\"",
+            "18446744073709551615",
+            "\"\\ud83d\\ude00\"",
         ];
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = |n: usize| {
@@ -204,7 +222,9 @@ mod tests {
     fn grow(next: &mut impl FnMut(usize) -> usize, words: &[&str], depth: usize, text: &mut String) {
         match next(if depth > 4 { 12 } else { 20 }) {
             0..6 => text.push_str(["1", "-0", "1.50", "true", "null", "18446744073709551615"][next(6)]),
-            6..11 => text.push_str(["\"a\"", "\"\\u0061\"", "\"\u{e9}\"", "\"\\ud83d\\ude00\"", "\"\""][next(5)]),
+            6..11 => {
+                text.push_str(["\"a\"", "\"\\u0061\"", "\"\u{e9}\"", "\"\\ud83d\\ude00\"", "\"\""][next(5)])
+            }
             11 => (0..next(2)).for_each(|_| text.push_str(words[next(words.len())])),
             12..15 => {
                 text.push('[');
@@ -218,7 +238,9 @@ mod tests {
                 text.push('{');
                 for at in 0..next(4) {
                     text.push_str(if at > 0 { ", " } else { "" });
-                    text.push_str(["\"a\":", "\"A\":", "\"b\":", "\"\\u0061\" :", "\"c\":", "\"d\":"][next(6)]);
+                    text.push_str(
+                        ["\"a\":", "\"A\":", "\"b\":", "\"\\u0061\" :", "\"c\":", "\"d\":"][next(6)],
+                    );
                     grow(next, words, depth + 1, text);
                 }
                 text.push('}');

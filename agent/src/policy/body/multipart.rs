@@ -93,9 +93,13 @@ fn boundary(parameters: &str) -> Option<&str> {
 
 fn part(part: &[u8]) -> Result<Part<'_>, String> {
     let no = |why: &str| Err(format!("a part's header {why}"));
-    let Some(end) = memmem::find(&part[..part.len().min(HEADER)], b"\r\n\r\n") else { return no("has no end") };
+    let Some(end) = memmem::find(&part[..part.len().min(HEADER)], b"\r\n\r\n") else {
+        return no("has no end");
+    };
     let Ok(header) = std::str::from_utf8(&part[..end]) else { return no("is no UTF-8") };
-    if header.contains('\0') || header.split("\r\n").any(|line| line.contains(['\r', '\n']) || line.starts_with([' ', '\t'])) {
+    if header.contains('\0')
+        || header.split("\r\n").any(|line| line.contains(['\r', '\n']) || line.starts_with([' ', '\t']))
+    {
         return no("is folded");
     }
     let mut disposition = None;
@@ -162,7 +166,10 @@ mod tests {
             Content-Type: application/jsonl\r\n\r\n{\"x\":1}\r\n--\r\n\r\n------WebKitFormBoundaryx--\r\n";
         let want = json!({"names": ["purpose", "file"], "files": ["a b.jsonl"]});
         assert_eq!(read(KIND, body).expect("read"), Some(want));
-        assert_eq!(read(KIND, "------WebKitFormBoundaryx--").expect("read"), Some(json!({"names": [], "files": []})));
+        assert_eq!(
+            read(KIND, "------WebKitFormBoundaryx--").expect("read"),
+            Some(json!({"names": [], "files": []}))
+        );
         assert_eq!(read("text/plain; boundary=x", body).expect("read"), None);
     }
 
@@ -190,9 +197,12 @@ mod tests {
         ] {
             assert!(read("multipart/form-data; boundary=x", &bad).is_err(), "{bad}");
         }
-        for kind in
-            ["multipart/form-data", "multipart/form-data; boundary=x; boundary=y", "multipart/form-data; boundary*=x", "multipart/form-data; boundary=\"x y\""]
-        {
+        for kind in [
+            "multipart/form-data",
+            "multipart/form-data; boundary=x; boundary=y",
+            "multipart/form-data; boundary*=x",
+            "multipart/form-data; boundary=\"x y\"",
+        ] {
             assert!(read(kind, &disposed(good)).is_err(), "{kind}");
         }
     }

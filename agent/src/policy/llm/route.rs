@@ -27,18 +27,22 @@ pub fn route(http: &Http<'_>) -> Option<Route> {
     let segments: Vec<String> =
         http.path.split('/').map(decoded).filter(|segment| !segment.is_empty()).collect();
     let path: Vec<&str> = segments.iter().flat_map(|segment| slashes(segment)).collect();
-    bedrock(&segments).or_else(|| gemini(&path)).or_else(|| azure(&path)).or_else(|| anthropic(&path)).or_else(|| {
-        let mut route = openai(&path)?;
-        let host = http.host.map(crate::types::HostName::as_str).unwrap_or_default();
-        if host.ends_with(".openai.azure.com") || host.ends_with(".cognitiveservices.azure.com") {
-            route.provider = "azure";
-        }
-        if path.last() == Some(&"realtime") {
-            let mut query = form_urlencoded::parse(http.query.unwrap_or_default().as_bytes());
-            route.model = query.find(|(name, _)| name == "model").map(|(_, model)| model.into_owned());
-        }
-        Some(route)
-    })
+    bedrock(&segments)
+        .or_else(|| gemini(&path))
+        .or_else(|| azure(&path))
+        .or_else(|| anthropic(&path))
+        .or_else(|| {
+            let mut route = openai(&path)?;
+            let host = http.host.map(crate::types::HostName::as_str).unwrap_or_default();
+            if host.ends_with(".openai.azure.com") || host.ends_with(".cognitiveservices.azure.com") {
+                route.provider = "azure";
+            }
+            if path.last() == Some(&"realtime") {
+                let mut query = form_urlencoded::parse(http.query.unwrap_or_default().as_bytes());
+                route.model = query.find(|(name, _)| name == "model").map(|(_, model)| model.into_owned());
+            }
+            Some(route)
+        })
 }
 
 /// A segment that has a `%2F` in it is several to some servers.
@@ -78,9 +82,20 @@ fn gemini(path: &[&str]) -> Option<Route> {
     let (model, verb) = last.rsplit_once(':')?;
     let of = before.last()?;
     let stream = match verb {
-        "generateContent" | "countTokens" | "embedContent" | "batchEmbedContents" | "predict" | "rawPredict"
-        | "generateAnswer" | "generateMessage" | "generateText" | "predictLongRunning" | "batchGenerateContent" => false,
-        "streamGenerateContent" | "streamRawPredict" | "serverStreamingPredict" | "bidiGenerateContent" => true,
+        "generateContent"
+        | "countTokens"
+        | "embedContent"
+        | "batchEmbedContents"
+        | "predict"
+        | "rawPredict"
+        | "generateAnswer"
+        | "generateMessage"
+        | "generateText"
+        | "predictLongRunning"
+        | "batchGenerateContent" => false,
+        "streamGenerateContent" | "streamRawPredict" | "serverStreamingPredict" | "bidiGenerateContent" => {
+            true
+        }
         _ => return None,
     };
     let anthropic = before.contains(&"anthropic");
@@ -101,7 +116,9 @@ fn azure(path: &[&str]) -> Option<Route> {
 fn anthropic(path: &[&str]) -> Option<Route> {
     let at = path.iter().position(|segment| *segment == "v1")?;
     match path[at + 1..] {
-        ["messages"] | ["messages", "count_tokens" | "batches"] | ["complete"] => to("anthropic", None, false),
+        ["messages"] | ["messages", "count_tokens" | "batches"] | ["complete"] => {
+            to("anthropic", None, false)
+        }
         _ => None,
     }
 }

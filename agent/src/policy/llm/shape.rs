@@ -6,17 +6,55 @@ use super::{Llm, Route};
 
 /// Members that hold what the model is given, in the order in which the prompt has them.
 const GIVEN: [&str; 34] = [
-    "system", "systemInstruction", "system_instruction", "instructions", "messages", "contents", "content", "input", "inputs",
-    "prompt", "text", "query", "suffix", "instances", "requests", "inputText", "texts", "documents", "preamble", "message",
-    "chat_history", "additional_messages", "additional_instructions", "items", "item", "prediction", "tools", "functions",
-    "toolConfig", "tool_config", "response_format", "negative_prompt", "additionalModelRequestFields", "thread",
+    "system",
+    "systemInstruction",
+    "system_instruction",
+    "instructions",
+    "messages",
+    "contents",
+    "content",
+    "input",
+    "inputs",
+    "prompt",
+    "text",
+    "query",
+    "suffix",
+    "instances",
+    "requests",
+    "inputText",
+    "texts",
+    "documents",
+    "preamble",
+    "message",
+    "chat_history",
+    "additional_messages",
+    "additional_instructions",
+    "items",
+    "item",
+    "prediction",
+    "tools",
+    "functions",
+    "toolConfig",
+    "tool_config",
+    "response_format",
+    "negative_prompt",
+    "additionalModelRequestFields",
+    "thread",
 ];
 /// Bodies inside bodies: realtime's messages, batches' requests.
 const INNER: [&str; 4] = ["session", "response", "params", "request"];
 /// Where a bound of tokens stands, and the members that hold such ones.
 const TOKENS: [&str; 10] = [
-    "max_tokens", "max_completion_tokens", "max_output_tokens", "max_response_output_tokens", "maxOutputTokens",
-    "max_tokens_to_sample", "maxTokens", "max_gen_len", "maxTokenCount", "max_new_tokens",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_response_output_tokens",
+    "maxOutputTokens",
+    "max_tokens_to_sample",
+    "maxTokens",
+    "max_gen_len",
+    "maxTokenCount",
+    "max_new_tokens",
 ];
 const SETTINGS: [&str; 5] =
     ["generationConfig", "generation_config", "inferenceConfig", "textGenerationConfig", "parameters"];
@@ -57,7 +95,9 @@ fn fill(view: &mut Llm, route: &Route, body: &Map<String, Value>) -> Result<(), 
     for tools in ["tools", "functions"].iter().filter_map(|name| body.get(*name)?.as_array()) {
         tools.iter().for_each(|tool| tool_names(tool, &mut view.tools));
     }
-    for config in ["toolConfig", "tool_config"].iter().filter_map(|name| body.get(*name)?.get("tools")?.as_array()) {
+    for config in
+        ["toolConfig", "tool_config"].iter().filter_map(|name| body.get(*name)?.get("tools")?.as_array())
+    {
         config.iter().for_each(|tool| tool_names(tool, &mut view.tools));
     }
     for inner in INNER.iter().filter_map(|name| body.get(*name)?.as_object()) {
@@ -107,11 +147,15 @@ fn tool_names(tool: &Value, names: &mut Vec<String>) {
     let typed = tool.contains_key("type") || tool.contains_key("name");
     for (kind, declared) in tool {
         match declared {
-            Value::Array(list) if matches!(kind.as_str(), "functionDeclarations" | "function_declarations") => {
+            Value::Array(list)
+                if matches!(kind.as_str(), "functionDeclarations" | "function_declarations") =>
+            {
                 list.iter().filter_map(|one| one["name"].as_str()).for_each(&mut add);
             }
             // `{"googleSearch": {}}`, `{"systemTool": {}}`: the kind is the member's name.
-            Value::Object(_) if !typed && !matches!(kind.as_str(), "toolSpec" | "tool_spec" | "function") => add(kind),
+            Value::Object(_) if !typed && !matches!(kind.as_str(), "toolSpec" | "tool_spec" | "function") => {
+                add(kind)
+            }
             _ => {}
         }
     }

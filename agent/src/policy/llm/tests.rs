@@ -38,7 +38,14 @@ const OPENAI: &[(&str, &str, &str, Want)] = &[
             {"role":"tool","tool_call_id":"c1","content":"tool says"}],
             "tools":[{"type":"function","function":{"name":"look","description":"Looks up","parameters":{"type":"object","properties":{"q":{"type":"string"}}}}}],
             "stream":true,"max_completion_tokens":256}"#,
-        ("openai", "gpt-4o", &["Be terse.", "What is this?", "secret", "tool says", "Looks up"], &["look"], true, Some(256)),
+        (
+            "openai",
+            "gpt-4o",
+            &["Be terse.", "What is this?", "secret", "tool says", "Looks up"],
+            &["look"],
+            true,
+            Some(256),
+        ),
     ),
     (
         "api.openai.com",
@@ -47,9 +54,21 @@ const OPENAI: &[(&str, &str, &str, Want)] = &[
             {"type":"function_call_output","call_id":"c","output":"42 degrees"}],
             "tools":[{"type":"code_interpreter","container":{"type":"auto"}},{"type":"function","name":"get_weather","parameters":{}},
             {"type":"mcp","server_label":"deepwiki","server_url":"https://mcp.test"}],"max_output_tokens":1000}"#,
-        ("openai", "gpt-4.1", &["pirate", "Ahoy", "42 degrees"], &["code_interpreter", "get_weather", "mcp", "deepwiki"], false, Some(1000)),
+        (
+            "openai",
+            "gpt-4.1",
+            &["pirate", "Ahoy", "42 degrees"],
+            &["code_interpreter", "get_weather", "mcp", "deepwiki"],
+            false,
+            Some(1000),
+        ),
     ),
-    ("api.openai.com", "/v1/responses", r#"{"model":"gpt-4.1","input":"Tell me"}"#, ("openai", "gpt-4.1", &["Tell me"], &[], false, None)),
+    (
+        "api.openai.com",
+        "/v1/responses",
+        r#"{"model":"gpt-4.1","input":"Tell me"}"#,
+        ("openai", "gpt-4.1", &["Tell me"], &[], false, None),
+    ),
     (
         "api.openai.com",
         "/v1/embeddings",
@@ -103,7 +122,14 @@ const OTHERS: &[(&str, &str, &str, Want)] = &[
             "messages":[{"role":"user","content":"Hello"},{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"w","input":{"city":"Paris"}}]},
             {"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"15 C"}]}]}],
             "tools":[{"name":"w","description":"Weather","input_schema":{"type":"object"}},{"type":"web_search_20250305","name":"web_search"}]}"#,
-        ("anthropic", "claude-sonnet-4-5", &["Be good", "Hello", "Paris", "15 C", "Weather"], &["w", "web_search_20250305", "web_search"], true, Some(1024)),
+        (
+            "anthropic",
+            "claude-sonnet-4-5",
+            &["Be good", "Hello", "Paris", "15 C", "Weather"],
+            &["w", "web_search_20250305", "web_search"],
+            true,
+            Some(1024),
+        ),
     ),
     (
         "api.anthropic.com",
@@ -117,7 +143,14 @@ const OTHERS: &[(&str, &str, &str, Want)] = &[
         "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
         r#"{"systemInstruction":{"parts":[{"text":"You are a cat"}]},"contents":[{"role":"user","parts":[{"text":"Meow?"},{"functionResponse":{"name":"f","response":{"r":"purr"}}}]}],
             "tools":[{"functionDeclarations":[{"name":"f","description":"d"}]},{"googleSearch":{}}],"generationConfig":{"maxOutputTokens":800}}"#,
-        ("gemini", "gemini-2.5-flash", &["You are a cat", "Meow?", "purr"], &["f", "googleSearch"], true, Some(800)),
+        (
+            "gemini",
+            "gemini-2.5-flash",
+            &["You are a cat", "Meow?", "purr"],
+            &["f", "googleSearch"],
+            true,
+            Some(800),
+        ),
     ),
     (
         "europe-west1-aiplatform.googleapis.com",
@@ -136,7 +169,14 @@ const OTHERS: &[(&str, &str, &str, Want)] = &[
         "/model/anthropic.claude-3-5-sonnet-20240620-v1%3A0/converse",
         r#"{"system":[{"text":"sys"}],"messages":[{"role":"user","content":[{"text":"bedrock"}]}],"inferenceConfig":{"maxTokens":512},
             "toolConfig":{"tools":[{"toolSpec":{"name":"top_song","inputSchema":{"json":{}}}}]}}"#,
-        ("bedrock", "anthropic.claude-3-5-sonnet-20240620-v1:0", &["sys", "bedrock"], &["top_song"], false, Some(512)),
+        (
+            "bedrock",
+            "anthropic.claude-3-5-sonnet-20240620-v1:0",
+            &["sys", "bedrock"],
+            &["top_song"],
+            false,
+            Some(512),
+        ),
     ),
     (
         "bedrock-runtime.us-east-1.amazonaws.com",
@@ -150,10 +190,13 @@ const OTHERS: &[(&str, &str, &str, Want)] = &[
 fn requests_of_each_provider() {
     for (host, path, body, (provider, model, prompt, tools, stream, tokens)) in OPENAI.iter().chain(OTHERS) {
         let view = view(host, path, Some("application/json"), body);
-        let view = view.unwrap_or_else(|why| panic!("{path}: {why}")).unwrap_or_else(|| panic!("{path}: none"));
+        let view =
+            view.unwrap_or_else(|why| panic!("{path}: {why}")).unwrap_or_else(|| panic!("{path}: none"));
         assert_eq!(view.provider, *provider, "{path}");
         assert_eq!(view.model.as_deref().unwrap_or_default(), *model, "{path}");
-        prompt.iter().for_each(|text| assert!(view.prompt.contains(text), "{path}: {text} not in {:?}", view.prompt));
+        prompt
+            .iter()
+            .for_each(|text| assert!(view.prompt.contains(text), "{path}: {text} not in {:?}", view.prompt));
         assert_eq!(view.tools, *tools, "{path}");
         assert_eq!((view.stream, view.max_tokens), (*stream, *tokens), "{path}");
     }
@@ -166,7 +209,15 @@ fn forms_and_what_is_none() {
     let form = view("api.openai.com", "/v1/images/edits", Some("multipart/form-data; boundary=x"), body);
     let form = form.expect("read").expect("to a model");
     assert_eq!((form.model.as_deref(), form.prompt.trim()), (Some("gpt-image-1"), "put a hat on it"));
-    for path in ["/", "/v1/users", "/v2/chat", "/model/x/other", "/v1/models/x", "/v1/models/x:other", "/api/messages"] {
+    for path in [
+        "/",
+        "/v1/users",
+        "/v2/chat",
+        "/model/x/other",
+        "/v1/models/x",
+        "/v1/models/x:other",
+        "/api/messages",
+    ] {
         assert_eq!(view("x.test", path, None, "{}"), Ok(None), "{path}");
     }
     assert_eq!(view("x.test", "/v1/responses", None, "[1]"), Ok(None));

@@ -58,7 +58,9 @@ impl<'f> Run<'f> {
                 Op::Div => a.checked_div(*b),
                 _ => a.checked_rem(*b),
             }),
-            (Op::Rem, Val::Double(_), _) | (Op::Rem, _, Val::Double(_)) => cannot("a fraction has no remainder"),
+            (Op::Rem, Val::Double(_), _) | (Op::Rem, _, Val::Double(_)) => {
+                cannot("a fraction has no remainder")
+            }
             (_, Val::Double(a), Val::Double(b)) => Ok(Val::Double(doubles(op, *a, *b))),
             #[expect(clippy::cast_precision_loss, reason = "a sum with a fraction is a fraction")]
             (_, Val::Int(a), Val::Double(b)) => Ok(Val::Double(doubles(op, *a as f64, *b))),
@@ -119,8 +121,12 @@ fn converted<'f>(call: Call, value: &Val<'f>) -> Answer<'f> {
         (Call::String, Val::Double(n)) => Ok(Val::Made(n.to_string().into())),
         (Call::String, Val::Bool(holds)) => Ok(Val::Made(holds.to_string().into())),
         (Call::String, Val::Text(_) | Val::Made(_)) => Ok(value.clone()),
-        (Call::Int, value) => value.text().and_then(|text| text.parse().ok()).map(Val::Int).map_or_else(no, Ok),
-        (Call::Double, value) => value.text().and_then(|text| text.parse().ok()).map(Val::Double).map_or_else(no, Ok),
+        (Call::Int, value) => {
+            value.text().and_then(|text| text.parse().ok()).map(Val::Int).map_or_else(no, Ok)
+        }
+        (Call::Double, value) => {
+            value.text().and_then(|text| text.parse().ok()).map(Val::Double).map_or_else(no, Ok)
+        }
         _ => no(),
     }
 }

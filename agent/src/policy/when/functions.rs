@@ -59,7 +59,9 @@ pub fn result(op: Op, a: &Kind, b: &Kind) -> Result<Kind, String> {
             _ => Err(format!("`in` looks in a list or a map, not in {right}")),
         },
         Op::Lt | Op::Le | Op::Gt | Op::Ge => match (a, b) {
-            (Any, Any | Bool | Number | Text | Time | Span) | (Bool | Number | Text | Time | Span, Any) => Ok(Bool),
+            (Any, Any | Bool | Number | Text | Time | Span) | (Bool | Number | Text | Time | Span, Any) => {
+                Ok(Bool)
+            }
             (a, b) if a == b && matches!(a, Bool | Number | Text | Time | Span) => Ok(Bool),
             _ => Err(format!("{left} and {right} cannot be ordered")),
         },
@@ -103,7 +105,13 @@ const OTHERS: [&str; 10] =
     ["matches", "timestamp", "duration", "dyn", "has", "all", "exists", "exists_one", "map", "filter"];
 
 impl Lower<'_> {
-    pub(super) fn function(&mut self, at: u64, name: &str, target: Option<&IdedExpr>, args: &[IdedExpr]) -> Lowered {
+    pub(super) fn function(
+        &mut self,
+        at: u64,
+        name: &str,
+        target: Option<&IdedExpr>,
+        args: &[IdedExpr],
+    ) -> Lowered {
         let given: Vec<&IdedExpr> = target.into_iter().chain(args).collect();
         match (name, &given[..]) {
             ("matches", [of, pattern]) => return self.matches(at, of, pattern),
@@ -125,7 +133,8 @@ impl Lower<'_> {
         let mut nodes = Vec::with_capacity(given.len());
         for (of, wants) in given.into_iter().zip(*takes) {
             let (node, kind) = self.lower(of);
-            let sized = *call != Call::Size || matches!(kind, Kind::Any | Kind::Text | Kind::List(_) | Kind::Map(_));
+            let sized =
+                *call != Call::Size || matches!(kind, Kind::Any | Kind::Text | Kind::List(_) | Kind::Map(_));
             if !kind.meets(wants) || !sized || kind == Kind::Null {
                 self.wrong(of.id, format!("{} is given to {name}()", kind.words()));
             }
@@ -142,7 +151,8 @@ impl Lower<'_> {
         let Some(text) = literal(pattern) else {
             return self.wrong(pattern.id, "the pattern of matches() must be a text that stands here");
         };
-        let built = RegexBuilder::new(text).size_limit(PATTERN).dfa_size_limit(PATTERN).nest_limit(32).build();
+        let built =
+            RegexBuilder::new(text).size_limit(PATTERN).dfa_size_limit(PATTERN).nest_limit(32).build();
         match built {
             Ok(regex) => (Node::Matches(Box::new((node, regex))), Kind::Bool),
             Err(error) => {

@@ -1,7 +1,9 @@
 //! From what the parser read to what is judged: every name known, every kind fitting, every loop bounded; or each mistake
 //! with its place.
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators};
+use cel::common::ast::{
+    CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators,
+};
 
 use super::Mistake;
 use super::functions;
@@ -212,7 +214,9 @@ impl<'e> Lower<'e> {
                 let (left, right) = (self.lower(a), self.lower(b));
                 self.binary(at, op, left, right)
             }
-            (name, Some(over), args) if functions::repeats(name).is_some() => self.repeat(at, name, over, args),
+            (name, Some(over), args) if functions::repeats(name).is_some() => {
+                self.repeat(at, name, over, args)
+            }
             (name, target, args) => self.function(at, name, target.as_deref(), args),
         }
     }
@@ -257,7 +261,8 @@ impl<'e> Lower<'e> {
             return self.wrong(var.id, format!("{name}() begins with the name of its variable"));
         };
         if self.vars.len() == LOOPS {
-            return self.wrong(at, format!("more than {LOOPS} of all, exists, map and filter inside one another"));
+            return self
+                .wrong(at, format!("more than {LOOPS} of all, exists, map and filter inside one another"));
         }
         if names::find(var).is_some() || names::below(var).next().is_some() {
             return self.wrong(at, format!("{var} has a meaning already; take another name"));
@@ -266,7 +271,10 @@ impl<'e> Lower<'e> {
             Kind::Any => Kind::Any,
             Kind::List(of) => *of,
             Kind::Map(_) => Kind::Text,
-            kind => return self.wrong(at, format!("{name}() goes through a list or a map, not {}", kind.words())),
+            kind => {
+                return self
+                    .wrong(at, format!("{name}() goes through a list or a map, not {}", kind.words()));
+            }
         };
         self.vars.push((var.clone(), entry.clone()));
         let only = only.map(|only| self.test(only));
@@ -296,6 +304,7 @@ pub fn near(name: &str, known: &[&'static str]) -> Option<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let words: Vec<String> = siblings.iter().map(|name| last(name)).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let sibling = nearest(&last(name), &words).and_then(|word| siblings.iter().find(|name| last(name) == word).copied());
+    let sibling = nearest(&last(name), &words)
+        .and_then(|word| siblings.iter().find(|name| last(name) == word).copied());
     sibling.or_else(|| nearest(name, known)).map(|near| format!("did you mean {near}?"))
 }

@@ -126,7 +126,11 @@ fn names_and_operators() {
         r#"[1, "a", 3].exists(x, x + 1 == 4)"#,
     ] {
         assert_eq!(allows(text, CHAT), Known::Yes, "{text}");
-        assert_eq!(judge(text, &Sample::new().asked(Body::Whole(CHAT.as_bytes())), true), Known::Yes, "refusing: {text}");
+        assert_eq!(
+            judge(text, &Sample::new().asked(Body::Whole(CHAT.as_bytes())), true),
+            Known::Yes,
+            "refusing: {text}"
+        );
     }
     let mut sample = Sample::new();
     sample.caller.exe = Some(Exe { path: "/usr/bin/node".to_owned(), device: 1, inode: 1, sha256: None });
@@ -141,11 +145,16 @@ fn shapes_of_bodies() {
     let multipart = Sample::of_kind("multipart/form-data; boundary=x");
     let mut grpc = Sample::new();
     (grpc.protocol, grpc.path) = ("grpc", "/hello.v1.Greeter/SayHello");
-    let parts = "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pdf\"\r\n\r\n1\r\n--x--\r\n";
+    let parts =
+        "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pdf\"\r\n\r\n1\r\n--x--\r\n";
     let graphql = r#"{"query": "mutation M { deleteIssue(id: 1) { id } }"}"#;
     for (sample, text, body) in [
         (&form, r#"request.form.grant_type == ["password"] && !has(request.form.x)"#, "grant_type=password"),
-        (&multipart, r#"request.multipart.names == ["file"] && request.multipart.files.all(f, f.endsWith(".pdf"))"#, parts),
+        (
+            &multipart,
+            r#"request.multipart.names == ["file"] && request.multipart.files.all(f, f.endsWith(".pdf"))"#,
+            parts,
+        ),
         (&grpc, r#"request.grpc.service == "hello.v1.Greeter" && request.grpc.method == "SayHello""#, ""),
         (
             &Sample::new(),
@@ -153,7 +162,11 @@ fn shapes_of_bodies() {
             graphql,
         ),
         (&form, r#"!has(request.json.x) || true"#, "x=1"),
-        (&grpc, r#"!has(request.llm.model) && !has(request.form.x) && !has(request.graphql.type) && !has(request.json.x)"#, ""),
+        (
+            &grpc,
+            r#"!has(request.llm.model) && !has(request.form.x) && !has(request.graphql.type) && !has(request.json.x)"#,
+            "",
+        ),
     ] {
         assert_eq!(judge(text, &sample.asked(Body::Whole(body.as_bytes())), false), Known::Yes, "{text}");
     }
@@ -208,7 +221,11 @@ fn nobody_escapes_a_refusal_by_what_cannot_be_judged() {
         (r#"request.json.max_tokens > 1000"#, r#"{"a": 1}"#, "no"),
         (r#"request.json.max_tokens > 1000"#, r#"{"max_tokens": null}"#, "no"),
         (r#"request.json.tools.exists(t, t.type == "code_interpreter")"#, r#"{"tools": null}"#, "no"),
-        (r#"request.json.tools.exists(t, t.type == "code_interpreter")"#, r#"{"tools": [{}, {"type": "code_interpreter"}]}"#, "yes"),
+        (
+            r#"request.json.tools.exists(t, t.type == "code_interpreter")"#,
+            r#"{"tools": [{}, {"type": "code_interpreter"}]}"#,
+            "yes",
+        ),
         (r#"!request.json.user.startsWith("ci-")"#, r#"{}"#, "yes"),
         (r#"size(request.json.messages) + 1 > 10"#, r#"{}"#, "no"),
         (r#"request.json.max_tokens > 1000"#, r#"{"max_tokens": "5000"}"#, "cannot"),

@@ -46,7 +46,8 @@ fn mistakes_have_a_place_and_a_remedy() {
         ("", 0, "empty"),
     ] {
         let mistakes = When::compile(text).expect_err(text);
-        let found = mistakes.iter().any(|mistake| mistake.what.contains(what) && mistake.at.abs_diff(at) <= 1);
+        let found =
+            mistakes.iter().any(|mistake| mistake.what.contains(what) && mistake.at.abs_diff(at) <= 1);
         assert!(found, "{text}: {mistakes:?}");
     }
     let many = When::compile("foo == 1 && caller.bar == 2 && request.path > 3").expect_err("three");
@@ -87,7 +88,9 @@ fn cpu() -> Duration {
 
 /// Conditions that do as much as they can, on bodies that make them.
 pub fn worst() -> Vec<(&'static str, String)> {
-    let list = |n: usize, of: &str| format!("{{\"a\": [{}{of}], \"t\": \"{}\"}}", format!("{of},").repeat(n - 1), "ab".repeat(400_000));
+    let list = |n: usize, of: &str| {
+        format!("{{\"a\": [{}{of}], \"t\": \"{}\"}}", format!("{of},").repeat(n - 1), "ab".repeat(400_000))
+    };
     vec![
         ("request.json.a.all(x, request.json.a.all(y, x == y))", list(90_000, "1")),
         ("request.json.a.map(x, request.json.a + request.json.a) == []", list(90_000, "1")),

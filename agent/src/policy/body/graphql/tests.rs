@@ -13,12 +13,22 @@ fn documents() {
         ("{ me { id } }", None, q(&["me"])),
         ("query { a: me(id: \"}{\") @include(if: $x) { id } , viewer }", None, q(&["me", "viewer"])),
         ("# mutation\n{ x(t: \"\"\"a \\\"\"\" } b\"\"\") }", None, q(&["x"])),
-        ("mutation Del($id: ID! = {a: [1]}) @d(x: 1) { deleteRepository(input: {id: $id}) { id } }", None,
-            json!({"type": "mutation", "operation": "Del", "names": ["deleteRepository"]})),
-        ("query A { a } mutation B { b }", Some("B"), json!({"type": "mutation", "operation": "B", "names": ["b"]})),
+        (
+            "mutation Del($id: ID! = {a: [1]}) @d(x: 1) { deleteRepository(input: {id: $id}) { id } }",
+            None,
+            json!({"type": "mutation", "operation": "Del", "names": ["deleteRepository"]}),
+        ),
+        (
+            "query A { a } mutation B { b }",
+            Some("B"),
+            json!({"type": "mutation", "operation": "B", "names": ["b"]}),
+        ),
         ("subscription S { s }", None, json!({"type": "subscription", "operation": "S", "names": ["s"]})),
-        ("query { ...F ... on Query { x } ... @skip(if: false) { y } ...F } fragment F on Query { f ...G } fragment G on Query { g }",
-            None, q(&["f", "g", "x", "y"])),
+        (
+            "query { ...F ... on Query { x } ... @skip(if: false) { y } ...F } fragment F on Query { f ...G } fragment G on Query { g }",
+            None,
+            q(&["f", "g", "x", "y"]),
+        ),
         ("query { ...F } fragment F on Q { a ...F }", None, q(&["a"])),
     ] {
         assert_eq!(asked(document, name), Ok(want), "{document}");
@@ -50,7 +60,8 @@ fn hostile_documents_end_soon() {
         "{ ...on Q ".repeat(100_000),
         format!("{{ a {}", "(".repeat(90_000)),
         "{a}".repeat(90_000),
-        (0..5_000).fold("{ ...F0 }".to_owned(), |all, n| all + &format!(" fragment F{n} on Q {{ ...F{} }}", n + 1)),
+        (0..5_000)
+            .fold("{ ...F0 }".to_owned(), |all, n| all + &format!(" fragment F{n} on Q {{ ...F{} }}", n + 1)),
         format!("{{ {} }}", "a{b}".repeat(20_000)),
     ] {
         let _ = asked(&document, None);
@@ -75,7 +86,8 @@ fn requests() {
     assert_eq!(request(None, json, r#"{"query": "{me}", "operationName": null}"#).expect("POST"), me);
     assert_eq!(request(None, Some("application/graphql"), "{me}").expect("document"), me);
     assert_eq!(request(None, Some("application/x-www-form-urlencoded"), "query=%7Bme%7D").expect("form"), me);
-    let upload = "--x\r\nContent-Disposition: form-data; name=\"operations\"\r\n\r\n{\"query\":\"{me}\"}\r\n--x--";
+    let upload =
+        "--x\r\nContent-Disposition: form-data; name=\"operations\"\r\n\r\n{\"query\":\"{me}\"}\r\n--x--";
     assert_eq!(request(None, Some("multipart/form-data; boundary=x"), upload).expect("upload"), me);
     assert_eq!(request(None, json, r#"{"model": "x"}"#).expect("JSON"), None);
     assert_eq!(request(Some("a=b"), None, "").expect("GET"), None);
