@@ -27,8 +27,6 @@ impl Random {
             "3",
             "-2",
             "0",
-            "1.5",
-            "3.0",
             "\"abc\"",
             "\"a\"",
             "\"type\"",
@@ -36,7 +34,6 @@ impl Random {
             "null",
             "request.json.i",
             "request.json.z",
-            "request.json.f",
             "request.json.s",
             "request.json.e",
             "request.json.l",
@@ -70,6 +67,9 @@ impl Random {
     fn test(&mut self, depth: usize) -> String {
         let (a, b) = (self.value(depth.min(1)), self.value(depth.min(1)));
         if depth == 0 {
+            // Sums of whole numbers and fractions are ours alone; both are compared.
+            let b =
+                if self.below(4) == 0 { self.of(&["1.5", "3.0", "request.json.f"]).to_owned() } else { b };
             return format!("{a} {} {b}", self.of(&["==", "!=", "<", "<=", ">", ">=", "in"]));
         }
         let (p, q) = (self.test(depth - 1), self.test(depth - 1));
@@ -107,7 +107,7 @@ fn conditions_mean_what_the_crates_interpreter_says() {
         context.add_variable_from_value("request", request);
         let (sample, mut random) = (Sample::new(), Random(42));
         let (mut held, mut not, mut failed, mut unfit) = (0, 0, 0, 0);
-        for _ in 0..4_000 {
+        for _ in 0..20_000 {
             let text = random.test(2);
             let Ok(when) = compile(&text) else {
                 unfit += 1;
