@@ -178,9 +178,9 @@ fn a_connection_waits_for_listeners_in_its_namespace() {
         .stdout(std::process::Stdio::piped())
         .spawn();
     let dialling = dialling.expect("it runs");
-    let deadline = std::time::Instant::now() + crate::stage::PATIENCE;
+    let deadline = Instant::now() + crate::stage::PATIENCE;
     while stage.count(Counter::HeldBack) == 0 {
-        assert!(std::time::Instant::now() < deadline, "never held back");
+        assert!(Instant::now() < deadline, "never held back");
         std::thread::yield_now();
     }
     let told = stage.events();
@@ -189,7 +189,7 @@ fn a_connection_waits_for_listeners_in_its_namespace() {
             .all(|e| sluice::warden::kernel::way(e) == Some(Counter::NewNamespace) && e.netns == stage.netns)
     );
     assert!(!told.is_empty());
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     stage.kernel.add_namespace(stage.netns).expect("room");
     let said = dialling.wait_with_output().expect("its end").stdout;
     println!("went on after {:?}", start.elapsed());
