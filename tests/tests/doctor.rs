@@ -229,6 +229,18 @@ fn the_drop_in_is_printed_for_services_only() {
     assert!(String::from_utf8_lossy(&bad.stderr).contains("is no service"));
 }
 
+fn options_and_netlink(test: &SelfTest, lsm: bool) {
+    let outcome = |name: &str| test.ways.iter().find(|way| way.name == name).map(|way| &way.outcome);
+    for option in ["mark packets", "source route", "multicast group"] {
+        assert_eq!(outcome(option), Some(&Outcome::Closed { by: "options".to_owned() }), "{option}");
+    }
+    match outcome("netlink between processes") {
+        Some(Outcome::Closed { by }) => assert!(lsm && by == "lsm", "{by}"),
+        Some(Outcome::Open { unexpected, .. }) => assert!(!lsm && !unexpected),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn the_self_test_tells_each_way_and_leaves_nothing() {
     let mut world = world();
@@ -260,14 +272,7 @@ fn the_self_test_tells_each_way_and_leaves_nothing() {
         assert_eq!(by(refused), "sendmsg and connect", "{refused}");
     }
     assert_eq!(by("udp-lite"), "create");
-    for option in ["mark packets", "source route", "multicast group"] {
-        assert_eq!(by(option), "options", "{option}");
-    }
-    match outcome("netlink between processes") {
-        Outcome::Closed { by } => assert!(lsm && by == "lsm", "{by}"),
-        Outcome::Open { unexpected, .. } => assert!(!lsm && !unexpected),
-        other => panic!("{other:?}"),
-    }
+    options_and_netlink(&test, lsm);
     assert!(by("dns past the resolver (udp, port 53)").contains("led it to the agent"));
     match outcome("socket from before the tag") {
         Outcome::Closed { by } => assert!(lsm && by == "lsm", "{by}"),
