@@ -245,9 +245,10 @@ fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
     assert_eq!(number(&ran, "lost"), 0, "the sniffer missed packets");
     assert!(number(&ran, "refused") <= 1000, "{}", ran.output);
     assert_eq!(number(&ran, "drains"), 2, "what was under way went on beside the next daemon");
-    // Beside the start of the unoptimised daemon, which takes its time where others work; a stream takes three seconds.
+    // The start of the unoptimised daemon, the end of the last and a request, which take their time where others work; a
+    // stream would be three seconds more.
     let start = number(&ran, "begun").max(number(&ran, "again"));
-    assert!(number(&ran, "waited") <= start + 1000, "{}", ran.output);
+    assert!(number(&ran, "waited") <= 2 * start + 1000, "{}", ran.output);
 }
 
 #[test]
