@@ -17,6 +17,8 @@ use tokio_rustls::TlsConnector;
 
 use self::pki::Pki;
 use super::*;
+use crate::policy::{self, Asked, Policy};
+use crate::types::{Action, Caller};
 
 /// One gate's TLS with an upstream PKI that it trusts and a count of what it had signed.
 pub(super) struct Fixture {
@@ -60,7 +62,15 @@ impl Fixture {
     /// Runs one connection of `tag` to `upstream`, which `client` made; all three ends.
     pub async fn open(&self, tag: &str, client: BoxStream, upstream: BoxStream) -> Result<Opened, Refused> {
         let destination = Destination::new("192.0.2.7".parse().expect("address"), 443);
-        self.tls.open(&TagName::parse(tag).expect("tag"), destination, client, upstream).await
+        let tag = TagName::parse(tag).expect("tag");
+        let caller = Caller::unknown(tag.clone(), 1);
+        let policy = Policy::default();
+        let may = |host: Option<&HostName>| {
+            let action = Action::Name { destination, host };
+            let now = time::OffsetDateTime::UNIX_EPOCH;
+            policy::decide(&policy, &Asked { caller: &caller, identity: None, action, now }).passage()
+        };
+        self.tls.open(&tag, destination, client, upstream, &may).await
     }
 
     /// A client that trusts our CA and offers `alpn`.
