@@ -9,6 +9,12 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{Problem, Source};
 
+mod code;
+mod lists;
+
+pub(super) use code::Code;
+pub(super) use lists::Named;
+
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -29,74 +35,6 @@ impl fmt::Display for Place {
 pub(super) struct Sited<T> {
     pub value: T,
     pub place: Place,
-}
-
-/// A name of the writer's choice, and what stands behind it.
-pub(super) struct Named {
-    pub name: Sited<String>,
-    pub values: Vec<Sited<String>>,
-}
-
-/// A text in a language of its own.
-pub(super) struct Code<'s> {
-    pub text: String,
-    source: &'s Source,
-    /// Where its quotes begin.
-    begin: usize,
-}
-
-impl Code<'_> {
-    /// Where a byte of the text stands in the file.
-    pub fn place(&self, at: usize) -> Place {
-        site(self.source, self.begin + quoted(&self.source.text[self.begin..], at))
-    }
-}
-
-/// How many bytes before the `at`th byte of a TOML string's value stand in the file, quotes and escapes included.
-fn quoted(raw: &str, at: usize) -> usize {
-    let (quotes, basic) = match raw.as_bytes() {
-        [b'"', b'"', b'"', ..] => (3, true),
-        [b'\'', b'\'', b'\'', ..] => (3, false),
-        [first, ..] => (1, *first == b'"'),
-        [] => return 0,
-    };
-    let mut begin = quotes;
-    if quotes == 3 {
-        // The line's end right after the quotes is none of the text's.
-        let rest = &raw[begin..];
-        begin += if rest.starts_with("\r\n") { 2 } else { usize::from(rest.starts_with('\n')) };
-    }
-    if !basic {
-        return begin + at;
-    }
-    let mut bytes = 0;
-    let mut rest = raw[begin..].char_indices();
-    while let Some((offset, c)) = rest.next() {
-        if bytes >= at {
-            return begin + offset;
-        }
-        if c != '\\' {
-            bytes += c.len_utf8();
-            continue;
-        }
-        let digits = match rest.next().map(|(_, c)| c) {
-            Some('x') => 2,
-            Some('u') => 4,
-            Some('U') => 8,
-            // A line that goes on: neither its end nor the blanks after it are the text's.
-            Some('\n' | '\r' | ' ' | '\t') => {
-                while rest.as_str().starts_with(char::is_whitespace) {
-                    rest.next();
-                }
-                continue;
-            }
-            _ => 0,
-        };
-        let code: String = rest.by_ref().take(digits).map(|(_, c)| c).collect();
-        let c = u32::from_str_radix(&code, 16).ok().and_then(char::from_u32);
-        bytes += c.map_or(1, char::len_utf8);
-    }
-    raw.len()
 }
 
 /// Collects problems.
@@ -181,96 +119,6 @@ impl<'s> Section<'s> {
             other => {
                 let place = site(self.source, span.start);
                 self.wrong(key, &place, "a text in quotes", &other, problems);
-                None
-            }
-        }
-    }
-
-    /// Texts or numbers (as their texts), one or a list of them, under whichever of the names is there: the first is the one
-    /// that messages know.
-    pub fn list(
-        &mut self,
-        names: [&'static str; 2],
-        problems: &mut Problems<'_>,
-    ) -> Option<Vec<Sited<String>>> {
-        let found = names.map(|name| self.take(name).map(|(place, value)| (name, place, value)));
-        let (key, place, value) = match found {
-            [Some(_), Some((one, place, _))] => {
-                let what = format!("{}{one} and {}{} are the same key", self.prefix, self.prefix, names[0]);
-                problems.add(&place, what, "keep one of the two");
-                return None;
-            }
-            [many, one] => many.or(one)?,
-        };
-        let items = match value {
-            DeValue::Array(items) => with_places(self.source, items),
-            one => vec![(one, place.clone())],
-        };
-        if items.is_empty() {
-            let what = format!("{}{key} is an empty list", self.prefix);
-            problems.add(&place, what, "leave the key out to ask nothing, or name what is meant");
-        }
-        let mut texts = Vec::new();
-        for (item, place) in items {
-            match item {
-                DeValue::String(text) => texts.push(Sited { value: text.into_owned(), place }),
-                DeValue::Integer(n) if n.radix() == 10 => {
-                    texts.push(Sited { value: n.as_str().replace('_', ""), place });
-                }
-                other => self.wrong(key, &place, "a text or a list of texts", &other, problems),
-            }
-        }
-        Some(texts)
-    }
-
-    /// A table of names of the writer's choice, each with a text or a list of texts.
-    pub fn lists(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Vec<Named> {
-        let Some(section) = self.table(key, problems) else { return Vec::new() };
-        let Section { source, prefix, table, .. } = section;
-        let mut found = Vec::new();
-        for (name, value) in table {
-            let (place, at) = (site(source, name.span().start), site(source, value.span().start));
-            let items = match value.into_inner() {
-                DeValue::Array(items) => with_places(source, items),
-                one => vec![(one, at)],
-            };
-            if items.is_empty() {
-                let what = format!("{prefix}{} names no value", name.get_ref());
-                problems.add(&place, what, "write \"**\" for any");
-            }
-            let mut values = Vec::new();
-            for (item, place) in items {
-                match item {
-                    DeValue::String(text) => values.push(Sited { value: text.into_owned(), place }),
-                    DeValue::Integer(n) if n.radix() == 10 => {
-                        values.push(Sited { value: n.as_str().replace('_', ""), place });
-                    }
-                    DeValue::Boolean(value) => values.push(Sited { value: value.to_string(), place }),
-                    other => {
-                        let what = format!("{prefix}{} is {}", name.get_ref(), kind(&other));
-                        problems.add(&place, what, "write a text or a list of texts");
-                    }
-                }
-            }
-            let name = Sited { value: name.into_inner().into_owned(), place };
-            found.push(Named { name, values });
-        }
-        found
-    }
-
-    /// Whatever stands there, for a key that has no shape of its own; as JSON.
-    pub fn json(
-        &mut self,
-        key: &'static str,
-        problems: &mut Problems<'_>,
-    ) -> Option<Sited<serde_json::Value>> {
-        let (place, value) = self.take(key)?;
-        match json(value) {
-            Some(value) => Some(Sited { value, place }),
-            None => {
-                let what =
-                    format!("{}{key} holds what JSON cannot (a date, or no finite number)", self.prefix);
-                problems.add(&place, what, "write texts, numbers, true, false, lists and tables");
                 None
             }
         }
@@ -411,28 +259,6 @@ fn site(source: &Source, offset: usize) -> Place {
     Place { file: source.path.clone(), line, column }
 }
 
-fn json(value: DeValue<'_>) -> Option<serde_json::Value> {
-    use serde_json::Value;
-    Some(match value {
-        DeValue::String(text) => Value::String(text.into_owned()),
-        DeValue::Integer(n) => i64::from_str_radix(&n.as_str().replace('_', ""), n.radix()).ok()?.into(),
-        DeValue::Float(n) => {
-            n.as_str().replace('_', "").parse::<f64>().ok().filter(|n| n.is_finite())?.into()
-        }
-        DeValue::Boolean(value) => Value::Bool(value),
-        DeValue::Datetime(_) => return None,
-        DeValue::Array(items) => {
-            Value::Array(items.into_iter().map(|item| json(item.into_inner())).collect::<Option<_>>()?)
-        }
-        DeValue::Table(table) => {
-            let entry = |(name, value): (Spanned<std::borrow::Cow<'_, str>>, Spanned<DeValue<'_>>)| {
-                Some((name.into_inner().into_owned(), json(value.into_inner())?))
-            };
-            Value::Object(table.into_iter().map(entry).collect::<Option<_>>()?)
-        }
-    })
-}
-
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
@@ -475,23 +301,6 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_byte_of_a_text_is_found_in_its_quotes() {
-        for (raw, at, want) in [
-            ("'a + b'", 4, 5),
-            ("\"a + b\"", 4, 5),
-            ("'\''\na\nb'\''", 2, 6),
-            (r#""a\"b""#, 1, 2),
-            (r#""a\"b""#, 2, 4),
-            (r#""\u00e9x""#, 2, 7),
-            ("\"é x\"", 3, 4),
-            ("\"\"\"\\\n   a\"\"\"", 0, 3),
-        ] {
-            let raw = raw.replace("'\''", "\'\'\'");
-            assert_eq!(quoted(&raw, at), want, "{raw} {at}");
-        }
-    }
 
     #[test]
     fn near_names() {

@@ -18,12 +18,15 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::drain::{Drain, Drained};
+use crate::policy::rule::Source;
 use crate::policy::{self, InForce, Policy};
 use crate::record::fold::Folding;
 use crate::record::{self, Store};
+use crate::report::Chain;
 use crate::tls::{self, Tls};
 use crate::turn;
 use crate::types::NetnsCookie;
+use crate::wire::rules::Together;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
 pub use link::{Order, Warden};
@@ -47,8 +50,11 @@ pub enum Error {
     #[error("TLS cannot be set up")]
     Tls(#[source] tls::Error),
     /// A rule cannot be compiled.
-    #[error("the policy cannot be compiled")]
-    Policy(#[source] policy::BadCondition),
+    #[error("the policy cannot be compiled: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Policy(Vec<policy::BadCondition>),
+    /// The rules were not understood.
+    #[error("the rules cannot be understood")]
+    Rules(#[source] wire::rules::Unfit),
     /// The runtime or a socket failed.
     #[error("the gate's runtime failed")]
     Io(#[source] std::io::Error),
@@ -84,6 +90,7 @@ pub fn run(channel: OwnedFd) -> Result<(), Error> {
 /// What the warden says before the start.
 struct Told {
     settings: GateSettings,
+    rules: Source,
     listeners: Vec<(NetnsCookie, OwnedFd)>,
     /// The resolver's sockets, each with its network namespace.
     resolvers: Vec<(NetnsCookie, OwnedFd)>,
@@ -93,6 +100,7 @@ struct Told {
 
 fn hear(channel: &OwnedFd) -> Result<Told, Error> {
     let mut settings: Option<GateSettings> = None;
+    let (mut together, mut rules) = (Together::default(), None);
     let (mut listeners, mut resolvers, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let (message, fd) =
@@ -103,16 +111,21 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
             (ToGate::Listener { netns }, Some(fd), Some(_)) => listeners.push((netns, fd)),
             (ToGate::Resolver { netns }, Some(fd), Some(_)) => resolvers.push((netns, fd)),
             (ToGate::Servers(said), None, Some(_)) => servers = said,
+            (ToGate::Policy(piece), None, Some(_)) => {
+                rules = together.take(&piece).map_err(Error::Rules)?;
+            }
             (ToGate::Start, None, Some(_)) => break,
             _ => return Err(Error::Abandoned),
         }
     }
     let settings = settings.ok_or(Error::Abandoned)?;
-    Ok(Told { settings, listeners, resolvers, servers })
+    // Without a word on rules nothing would be refused.
+    let rules = rules.ok_or(Error::Abandoned)?;
+    Ok(Told { settings, rules, listeners, resolvers, servers })
 }
 
 async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
-    let Told { settings, listeners, resolvers, servers } = told;
+    let Told { settings, rules, listeners, resolvers, servers } = told;
     let (warden, orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
     let folding = Folding::new({
         let warden = warden.clone();
@@ -123,7 +136,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     for root in omitted {
         tracing::warn!("not trusted upstream: {root}");
     }
-    let (_policies, in_force) = watch::channel(Arc::new(compile(&settings)?));
+    let (policies, in_force) = watch::channel(Arc::new(compile(rules, &settings)?));
     let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
     let services = Arc::new(Services {
         policy: in_force,
@@ -147,7 +160,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     warden.tell(ToWarden::Ready);
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
-    if let Some(grace) = follow(orders, serving, &services.dns).await {
+    if let Some(grace) = follow(orders, serving, Rules { policies, settings }, &services).await {
         let outcome = services.drain.run(grace).await;
         if let Drained::Cut(cut) = outcome {
             tracing::warn!(cut, "the drain time ran out: sessions were cut");
@@ -164,7 +177,8 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
 async fn follow(
     mut orders: mpsc::Receiver<Order>,
     mut serving: accept::Listeners,
-    dns: &dns::Resolver,
+    rules: Rules,
+    services: &Services,
 ) -> Option<Duration> {
     loop {
         match orders.recv().await? {
@@ -180,14 +194,28 @@ async fn follow(
                 }
             }
             Order::Forget(netns) => serving.forget(netns),
-            Order::Servers(servers) => dns.set_host_servers(servers),
+            Order::Servers(servers) => services.dns.set_host_servers(servers),
+            Order::Policy(source) => match compile(*source, &rules.settings) {
+                Ok(policy) => drop(rules.policies.send_replace(Arc::new(policy))),
+                // The warden has tried them before: this is a defect.
+                Err(error) => {
+                    let why = format!("the old rules stay in force: {}", Chain(&error));
+                    services.warden.tell(ToWarden::Trouble(why));
+                }
+            },
         }
     }
 }
 
+/// Where rules that come later go, and what holds beside them.
+struct Rules {
+    policies: watch::Sender<Arc<Policy>>,
+    settings: GateSettings,
+}
+
 /// The rules, ready. The warden has tried them before.
-fn compile(settings: &GateSettings) -> Result<Policy, Error> {
-    let mut policy = Policy::compile(settings.policy.clone()).map_err(|wrong| Error::Policy(wrong[0].clone()))?;
+fn compile(rules: Source, settings: &GateSettings) -> Result<Policy, Error> {
+    let mut policy = Policy::compile(rules).map_err(Error::Policy)?;
     policy.durable = settings.durable;
     policy.lookups = settings.lookups.clone();
     Ok(policy)

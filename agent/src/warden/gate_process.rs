@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::report::Chain;
 use crate::types::NetnsCookie;
-use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
+use crate::wire::{self, Channel, GateSettings, Piece, ToGate, ToWarden};
 
 /// Answers that may wait for the gate to read them. A gate that is this far behind is stuck: further answers are
 /// dropped, its questions time out and their connections are refused.
@@ -34,6 +34,9 @@ pub enum Error {
     /// It could not be told how to work.
     #[error("telling the gate how to work")]
     Tell(#[source] wire::Error),
+    /// The rules cannot be told.
+    #[error("the gate cannot be told its rules")]
+    Rules(#[source] wire::rules::Unfit),
     /// It did not listen.
     #[error("the gate did not take its settings within {} s", TELL_WITHIN.as_secs())]
     Deaf,
@@ -116,6 +119,7 @@ impl GateProcess {
     /// [`Error`].
     pub async fn start(
         settings: &GateSettings,
+        rules: Vec<Piece>,
         roots: &[Vec<u8>],
         sockets: Sockets<'_>,
     ) -> Result<Self, Error> {
@@ -130,7 +134,7 @@ impl GateProcess {
             .spawn()
             .map_err(Error::Spawn)?;
         let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
-        let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, roots, sockets)).await;
+        let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, rules, roots, sockets)).await;
         told.map_err(|_| Error::Deaf)?.map_err(Error::Tell)?;
         let (mailbox, queue) = Mailbox::new();
         #[expect(clippy::disallowed_methods, reason = "ends with the gate's handle, which holds its queue")]
@@ -172,6 +176,14 @@ impl GateProcess {
         }
     }
 
+    /// Tells it new rules, all pieces or none. Never waits.
+    ///
+    /// # Errors
+    /// [`Undelivered`].
+    pub fn rules(&self, pieces: Vec<Piece>) -> Result<(), Undelivered> {
+        self.mailbox.post(pieces.into_iter().map(|piece| (ToGate::Policy(piece), None)).collect())
+    }
+
     /// For those who answer it besides the daemon's loop.
     pub fn mailbox(&self) -> Mailbox {
         self.mailbox.clone()
@@ -209,10 +221,14 @@ impl GateProcess {
 async fn tell(
     channel: &Channel,
     settings: &GateSettings,
+    rules: Vec<Piece>,
     roots: &[Vec<u8>],
     sockets: Sockets<'_>,
 ) -> Result<(), wire::Error> {
     channel.send(&ToGate::Settings(Box::new(settings.clone())), None).await?;
+    for piece in rules {
+        channel.send(&ToGate::Policy(piece), None).await?;
+    }
     for piece in roots.iter().flat_map(|pem| pieces(pem)) {
         channel.send(&ToGate::Roots(piece), None).await?;
     }

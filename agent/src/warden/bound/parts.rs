@@ -175,3 +175,10 @@ pub(super) fn own_cgroup() -> u64 {
         }
     }
 }
+
+/// A tag that cannot be made now is tried again by the tags themselves; the journal has it from them.
+pub(super) async fn apply(tags: &Tags, config: &Config) {
+    for (tag, error) in tags.apply_config(&config.intercepts).await {
+        tracing::error!("tag {tag}: {}", Chain(&error));
+    }
+}
