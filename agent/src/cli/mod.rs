@@ -74,6 +74,9 @@ enum Verb {
     /// The process that touches the network's bytes: started by the daemon.
     #[command(hide = true)]
     Gate,
+    /// The process that keeps the last gate while it drains: started by a daemon that is restarted.
+    #[command(hide = true)]
+    Keep(daemon::KeepArgs),
     /// The process that tries the ways out of a tag: started by the daemon.
     #[command(hide = true)]
     SelfTest(daemon::SelfTestArgs),
@@ -105,6 +108,7 @@ impl Verb {
             Self::Trust(_) => "trust",
             Self::Daemon(_) => "daemon",
             Self::Gate => "gate",
+            Self::Keep(_) => "keep",
             Self::SelfTest(_) => "self-test",
         }
     }
@@ -126,6 +130,7 @@ impl Verb {
             Self::Trust(args) => args.run(),
             Self::Daemon(args) => args.run(),
             Self::Gate => daemon::gate(),
+            Self::Keep(args) => args.run(),
             Self::SelfTest(args) => args.run(),
         }
     }

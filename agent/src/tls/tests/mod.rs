@@ -2,6 +2,7 @@
 //! trust us or do not.
 
 mod bad;
+mod denied;
 mod hello;
 mod line;
 mod peers;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
+use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
@@ -26,6 +28,8 @@ pub(super) struct Fixture {
     pub pki: Pki,
     pub ca: Vec<u8>,
     pub signed: Arc<AtomicUsize>,
+    /// Observes, until a test says otherwise.
+    pub policy: Policy,
 }
 
 impl Fixture {
@@ -52,7 +56,7 @@ impl Fixture {
         };
         let (tls, omitted) = Tls::new(&settings, sign).expect("TLS");
         assert_eq!(omitted, []);
-        Self { tls, pki, ca, signed }
+        Self { tls, pki, ca, signed, policy: Policy::default() }
     }
 
     pub fn signed(&self) -> usize {
@@ -64,11 +68,10 @@ impl Fixture {
         let destination = Destination::new("192.0.2.7".parse().expect("address"), 443);
         let tag = TagName::parse(tag).expect("tag");
         let caller = Caller::unknown(tag.clone(), 1);
-        let policy = Policy::default();
         let may = |host: Option<&HostName>| {
             let action = Action::Name { destination, host };
-            let now = time::OffsetDateTime::UNIX_EPOCH;
-            policy::decide(&policy, &Asked { caller: &caller, identity: None, action, now }).passage()
+            let asked = Asked { caller: &caller, identity: None, action, now: OffsetDateTime::now_utc() };
+            policy::decide(&self.policy, &asked).passage()
         };
         self.tls.open(&tag, destination, client, upstream, &may).await
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nix::unistd::{Gid, Uid, User};
 
-use super::{Error, apply};
+use super::Error;
 use crate::config::Config;
 use crate::report::Chain;
 use crate::types::NetnsCookie;
