@@ -1,5 +1,6 @@
 //! What the daemon holds while it lives: everything that needed privilege to get.
 
+mod change;
 mod parts;
 
 use std::fs;
@@ -32,11 +33,13 @@ use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::trust;
 use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
-use crate::wire::rules::{self, Unfit};
-use crate::wire::{GateSettings, Identity, Piece};
+use crate::wire::rules;
+use crate::wire::{GateSettings, Identity};
+
+pub use change::Change;
 
 use parts::{
-    apply, directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
+    directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
     witness,
 };
 
@@ -125,17 +128,6 @@ pub struct Bound {
 
 /// A gate's settings, and the PEM of the roots to trust besides the system's; then the rules.
 type Told = ((GateSettings, Vec<Vec<u8>>), Source);
-
-/// What a new configuration means for the gate that runs.
-#[derive(Debug)]
-pub enum Change {
-    /// Nothing.
-    None,
-    /// New rules, which it can be told.
-    Rules(Vec<Piece>),
-    /// It must be started anew.
-    Restart,
-}
 
 impl Bound {
     /// Gets everything. `is_there`: the configuration was read and is not what counts where there is none. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
@@ -379,33 +371,6 @@ impl Bound {
         if let Err(error) = self.kernel.lock().sweep() {
             tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
         }
-    }
-
-    /// Takes a new configuration into force. Returns what the gate that runs has to be told (files that the configuration
-    /// names count by what is in them).
-    ///
-    /// # Errors
-    /// [`Unfit`]: the rules cannot be told to a gate, and the old configuration stays in force.
-    pub async fn reconfigure(&mut self, config: Config) -> Result<Change, Unfit> {
-        let pieces = rules::pieces(&config.policy)?;
-        if config.paths != self.config.paths || config.user != self.config.user {
-            tracing::warn!("[paths] and user take effect at the next restart");
-        }
-        self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
-        guard(&mut self.kernel.lock(), &self.config);
-        apply(&self.tags, &self.config).await;
-        let settings = self.gate_settings();
-        Ok(match &mut self.told {
-            Some((told, rules)) if *told == settings => {
-                if *rules == self.config.policy {
-                    Change::None
-                } else {
-                    rules.clone_from(&self.config.policy);
-                    Change::Rules(pieces)
-                }
-            }
-            _ => Change::Restart,
-        })
     }
 }
 
