@@ -4,11 +4,13 @@
 //! asks for what is not known yet neither matches nor is passed over, so the judgement then is "go on reading"
 //! ([`Verdict::More`]), and nothing is sent. When all is known, an action that no rule matches is refused.
 
+mod cover;
 mod index;
 mod judge;
 mod known;
 pub mod lookup;
 pub mod pattern;
+pub mod question;
 pub mod rule;
 #[cfg(test)]
 mod tests;
@@ -208,28 +210,36 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     if policy.rules.is_empty() && mode == Mode::Observe {
         return policy.permit(OBSERVE, types::Verdict::Allow, false);
     }
-    let mut body = None;
-    let mut more = false;
+    // Whether it is sent once this rule has matched.
+    let sends =
+        |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
+    let (mut body, mut more, mut open, mut last) = (None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
         match compiled.judge(asked) {
             Match::No(_) => {}
             Match::NotYet(_) => {
                 more = true;
+                open |= sends(&compiled.rule);
                 if compiled.when.as_ref().is_some_and(When::asks_body) {
                     body = body.max(Some(compiled.rule.body_max));
                 }
             }
-            Match::Yes if more => break,
-            Match::Yes => return apply(policy, &compiled.rule, mode),
+            Match::Yes => {
+                open |= sends(&compiled.rule);
+                last = Some(&compiled.rule);
+                break;
+            }
         }
     }
-    if more {
+    // Where no rule that is left would let it through, nothing more need be known: not a name, not a byte goes further.
+    if more && (open || (last.is_none() && mode == Mode::Observe)) {
         let head = matches!(asked.action, Action::Http(_));
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
-    match mode {
-        Mode::Observe => policy.permit(NONE, types::Verdict::Deny, false),
-        Mode::Enforce => {
+    match (last, mode) {
+        (Some(rule), _) => apply(policy, rule, mode),
+        (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
+        (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
         }
     }

@@ -4,6 +4,7 @@
 //! waiting until the gate is ready: nothing is let through in between.
 
 mod beside;
+mod reload;
 mod restart;
 
 use std::io;
@@ -154,6 +155,9 @@ impl Daemon {
 
     async fn serve(mut self) {
         self.bound.journal.send(Event::Started);
+        for warning in std::mem::take(&mut self.bound.config.warnings) {
+            self.trouble(format!("warning: {warning}"));
+        }
         loop {
             match self.wake().await {
                 Woken::Gate(Heard::Said(ToWarden::Aside { refused })) => {
@@ -342,30 +346,6 @@ impl Daemon {
         // `hear` reports the end.
         let then_exit = matches!(self.phase, Phase::Draining { then_exit: true, .. });
         self.phase = Phase::Draining { until: Instant::now() + CLOSING, then_exit };
-    }
-
-    /// Applies the configuration anew; a bad one leaves the old in force and says so.
-    async fn reload(&mut self) {
-        notify::reloading();
-        match config::load(&self.directory) {
-            Ok(_) if !config::is_there(&self.directory) => {
-                let gone = self.directory.display();
-                self.trouble(format!("the old configuration stays in force: there is none in {gone}"));
-            }
-            Ok(config) => {
-                let restart = self.bound.reconfigure(config).await;
-                // Without a gate there is nothing to drain: the next one starts with what is in force.
-                if restart && self.gate.is_some() {
-                    self.drain(false);
-                }
-            }
-            Err(problems) => {
-                for problem in problems {
-                    self.trouble(format!("the old configuration stays in force: {problem}"));
-                }
-            }
-        }
-        notify::ready();
     }
 
     fn tick(&mut self) {
