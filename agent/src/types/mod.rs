@@ -6,6 +6,7 @@ pub mod caller;
 pub mod enforcement;
 pub mod id;
 pub mod identity;
+pub mod near;
 pub mod summary;
 pub mod way;
 
@@ -15,5 +16,6 @@ pub use caller::{Caller, Exe};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
 pub use identity::Identity;
+pub use near::nearest;
 pub use summary::{HostSource, LookedUp, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};
