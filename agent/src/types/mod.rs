@@ -6,6 +6,7 @@ pub mod caller;
 pub mod enforcement;
 pub mod id;
 pub mod identity;
+pub mod issuer;
 pub mod summary;
 pub mod way;
 
@@ -14,6 +15,7 @@ pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use identity::Identity;
+pub use issuer::{Issuer, Token};
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
 pub use summary::{HostSource, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};
