@@ -22,7 +22,7 @@ fn build() -> Result<PathBuf> {
     let profile = profile_dir()?;
     // `cargo xtask bench` has just built it; here the build would run on the one processor kept for the agent.
     // In a virtual machine there is no cargo: `cargo xtask vm test` has just built it, too.
-    if profile.ends_with("release") || std::env::var_os("SLUICE_VM").is_some() {
+    if profile.ends_with("release") || crate::process::in_guest() {
         let built = profile.join("sluice");
         ensure!(
             built.exists(),

@@ -118,7 +118,7 @@ impl Frame {
 
     /// Whether `marker` is anywhere in it.
     pub fn contains(&self, marker: &[u8]) -> bool {
-        !marker.is_empty() && self.bytes.windows(marker.len()).any(|window| window == marker)
+        !marker.is_empty() && memchr::memmem::find(&self.bytes, marker).is_some()
     }
 }
 

@@ -15,7 +15,7 @@ use sluice::types::Summary;
 use crate::binary::sluice_binary;
 use crate::harness::Options;
 use crate::netns::{AGENT_USER, Space};
-use crate::process::{PATIENCE, eventually, run};
+use crate::process::{PATIENCE, eventually, in_guest, run};
 
 /// The cgroup of the agent below the space's.
 pub const CGROUP: &str = "agent";
@@ -66,8 +66,8 @@ impl Daemon {
     /// # Errors
     /// It ended, or did not say READY=1 within [`PATIENCE`]; its log is in the text.
     pub fn start(&mut self) -> Result<()> {
-        // A guest of `cargo xtask vm` is emulated, and reads the program over 9p.
-        let times = if std::env::var_os("SLUICE_VM").is_some() { 5 } else { 1 };
+        // A guest reads the program over 9p, too.
+        let times = if in_guest() { 5 } else { 1 };
         self.start_within(PATIENCE * times)
     }
 

@@ -9,6 +9,17 @@ use anyhow::{Context, Result};
 /// Longest wait for anything that should happen at once; generous, since the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Whether this runs in the guest of `cargo xtask vm`, whose processor is emulated: some ten times slower than the
+/// machine's own. What a guest does less of says so where it does.
+pub fn in_guest() -> bool {
+    std::env::var_os("SLUICE_VM").is_some()
+}
+
+/// By how much longer than on the machine's own processor a test waits for what may come or not.
+pub fn slowness() -> u32 {
+    if in_guest() { 2 } else { 1 }
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub struct Ended {

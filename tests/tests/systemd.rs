@@ -125,7 +125,7 @@ fn the_tree_boots_and_has_what_the_stories_need() {
 fn the_unit_stays_as_closed_as_it_is() {
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/sluice.service");
     let mut analyze = Command::new("systemd-analyze");
-    analyze.args(["security", "--offline=true", "--no-pager", "--threshold=38", unit]);
+    analyze.args(["security", "--offline=true", "--no-pager", "--threshold=33", unit]);
     let judged = analyze.output().expect("systemd-analyze runs");
     assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
 }
@@ -193,8 +193,8 @@ fn a_restart_under_load_loses_nothing_and_lets_nothing_out() {
     assert!(number(&ran, "recorded") >= number(&ran, "ok"), "{}", ran.output);
 }
 
-/// A new package over an installed one, with short and long exchanges under way: none fails, none goes round, none waits
-/// longer than the long ones take to end and the daemon to come.
+/// A new package over an installed one, with short and long exchanges under way: none fails, none goes round, and the short
+/// ones do not wait for the long ones to end, which go on beside the new daemon.
 #[test]
 fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
     let ran = story_with(
@@ -210,6 +210,8 @@ fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
         systemctl restart sluice.service
         await_more 20
         stop_load; stop_sniffer
+        journalctl --sync
+        echo drains=$(journalctl --no-pager --output=cat --unit='sluice.drain-*' | grep -c '^Started')
         grep -c stream /tmp/peers | sed s/^/streams=/
         find /sys/fs/bpf/sluice -name '*_v*' | sed 's/.*_v/ABI /' | sort -u
         dpkg --purge sluice; journalctl --sync
@@ -240,8 +242,9 @@ fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
     assert_eq!((number(&ran, "direct"), number(&ran, "strays")), (0, 0), "went round:\n{}", ran.output);
     assert_eq!(number(&ran, "lost"), 0, "the sniffer missed packets");
     assert!(number(&ran, "refused") <= 1000, "{}", ran.output);
-    // Three seconds of a stream, and a start.
-    assert!(number(&ran, "waited") <= 10_000, "{}", ran.output);
+    assert_eq!(number(&ran, "drains"), 2, "what was under way went on beside the next daemon");
+    // A start of the unoptimised daemon and a request; a stream takes three seconds.
+    assert!(number(&ran, "waited") <= 2000, "{}", ran.output);
 }
 
 #[test]

@@ -21,7 +21,9 @@ cargo xtask TASK [ARGUMENTS]
 
   setup [TASK]      install the Debian packages that a task needs (default: all tasks)
   demo              the main job from end to end, then everything removed again
-  test [FILTER]     set up, build, run every test; the last line is `N passed, N failed`
+  test [--guest] [FILTER]
+                    set up, build, run every test; the last line is `N passed, N failed`;
+                    --guest: only those on Debian's kernel in QEMU
   ci [STEP]...      everything a change must pass: fmt order size pages ring clippy doc deny ebpf test
   ebpf [--check]    build the kernel object; with --check fail if the committed one differs
   bench             direct against through Sluice, in one run; writes JSON

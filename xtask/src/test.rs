@@ -8,15 +8,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{setup, sh, vm};
+use crate::{setup, sh};
 
-/// Test targets of `sluice-tests` that run on Debian's own kernel, with BPF LSM on, and what is left out of them there:
-/// the guest is emulated, so times mean nothing. The whole escape suite is run there by hand:
-/// `cargo xtask vm test escapes`.
-const IN_GUEST: [(&str, &[&str]); 2] = [("kernel", &["--skip", "load::", "--skip", "cost::"]), ("lsm", &[])];
-
-/// Set: those are run, too. Emulation takes too long, and differs too much, for every run.
-const GUEST: &str = "SLUICE_GUEST";
+mod guest;
 
 /// What the test binaries said, added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,11 +21,11 @@ struct Sum {
 }
 
 impl Sum {
-    /// Adds a `test result: …` line of libtest; any other line adds nothing.
-    fn add_line(&mut self, line: &str) {
+    /// Adds a `test result: …` line of libtest; any other line adds nothing, and gives `false`.
+    fn add_line(&mut self, line: &str) -> bool {
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
-            return;
+            return false;
         };
         for part in counts.split(';') {
             match part.trim().split_once(' ') {
@@ -41,11 +35,22 @@ impl Sum {
                 _ => {}
             }
         }
+        true
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
     }
 }
 
-/// `test [FILTER]`: with a filter, only tests whose names contain it.
+/// `test [--guest] [FILTER]`: with a filter, only tests whose names contain it; `--guest`: only on Debian's own kernel.
 pub fn run(arguments: &[String]) -> Result<()> {
+    let (only_guest, arguments) = match arguments {
+        [word, rest @ ..] if word == "--guest" => (true, rest),
+        all => (false, all),
+    };
     setup::require_root()?;
     setup::install(setup::Task::Test)?;
     // Everything is built before the first test runs, so that a mistake in a late package shows early.
@@ -53,15 +58,18 @@ pub fn run(arguments: &[String]) -> Result<()> {
         ["test", "--package", "sluice", "--package", "agent-ebpf", "--package", "xtask", "--no-fail-fast"];
     let stories = ["test", "--package", "sluice-tests", "--no-fail-fast"];
     sh::run(&mut sh::cargo(&["build", "--package", "sluice", "--bin", "sluice"]))?;
-    sh::run(sh::cargo(&units).arg("--no-run"))?;
-    sh::run(sh::cargo(&stories).arg("--no-run"))?;
+    if !only_guest {
+        sh::run(sh::cargo(&units).arg("--no-run"))?;
+        sh::run(sh::cargo(&stories).arg("--no-run"))?;
+    }
+    let guest = guest::Guests::build()?;
 
     let mut sum = Sum::default();
     let mut troubles = Vec::new();
-    for command in [
-        sh::cargo(&units).arg("--").args(arguments),
-        sh::cargo(&stories).args(["--", "--test-threads=1"]).args(arguments),
-    ] {
+    let (mut units, mut stories) = (sh::cargo(&units), sh::cargo(&stories));
+    let commands =
+        [units.arg("--").args(arguments), stories.args(["--", "--test-threads=1"]).args(arguments)];
+    for command in commands.into_iter().filter(|_| !only_guest) {
         let before = sum.failed;
         if let Err(error) = add_up(command, &mut sum) {
             // A binary that was killed prints no result: it must not count as nothing.
@@ -71,17 +79,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
             }
         }
     }
-    let guest = if std::env::var_os(GUEST).is_some() { &IN_GUEST[..] } else { &[] };
-    for (target, left_out) in guest {
-        let before = sum.failed;
-        let arguments: Vec<String> =
-            left_out.iter().map(|word| (*word).to_owned()).chain(arguments.iter().cloned()).collect();
-        if let Err(error) = vm::test_lines(target, &arguments, &mut |line| sum.add_line(line))
-            && sum.failed == before
-        {
-            sum.failed += 1;
-            troubles.push(format!("{target} in the guest: {error:#}"));
-        }
+    for (said, missing) in guest.run(arguments) {
+        sum.add(said);
+        troubles.extend(missing);
     }
     conclude(sum, &troubles)
 }

@@ -5,15 +5,16 @@
 //! writable. There is no network but loopback. No KVM is needed (TCG); boot takes about 15 s.
 //!
 //! ```text
-//! cargo xtask vm [--minutes N] [--memory SIZE] [--append KERNEL_WORDS] -- COMMAND ARGUMENT…
+//! cargo xtask vm [--minutes N] [--processors N] [--memory SIZE] [--append KERNEL_WORDS] -- COMMAND ARGUMENT…
 //! cargo xtask vm [OPTIONS] test TARGET [ARGUMENT…]     a test target of sluice-tests, built here and run there
 //! ```
 //!
 //! The command runs as root in the host's current directory with `SLUICE_VM=1`; its output and its exit status are ours.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -25,16 +26,30 @@ const ENDED: &str = "sluice-vm: ended with ";
 /// What the guest's first process needs before it sees the host's files, with their dependencies in order.
 const MODULES: [&str; 3] = ["virtio_pci", "9pnet_virtio", "9p"];
 
+/// What the kernel is told. `panic` with -no-reboot ends QEMU: a guest that cannot boot fails at once. Waits for grace
+/// periods are most of what attaching and detaching programs takes, and nothing is lost here when they are shortened.
+const KERNEL_WORDS: &str = "console=ttyS0 loglevel=4 panic=-1 mitigations=off \
+    lsm=landlock,lockdown,yama,apparmor,bpf rcupdate.rcu_expedited=1";
+
 /// How the guest is run.
-struct Options {
-    minutes: u32,
-    memory: String,
-    append: String,
+pub struct Options {
+    /// When it is killed.
+    pub minutes: u32,
+    /// Emulated processors. One, unless a test needs more: QEMU emulates several each in a thread of its own, and when the
+    /// kernel patches code that another of them is about to run, QEMU (7.2) may go on running the breakpoint of
+    /// text_poke_bp() that it has translated, although the page holds the finished instruction. Both processors then take
+    /// that trap for ever ("soft lockup", seen at bpf_lsm_socket_create+1 with the call in place). A processor is made to
+    /// see new code by text_poke_sync(); one processor cannot miss it. It is also a third cheaper.
+    pub processors: u8,
+    /// As QEMU has it.
+    pub memory: String,
+    /// Words for the kernel.
+    pub append: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { minutes: 60, memory: "3G".to_owned(), append: String::new() }
+        Self { minutes: 60, processors: 1, memory: "3G".to_owned(), append: String::new() }
     }
 }
 
@@ -46,12 +61,15 @@ pub fn run(arguments: &[String]) -> Result<()> {
         let (word, value) = (rest.first().map(String::as_str), rest.get(1));
         match (word, value) {
             (Some("--minutes"), Some(value)) => options.minutes = value.parse().context("--minutes")?,
+            (Some("--processors"), Some(value)) => {
+                options.processors = value.parse().context("--processors")?;
+            }
             (Some("--memory"), Some(value)) => options.memory.clone_from(value),
             (Some("--append"), Some(value)) => options.append.clone_from(value),
-            (Some("--"), Some(_)) => return guest(&options, &rest[1..], None),
+            (Some("--"), Some(_)) => return guest(&options, &rest[1..], &mut |line| println!("{line}")),
             (Some("test"), Some(target)) => return test(&options, target, &rest[2..]),
             _ => bail!(
-                "vm [--minutes N] [--memory SIZE] [--append WORDS] -- COMMAND… | test TARGET [ARGUMENT…]"
+                "vm [--minutes N] [--processors N] [--memory SIZE] [--append WORDS] -- COMMAND… | test TARGET [ARGUMENT…]"
             ),
         }
         rest = &rest[2..];
@@ -60,15 +78,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
 
 /// Builds a test target of `sluice-tests` and runs it in the guest, one test at a time.
 fn test(options: &Options, target: &str, arguments: &[String]) -> Result<()> {
-    guest(options, &test_command(target, arguments)?, None)
+    let program = test_program(target)?.display().to_string();
+    let words = [program, "--test-threads=1".to_owned()].into_iter().chain(arguments.iter().cloned());
+    guest(options, &words.collect::<Vec<_>>(), &mut |line| println!("{line}"))
 }
 
-/// As `vm test TARGET`; each line that the test prints is shown, and given to `line`.
-pub fn test_lines(target: &str, arguments: &[String], line: &mut dyn FnMut(&str)) -> Result<()> {
-    guest(&Options::default(), &test_command(target, arguments)?, Some(line))
-}
-
-fn test_command(target: &str, arguments: &[String]) -> Result<Vec<String>> {
+/// Builds a test target of `sluice-tests`, and says where its program is.
+pub fn test_program(target: &str) -> Result<PathBuf> {
     sh::run(&mut sh::cargo(&["build", "--package", "sluice", "--bin", "sluice"]))?;
     let words = ["test", "--package", "sluice-tests", "--test", target, "--no-run"];
     let mut build = sh::cargo(&words);
@@ -81,18 +97,16 @@ fn test_command(target: &str, arguments: &[String]) -> Result<Vec<String>> {
     let line = said.lines().rfind(|line| line.trim_start().starts_with("Executable "));
     let program = line.and_then(|line| line.rsplit_once('(')?.1.strip_suffix(')'));
     let program = program.with_context(|| format!("{target}: cargo names no executable\n{said}"))?;
-    let program = sh::root().join(program).display().to_string();
-    Ok([program, "--test-threads=1".to_owned()].into_iter().chain(arguments.iter().cloned()).collect())
+    Ok(sh::root().join(program))
 }
 
-/// Boots the guest, runs `command` in it, and fails unless that ended with 0.
-fn guest(options: &Options, command: &[String], mut line: Option<&mut dyn FnMut(&str)>) -> Result<()> {
-    setup::install(Task::Vm)?;
-    let place = sh::root().join("target/vm");
-    let kernel = kernel(&place)?;
-    std::fs::create_dir_all(place.join("share")).context("target/vm/share")?;
-    // Two runs at once must not meet.
-    let own = |ending: &str| place.join(format!("{}.{ending}", std::process::id()));
+/// Boots the guest, runs `command` in it, gives each line that it prints to `line`, and fails unless it ended with 0.
+pub fn guest(options: &Options, command: &[String], line: &mut dyn FnMut(&str)) -> Result<()> {
+    let (place, kernel) = prepare()?;
+    // Two guests at once, of one run or of two, must not meet.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let own = |ending: &str| place.join(format!("{}-{number}.{ending}", std::process::id()));
     let (initrd, console) = (own("initrd"), own("console"));
     std::fs::write(&initrd, archive(&kernel, command)?).context("write the initrd")?;
     let mut qemu = qemu(options, &kernel, &place, &initrd, &console)?;
@@ -108,10 +122,7 @@ fn guest(options: &Options, command: &[String], mut line: Option<&mut dyn FnMut(
             status = ended.parse::<u8>().ok();
             continue;
         }
-        writeln!(std::io::stdout(), "{text}")?;
-        if let Some(line) = line.as_mut() {
-            line(text);
-        }
+        line(text);
     }
     let ended = child.wait().context("qemu-system-x86_64")?;
     std::fs::remove_file(&initrd).context("remove the initrd")?;
@@ -131,19 +142,25 @@ fn guest(options: &Options, command: &[String], mut line: Option<&mut dyn FnMut(
     Ok(())
 }
 
+/// Fetches what a guest needs: where that is, and the kernel. Not to be called twice at the same time.
+pub fn prepare() -> Result<(PathBuf, Kernel)> {
+    setup::install(Task::Vm)?;
+    let place = sh::root().join("target/vm");
+    let kernel = kernel(&place)?;
+    std::fs::create_dir_all(place.join("share")).context("target/vm/share")?;
+    Ok((place, kernel))
+}
+
 fn qemu(options: &Options, kernel: &Kernel, place: &Path, initrd: &Path, console: &Path) -> Result<Command> {
     let share = |id: &str, path: &Path, more: &str| {
         format!("local,id={id},path={},security_model=none,multidevs=remap{more}", path.display())
     };
-    // `panic` with -no-reboot ends QEMU: a guest that cannot boot fails at once.
-    let words = format!(
-        "console=ttyS0 loglevel=4 panic=-1 mitigations=off lsm=landlock,lockdown,yama,apparmor,bpf {}",
-        options.append
-    );
+    let words = format!("{KERNEL_WORDS} {}", options.append);
     // `timeout` rather than a clock of ours: it holds whatever the guest prints, or does not.
     let mut command = sh::command("timeout", &["--foreground", "--signal=KILL"]);
     command.arg(format!("{}m", options.minutes)).arg("qemu-system-x86_64");
-    command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", &options.memory]);
+    command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", &options.memory]);
+    command.arg("-smp").arg(options.processors.to_string());
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initrd).args(["-append", &words]);
     command.arg("-serial").arg(format!("file:{}", console.display())).args(["-serial", "stdio"]);
@@ -155,7 +172,8 @@ fn qemu(options: &Options, kernel: &Kernel, place: &Path, initrd: &Path, console
 }
 
 /// Debian's kernel and a static shell, unpacked below `target/vm`: the host itself gets no other kernel.
-struct Kernel {
+#[derive(Debug)]
+pub struct Kernel {
     release: String,
     image: PathBuf,
     modules: PathBuf,
@@ -277,7 +295,7 @@ fn job(command: &[String]) -> Result<String> {
 }
 
 /// One word for sh.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 

@@ -15,10 +15,12 @@ pub const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const AF_NETLINK: u16 = 16;
+/// A bus on which any two processes of the host talk, whatever else they may reach. No cgroup program sees it.
+const NETLINK_USERSOCK: i32 = 2;
 /// `::ffff:0:0/96`, third word, network byte order.
 const MAPPED: u32 = 0xffff_u32.to_be();
 
-/// socket(): families that are followed pass. Which protocols of the IP families may be is the cgroup programs' word.
+/// socket(): families that are followed pass, but netlink between processes. Which protocols of the IP families may be is the cgroup programs' word.
 #[inline(always)]
 pub fn create(family: i32, kind: i32, protocol: i32, by_kernel: bool) -> i32 {
     if by_kernel {
@@ -28,7 +30,12 @@ pub fn create(family: i32, kind: i32, protocol: i32, by_kernel: bool) -> i32 {
         return REFUSE; // The warden asks whether anybody hears it.
     }
     let tag = tags::current();
-    if tag == tags::NONE || matches!(family as u16, AF_UNIX | AF_INET | AF_INET6 | AF_NETLINK) {
+    let followed = match family as u16 {
+        AF_UNIX | AF_INET | AF_INET6 => true,
+        AF_NETLINK => protocol != NETLINK_USERSOCK,
+        _ => false,
+    };
+    if tag == tags::NONE || followed {
         return PASS;
     }
     let (family, kind, protocol) = (family as u16, kind as u16, protocol as u16);

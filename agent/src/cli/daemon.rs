@@ -4,13 +4,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use crate::report::Chain;
-use crate::warden::{daemon, self_test};
+use crate::warden::{daemon, keeper, self_test};
 use crate::{gate, paths};
 
 /// Run the agent.
@@ -46,6 +47,34 @@ pub fn gate() -> anyhow::Result<ExitCode> {
     let channel = io::stdin().as_fd().try_clone_to_owned().context("the warden's channel")?;
     gate::run(channel)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Arguments of the hidden `sluice keep`.
+#[derive(Debug, clap::Args)]
+pub struct KeepArgs {
+    /// Directory of the CA.
+    #[arg(long)]
+    ca: PathBuf,
+    /// Process id of the gate, on the other end of standard input.
+    #[arg(long)]
+    gate: i32,
+    /// Milliseconds that it may take.
+    #[arg(long)]
+    within: u64,
+}
+
+impl KeepArgs {
+    /// Runs until the gate ends.
+    ///
+    /// # Errors
+    /// The gate cannot be kept.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        log();
+        let channel = io::stdin().as_fd().try_clone_to_owned().context("the gate's channel")?;
+        let within = Duration::from_millis(self.within);
+        keeper::run(channel, &keeper::Charge { ca: self.ca, gate: self.gate, within })?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Arguments of the hidden `sluice self-test`.

@@ -71,6 +71,9 @@ enum Verb {
     /// The process that touches the network's bytes: started by the daemon.
     #[command(hide = true)]
     Gate,
+    /// The process that keeps the last gate while it drains: started by a daemon that is restarted.
+    #[command(hide = true)]
+    Keep(daemon::KeepArgs),
     /// The process that tries the ways out of a tag: started by the daemon.
     #[command(hide = true)]
     SelfTest(daemon::SelfTestArgs),
@@ -101,6 +104,7 @@ impl Verb {
             Self::Trust(_) => "trust",
             Self::Daemon(_) => "daemon",
             Self::Gate => "gate",
+            Self::Keep(_) => "keep",
             Self::SelfTest(_) => "self-test",
         }
     }
@@ -121,6 +125,7 @@ impl Verb {
             Self::Trust(args) => args.run(),
             Self::Daemon(args) => args.run(),
             Self::Gate => daemon::gate(),
+            Self::Keep(args) => args.run(),
             Self::SelfTest(args) => args.run(),
         }
     }

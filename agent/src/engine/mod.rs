@@ -6,12 +6,12 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 
 use crate::drain::Drain;
-use crate::policy::{Asked, InForce, Policy};
+use crate::policy::{self, Asked, Denied, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
-use crate::types::{Action, Caller, Destination, HostName, HostSource};
+use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp};
 
-pub use crate::tls::Verified;
+pub use crate::tls::{Refusal, Verified};
 
 pub mod http;
 mod pump;
@@ -27,9 +27,11 @@ pub struct Context {
     /// What TLS proved of the other side.
     pub verified: Verified,
     /// The name that the job looked up and was told this address for. Nothing proves it.
-    pub looked_up: Option<HostName>,
+    pub looked_up: Option<LookedUp>,
     /// What is in force.
     pub policy: InForce,
+    /// Set when everything is refused: there is nobody behind the upstream's side.
+    pub refusal: Option<Refusal>,
     /// The record of this session.
     pub session: Arc<Session>,
     /// Whether the agent is ending.
@@ -44,8 +46,19 @@ impl Context {
         Arc::clone(&self.policy.borrow())
     }
 
+    /// Decides what the caller wants now.
+    ///
+    /// # Errors
+    /// [`Denied`]: also what was refused before its protocol was known.
+    pub fn decide(&self, policy: &Policy, action: Action<'_>) -> Result<policy::Verdict, Denied> {
+        match &self.refusal {
+            Some(refusal) => Err(refusal.denied.clone()),
+            None => Ok(policy::decide(policy, &self.asked(action))),
+        }
+    }
+
     /// What is judged when the caller wants `action` now.
-    pub fn asked<'a>(&'a self, action: Action<'a>) -> Asked<'a> {
+    fn asked<'a>(&'a self, action: Action<'a>) -> Asked<'a> {
         Asked { caller: &self.caller, identity: Some(None), action, now: OffsetDateTime::now_utc() }
     }
 
@@ -54,7 +67,11 @@ impl Context {
         match &self.verified {
             Verified::Name(name) => Some(name),
             Verified::Address(_) => None,
-            Verified::Plain => self.looked_up.as_ref(),
+            // A server that the job asked from its own network namespace may be the job's own.
+            Verified::Plain => {
+                let found = self.looked_up.as_ref().filter(|found| found.by == HostSource::Dns);
+                found.map(|found| &found.name)
+            }
         }
     }
 
@@ -62,7 +79,7 @@ impl Context {
     pub fn host(&self) -> (String, HostSource) {
         match (&self.verified, &self.looked_up) {
             (Verified::Name(name), _) => (name.to_string(), HostSource::Tls),
-            (Verified::Plain, Some(name)) => (name.to_string(), HostSource::Dns),
+            (Verified::Plain, Some(found)) => (found.name.to_string(), found.by),
             (Verified::Address(_), _) | (Verified::Plain, None) => {
                 (self.destination.ip().to_string(), HostSource::Address)
             }

@@ -47,7 +47,7 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, cx: Contex
         verdict: types::Verdict::Deny,
     };
     let action = Action::Tunnel { destination: cx.destination, host: cx.trusted_name(), why };
-    let permit = match policy::decide(&cx.policy(), &cx.asked(action)).settled() {
+    let permit = match cx.decide(&cx.policy(), action).and_then(policy::Verdict::settled) {
         Ok(permit) => permit,
         Err(denied) => {
             head.rule = Some(denied.rule.clone());

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Services, dns, session};
 use crate::types::{ClientAddr, ListenerAddr, NetnsCookie};
@@ -26,6 +27,8 @@ pub(super) struct Accepted {
     pub netns: NetnsCookie,
     /// The place among the sessions; given back when the session ends.
     pub place: OwnedSemaphorePermit,
+    /// Held while the warden has yet to be asked about the connection.
+    pub unsettled: TaskTrackerToken,
 }
 
 /// How long to let the system recover when accept() fails for want of descriptors or memory.
@@ -66,6 +69,14 @@ impl Listeners {
         Ok(())
     }
 
+    /// Completes when nothing is accepted any more, after the drain's begin.
+    pub async fn closed(self) {
+        for serving in self.serving.into_values() {
+            serving.tasks.close();
+            serving.tasks.wait().await;
+        }
+    }
+
     /// Closes those of a namespace, and says when they are closed. Connections that were accepted there go on.
     pub fn forget(&mut self, netns: NetnsCookie) {
         let serving = self.serving.remove(&netns).unwrap_or_default();
@@ -99,7 +110,8 @@ async fn accept_all(listener: &TcpListener, netns: NetnsCookie, services: &Arc<S
             // here, the others in the backlog.
             Ok((io, client, listener)) => {
                 let Ok(place) = Arc::clone(&services.sessions).acquire_owned().await else { return };
-                let accepted = Accepted { io, client, listener, netns, place };
+                let unsettled = services.settling.token();
+                let accepted = Accepted { io, client, listener, netns, place, unsettled };
                 services.drain.spawn(session::serve(accepted, Arc::clone(services)));
             }
             // One client's bad luck: it was gone before we came.

@@ -7,6 +7,7 @@ use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Warden;
 use super::accept::Accepted;
@@ -21,13 +22,15 @@ pub(super) struct Identified {
     /// Where the upstream must be dialled from; `None`: from here.
     pub netns: Option<NetnsCookie>,
     pub place: OwnedSemaphorePermit,
+    /// To be held until the upstream's socket is there, which the warden may have to make.
+    pub unsettled: TaskTrackerToken,
     _minted: (),
 }
 
 /// Asks the warden. `None`: the connection did not come through a kernel program of ours (somebody dialled the
 /// listener), or its memory was full; it is closed unread.
 pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identified> {
-    let Accepted { io, client, listener, netns, place } = accepted;
+    let Accepted { io, client, listener, netns, place, unsettled } = accepted;
     let identity = *warden.identify(client, listener, netns).await?;
     // A socket that was reset meanwhile may have given its ports to another's connection, whose identity this would be.
     if is_closed(&io) {
@@ -40,6 +43,7 @@ pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identifie
         caller: Arc::new(identity.caller),
         netns: identity.netns,
         place,
+        unsettled,
         _minted: (),
     })
 }

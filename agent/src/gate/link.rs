@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::report::Chain;
 use crate::types::{ClientAddr, ListenerAddr, NetnsCookie};
@@ -32,6 +33,7 @@ struct Shared {
     pending: Mutex<HashMap<u64, Answer>>,
     notices: mpsc::Sender<ToWarden>,
     dropped: AtomicU64,
+    gone: CancellationToken,
 }
 
 enum Answer {
@@ -45,6 +47,8 @@ enum Answer {
 pub enum Order {
     /// End within the time.
     Drain(Duration),
+    /// The same, beside the next gate.
+    StandAside(Duration),
     /// Serve this listener too.
     Listen(NetnsCookie, OwnedFd),
     /// Answer the questions that come to this socket of the resolver too.
@@ -83,6 +87,7 @@ impl Warden {
             pending: Mutex::new(HashMap::new()),
             notices,
             dropped: AtomicU64::new(0),
+            gone: CancellationToken::new(),
         });
         #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
         tokio::spawn(listen(Arc::clone(&shared), orders));
@@ -167,6 +172,18 @@ impl Warden {
         tokio::time::timeout(super::ANSWER_WITHIN, asked).await.ok().flatten()
     }
 
+    /// Answers [`Order::StandAside`].
+    pub async fn aside(&self, refused: Option<String>) {
+        if let Err(error) = self.shared.channel.send(&ToWarden::Aside { refused }, None).await {
+            tracing::error!("standing aside: {}", Chain(&error));
+        }
+    }
+
+    /// Completes when the warden is gone.
+    pub async fn gone(&self) {
+        self.shared.gone.cancelled().await;
+    }
+
     /// Says that the drain is over. The last word.
     pub async fn drained(&self) {
         if let Err(error) = self.shared.channel.send(&ToWarden::Drained, None).await {
@@ -176,6 +193,7 @@ impl Warden {
 }
 
 async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
+    let _gone = shared.gone.clone().drop_guard();
     loop {
         match shared.channel.receive::<ToGate>().await {
             Ok(Some((ToGate::Identified { call, identity }, _))) => {
@@ -197,6 +215,9 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
             // An order that nobody takes any more comes during the drain.
             Ok(Some((ToGate::Drain { grace_ms }, _))) => {
                 let _ = orders.send(Order::Drain(Duration::from_millis(grace_ms))).await;
+            }
+            Ok(Some((ToGate::StandAside { grace_ms }, _))) => {
+                let _ = orders.send(Order::StandAside(Duration::from_millis(grace_ms))).await;
             }
             Ok(Some((ToGate::Listener { netns }, Some(fd)))) => {
                 let _ = orders.send(Order::Listen(netns, fd)).await;

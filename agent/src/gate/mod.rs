@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::task::TaskTracker;
 
 use crate::drain::{Drain, Drained};
 use crate::policy::{self, InForce, Policy};
@@ -61,6 +62,8 @@ pub(crate) struct Services {
     pub tls: Tls,
     pub warden: Warden,
     pub drain: Drain,
+    /// Connections and questions that the warden has yet to be asked about.
+    settling: TaskTracker,
     /// One permit a session; at the bound, connections wait in the listeners' backlog.
     pub sessions: Arc<Semaphore>,
     /// How many of them each tag holds.
@@ -131,6 +134,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         tls,
         warden: warden.clone(),
         drain: Drain::default(),
+        settling: TaskTracker::new(),
         shares: share::Shares::of(Arc::clone(&sessions)),
         sessions,
         dns: dns::Resolver::new(settings.name_servers.clone(), servers),
@@ -147,10 +151,17 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     warden.tell(ToWarden::Ready);
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
-    if let Some(grace) = follow(orders, serving, &services.dns).await {
-        let outcome = services.drain.run(grace).await;
-        if let Drained::Cut(cut) = outcome {
-            tracing::warn!(cut, "the drain time ran out: sessions were cut");
+    if let Some(Ending { grace, aside }) = follow(orders, &mut serving, &services).await {
+        let settled = async {
+            if aside {
+                settle(serving, &services).await;
+            }
+        };
+        tokio::select! {
+            (outcome, ()) = async { tokio::join!(services.drain.run(grace), settled) } => if let Drained::Cut(cut) = outcome {
+                tracing::warn!(cut, "the drain time ran out: sessions were cut");
+            },
+            () = warden.gone() => {}
         }
     }
     store.close();
@@ -159,16 +170,36 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     Ok(())
 }
 
+/// How the gate is to end.
+struct Ending {
+    grace: Duration,
+    /// The next gate begins meanwhile.
+    aside: bool,
+}
+
+/// Says that the next gate may begin, as soon as nothing is accepted any more and no question is left that only the warden
+/// which runs now can answer.
+async fn settle(serving: accept::Listeners, services: &Services) {
+    serving.closed().await;
+    services.settling.close();
+    services.settling.wait().await;
+    services.warden.aside(None).await;
+}
+
 /// Does what the warden says until it says to end; gives the time for it. The receiver goes then, so that nothing that
 /// is answered during the drain waits behind an order.
 async fn follow(
     mut orders: mpsc::Receiver<Order>,
-    mut serving: accept::Listeners,
-    dns: &dns::Resolver,
-) -> Option<Duration> {
+    serving: &mut accept::Listeners,
+    services: &Services,
+) -> Option<Ending> {
     loop {
         match orders.recv().await? {
-            Order::Drain(grace) => return Some(grace),
+            Order::Drain(grace) => return Some(Ending { grace, aside: false }),
+            Order::StandAside(grace) => match services.store.stand_aside() {
+                Ok(()) => return Some(Ending { grace, aside: true }),
+                Err(why) => services.warden.aside(Some(why)).await,
+            },
             Order::Listen(netns, listener) => {
                 if let Err(error) = serving.serve(netns, listener) {
                     tracing::error!("a listener in another network namespace cannot be served: {error}");
@@ -180,14 +211,15 @@ async fn follow(
                 }
             }
             Order::Forget(netns) => serving.forget(netns),
-            Order::Servers(servers) => dns.set_host_servers(servers),
+            Order::Servers(servers) => services.dns.set_host_servers(servers),
         }
     }
 }
 
 /// The rules, ready. The warden has tried them before.
 fn compile(settings: &GateSettings) -> Result<Policy, Error> {
-    let mut policy = Policy::compile(settings.policy.clone()).map_err(|wrong| Error::Policy(wrong[0].clone()))?;
+    let mut policy =
+        Policy::compile(settings.policy.clone()).map_err(|wrong| Error::Policy(wrong[0].clone()))?;
     policy.durable = settings.durable;
     policy.lookups = settings.lookups.clone();
     Ok(policy)

@@ -99,6 +99,10 @@ fn drop_privileges(settings: &GateSettings) -> Result<(), Error> {
     prctl::set_no_new_privs().map_err(Error::Prctl)?;
     // Not dumpable: no core file, no ptrace, /proc/PID owned by root.
     prctl::set_dumpable(false).map_err(Error::Prctl)?;
+    if settings.may_stand_aside {
+        // systemd kills what is left of a unit whose main process died. The channel's end is seen in any case.
+        return Ok(());
+    }
     // Changing the user cleared it. A gate without its warden must not go on.
     prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(Error::Prctl)
 }

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::accept::{Accepted, keep_alive};
 use super::{Services, Warden, dns, identify};
@@ -20,7 +21,7 @@ use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
 use crate::turn::Ahead;
-use crate::types::{self, Action, Caller, Destination, HostName, HostSource, NetnsCookie};
+use crate::types::{self, Action, Caller, Destination, HostName, HostSource, LookedUp, NetnsCookie};
 use crate::wire::ToWarden;
 
 /// How long dialling an upstream may take; Linux itself would try for about two minutes.
@@ -76,7 +77,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
         tracing::debug!(listener = %listener.0, "closed: no tagged process is behind this connection");
         return;
     };
-    let _place = who.place;
+    let (_place, unsettled) = (who.place, who.unsettled);
     let client = who.client.0;
     let looked_up =
         services.dns.names.of(&who.caller.tag, who.caller.pid, who.destination.ip(), Instant::now());
@@ -88,6 +89,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                 caller: who.caller,
                 destination: who.destination,
                 looked_up,
+                refusal: None,
                 netns: who.netns,
                 layers: LAYERS,
                 inner: Arc::new(Semaphore::new(INNER)),
@@ -96,7 +98,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
             let ended = match services.shares.enter(&line.caller.tag) {
                 Some(_share) => tokio::select! {
                     biased;
-                    ended = Box::pin(line.take(Arc::clone(&io))) => ended,
+                    ended = Box::pin(line.take(Arc::clone(&io), unsettled)) => ended,
                     () = broken(&io) => Err(Error::ClientGone),
                 },
                 None => {
@@ -149,7 +151,9 @@ struct Line {
     caller: Arc<Caller>,
     destination: Destination,
     /// The name that the job looked up and was told this address for.
-    looked_up: Option<HostName>,
+    looked_up: Option<LookedUp>,
+    /// Set when policy refused what is asked for, and the client is yet to be told.
+    refusal: Option<tls::Refusal>,
     /// Where the upstream is dialled from, when not from here.
     netns: Option<NetnsCookie>,
     /// Layers that may still be opened.
@@ -160,9 +164,10 @@ struct Line {
 
 impl Line {
     /// decide -> forward -> the rest of the line.
-    async fn take(self, client: Arc<TcpStream>) -> Result<(), Error> {
+    async fn take(self, client: Arc<TcpStream>, unsettled: TaskTrackerToken) -> Result<(), Error> {
         // Name servers are not dialled: their questions are answered here, and what is no question goes nowhere.
         if self.destination.port() == dns::PORT {
+            drop(unsettled);
             return self.answer_questions(client).await;
         }
         let passage = match self.may(Action::Connect { destination: self.destination }) {
@@ -172,7 +177,8 @@ impl Line {
                 return Err(self.denied("tcp", None, denied));
             }
         };
-        let upstream = match dial(passage, self.destination, self.netns, &self.services.warden).await {
+        let dialling = dial(passage, self.destination, self.netns, &self.services.warden, unsettled);
+        let upstream = match dialling.await {
             Ok(upstream) => upstream,
             Err(error) => {
                 reset(&client);
@@ -266,7 +272,19 @@ impl Line {
         };
         self.session.tls(&opened.facts)?;
         let (client, upstream, verified) = (opened.client, opened.upstream, opened.verified);
-        match opened.alpn {
+        let line = Self { refusal: opened.refusal.or(self.refusal.clone()), ..self };
+        line.inside(opened.alpn, client, upstream, verified).await
+    }
+
+    /// What flows inside TLS.
+    async fn inside(
+        self,
+        alpn: Alpn,
+        client: BoxStream,
+        upstream: BoxStream,
+        verified: Verified,
+    ) -> Result<(), Error> {
+        match alpn {
             Alpn::H2 => self.http(client, upstream, http::Version::Http2, verified).await,
             Alpn::Http1 => self.http(client, upstream, http::Version::Http1, verified).await,
             // Nothing was agreed on: what is inside is found out the same way as outside.
@@ -307,6 +325,7 @@ impl Line {
             verified,
             looked_up: self.looked_up.clone(),
             policy: self.services.policy.clone(),
+            refusal: self.refusal.clone(),
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),
             again: Arc::new(move |client, upstream, verified| -> BoxFuture<'static, ()> {
@@ -331,7 +350,10 @@ impl Line {
             None => self.name(),
         };
         let reason = format!("{} (rule {})", denied.reason, denied.rule);
-        self.session.refused(ExchangeHead { rule: Some(denied.rule.clone()), ..head(host, host_source, protocol) }, reason);
+        self.session.refused(
+            ExchangeHead { rule: Some(denied.rule.clone()), ..head(host, host_source, protocol) },
+            reason,
+        );
         Error::Denied(denied)
     }
 
@@ -344,7 +366,7 @@ impl Line {
     /// The best name of the other side before any is proved.
     fn name(&self) -> (String, HostSource) {
         match &self.looked_up {
-            Some(name) => (name.to_string(), HostSource::Dns),
+            Some(found) => (found.name.to_string(), found.by),
             None => (self.destination.to_string(), HostSource::Address),
         }
     }
@@ -375,19 +397,21 @@ async fn dial(
     destination: Destination,
     netns: Option<NetnsCookie>,
     warden: &Warden,
+    unsettled: TaskTrackerToken,
 ) -> Result<TcpStream, Error> {
     let _spent = passage;
     tracing::trace!(%destination, "dial");
     let to = destination.socket();
     let dialling = async {
         let Some(netns) = netns else {
+            drop(unsettled);
             #[expect(clippy::disallowed_methods, reason = "this is that one place")]
             return TcpStream::connect(to).await.map_err(Error::Dial);
         };
         let socket = warden.socket(netns, to.is_ipv6(), false).await.map_err(Error::Namespace)?;
+        drop(unsettled);
         let socket = StdStream::from(socket);
         socket.set_nonblocking(true).map_err(Error::Dial)?;
-        #[expect(clippy::disallowed_methods, reason = "this is that one place")]
         TcpSocket::from_std_stream(socket).connect(to).await.map_err(Error::Dial)
     };
     let upstream = tokio::time::timeout(DIAL_WITHIN, dialling).await.map_err(|_| Error::DialTimeout)??;

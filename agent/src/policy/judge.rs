@@ -92,7 +92,9 @@ fn to(asks: &ToAsks, asked: &Asked<'_>, matched: Match) -> Match {
             }
             match asked.action.host() {
                 None => Known::NotYet,
-                Some(host) => any_of(&asks.hosts, host, |pattern, host: &HostName| pattern.matches(host.as_str())),
+                Some(host) => {
+                    any_of(&asks.hosts, host, |pattern, host: &HostName| pattern.matches(host.as_str()))
+                }
             }
         })
         .and("protocols", || {
@@ -102,7 +104,9 @@ fn to(asks: &ToAsks, asked: &Asked<'_>, matched: Match) -> Match {
             match asked.action {
                 Action::Connect { .. } | Action::Name { .. } => Known::NotYet,
                 Action::Tunnel { .. } => any(&asks.protocols, |protocol| protocol == "tunnel"),
-                Action::Http(Http { protocol, .. }) => any(&asks.protocols, |ask| ask == protocol || ask == "http"),
+                Action::Http(Http { protocol, .. }) => {
+                    any(&asks.protocols, |ask| ask == protocol || ask == "http")
+                }
             }
         })
 }
@@ -182,7 +186,9 @@ fn request(asks: &RequestAsks, asked: &Asked<'_>, matched: Match) -> Match {
     matched
         .and("methods", || any_of(&asks.methods, http, |ask, http: &Http<'_>| ask == http.method))
         .and("paths", || any_of(&asks.paths, http, |ask, http: &Http<'_>| ask.matches(http.path)))
-        .and("query", || every(&asks.query, http, |http, name| parameters(http.query.unwrap_or_default(), name)))
+        .and("query", || {
+            every(&asks.query, http, |http, name| parameters(http.query.unwrap_or_default(), name))
+        })
         .and("headers", || {
             every(&asks.headers, http, |http, name| {
                 let values = http.headers.get_all(name).iter();

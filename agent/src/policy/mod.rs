@@ -179,11 +179,7 @@ impl Policy {
             rules.push(Compiled { rule: rule.clone(), when });
         }
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
-        if wrong.is_empty() {
-            Ok(Self { source, rules, index, ..Self::default() })
-        } else {
-            Err(wrong)
-        }
+        if wrong.is_empty() { Ok(Self { source, rules, index, ..Self::default() }) } else { Err(wrong) }
     }
 
     /// The rules as written.

@@ -143,7 +143,9 @@ impl Addresses {
         let net = match (IpAddr::from_str(text), IpNet::from_str(text)) {
             (Ok(address), _) => IpNet::from(address.to_canonical()),
             (_, Ok(net)) if net.network() == net.addr() => net,
-            (_, Ok(_)) => return Err(wrong(text, "a network with bits behind its length, such as 10.1.2.3/8")),
+            (_, Ok(_)) => {
+                return Err(wrong(text, "a network with bits behind its length, such as 10.1.2.3/8"));
+            }
             _ => return Err(wrong(text, "no address and no network, such as 192.0.2.7 or 10.0.0.0/8")),
         };
         self.0.push(net);
@@ -297,7 +299,11 @@ mod tests {
             yes.iter().for_each(|text| assert!(glob.matches(text), "{pattern} {text}"));
             no.iter().for_each(|text| assert!(!glob.matches(text), "{pattern} {text}"));
         }
-        assert!(Glob::parse("").is_err() && Glob::parse("a***").is_err() && Glob::parse(&"a".repeat(2000)).is_err());
+        assert!(
+            Glob::parse("").is_err()
+                && Glob::parse("a***").is_err()
+                && Glob::parse(&"a".repeat(2000)).is_err()
+        );
         let hostile = Glob::parse(&"*a".repeat(500)).expect("a pattern");
         assert!(!hostile.matches(&"a".repeat(400)), "and that did not take for ever");
     }
@@ -308,12 +314,19 @@ mod tests {
         for text in ["192.0.2.7", "10.0.0.0/8", "2001:db8::/32", "::ffff:203.0.113.1"] {
             addresses.add(text).expect(text);
         }
-        for (address, held) in
-            [("192.0.2.7", true), ("192.0.2.8", false), ("10.255.0.1", true), ("2001:db8::1", true), ("::1", false), ("203.0.113.1", true)]
-        {
+        for (address, held) in [
+            ("192.0.2.7", true),
+            ("192.0.2.8", false),
+            ("10.255.0.1", true),
+            ("2001:db8::1", true),
+            ("::1", false),
+            ("203.0.113.1", true),
+        ] {
             assert_eq!(addresses.hold(address.parse().expect("address")), held, "{address}");
         }
-        assert!(["10.1.2.3/8", "10.0.0.0/33", "example.com", ""].iter().all(|text| addresses.add(text).is_err()));
+        assert!(
+            ["10.1.2.3/8", "10.0.0.0/33", "example.com", ""].iter().all(|text| addresses.add(text).is_err())
+        );
         let mut ports = Ports::default();
         ports.add("443").expect("a port");
         ports.add("8000-8999").expect("a range");
@@ -335,7 +348,16 @@ mod tests {
         assert!(night.holds(at(22, 23, 0)) && night.holds(at(23, 5, 59)));
         assert!(!night.holds(at(22, 5, 0)) && !night.holds(at(23, 6, 0)) && !night.holds(at(23, 23, 0)));
         assert!(Window::parse("Sat,Sun 00:00-24:00").expect("window").holds(at(22, 23, 59)));
-        for text in ["", "8-18", "Mon", "Mon 8:00-18:00", "Mon 08:00-08:00", "Foo 08:00-09:00", "Mon 24:00-01:00", "Mon 08:00-18:00 x"] {
+        for text in [
+            "",
+            "8-18",
+            "Mon",
+            "Mon 8:00-18:00",
+            "Mon 08:00-08:00",
+            "Foo 08:00-09:00",
+            "Mon 24:00-01:00",
+            "Mon 08:00-18:00 x",
+        ] {
             assert!(Window::parse(text).is_err(), "{text}");
         }
     }

@@ -112,7 +112,10 @@ pub struct RequestAsks {
 impl RequestAsks {
     /// Whether it asks anything.
     pub fn asks(&self) -> bool {
-        !(self.methods.is_empty() && self.paths.is_empty() && self.query.is_empty() && self.headers.is_empty())
+        !(self.methods.is_empty()
+            && self.paths.is_empty()
+            && self.query.is_empty()
+            && self.headers.is_empty())
     }
 }
 

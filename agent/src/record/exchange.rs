@@ -1,7 +1,6 @@
 //! The record of one exchange: its head at once, what follows in few writes, its end exactly once.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -12,9 +11,10 @@ use time::OffsetDateTime;
 use super::edges::{end, framed, opening, shortened, unrecorded};
 use super::frame::{Batch, BodyAt, Kind};
 use super::headers::Redacted;
-use super::log::{Holding, Log};
+use super::log::Holding;
 use super::payload::{Kept, Response, Trailers, stamp};
 use super::session::{Facts, micros};
+use super::write::{Write, scratch};
 use super::writer::Need;
 use super::{Direction, ExchangeHead, Unrecordable};
 use crate::types::{ExchangeNumber, Summary};
@@ -23,9 +23,6 @@ use crate::types::{ExchangeNumber, Summary};
 const HELD: usize = 16 * 1024;
 /// Largest body frame: a longer piece is written as several.
 const CHUNK: usize = 1 << 20;
-
-/// Memory that a thread keeps for its next frames at most.
-const SCRATCH_MAX: usize = 64 * 1024;
 
 /// One exchange: cheap to clone, shared by the two directions. The first `finish` counts; when the last clone is
 /// dropped without one, the exchange is recorded as dropped.
@@ -41,15 +38,6 @@ struct Inner {
     down: Way,
     state: Mutex<State>,
     me: Weak<Inner>,
-}
-
-/// When what is recorded is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Write {
-    /// At once.
-    Now,
-    /// Before the exchange's bytes leave: these go through sockets that see to it.
-    Ahead,
 }
 
 /// Bytes that went one way.
@@ -75,15 +63,6 @@ struct State {
 struct Body {
     held: Vec<u8>,
     written: u64,
-}
-
-impl Write {
-    fn append(self, log: &Arc<Log>, batch: &mut Batch, need: Need) -> Result<u64, Unrecordable> {
-        match self {
-            Self::Now => log.append(batch, need),
-            Self::Ahead => log.buffer(batch, need),
-        }
-    }
 }
 
 impl Exchange {
@@ -411,19 +390,4 @@ impl Body {
         let length = if written { self.held.len() as u64 } else { 0 };
         Self { held: Vec::new(), written: self.written + length }
     }
-}
-
-thread_local! {
-    static SCRATCH: Cell<Batch> = Cell::default();
-}
-
-/// Lends an empty batch, whose memory serves the thread's next frames too.
-fn scratch<T>(with: impl FnOnce(&mut Batch) -> T) -> T {
-    let mut batch = SCRATCH.take();
-    let done = with(&mut batch);
-    batch.clear();
-    if batch.capacity() <= SCRATCH_MAX {
-        SCRATCH.set(batch);
-    }
-    done
 }

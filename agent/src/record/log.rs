@@ -10,7 +10,6 @@
 mod sync;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::frame::{Batch, Kind};
+use super::lock::{Lock, Place};
 use super::synced::Synced;
 use super::wake::Wake;
 use super::writer::{Need, Writer};
@@ -47,7 +47,7 @@ pub struct Log {
     holding: Mutex<HashMap<u64, Weak<dyn Holding>>>,
     holders: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Lock>>,
     max_bytes: u64,
 }
 
@@ -68,7 +68,7 @@ impl Log {
     ///
     /// # Errors
     /// The thread cannot be made.
-    pub fn start(writer: Writer, lock: File, max_bytes: u64, synced: u64) -> io::Result<Arc<Self>> {
+    pub fn start(writer: Writer, lock: Lock, max_bytes: u64, synced: u64) -> io::Result<Arc<Self>> {
         let log = Arc::new(Self {
             writer: Mutex::new(writer),
             wake: Wake::default(),
@@ -190,6 +190,20 @@ impl Log {
     /// How the store does.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
+    }
+
+    /// Goes on beside a successor, in numbers of its own.
+    ///
+    /// # Errors
+    /// In words; nothing has changed.
+    pub fn stand_aside(&self) -> Result<(), String> {
+        let lock = locked(&self.lock);
+        let lock = lock.as_ref().ok_or("the store is closed")?;
+        let mut writer = locked(&self.writer);
+        let place = Place::after(&writer.store, writer.last_number, writer.next);
+        lock.stand_aside(&place).map_err(|error| error.to_string())?;
+        writer.end_of_numbers = Some(place.segment);
+        Ok(())
     }
 
     /// Ends the writing in order: `stop` is the last frame, everything is synced, the lock is released.

@@ -19,6 +19,7 @@ mod exchange;
 pub mod fold;
 pub mod frame;
 pub mod headers;
+mod lock;
 mod log;
 mod open;
 pub mod payload;
@@ -28,6 +29,7 @@ mod session;
 mod synced;
 pub mod visible;
 mod wake;
+mod write;
 mod writer;
 
 pub use exchange::Exchange;

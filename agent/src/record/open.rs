@@ -1,18 +1,18 @@
 //! Opening the store: one writer, what the last one left, a fresh segment; and closing it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use nix::fcntl::{FcntlArg, fcntl};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::frame::{Batch, Kind};
 use super::headers::Salt;
+use super::lock::{Lock, Place};
 use super::log::Log;
 use super::payload::{End, Recovered, Run, stamp};
 use super::segment::{self, Found, Scan, Step};
@@ -22,8 +22,6 @@ use super::{Health, Settings, Sink, Unrecordable};
 use crate::turn::Ahead;
 use crate::types::{Caller, Destination};
 
-/// File that the writer locks. Readers look at it and never lock it.
-pub(super) const LOCK: &str = "lock";
 /// A smaller segment could not hold a head and what is reserved.
 const SMALLEST: u64 = 64 * 1024;
 
@@ -117,12 +115,15 @@ impl Store {
         if !dir.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o750).create(&dir).map_err(unusable)?;
         }
-        let lock = lock(&dir).map_err(unusable)?.ok_or_else(|| Error::InUse { dir: dir.clone() })?;
-        let (segments, spares) = segment::list(&dir).map_err(unusable)?;
-        for spare in spares {
-            fs::remove_file(&spare).map_err(unusable)?;
+        let lock = Lock::take(&dir).map_err(unusable)?.ok_or_else(|| Error::InUse { dir: dir.clone() })?;
+        let place = lock.place().map_err(unusable)?;
+        let (mut segments, spares) = segment::list(&dir).map_err(unusable)?;
+        match &place {
+            // What somebody else writes is not to be touched, nor what he has laid ready.
+            Some(place) => segments.retain(|found| found.number >= place.segment),
+            None => spares.iter().try_for_each(fs::remove_file).map_err(unusable)?,
         }
-        let left = recover(&segments)?;
+        let left = Left::of(&segments, place)?;
         let mut writer = Writer {
             dir: dir.clone(),
             store: left.store.unwrap_or_else(|| ulid::Ulid::generate().to_string()),
@@ -131,7 +132,9 @@ impl Store {
             spare: None,
             retired: Vec::new(),
             previous: left.end,
-            last_number: segments.last().map_or(0, |s| s.number),
+            last_number: left.last_number,
+            apart: left.apart,
+            end_of_numbers: None,
             next: left.last + 1,
             buffered: Batch::default(),
             renumbered: Vec::new(),
@@ -142,7 +145,8 @@ impl Store {
             trouble: None,
             reports: Vec::new(),
             closed: false,
-            spares: 0,
+            // Those of one that drains, which had another last segment, are in the same directory.
+            spares: left.last_number << 32,
         };
         let run = Run {
             time: stamp(OffsetDateTime::now_utc()),
@@ -182,6 +186,14 @@ impl Store {
         self.0.log.health()
     }
 
+    /// Lets the next writer begin while this one records what is under way to its end.
+    ///
+    /// # Errors
+    /// In words. Nothing has changed: the next one must wait for the end of this.
+    pub fn stand_aside(&self) -> Result<(), String> {
+        self.0.log.stand_aside()
+    }
+
     /// Ends the record in order: what is held is written, the stop frame is the last, all is synced, the directory is free
     /// for the next writer. Sessions that are still open get [`Unrecordable`] from then on. Blocks for the sync.
     pub fn close(&self) {
@@ -192,41 +204,37 @@ impl Store {
     }
 }
 
-/// Locks the store for writing; `None` when somebody else has it. The lock goes with the file, however the process ends.
-fn lock(dir: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(segment::MODE)
-        .open(dir.join(LOCK))?;
-    match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
-        Ok(_) => Ok(Some(file)),
-        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether some agent writes to this store now. Takes no lock itself, so that it never keeps one out.
-pub(super) fn in_use(dir: &Path) -> bool {
-    let mut probe = whole_file(libc::F_WRLCK);
-    let asked = File::open(dir.join(LOCK)).map(|file| fcntl(&file, FcntlArg::F_OFD_GETLK(&mut probe)));
-    matches!(asked, Ok(Ok(_))) && i32::from(probe.l_type) != libc::F_UNLCK
-}
-
-fn whole_file(kind: i32) -> libc::flock {
-    // The constants are 0 to 2.
-    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
-}
-
 /// What the last writer left.
 #[derive(Default)]
 struct Left {
     store: Option<String>,
     last: u64,
+    last_number: u64,
     end: Option<End>,
     cut: Option<Recovered>,
+    /// Nothing: the writer before still writes, elsewhere.
+    apart: bool,
+}
+
+impl Left {
+    /// `segments`: those that are there, from `place` on when there is one.
+    fn of(segments: &[Found], place: Option<Place>) -> Result<Self, Error> {
+        match (segments.last(), place) {
+            (Some(last), place) => {
+                let left = recover(segments)?;
+                let store = left.store.or_else(|| place.map(|place| place.store));
+                Ok(Self { store, last_number: last.number, ..left })
+            }
+            (None, Some(Place { store, segment, sequence })) => Ok(Self {
+                store: Some(store),
+                last: sequence - 1,
+                last_number: segment - 1,
+                apart: true,
+                ..Self::default()
+            }),
+            (None, None) => Ok(Self::default()),
+        }
+    }
 }
 
 /// Reads the last segment that has a record. What lies behind its last good frame stays where it is: the next segment's

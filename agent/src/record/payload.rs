@@ -42,6 +42,9 @@ pub struct SegmentHead {
     pub time: String,
     /// The segment before and the offset at which its records end, whatever bytes follow there; `null` in the first.
     pub previous: Option<End>,
+    /// The first segment of a writer that began while the one before it was still writing, into segments with lower numbers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apart: bool,
 }
 
 /// Where a segment's records end.

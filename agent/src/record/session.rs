@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use time::OffsetDateTime;
 
-use super::exchange::{Exchange, Write};
+use super::exchange::Exchange;
 use super::frame::{Batch, Kind};
 use super::open::Shared;
 use super::payload::{SessionBegin, SessionEnd, Tls, stamp};
+use super::write::Write;
 use super::writer::Need;
 use super::{ExchangeHead, TlsFacts, Unrecordable};
 use crate::types::{Caller, Destination, SessionId};

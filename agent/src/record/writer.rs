@@ -66,6 +66,10 @@ pub struct Writer {
     pub previous: Option<End>,
     /// Number of the last segment.
     pub last_number: u64,
+    /// The next segment is the first, and another writer still writes to earlier ones.
+    pub apart: bool,
+    /// The first number of segments that a successor has.
+    pub end_of_numbers: Option<u64>,
     /// Sequence number of the next frame that is written.
     pub next: u64,
     /// Frames that are admitted and not yet written; they get their numbers then. Bounded by [`BUFFER`] and one batch.
@@ -266,6 +270,9 @@ impl Writer {
             .as_ref()
             .map(|left| End { segment: left.number, offset: left.end })
             .or(self.previous);
+        if self.end_of_numbers.is_some_and(|end| self.last_number + 1 >= end) {
+            return Err(io::Error::other("the numbers of a writer that drains are used up"));
+        }
         self.last_number += 1;
         next.name(&self.dir, self.last_number)?;
         self.renamed = true;
@@ -275,6 +282,7 @@ impl Writer {
             segment: self.last_number,
             time: stamp(OffsetDateTime::now_utc()),
             previous,
+            apart: self.apart,
         };
         frames.json(Kind::Segment, &head).map_err(io::Error::other)?;
         let mut bytes = MAGIC.to_vec();
@@ -285,6 +293,7 @@ impl Writer {
         next.write(&bytes)?;
         self.next += frames.frames() + self.pending.frames();
         self.pending.clear();
+        self.apart = false;
         Ok(())
     }
 

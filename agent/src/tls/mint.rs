@@ -21,7 +21,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::Verified;
 use super::refused::Failure;
 use super::tags::Tag;
-use crate::types::TagName;
+use crate::types::{HostName, TagName};
 use crate::wire::LeafRequest;
 
 /// Asks the warden to sign a leaf; answers with the certificate (DER) or why not.
@@ -33,6 +33,8 @@ const READY: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
 const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long the warden may take to sign.
 const SIGNING: Duration = Duration::from_secs(5);
+/// Seconds before and after now that a leaf for a refusal is valid: clocks differ.
+const REFUSAL: i64 = 3600;
 /// TLS 1.3 tickets after a handshake: each use of one brings the next.
 const TICKETS: usize = 1;
 
@@ -110,6 +112,25 @@ impl Mint {
         Ok(made)
     }
 
+    /// The configuration that answers a client of `tag` with a refusal, under a name that nobody was asked to prove. It is
+    /// short-lived and not kept: nothing but the refusal is ever said under it.
+    pub async fn refusing(
+        &self,
+        tag_name: &TagName,
+        tag: &Tag,
+        name: &HostName,
+        alpn: Option<&[u8]>,
+        now: i64,
+    ) -> Result<Ready, Failure> {
+        let purpose = For {
+            tag: tag_name.clone(),
+            name: name.to_string(),
+            upstream_leaf: [0; 32],
+            alpn: alpn.map(<[u8]>::to_vec),
+        };
+        self.mint_between(tag, &purpose, (now - REFUSAL, now + REFUSAL), now).await
+    }
+
     async fn mint(
         &self,
         tag: &Tag,
@@ -117,20 +138,27 @@ impl Mint {
         upstream: &CertificateDer<'_>,
         now: i64,
     ) -> Result<Ready, Failure> {
-        let failed = |why: String| {
-            Failure::new(
-                AlertDescription::InternalError,
-                format!("no certificate could be made for the client: {why}"),
-            )
-        };
+        let (_, certificate) = X509Certificate::from_der(upstream).map_err(|e| unmade(&e.to_string()))?;
+        let validity = certificate.validity();
+        let valid = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        self.mint_between(tag, purpose, valid, now).await
+    }
+
+    async fn mint_between(
+        &self,
+        tag: &Tag,
+        purpose: &For,
+        (not_before, not_after): (i64, i64),
+        now: i64,
+    ) -> Result<Ready, Failure> {
+        let failed = |why: String| unmade(&why);
         let key = self.leaf_key().map_err(|_| failed("no key could be made".to_owned()))?;
-        let (_, certificate) = X509Certificate::from_der(upstream).map_err(|e| failed(e.to_string()))?;
         let request = LeafRequest {
             name: purpose.name.clone(),
             public_key: key.public.to_vec(),
             upstream_leaf: purpose.upstream_leaf,
-            not_before: certificate.validity().not_before.timestamp(),
-            not_after: certificate.validity().not_after.timestamp(),
+            not_before,
+            not_after,
         };
         let leaf = timeout(SIGNING, (self.sign)(request))
             .await
@@ -181,6 +209,11 @@ impl Mint {
         *kept = Some(key.clone());
         Ok(key)
     }
+}
+
+fn unmade(why: &str) -> Failure {
+    let reason = format!("no certificate could be made for the client: {why}");
+    Failure::new(AlertDescription::InternalError, reason)
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -144,6 +144,17 @@ pub struct Opened {
     pub facts: TlsFacts,
     /// What the upstream proved to be.
     pub verified: Verified,
+    /// Set when policy refuses the name: the client has been answered only to be told so, and there is no upstream.
+    pub refusal: Option<Refusal>,
+}
+
+/// A refusal that is to be told to an open client.
+#[derive(Clone)]
+pub struct Refusal {
+    /// What policy says.
+    pub denied: Denied,
+    /// Keeps the upstream's side open: an end of it would be an answer.
+    _nobody: Arc<tokio::io::DuplexStream>,
 }
 
 impl Tls {
@@ -196,11 +207,8 @@ impl Tls {
         let hello = hello.map_err(|failure| failure.at(Stage::Hello, &facts))?;
         facts.sni = hello.name.as_ref().map(ToString::to_string);
         // The name must not reach whom it was not allowed for: a job may have put anything into it.
-        let may = may(hello.name.as_ref());
-        if let Err(denied) = may {
-            let failure = Failure::new(AlertDescription::AccessDenied, denied.reason.clone());
-            refused::alert(hello.client, AlertDescription::AccessDenied).await;
-            return Err(Refused { denied: Some(denied), ..failure.at(Stage::Hello, &facts) });
+        if let Err(denied) = may(hello.name.as_ref()) {
+            return Box::pin(self.refuse(tag, hello, denied, facts)).await;
         }
         let verified = match hello.name {
             Some(name) => Verified::Name(name),
@@ -221,7 +229,71 @@ impl Tls {
         let client = client.map_err(|failure| failure.at(Stage::Client, &facts))?;
         facts.client = leg(client.get_ref().1);
         let alpn = Alpn::from_wire(upstream.alpn.as_deref());
-        Ok(Opened { client: Box::new(client), upstream: upstream.stream, alpn, facts, verified })
+        Ok(Opened {
+            client: Box::new(client),
+            upstream: upstream.stream,
+            alpn,
+            facts,
+            verified,
+            refusal: None,
+        })
+    }
+
+    /// Answers a client whom policy refuses, so that it can be told in its own protocol. The upstream is left alone.
+    async fn refuse(
+        &self,
+        tag_name: &TagName,
+        hello: hello::Hello,
+        denied: Denied,
+        mut facts: TlsFacts,
+    ) -> Result<Opened, Refused> {
+        let ready = match &hello.name {
+            Some(name) => self.refusing(tag_name, name, &hello.alpn).await,
+            None => Err(Failure::new(AlertDescription::AccessDenied, denied.reason.clone())),
+        };
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(failure) => {
+                refused::alert(hello.client, AlertDescription::AccessDenied).await;
+                return Err(Refused { denied: Some(denied), ..failure.at(Stage::Hello, &facts) });
+            }
+        };
+        facts.issued_leaf_sha256 = hex(&ready.leaf);
+        let deadline = Instant::now() + self.deadlines.client;
+        let client = client::answer(hello.accepted, hello.client, ready.config, deadline).await;
+        let client = client.map_err(|failure| Refused {
+            denied: Some(denied.clone()),
+            ..failure.at(Stage::Client, &facts)
+        })?;
+        facts.client = leg(client.get_ref().1);
+        let alpn = Alpn::from_wire(client.get_ref().1.alpn_protocol());
+        // Nobody is behind this side: it takes what it is given and says nothing.
+        let (upstream, nobody) = tokio::io::duplex(4096);
+        let opened = Opened {
+            client: Box::new(client),
+            upstream: Box::new(upstream),
+            alpn,
+            facts,
+            verified: Verified::Plain,
+            refusal: Some(Refusal { denied, _nobody: Arc::new(nobody) }),
+        };
+        Ok(opened)
+    }
+
+    async fn refusing(
+        &self,
+        tag_name: &TagName,
+        name: &HostName,
+        alpn: &[Vec<u8>],
+    ) -> Result<mint::Ready, Failure> {
+        let unready =
+            |error| Failure::new(AlertDescription::InternalError, format!("TLS cannot be set up: {error}"));
+        let tag = self.tags.tag(tag_name).map_err(unready)?;
+        // What can be answered in; HTTP/1.1 first, since a refusal needs nothing more.
+        let spoken =
+            [&b"http/1.1"[..], b"h2"].into_iter().find(|is| alpn.iter().any(|offered| offered == is));
+        let now = UnixTime::now().as_secs().cast_signed();
+        self.mint.refusing(tag_name, &tag, name, spoken, now).await
     }
 
     /// The upstream, verified, and what to answer the client with.

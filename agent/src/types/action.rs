@@ -80,7 +80,9 @@ impl Action<'_> {
     pub fn host(&self) -> Option<Option<&HostName>> {
         match self {
             Self::Connect { .. } | Self::Name { host: None, .. } => None,
-            Self::Name { host, .. } | Self::Tunnel { host, .. } | Self::Http(Http { host, .. }) => Some(*host),
+            Self::Name { host, .. } | Self::Tunnel { host, .. } | Self::Http(Http { host, .. }) => {
+                Some(*host)
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Enforcement, Weakness};
+use super::{Enforcement, HostName, Weakness};
 
 /// How policy decided, in the contract's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,10 +35,24 @@ pub enum HostSource {
     Tls,
     /// The request itself: HTTP's Host or `:authority`, the name that a DNS question asks for.
     Request,
-    /// The job looked this name up and was told this address; nothing proves that its owner is there.
+    /// The job looked this name up, and the host's own name servers (or those of `[dns] upstream`) told it this address;
+    /// nothing proves that the name's owner is there.
     Dns,
+    /// The same, but told by the server that was asked from the caller's own network namespace. The job may have made
+    /// both: it can give any address any name. No rule may trust it.
+    #[serde(rename = "dns-caller")]
+    DnsCaller,
     /// Nobody: it is the address.
     Address,
+}
+
+/// A name that an address was looked up by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    /// The name.
+    pub name: HostName,
+    /// [`HostSource::Dns`] or [`HostSource::DnsCaller`].
+    pub by: HostSource,
 }
 
 /// The fields of a listed exchange, under the names that scripts rely on: add, never change. Absent facts are `null`, never missing.

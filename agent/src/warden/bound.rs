@@ -21,6 +21,7 @@ use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::namespaces::Namespaces;
+use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
 use super::witness::Witness;
@@ -239,10 +240,16 @@ impl Bound {
             store_bytes: self.config.record.max_bytes,
             durable: self.config.record.durable,
             max_sessions: self.config.limits.sessions,
+            may_stand_aside: self.may_stand_aside(),
             name_servers: self.config.dns.upstream.clone(),
             lookups: self.config.dns.lookups.clone(),
         };
         (settings, roots.collect())
+    }
+
+    /// Whether the gate may outlive this daemon: where systemd looks after what is left of a unit.
+    pub fn may_stand_aside(&self) -> bool {
+        notify::is_supervised()
     }
 
     /// Leads tagged connections to the listeners: the gate is there.

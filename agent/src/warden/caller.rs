@@ -114,7 +114,12 @@ fn exe(proc: &Path) -> Option<Exe> {
     let link = proc.join("exe");
     let path = fs::read_link(&link).ok()?;
     let file = fs::metadata(&link).ok()?;
-    Some(Exe { path: path.to_string_lossy().into_owned(), device: file.dev(), inode: file.ino(), sha256: None })
+    Some(Exe {
+        path: path.to_string_lossy().into_owned(),
+        device: file.dev(),
+        inode: file.ino(),
+        sha256: None,
+    })
 }
 
 fn cgroups(proc: &Path) -> Option<String> {

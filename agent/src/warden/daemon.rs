@@ -4,6 +4,7 @@
 //! waiting until the gate is ready: nothing is let through in between.
 
 mod beside;
+mod restart;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -152,6 +153,10 @@ impl Daemon {
         self.bound.journal.send(Event::Started);
         loop {
             match self.wake().await {
+                Woken::Gate(Heard::Said(ToWarden::Aside { refused: None })) => {
+                    self.leave_behind().await;
+                    return self.bound.journal.close();
+                }
                 Woken::Gate(Heard::Said(message)) => self.answer(message),
                 Woken::Gate(Heard::Ended(how)) => {
                     if self.gate_ended(&how) {
@@ -162,7 +167,7 @@ impl Daemon {
                 Woken::DrainOver => self.cut_drain(),
                 Woken::Terminate => {
                     notify::stopping();
-                    self.drain(true);
+                    self.end().await;
                     if self.gate.is_none() {
                         break;
                     }
@@ -272,6 +277,14 @@ impl Daemon {
                     (None, Some(last)) => format!("the store works, after: {last}"),
                     (None, None) => "the store works".to_owned(),
                 });
+            }
+            // Accepted by nobody else: `serve` takes the other answer.
+            ToWarden::Aside { refused } => {
+                tracing::info!(
+                    "the next gate waits for the end of this one: {}",
+                    refused.unwrap_or_default()
+                );
+                self.drain(true);
             }
             // The end of the process is what counts; it follows.
             ToWarden::Drained => {}

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::report::Chain;
 use crate::types::NetnsCookie;
@@ -41,13 +43,32 @@ pub enum Error {
 
 /// A running gate. Dropped, it is killed.
 pub struct GateProcess {
-    child: Child,
+    child: Fetter,
     channel: Arc<Channel>,
     mailbox: Mailbox,
+    /// Sends what is in the mailbox, until it is told to come to an end.
+    posting: JoinHandle<()>,
+    close: CancellationToken,
     started: Instant,
     /// The daemon's ticks since it last said something.
     silent: u32,
     ready: bool,
+}
+
+/// A child that is killed when this goes, unless it was set free.
+struct Fetter {
+    child: Child,
+    is_free: bool,
+}
+
+impl Drop for Fetter {
+    fn drop(&mut self) {
+        if !self.is_free
+            && let Err(error) = self.child.start_kill()
+        {
+            tracing::debug!("the gate was gone already: {error}");
+        }
+    }
 }
 
 /// What a gate is given besides its settings: sockets, each with the network namespace that it lives in.
@@ -126,16 +147,19 @@ impl GateProcess {
             .current_dir("/")
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            .kill_on_drop(true)
+            .kill_on_drop(false) // but see Drop
             .spawn()
             .map_err(Error::Spawn)?;
+        let child = Fetter { child, is_free: false };
         let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
         let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, roots, sockets)).await;
         told.map_err(|_| Error::Deaf)?.map_err(Error::Tell)?;
         let (mailbox, queue) = Mailbox::new();
+        let close = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "ends with the gate's handle, which holds its queue")]
-        tokio::spawn(post(Arc::clone(&channel), queue));
-        Ok(Self { child, channel, mailbox, started: Instant::now(), silent: 0, ready: false })
+        let posting = tokio::spawn(post(Arc::clone(&channel), queue, close.clone()));
+        let started = Instant::now();
+        Ok(Self { child, channel, mailbox, posting, close, started, silent: 0, ready: false })
     }
 
     /// The next thing that the gate says. Cancel-safe.
@@ -151,13 +175,13 @@ impl GateProcess {
                 Ok(None) => None,
                 Err(error) => Some(Chain(&error).to_string()),
             },
-            _ = self.child.wait() => None,
+            _ = self.child.child.wait() => None,
         };
         // Closed or not to be understood: either way it must not live on.
-        if let Err(error) = self.child.start_kill() {
+        if let Err(error) = self.child.child.start_kill() {
             tracing::debug!("the gate was gone already: {error}");
         }
-        let status = self.child.wait().await;
+        let status = self.child.child.wait().await;
         Heard::Ended(match (ended, status) {
             (Some(reason), _) => reason,
             (None, Ok(status)) => status.to_string(),
@@ -195,12 +219,29 @@ impl GateProcess {
 
     /// Its process id, while it lives.
     pub fn pid(&self) -> Option<u32> {
-        self.child.id()
+        self.child.child.id()
+    }
+
+    /// Lets it live, with somebody else on the other end of its channel: everything that was to be said to it is said when
+    /// this returns.
+    ///
+    /// # Errors
+    /// The channel cannot be duplicated: it is killed.
+    pub async fn hand_over(self) -> io::Result<OwnedFd> {
+        let Self { mut child, channel, mailbox, posting, close, .. } = self;
+        close.cancel();
+        if let Err(error) = posting.await {
+            tracing::error!("the gate's answers: {error}");
+        }
+        drop(mailbox);
+        let end = channel.as_fd().try_clone_to_owned()?;
+        child.is_free = true;
+        Ok(end)
     }
 
     /// Ends it now.
     pub fn kill(&mut self) {
-        if let Err(error) = self.child.start_kill() {
+        if let Err(error) = self.child.child.start_kill() {
             tracing::debug!("the gate was gone already: {error}");
         }
     }
@@ -248,8 +289,14 @@ fn pieces(pem: &[u8]) -> Vec<Vec<u8>> {
     pieces
 }
 
-async fn post(channel: Arc<Channel>, mut queue: mpsc::Receiver<Letter>) {
-    while let Some((answer, fd)) = queue.recv().await {
+async fn post(channel: Arc<Channel>, mut queue: mpsc::Receiver<Letter>, close: CancellationToken) {
+    loop {
+        let letter = tokio::select! {
+            letter = queue.recv() => letter,
+            // What is in it still comes out.
+            () = close.cancelled(), if !queue.is_closed() => { queue.close(); continue }
+        };
+        let Some((answer, fd)) = letter else { return };
         match channel.send(&answer, fd.as_ref().map(AsFd::as_fd)).await {
             Ok(()) => {}
             Err(error @ wire::Error::Io(_)) => {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use sd_notify::NotifyState;
 
@@ -10,6 +11,12 @@ fn say(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("telling systemd: {error}");
     }
+}
+
+/// Whether this process is the main process of a unit of systemd's that notifies it.
+#[expect(clippy::disallowed_methods, reason = "systemd says so in no other way")]
+pub fn is_supervised() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some() && Path::new("/run/systemd/system").is_dir()
 }
 
 /// The daemon serves.

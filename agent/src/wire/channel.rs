@@ -59,6 +59,11 @@ impl Channel {
         Ok(Self { socket: UnixDatagram::from_std(socket)? })
     }
 
+    /// The end that it was made of.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
     /// Sends one message, with `fd` beside it if given. Waits while the other side is behind (bound: the socket's
     /// buffer).
     ///

@@ -90,6 +90,12 @@ pub enum ToWarden {
     },
     /// How many sessions are under way, when that changed: said each second at most.
     Sessions(u32),
+    /// Answer to [`ToGate::StandAside`].
+    Aside {
+        /// Why the next gate must wait for the end of this one: it goes on as before. `None`: nothing is accepted any more,
+        /// everything that was is identified, the drain has begun, and the next gate may start.
+        refused: Option<String>,
+    },
     /// Drained: every session is over or was cut.
     Drained,
 }
@@ -148,6 +154,11 @@ pub enum ToGate {
         /// Milliseconds.
         grace_ms: u64,
     },
+    /// The same, and let the next gate begin meanwhile. Answered by [`ToWarden::Aside`].
+    StandAside {
+        /// Milliseconds.
+        grace_ms: u64,
+    },
 }
 
 /// What the kernel remembered of a connection, put into words.
@@ -200,6 +211,9 @@ pub struct GateSettings {
     pub durable: bool,
     /// Sessions at once; beyond it connections wait in the backlog.
     pub max_sessions: u32,
+    /// It may outlive the warden that starts it, to drain beside the next one ([`ToGate::StandAside`]): somebody else ends
+    /// it when that warden dies.
+    pub may_stand_aside: bool,
     /// Name servers that are asked in place of all others; empty: the host's ([`ToGate::Servers`]).
     pub name_servers: Vec<SocketAddr>,
     /// Bounds of name lookups.

@@ -25,6 +25,7 @@ fn main() {
         name_servers: Vec::new(),
         lookups: Default::default(),
         max_sessions: 1,
+        may_stand_aside: false,
     };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
     let address = listener.local_addr().expect("its address");

@@ -86,7 +86,7 @@ pub struct Way {
     pub fate: Fate,
     /// The same for root, where that differs.
     pub root: Option<Fate>,
-    /// It changes the space, so it comes last, in a world of its own.
+    /// It changes the space, so it comes last.
     pub last: bool,
     /// There is no such thing without the agent, so there is no positive control.
     pub alone: bool,
@@ -100,6 +100,11 @@ impl Way {
             _ if self.right && uid != 0 => Fate::Closed(&[Layer::Kernel]),
             _ => self.fate,
         }
+    }
+
+    /// Whether it changes the space if it goes as it shall. If it goes otherwise, that is seen.
+    pub fn changes_space(&self, uid: u32) -> bool {
+        self.last && !matches!(self.fate_of(uid), Fate::Closed([Layer::Kernel, ..]))
     }
 
     /// The same on a host that may lack it: what nothing else closes is open there, and `status` says so.
@@ -176,8 +181,8 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), WAYS.len());
-        assert!(WAYS.iter().all(|w| (1..=28).contains(&w.row)));
-        for row in 1..=28 {
+        assert!(WAYS.iter().all(|w| (1..=31).contains(&w.row)));
+        for row in 1..=31 {
             // Full maps (25) are the kernel tests' own; the rest has at least one way.
             assert!(row == 25 || WAYS.iter().any(|w| w.row == row), "row {row}");
         }

@@ -58,10 +58,16 @@ fn a_rootless_namespace_reaches_nothing_and_is_recorded() {
         assert!(found.error.as_deref().is_some_and(|why| why.contains("unreachable")), "{found:?}");
         assert!(found.netns.is_some() && found.uid == 65534, "{found:?}");
     }
-    // With its loopback device down there is no way to us, and none past us.
-    let down = format!("{rootless} 'curl -sS -m 20 http://203.0.113.10/ 2>&1'");
-    let ended = job(&world, "rootless", &down);
-    assert!(ended.stdout.contains("curl: (7)") || ended.stdout.contains("curl: (28)"), "{}", ended.stdout);
+    // The way to us leads by its loopback device, which is brought up: the attempt is taken and recorded like any other.
+    // What is tried before that (curl begins at once) fails without a record, and goes nowhere either.
+    let down = format!(
+        "{rootless} 'curl -sS -m 20 --retry 2 --retry-delay 1 --retry-all-errors http://203.0.113.10:81/ 2>&1'"
+    );
+    let ended = job(&world, "down", &down);
+    assert!(ended.stdout.contains("reset by peer"), "{}", ended.stdout);
+    let found = world.expect("the attempt", |s| s.tag == "down" && s.address == "203.0.113.10:81");
+    let found = found.expect("recorded").expect("with the agent");
+    assert!(found.error.as_deref().is_some_and(|why| why.contains("unreachable")), "{found:?}");
     assert!(world.seen().connections().is_empty());
 }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use sluice_tests::escape::{Entry, Proof, Way, group4};
-use sluice_tests::process::{PATIENCE, run};
+use sluice_tests::process::{PATIENCE, run, slowness};
 
 use crate::judge::{Ended, Row};
 use crate::stage::{JOB, Stage, Talker};
@@ -35,10 +35,11 @@ pub fn both(stage: &mut Stage, way: &'static Way, uid: u32) -> Row {
     };
     let mut row = Row::new(way, uid, proof(&control), proof(&tagged));
     if !way.alone && !way.last {
+        let known = stage.count();
         row.control = walk(stage, way, uid, &control, false);
         // The far end sees it before anything else begins.
         let patience = if row.control.sent() { PATIENCE / 10 } else { Duration::from_millis(1) };
-        stage.comes(&row.control_proof, patience);
+        stage.comes(known, &row.control_proof, patience);
     }
     stage.sync();
     let before = stage.count();
@@ -62,7 +63,7 @@ fn walk(stage: &mut Stage, way: &Way, uid: u32, marker: &str, tagged: bool) -> E
     // A walk that hangs is killed, which ends its output.
     let (ended, end) = mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
-        if end.recv_timeout(WALK) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if end.recv_timeout(WALK * slowness()) == Err(mpsc::RecvTimeoutError::Timeout) {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
@@ -119,7 +120,8 @@ fn grant(stage: &mut Stage, way: &Way, pid: u32, wish: &str, marker: &str, tagge
                 Proof::Group => group4(marker).to_vec(),
                 _ => marker.as_bytes().to_vec(),
             };
-            stage.comes(&bytes, SEEN);
+            // Markers are of one walk each.
+            stage.comes(0, &bytes, SEEN * slowness());
         }
         ["later"] => {
             // What cron or a shell would do with it, in its own time.

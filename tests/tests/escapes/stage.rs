@@ -12,7 +12,7 @@ use sluice_tests::capture::{Capture, Frame};
 use sluice_tests::harness::{Options, World};
 use sluice_tests::host::{Namespace, run};
 use sluice_tests::netns::{AGENT_V4, AGENT_V6, OTHERS_V4, OTHERS_V6, Place};
-use sluice_tests::process::{PATIENCE, eventually};
+use sluice_tests::process::{PATIENCE, eventually, in_guest};
 
 pub const FAR4: &str = "203.0.113.1";
 /// Its link address.
@@ -89,7 +89,8 @@ impl Stage {
         load_modules();
         let dns = format!("[dns]\nupstream = [\"{FAR4}\"]\n");
         let config = format!("[[intercept]]\nname = \"{JOB}\"\ncgroup = \"/{JOB}\"\n{dns}");
-        let world = World::with(Options { place: Place::Far, config, ..Options::default() }).expect("world");
+        let options = Options { place: Place::Far, config, no_roots: true, ..Options::default() };
+        let world = World::with(options).expect("world");
         let space = world.space();
         std::fs::create_dir_all(space.cgroup().join(JOB)).expect("cgroup");
         let frames = Arc::new(Mutex::new(Vec::new()));
@@ -253,6 +254,9 @@ impl Stage {
         } else {
             space.command(cgroup, PROGRAM).expect("command")
         };
+        if let Some(guest) = std::env::var_os("SLUICE_VM") {
+            command.env("SLUICE_VM", guest);
+        }
         command.args(words).args(self.arguments(uid, marker));
         command
     }
@@ -300,9 +304,15 @@ impl Stage {
         self.frames.lock().expect("no panic while it is held").len()
     }
 
-    /// Whether a marker came, from whomever, within a time.
-    pub fn comes(&self, bytes: &[u8], patience: Duration) -> bool {
-        let came = || Ok((!self.frames(|f| f.contains(bytes)).is_empty()).then_some(()));
+    /// Whether a marker came, from whomever, within a time: in one of the frames behind the first `known`.
+    pub fn comes(&self, known: usize, bytes: &[u8], patience: Duration) -> bool {
+        let mut known = known;
+        let came = || {
+            let frames = self.frames.lock().expect("no panic while it is held");
+            let came = frames[known..].iter().any(|frame| frame.contains(bytes));
+            known = frames.len();
+            Ok(came.then_some(()))
+        };
         eventually(patience, came).expect("no error").is_some()
     }
 
@@ -310,10 +320,11 @@ impl Stage {
     pub fn sync(&mut self) {
         self.sentinels += 1;
         let sentinel = format!("sentinel-{}", self.sentinels);
+        let known = self.count();
         // By the helper, which runs already.
         let fifo = self.world.space().dir().join("escape/fifo-0");
         std::fs::write(fifo, format!("say {sentinel}\n")).expect("sentinel");
-        assert!(self.comes(sentinel.as_bytes(), PATIENCE), "{sentinel} does not arrive");
+        assert!(self.comes(known, sentinel.as_bytes(), PATIENCE), "{sentinel} does not arrive");
     }
 
     /// Waits for what TCP sends again: a SYN after one second and after three.
@@ -333,7 +344,7 @@ impl Stage {
 /// Protocols that a distribution's kernel has as modules, some of which it does not load by itself. In the virtual
 /// machine only: a host's kernel is not ours.
 fn load_modules() {
-    if std::env::var_os("SLUICE_VM").is_none() {
+    if !in_guest() {
         return;
     }
     for module in [

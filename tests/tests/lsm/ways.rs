@@ -6,10 +6,11 @@ use sluice_tests::host::Held;
 use crate::rig::{Rig, comm};
 use crate::stage::{WORLD4, WORLD6};
 
-/// Packet (raw, datagram), VSOCK (stream, datagram), XDP, kernel cryptography, key management.
-const OTHERS: [&str; 7] = ["17:3:768", "17:2:768", "40:1:0", "40:2:0", "44:3:0", "38:5:0", "15:3:2"];
+/// Packet (raw, datagram), VSOCK (stream, datagram), XDP, kernel cryptography, key management, netlink between processes.
+const OTHERS: [&str; 8] =
+    ["17:3:768", "17:2:768", "40:1:0", "40:2:0", "44:3:0", "38:5:0", "15:3:2", "16:3:2"];
 /// What nobody needs a right for.
-const UNPRIVILEGED: [&str; 2] = ["40:1:0", "38:5:0"];
+const UNPRIVILEGED: [&str; 3] = ["40:1:0", "38:5:0", "16:2:2"];
 /// Unix (stream, datagram), IPv4, IPv6, netlink.
 const FOLLOWED: [&str; 6] = ["1:1:0", "1:2:0", "2:1:0", "2:2:0", "10:1:0", "16:3:0"];
 
@@ -20,17 +21,17 @@ fn families_that_are_not_followed_are_refused() {
     let open = rig.outside(&words);
     assert!(!open.contains("EPERM"), "{open}");
     assert!(open.starts_with("ok ok ok"), "packet and VSOCK sockets are possible here: {open}");
-    assert_eq!(rig.inside(&words), ["EPERM"; 7].join(" "), "untagged: {open}");
+    assert_eq!(rig.inside(&words), ["EPERM"; 8].join(" "), "untagged: {open}");
     let told = rig.told(Counter::Family);
-    assert_eq!(told.len(), 7);
+    assert_eq!(told.len(), 8);
     assert_eq!((told[0].family, told[0].kind, told[0].protocol, told[0].tag), (17, 3, 768, 7));
     assert_eq!((told[2].family, told[2].uid, comm(&told[2])), (40, 0, "sluice-lsm-prob".to_owned()));
     assert_eq!(told[0].cgroup, rig.stage.cgroup.id());
-    assert_eq!(rig.stage.count(Counter::Family), 7);
+    assert_eq!(rig.stage.count(Counter::Family), 8);
 
     let words: Vec<&str> = ["sockets"].into_iter().chain(UNPRIVILEGED).collect();
-    assert_eq!(rig.try_as_nobody(&rig.outside, &words, None), "ok ok");
-    assert_eq!(rig.try_as_nobody(&rig.stage.cgroup, &words, None), "EPERM EPERM");
+    assert_eq!(rig.try_as_nobody(&rig.outside, &words, None), "ok ok ok");
+    assert_eq!(rig.try_as_nobody(&rig.stage.cgroup, &words, None), "EPERM EPERM EPERM");
     assert_eq!(rig.told(Counter::Family)[0].uid, 65534);
 }
 

@@ -151,7 +151,10 @@ impl Exchanges {
             Ok(permit) => permit,
             Err(denied) => {
                 let head = head_of(&request, asked.host.text.clone());
-                return Ok(self.refuse(&Refusal::of(denied), asked.shape, head));
+                let mut refusal = Refusal::of(denied);
+                // Another policy may come, but no upstream to this connection.
+                refusal.last = self.cx.refusal.is_some() && self.gate.is_some();
+                return Ok(self.refuse(&refusal, asked.shape, head));
             }
         };
         let mut head = head_of(&request, asked.host.text.clone());
@@ -178,14 +181,14 @@ impl Exchanges {
     /// Judges a request by its head, and by its body where a rule asks for that.
     async fn judge(&self, asked: &Asked, request: &mut Request<Source>) -> Result<Permit, Denied> {
         let policy = self.cx.policy();
-        let verdict = policy::decide(&policy, &self.cx.asked(self.action(asked, request)));
+        let verdict = self.cx.decide(&policy, self.action(asked, request))?;
         let policy::Verdict::More { body: Some(max), .. } = verdict else { return verdict.settled() };
         let headers = request.headers().clone();
         if let Err(error) = request.body_mut().read(&headers, max).await {
             let reason = format!("its body broke off before it could be judged: {}", Chain(&error));
             return Err(Denied { rule: policy::NONE.to_owned(), reason });
         }
-        policy::decide(&policy, &self.cx.asked(self.action(asked, request))).settled()
+        self.cx.decide(&policy, self.action(asked, request))?.settled()
     }
 
     fn action<'a>(&'a self, asked: &'a Asked, request: &'a Request<Source>) -> Action<'a> {

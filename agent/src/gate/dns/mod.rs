@@ -27,7 +27,7 @@ use crate::policy::lookup::{self, Denial, Denied, Lookup};
 use crate::record::{Exchange, ExchangeHead, Session};
 use crate::report::Chain;
 use crate::types::{
-    Caller, ClientAddr, Destination, HostName, HostSource, ListenerAddr, NetnsCookie, Verdict,
+    Caller, ClientAddr, Destination, HostName, HostSource, ListenerAddr, LookedUp, NetnsCookie, Verdict,
 };
 use crate::wire::ToWarden;
 
@@ -112,6 +112,14 @@ impl Resolver {
                 "datagrams to the resolver were dropped: {unknown} from nobody in a tag, {crowded} beyond {UNDER_WAY} \
                  questions at once or a tag's share of them, {noise} that were no questions"
             )));
+        }
+    }
+
+    /// Whose word the answers to this asker are: see [`Resolver::servers`].
+    fn who_answers(&self, asker: &Asker) -> HostSource {
+        match asker.elsewhere {
+            Some(_) if self.configured.is_empty() => HostSource::DnsCaller,
+            _ => HostSource::Dns,
         }
     }
 
@@ -225,7 +233,8 @@ fn settle(
             (question.error(Rcode::ServFail, Some((OTHER, &why))), Rcode::ServFail, None, Some(why))
         }
         Ok(answer) => {
-            let decided = answer.aliases().try_for_each(|to| lookup::decide_alias(&services.policy.borrow(), &to));
+            let decided =
+                answer.aliases().try_for_each(|to| lookup::decide_alias(&services.policy.borrow(), &to));
             match decided {
                 Err(denied) => {
                     exchange.denied(denied.rule());
@@ -250,7 +259,8 @@ fn settle(
 fn remember(services: &Services, asker: &Asker, name: &str, answer: &Answer) {
     if let Ok(name) = HostName::parse(name) {
         let (caller, addresses) = (&asker.caller, answer.addresses());
-        services.dns.names.remember(&caller.tag, caller.pid, &name, &addresses, Instant::now());
+        let found = LookedUp { name, by: services.dns.who_answers(asker) };
+        services.dns.names.remember(&caller.tag, caller.pid, &found, &addresses, Instant::now());
     }
 }
 

@@ -1,6 +1,7 @@
 //! What each tag looked up: address → names, so that a later connection to the address bears the name that it was looked
 //! up for. A name in here is what a name server said, no proof of who is behind the address: whoever owns a name can
-//! point it anywhere.
+//! point it anywhere. What the host's servers said is kept apart from what a server in the caller's own network namespace
+//! did, which may be the job itself: the latter neither replaces nor pushes out the former.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use crate::types::{HostName, TagName};
+use crate::types::{HostSource, LookedUp, TagName};
 
 /// Addresses remembered for each tag; beyond it the one that was not used for longest goes.
 const ADDRESSES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
@@ -27,10 +28,16 @@ const AT_MOST: Duration = Duration::from_secs(24 * 3600);
 pub(in crate::gate) struct Names(Mutex<LruCache<TagName, LruCache<IpAddr, Vec<Seen>>>>);
 
 struct Seen {
-    name: HostName,
+    found: LookedUp,
     /// Who asked last.
     pid: u32,
     until: Instant,
+}
+
+impl Seen {
+    fn is_hosts(&self) -> bool {
+        self.found.by == HostSource::Dns
+    }
 }
 
 impl Default for Names {
@@ -40,12 +47,12 @@ impl Default for Names {
 }
 
 impl Names {
-    /// The process `pid` of `tag` was told `addresses` for `name`, each with its time to live in seconds.
+    /// The process `pid` of `tag` was told `addresses` for a name, each with its time to live in seconds.
     pub fn remember(
         &self,
         tag: &TagName,
         pid: u32,
-        name: &HostName,
+        found: &LookedUp,
         addresses: &[(IpAddr, u32)],
         now: Instant,
     ) {
@@ -57,24 +64,32 @@ impl Names {
         for (ip, ttl) in addresses.iter().take(ADDRESSES.get()) {
             let ttl = Duration::from_secs((*ttl).into()).clamp(AT_LEAST, AT_MOST);
             let names = known.get_or_insert_mut(*ip, Vec::new);
-            let before = names.iter().position(|seen| seen.name == *name);
+            let before = names.iter().position(|seen| seen.found == *found);
             let until = now + ttl;
             let until = before.map_or(until, |at| names.remove(at).until.max(until));
             if names.len() == NAMES {
-                names.remove(0);
+                match names.iter().position(|seen| !seen.is_hosts()) {
+                    Some(at) => drop(names.remove(at)),
+                    None if found.by == HostSource::Dns => drop(names.remove(0)),
+                    None => continue,
+                }
             }
-            names.push(Seen { name: name.clone(), pid, until });
+            names.push(Seen { found: found.clone(), pid, until });
         }
     }
 
-    /// The name for which `tag` was told `ip`: the last that the process `pid` itself asked for, else the last of any.
-    pub fn of(&self, tag: &TagName, pid: u32, ip: IpAddr, now: Instant) -> Option<HostName> {
+    /// The name for which `tag` was told `ip`: the last that the process `pid` itself asked for, else the last of any. What
+    /// the host's servers said comes first.
+    pub fn of(&self, tag: &TagName, pid: u32, ip: IpAddr, now: Instant) -> Option<LookedUp> {
         let mut tags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = tags.get_mut(tag)?;
         let names = known.get_mut(&ip)?;
         names.retain(|seen| now < seen.until);
-        let own = names.iter().rev().find(|seen| seen.pid == pid);
-        let found = own.or_else(|| names.last()).map(|seen| seen.name.clone());
+        let best = names.iter().rev().enumerate().min_by_key(|(age, seen)| {
+            let (is_hosts, is_own) = (seen.is_hosts(), seen.pid == pid);
+            (!is_hosts, !is_own, *age)
+        });
+        let found = best.map(|(_, seen)| seen.found.clone());
         if found.is_none() {
             known.pop(&ip);
         }
@@ -85,13 +100,18 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::HostName;
 
     fn tag(name: &str) -> TagName {
         TagName::parse(name).expect("tag")
     }
 
-    fn host(name: &str) -> HostName {
-        HostName::parse(name).expect("name")
+    fn host(name: &str) -> LookedUp {
+        LookedUp { name: HostName::parse(name).expect("name"), by: HostSource::Dns }
+    }
+
+    fn theirs(name: &str) -> LookedUp {
+        LookedUp { by: HostSource::DnsCaller, ..host(name) }
     }
 
     fn ip(last: u8) -> IpAddr {
@@ -119,6 +139,35 @@ mod tests {
         }
         assert_eq!(names.of(&tag("a"), 2, ip(1), now), Some(host("two.example")));
         assert_eq!(names.of(&tag("a"), 9, ip(1), now), Some(host("three.example")));
+    }
+
+    #[test]
+    fn what_the_callers_own_server_says_does_not_touch_what_the_hosts_did() {
+        let (names, now) = (Names::default(), Instant::now());
+        names.remember(&tag("a"), 1, &theirs("bank.example"), &[(ip(1), 60)], now);
+        assert_eq!(names.of(&tag("a"), 1, ip(1), now), Some(theirs("bank.example")));
+        names.remember(&tag("a"), 2, &host("shop.example"), &[(ip(1), 60)], now);
+        for n in 0..10 {
+            let far = [(ip(1), u32::MAX)];
+            names.remember(&tag("a"), 1, &theirs(&format!("n{n}.example")), &far, now);
+            names.remember(&tag("a"), 1, &theirs("shop.example"), &far, now);
+        }
+        assert_eq!(
+            names.of(&tag("a"), 1, ip(1), now),
+            Some(host("shop.example")),
+            "though it asked for others"
+        );
+        let later = now + Duration::from_secs(600);
+        assert_eq!(
+            names.of(&tag("a"), 1, ip(1), later),
+            Some(theirs("shop.example")),
+            "its time was not drawn out"
+        );
+        for n in 0..4 {
+            names.remember(&tag("a"), 1, &host(&format!("h{n}.example")), &[(ip(1), 60)], later);
+        }
+        names.remember(&tag("a"), 1, &theirs("bank.example"), &[(ip(1), 60)], later);
+        assert_eq!(names.of(&tag("a"), 1, ip(1), later), Some(host("h3.example")), "no room is made for it");
     }
 
     #[test]

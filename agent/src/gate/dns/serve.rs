@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::datagrams::{Datagram, Datagrams};
 use super::{Asker, Repetition, Services, answer};
@@ -34,7 +35,10 @@ async fn serve_all(socket: &Arc<Datagrams>, services: &Arc<Services>) {
         match socket.receive().await {
             Ok(Some(datagram)) => match Arc::clone(&services.dns.places).try_acquire_owned() {
                 Ok(place) => {
-                    services.drain.spawn(serve(datagram, place, Arc::clone(socket), Arc::clone(services)));
+                    let unsettled = services.settling.token();
+                    let served =
+                        serve(datagram, (place, unsettled), Arc::clone(socket), Arc::clone(services));
+                    services.drain.spawn(served);
                 }
                 Err(_) => drop(drops.crowded.fetch_add(1, Ordering::Relaxed)),
             },
@@ -51,7 +55,7 @@ async fn serve_all(socket: &Arc<Datagrams>, services: &Arc<Services>) {
 
 async fn serve(
     datagram: Datagram,
-    _place: OwnedSemaphorePermit,
+    (_place, unsettled): (OwnedSemaphorePermit, TaskTrackerToken),
     socket: Arc<Datagrams>,
     services: Arc<Services>,
 ) {
@@ -63,6 +67,7 @@ async fn serve(
         drops.unknown.fetch_add(1, Ordering::Relaxed);
         return;
     };
+    drop(unsettled);
     let caller = Arc::new(identity.caller);
     let Some(_share) = dns.shares.enter(&caller.tag) else {
         drops.crowded.fetch_add(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::time::Instant;
 use time::OffsetDateTime;
 
 use super::super::frame::Kind;
+use super::super::lock::Lock;
 use super::super::payload::{Deleted, GivenUp, stamp};
 use super::super::segment::{self, Segment};
 use super::super::writer::{RETRY, Retired};
@@ -165,6 +166,10 @@ impl Log {
             let w = locked(&self.writer);
             (w.dir.clone(), w.last_number)
         };
+        // Neither is a segment deleted that somebody may still write to.
+        if locked(&self.lock).as_ref().is_some_and(Lock::another_drains) {
+            return last;
+        }
         if self.max_bytes != 0 && last != current {
             self.delete_oldest(&dir, current);
         }

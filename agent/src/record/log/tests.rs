@@ -1,5 +1,6 @@
 //! What is buffered, and what a store that cannot write does with it.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,13 @@ async fn frames_that_cannot_be_written_hold_everything_back_until_they_can() {
         assert!(Instant::now() < deadline, "{error}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    assert_eq!(frames(&store).iter().filter(|(_, kind)| *kind == Kind::Trailers).count(), 1, "nothing is lost");
-    assert!(log.durable(promised).await.is_err(), "its number is another's now: nobody is told that it is on disk");
+    assert_eq!(
+        frames(&store).iter().filter(|(_, kind)| *kind == Kind::Trailers).count(),
+        1,
+        "nothing is lost"
+    );
+    assert!(
+        log.durable(promised).await.is_err(),
+        "its number is another's now: nobody is told that it is on disk"
+    );
 }

@@ -198,6 +198,7 @@ impl<'a> Open<'a> {
         each: &mut impl FnMut(Summary) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
         match frame.kind {
+            Some(Kind::Start) if self.reader.goes_on(&frame) => {}
             Some(Kind::Start) => return self.over(Some(INTERRUPTED), each),
             Some(Kind::Exchange) => self.begun(frame.payload),
             Some(Kind::Response) => {

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::frame::Kind;
-use super::open::in_use;
+use super::lock::{in_use, is_draining};
 use super::payload::SegmentHead;
 use super::segment::{self, Found, Scan, Step};
 
@@ -114,6 +114,7 @@ pub struct Reader {
     dir: PathBuf,
     segments: Vec<(Found, Option<SegmentHead>)>,
     live: bool,
+    draining: bool,
 }
 
 impl Reader {
@@ -123,7 +124,7 @@ impl Reader {
     /// [`Error`]: it cannot be read at all.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let (found, _) = segment::list(dir).map_err(|source| Error::Dir { dir: dir.to_owned(), source })?;
-        let live = in_use(dir);
+        let (live, draining) = (in_use(dir), is_draining(dir));
         let mut segments = Vec::with_capacity(found.len());
         for found in found {
             match segment::head(&found.path) {
@@ -133,7 +134,7 @@ impl Reader {
                 Err(source) => return Err(Error::Segment { path: found.path, source }),
             }
         }
-        Ok(Self { dir: dir.to_owned(), segments, live })
+        Ok(Self { dir: dir.to_owned(), segments, live, draining })
     }
 
     /// Whether an agent writes to it.
@@ -154,11 +155,32 @@ impl Reader {
     /// The last segment that began before `time` (as records bear it), as an index for [`Reader::frames`].
     pub fn before(&self, time: &str) -> usize {
         let began = |head: &Option<SegmentHead>| head.as_ref().is_some_and(|head| head.time.as_str() <= time);
-        self.segments.iter().rposition(|(_, head)| began(head)).unwrap_or(0)
+        let mut before = self.segments.len();
+        loop {
+            match self.segments[..before].iter().rposition(|(_, head)| began(head)) {
+                // Its predecessor may have written on after that.
+                Some(index) if self.is_apart(index) => before = index,
+                found => return found.unwrap_or(0),
+            }
+        }
     }
 
-    /// When the segment of this index began.
+    /// Whether a writer began with the segment of this index while the one before was still writing.
+    fn is_apart(&self, index: usize) -> bool {
+        self.segments.get(index).and_then(|(_, head)| head.as_ref()).is_some_and(|head| head.apart)
+    }
+
+    /// Whether what was open before this frame, a start, may still go on.
+    pub fn goes_on(&self, start: &Frame<'_>) -> bool {
+        let head = |number| self.segments.iter().find(|(found, _)| found.number == number)?.1.as_ref();
+        self.draining && head(start.segment).is_some_and(|head| head.apart)
+    }
+
+    /// When the segment of this index began, and nothing before it was written any more.
     pub fn began(&self, index: usize) -> Option<&str> {
+        if self.is_apart(index) {
+            return None;
+        }
         self.segments.get(index).and_then(|(_, head)| head.as_ref()).map(|head| head.time.as_str())
     }
 
@@ -183,6 +205,9 @@ impl Reader {
                 }
                 scan => scan.map_err(|source| wrong(found, source))?,
             };
+            if self.is_apart(index) {
+                last = None;
+            }
             if self.segment(index, &mut scan, &mut last, &mut damage, &mut each)?.is_break() {
                 break;
             }
@@ -228,8 +253,8 @@ impl Reader {
                     let offset = scan.offset();
                     match end {
                         Some(end) => damage.push(Damage::Bad { segment: number, offset, end }),
-                        // The last segment of a live store may show half of what is being written just now.
-                        None if bad && !(self.live && index + 1 == self.segments.len()) => {
+                        // The last segment of a writer may show half of what is being written just now.
+                        None if bad && !self.is_written(index) => {
                             let bytes = scan.rest().map_err(|source| wrong(found, source))?;
                             damage.push(Damage::Tail { segment: number, offset, bytes });
                         }
@@ -239,6 +264,11 @@ impl Reader {
                 }
             }
         }
+    }
+
+    fn is_written(&self, index: usize) -> bool {
+        let is_last = index + 1 == self.segments.len();
+        self.live && is_last || self.draining && self.is_apart(index + 1)
     }
 
     /// Where the records of a segment end, by the word of the next one that has a head.

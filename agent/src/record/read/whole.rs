@@ -183,6 +183,7 @@ fn gather(
     let damage = reader.frames(from..reader.segments(), |frame| {
         match frame.kind {
             Some(Kind::Body) => body(&mut session, &frame, number, which, &mut budget),
+            Some(Kind::Start) if reader.goes_on(&frame) => {}
             Some(Kind::Start) => started_since |= session.begin.is_some() || !numbers.is_empty(),
             // Names are ASCII, ids are unlike anything else: a frame without the id is not of this session.
             _ if contains(frame.payload, id.as_bytes()) => {

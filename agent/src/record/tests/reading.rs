@@ -54,6 +54,77 @@ fn one_writer_only() {
     assert!(Store::open(small(dir.path()), sink().0).is_ok());
 }
 
+/// Whatever is damaged in a store that is at rest.
+fn damage(dir: &Path) -> Vec<Damage> {
+    let reader = Reader::open(dir).expect("readable");
+    reader.frames(0..reader.segments(), |_| ControlFlow::Continue(())).expect("frames")
+}
+
+#[test]
+fn a_writer_that_drains_goes_on_beside_the_next() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (old, _) = store(dir.path());
+    let session = begin(&old);
+    let slow = session.exchange(head("/slow")).expect("exchange");
+    old.stand_aside().expect("stands aside");
+    let (new, _) = store(dir.path());
+    assert!(matches!(Store::open(small(dir.path()), sink().0), Err(Error::InUse { .. })));
+    begin(&new).exchange(head("/quick")).expect("exchange").finish(None);
+    // More than a segment, so that both have several.
+    let piece = [b'x'; 16 * 1024];
+    (0..20).for_each(|_| slow.down(&piece).expect("down"));
+    let other = begin(&new).exchange(head("/other")).expect("exchange");
+    (0..20).for_each(|_| other.down(&piece).expect("down"));
+    other.finish(None);
+    let errors = |dir: &Path| -> Vec<_> { everything(dir).into_iter().map(|s| (s.path, s.error)).collect() };
+    let path = |path: &str| Some(path.to_owned());
+    assert_eq!(
+        errors(dir.path()),
+        [(path("/quick"), None), (path("/other"), None), (path("/slow"), None)],
+        "what is under way is not taken for interrupted"
+    );
+    assert_eq!(damage(dir.path()), []);
+    let live = whole::read(dir.path(), &session.id().to_string(), whole::Which::One(1), usize::MAX);
+    assert_eq!(live.expect("session").interrupted, None);
+    slow.finish(None);
+    session.end(None);
+    old.close();
+    let ended = [(path("/slow"), None), (path("/quick"), None), (path("/other"), None)];
+    assert_eq!((errors(dir.path()), damage(dir.path())), (ended.to_vec(), vec![]));
+    // The next goes on where the newest ended, and everything stays readable.
+    new.close();
+    let (third, _) = store(dir.path());
+    begin(&third).exchange(head("/third")).expect("exchange").finish(None);
+    assert_eq!(errors(dir.path()).last(), Some(&(path("/third"), None)));
+    assert_eq!(damage(dir.path()), []);
+    third.close();
+    let spares = segment::list(dir.path()).expect("list").1;
+    assert_eq!(spares, [] as [std::path::PathBuf; 0]);
+}
+
+#[test]
+fn a_successor_that_dies_is_followed_beside_those_that_drain() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (first, _) = store(dir.path());
+    let one = begin(&first).exchange(head("/one")).expect("exchange");
+    first.stand_aside().expect("stands aside");
+    let (second, _) = store(dir.path());
+    begin(&second).exchange(head("/two")).expect("exchange").finish(None);
+    second.close();
+    let (third, _) = store(dir.path());
+    let three = begin(&third).exchange(head("/three")).expect("exchange");
+    third.stand_aside().expect("stands aside");
+    let (fourth, _) = store(dir.path());
+    begin(&fourth).exchange(head("/four")).expect("exchange").finish(None);
+    one.finish(None);
+    three.finish(None);
+    let all: Vec<_> = everything(dir.path()).into_iter().map(|s| (s.path.expect("path"), s.error)).collect();
+    let all: Vec<_> = all.iter().map(|(path, error)| (path.as_str(), error.as_deref())).collect();
+    assert_eq!(all, [("/one", None), ("/two", None), ("/three", None), ("/four", None)]);
+    drop((first, third, fourth));
+    assert_eq!(damage(dir.path()), []);
+}
+
 #[test]
 fn an_unusable_directory_is_said() {
     let dir = tempfile::tempdir().expect("dir");

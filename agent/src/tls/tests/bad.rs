@@ -76,7 +76,8 @@ async fn our_own_ca_is_no_root_even_when_the_hosts_store_has_it() {
     let (tls, omitted) = Tls::new(&settings, sign).expect("TLS");
     assert_eq!(omitted.len(), 1, "{omitted:?}");
     assert!(omitted[0].why.contains("our own CA"));
-    let fixture = Fixture { tls, ca: own.root.to_vec(), signed: Arc::default(), pki: other };
+    let fixture =
+        Fixture { tls, ca: own.root.to_vec(), signed: Arc::default(), pki: other, policy: Policy::default() };
     refused(&fixture, &own.server(&[HOST]), HOST, Alert::UnknownCA, "this host's own Sluice CA").await;
 }
 

@@ -2,6 +2,7 @@
 //! trust us or do not.
 
 mod bad;
+mod denied;
 mod hello;
 mod line;
 mod peers;
@@ -12,11 +13,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
+use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
 use self::pki::Pki;
 use super::*;
+use crate::policy::{self, Asked, Policy};
+use crate::types::{Action, Caller};
 
 /// One gate's TLS with an upstream PKI that it trusts and a count of what it had signed.
 pub(super) struct Fixture {
@@ -24,6 +28,8 @@ pub(super) struct Fixture {
     pub pki: Pki,
     pub ca: Vec<u8>,
     pub signed: Arc<AtomicUsize>,
+    /// Observes, until a test says otherwise.
+    pub policy: Policy,
 }
 
 impl Fixture {
@@ -50,7 +56,7 @@ impl Fixture {
         };
         let (tls, omitted) = Tls::new(&settings, sign).expect("TLS");
         assert_eq!(omitted, []);
-        Self { tls, pki, ca, signed }
+        Self { tls, pki, ca, signed, policy: Policy::default() }
     }
 
     pub fn signed(&self) -> usize {
@@ -60,7 +66,14 @@ impl Fixture {
     /// Runs one connection of `tag` to `upstream`, which `client` made; all three ends.
     pub async fn open(&self, tag: &str, client: BoxStream, upstream: BoxStream) -> Result<Opened, Refused> {
         let destination = Destination::new("192.0.2.7".parse().expect("address"), 443);
-        self.tls.open(&TagName::parse(tag).expect("tag"), destination, client, upstream).await
+        let tag = TagName::parse(tag).expect("tag");
+        let caller = Caller::unknown(tag.clone(), 1);
+        let may = |host: Option<&HostName>| {
+            let action = Action::Name { destination, host };
+            let asked = Asked { caller: &caller, identity: None, action, now: OffsetDateTime::now_utc() };
+            policy::decide(&self.policy, &asked).passage()
+        };
+        self.tls.open(&tag, destination, client, upstream, &may).await
     }
 
     /// A client that trusts our CA and offers `alpn`.

@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::types::{NetnsCookie, TagName};
 use crate::warden::listen::{self, Listeners, Ports};
+use crate::warden::loopback;
 use crate::warden::resolver::Resolver;
 use crate::warden::witness::Witness;
 
@@ -128,6 +129,10 @@ impl Traveller {
             let cookie = listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Cookie)?;
             let resolver = Resolver::open_at(resolver_ports).map_err(Error::Listen)?;
             let witness = Witness::open(&listeners.v4).ok();
+            // With it down, connect() to us fails before any program of ours or anybody's record sees it.
+            if let Err(error) = loopback::raise() {
+                tracing::warn!("tag {tag}: a network namespace's loopback device stays as it is: {error}");
+            }
             Ok((listeners, resolver, NetnsCookie(cookie), witness))
         });
         let (listeners, resolver, cookie, witness) = made.map_err(Error::Enter)??;

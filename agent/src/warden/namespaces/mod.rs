@@ -2,6 +2,7 @@
 //!
 //! The kernel programs lead its connections to the listeners' ports as everywhere, and drop the packets while no listener
 //! of ours stands in the namespace: nothing passes, and TCP tries again after a second. So the first connection waits.
+//! A loopback device that is down is brought up then: the listeners are reached by it alone.
 //! They also say that somebody came ([`Namespaces::appeared`]), mostly before his connect(). Then the listeners are made
 //! there ([`enter`]), given to the gate, and the kernel programs are told ([`Known`]).
 //!

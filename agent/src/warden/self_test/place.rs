@@ -3,14 +3,15 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketType, ipproto};
+
+use crate::warden::loopback::Route;
 
 /// TEST-NET-1 (RFC 5737): the outside.
 pub const OUTSIDE4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -33,7 +34,7 @@ const UDP: [u16; 3] = [9, 53, 443];
 /// # Errors
 /// The host does not let us.
 pub fn enter() -> io::Result<()> {
-    // Without CAP_SYS_ADMIN a user namespace of our own may own it.
+    // Without CAP_SYS_ADMIN a user namespace of our own may own it, where the unit allows that.
     unshare(CloneFlags::CLONE_NEWNET)
         .or_else(|_| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET))?;
     furnish()
@@ -41,57 +42,15 @@ pub fn enter() -> io::Result<()> {
 
 /// Brings the loopback device up and puts the outside's addresses on it (rtnetlink(7)).
 fn furnish() -> io::Result<()> {
-    let netlink =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
-    // ifinfomsg: family, type, index 1, flags IFF_UP, change IFF_UP.
-    let mut up = vec![0u8; 4];
-    for field in [1u32, 1, 1] {
-        up.extend(field.to_ne_bytes());
-    }
-    ask(&netlink, RTM_NEWLINK, 0, &up)?;
+    let route = Route::open()?;
+    route.loopback_up()?;
     for (address, prefix) in [(OUTSIDE4, 32), (METADATA, 32), (OUTSIDE6, 128)] {
-        let (family, octets) = match address {
-            IpAddr::V4(v4) => (libc::AF_INET as u8, v4.octets().to_vec()),
-            IpAddr::V6(v6) => (libc::AF_INET6 as u8, v6.octets().to_vec()),
-        };
-        // ifaddrmsg: family, prefix, IFA_F_NODAD, scope; then index 1.
-        let mut message = vec![family, prefix, 2, 0];
-        message.extend(1u32.to_ne_bytes());
-        for attribute in [IFA_LOCAL, IFA_ADDRESS] {
-            message.extend((4 + octets.len() as u16).to_ne_bytes());
-            message.extend(attribute.to_ne_bytes());
-            message.extend(&octets);
-        }
-        match ask(&netlink, RTM_NEWADDR, NLM_F_CREATE, &message) {
+        match route.add_to_loopback(address, prefix) {
             Err(_) if address.is_ipv6() => {} // a host without IPv6: its ways fail in the control run
             done => done?,
         }
     }
     Ok(())
-}
-
-const RTM_NEWLINK: u16 = 16;
-const RTM_NEWADDR: u16 = 20;
-const NLM_F_CREATE: u16 = 0x400;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-
-fn ask(netlink: &OwnedFd, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
-    let mut message = Vec::with_capacity(16 + body.len());
-    message.extend((16 + body.len() as u32).to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend((1 | 4 | flags).to_ne_bytes()); // NLM_F_REQUEST, NLM_F_ACK
-    message.extend([0; 8]);
-    message.extend(body);
-    send(netlink.as_raw_fd(), &message, MsgFlags::empty())?;
-    let mut answer = [0u8; 1024];
-    let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    let error = answer.get(16..20).filter(|_| length >= 20).and_then(|bytes| bytes.try_into().ok());
-    match error.map(i32::from_ne_bytes) {
-        Some(0) => Ok(()),
-        Some(errno) => Err(io::Error::from_raw_os_error(-errno)),
-        None => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
 }
 
 /// What has come in.

@@ -2,12 +2,13 @@
 //! its name; the tests under tests/tests/escapes try many more, in more variants.
 
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{IpMembershipRequest, setsockopt, sockopt};
+use nix::{setsockopt_impl, sockopt_impl};
 use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, Protocol, RawProtocol, SendFlags, SocketType, ipproto, sendto, socket};
 
@@ -88,6 +89,23 @@ fn option<O: nix::sys::socket::SetSockOpt>(option: O, value: &O::Val) -> io::Res
     Ok(setsockopt(&stream, option, value)?)
 }
 
+sockopt_impl!(
+    /// `IP_OPTIONS`: here a source route, and what fills it up to four octets' end.
+    SourceRoute,
+    SetOnly,
+    libc::IPPROTO_IP,
+    libc::IP_OPTIONS,
+    [u8; 8]
+);
+
+/// A loose source route by way of [`OUTSIDE4`] (RFC 791).
+const LOOSE: [u8; 8] = [0x83, 7, 4, 192, 0, 2, 1, 0];
+
+/// A group on the loopback device: nobody hears of it.
+fn group() -> IpMembershipRequest {
+    IpMembershipRequest::new(Ipv4Addr::new(239, 1, 2, 3), Some(Ipv4Addr::LOCALHOST))
+}
+
 const fn sends(name: &'static str, attempt: fn(&Before, &[u8]) -> io::Result<()>) -> Way {
     Way { name, attempt: Attempt::Send(attempt), lsm_only: false }
 }
@@ -101,7 +119,7 @@ const fn unseen(way: Way) -> Way {
 }
 
 /// Every way, in the order in which they are tried.
-pub const ALL: [Way; 28] = [
+pub const ALL: [Way; 31] = [
     sends("tcp connect, IPv4", |_, text| tcp(OUTSIDE4, 80, text)),
     sends("tcp connect, IPv6", |_, text| tcp(OUTSIDE6, 80, text)),
     sends("tcp connect, IPv4 mapped into IPv6", |_, text| tcp(mapped(OUTSIDE4), 80, text)),
@@ -159,6 +177,12 @@ pub const ALL: [Way; 28] = [
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
         done => done,
     }),
+    asks_for("source route", |_| option(SourceRoute, &LOOSE)),
+    asks_for("multicast group", |_| {
+        let datagrams = made(AddressFamily::INET, SocketType::DGRAM, 0)?;
+        Ok(setsockopt(&datagrams, sockopt::IpAddMembership, &group())?)
+    }),
+    unseen(asks_for("netlink between processes", |_| asks(AddressFamily::NETLINK, SocketType::RAW, 2))),
     asks_for("mark packets", |_| option(sockopt::Mark, &7)),
     asks_for("foreign source address", |_| option(sockopt::IpTransparent, &true)),
 ];

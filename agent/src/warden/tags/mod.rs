@@ -21,6 +21,7 @@ use crate::config::{Designation, Options};
 use crate::control::{TagKind, TagState, TagStatus};
 use crate::types::TagName;
 
+mod apart;
 mod attach;
 mod designate;
 pub mod dropin;

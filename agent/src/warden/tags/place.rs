@@ -174,7 +174,10 @@ impl Tags {
         self.book(&entry)?;
         let systemd = self.systemd().await?;
         let description = format!("Sluice tag {}", entry.name);
-        systemd.scope(&scope, process.pid(), &description).await.map_err(TagError::Systemd)?;
+        systemd
+            .scope(&scope, &[process.pid()], "sluice.slice", &description, None)
+            .await
+            .map_err(TagError::Systemd)?;
         let cgroup = process.cgroup().map_err(|e| TagError::io("the process", e))?;
         if cgroup.name() != scope {
             let why = format!("the process is in {cgroup}");

@@ -58,6 +58,8 @@ trait Manager {
         properties: &[(&str, Variant<'_>)],
         aux: &[(&str, &[(&str, Variant<'_>)])],
     ) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(name = "GetUnitByPID")]
+    fn unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn freeze_unit(&self, name: &str) -> zbus::Result<()>;
     fn thaw_unit(&self, name: &str) -> zbus::Result<()>;
@@ -121,19 +123,28 @@ impl Systemd {
         !self.connection.is_closed()
     }
 
-    /// Starts a transient scope below sluice.slice that holds `pid`, and waits until it runs. It ends with its last
-    /// process and is forgotten then, failed or not.
-    pub async fn scope(&self, unit: &str, pid: u32, description: &str) -> Result<(), SystemdError> {
+    /// Starts a transient scope in `slice` that holds `pids`, and waits until it runs. It ends with its last process, or
+    /// after `within`, and is forgotten then, failed or not.
+    pub async fn scope(
+        &self,
+        unit: &str,
+        pids: &[u32],
+        slice: &str,
+        description: &str,
+        within: Option<Duration>,
+    ) -> Result<(), SystemdError> {
         let what = || format!("to start {unit}");
         let failed = |source| SystemdError::Call { what: what(), source };
         // Listening before asking: the job may be over before its path is known here.
         let mut removed = self.manager.receive_job_removed().await.map_err(failed)?;
-        let properties = [
+        let mut properties = vec![
             ("Description", Variant::from(description)),
-            ("PIDs", Variant::from(vec![pid])),
-            ("Slice", Variant::from("sluice.slice")),
+            ("PIDs", Variant::from(pids.to_vec())),
+            ("Slice", Variant::from(slice)),
             ("CollectMode", Variant::from("inactive-or-failed")),
         ];
+        let micros = within.map(|within| u64::try_from(within.as_micros()).unwrap_or(u64::MAX));
+        properties.extend(micros.map(|micros| ("RuntimeMaxUSec", Variant::from(micros))));
         let job = self.manager.start_transient_unit(unit, "fail", &properties, &[]).await.map_err(failed)?;
         let wait = async {
             while let Some(signal) = removed.next().await {
@@ -185,6 +196,19 @@ impl Systemd {
             CgroupPath(cgroup)
         };
         Ok(UnitFacts { load_state, cgroup })
+    }
+
+    /// Whether the unit of a process is being restarted: systemd calls its job so until the stop is over.
+    pub async fn is_restarting(&self, pid: u32) -> Result<bool, SystemdError> {
+        let failed = |source| SystemdError::Call { what: "to tell this unit's job".to_owned(), source };
+        let unit = self.manager.unit_by_pid(pid).await.map_err(failed)?;
+        let job = self.value(&unit, "org.freedesktop.systemd1.Unit", "Job").await.map_err(failed)?;
+        let (id, job): (u32, OwnedObjectPath) = job.try_into().map_err(|e| failed(zbus::Error::from(e)))?;
+        if id == 0 {
+            return Ok(false);
+        }
+        let kind = self.property(&job, "org.freedesktop.systemd1.Job", "JobType").await.map_err(failed)?;
+        Ok(matches!(kind.as_str(), "restart" | "try-restart"))
     }
 
     /// Whether a unit has an `IPAddressDeny=`.

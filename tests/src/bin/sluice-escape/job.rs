@@ -12,7 +12,9 @@ use nix::errno::Errno;
 use crate::sys::{self, Done, sa4, sa6, stop};
 
 /// How long one call may take: longer than any answer in a network of one machine.
-pub const CALL: Duration = Duration::from_millis(1500);
+pub fn call() -> Duration {
+    Duration::from_millis(1500) * sluice_tests::process::slowness()
+}
 
 /// What a way came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +132,7 @@ impl Job {
     }
 }
 
-/// Waits for an answer. None within [`CALL`], or an end without one, is no failure of the way: the far end knows.
+/// Waits for an answer. None within [`call`], or an end without one, is no failure of the way: the far end knows.
 pub fn heard(fd: &impl AsRawFd) -> Done<Said> {
     let mut bytes = [0; 4096];
     match sys::recv(fd, &mut bytes) {
@@ -148,14 +150,14 @@ pub fn tcp(family: i32) -> Done<OwnedFd> {
 /// The same of another protocol.
 pub fn stream(family: i32, protocol: i32) -> Done<OwnedFd> {
     let fd = sys::socket(family, SOCK_STREAM, protocol)?;
-    sys::bounded(&fd, CALL)?;
+    sys::bounded(&fd, call())?;
     Ok(fd)
 }
 
 /// A datagram socket whose calls are bounded.
 pub fn datagram(family: i32, protocol: i32) -> Done<OwnedFd> {
     let fd = sys::socket(family, SOCK_DGRAM, protocol)?;
-    sys::bounded(&fd, CALL)?;
+    sys::bounded(&fd, call())?;
     Ok(fd)
 }
 

@@ -2,7 +2,7 @@
 
 use libc::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_IP, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOL_SOCKET};
 
-use crate::job::{CALL, Job, Said, datagram, heard, stream};
+use crate::job::{Job, Said, call, datagram, heard, stream};
 use crate::sys::{self, Done, sa4, sa6};
 
 const SENT: Done<Said> = Ok(Said::Sent);
@@ -36,7 +36,7 @@ pub fn sctp(job: &Job) -> Done<Said> {
 /// One socket, many associations: the first message makes one.
 pub fn sctp_many(job: &Job) -> Done<Said> {
     let fd = sys::socket(AF_INET, SOCK_SEQPACKET, libc::IPPROTO_SCTP)?;
-    sys::bounded(&fd, CALL)?;
+    sys::bounded(&fd, call())?;
     sys::sendto(&fd, job.bytes(), 0, Some(&job.at_port(7001)))?;
     heard(&fd)
 }
@@ -51,7 +51,7 @@ pub fn sctp_connectx(job: &Job) -> Done<Said> {
 
 pub fn dccp(job: &Job) -> Done<Said> {
     let fd = sys::socket(AF_INET, 6, 33)?; // SOCK_DCCP, IPPROTO_DCCP
-    sys::bounded(&fd, CALL)?;
+    sys::bounded(&fd, call())?;
     sys::set(&fd, "DCCP_SOCKOPT_SERVICE", 269, 2, 0x534c_5543)?;
     sys::connect(&fd, &job.v4())?;
     sys::send(&fd, job.bytes(), 0)?;
@@ -236,7 +236,7 @@ pub fn smc_protocol(job: &Job) -> Done<Said> {
 /// RxRPC: the kernel sends UDP from a socket of its own (Documentation/networking/rxrpc.rst).
 pub fn rxrpc(job: &Job) -> Done<Said> {
     let fd = sys::socket(33, SOCK_DGRAM, AF_INET)?;
-    sys::bounded(&fd, CALL)?;
+    sys::bounded(&fd, call())?;
     let address = |ip, port| {
         let mut bytes = 33_u16.to_ne_bytes().to_vec(); // AF_RXRPC
         bytes.extend(1_u16.to_ne_bytes()); // service
@@ -259,7 +259,7 @@ pub fn rxrpc(job: &Job) -> Done<Said> {
 /// RDS: the kernel dials TCP by itself.
 pub fn rds(job: &Job) -> Done<Said> {
     let fd = sys::socket(21, SOCK_SEQPACKET, 0)?;
-    sys::bounded(&fd, CALL)?;
+    sys::bounded(&fd, call())?;
     sys::set(&fd, "SO_RDS_TRANSPORT", 276, 8, 2)?; // RDS_TRANS_TCP
     sys::bind(&fd, &sa4(AF_INET, job.own4, 4000))?;
     sys::sendto(&fd, job.bytes(), 0, Some(&sa4(AF_INET, job.to4, 4000)))?;

@@ -162,7 +162,7 @@ pub fn orphan(job: &Job) -> Done<Said> {
         sys::step("setsid", nix::unistd::setsid().map(drop))?;
         if sys::fork()? == 0 {
             let gone = |status: &str| status.lines().any(|line| line == "PPid:\t1" || line == "PPid:\t0");
-            let end = std::time::Instant::now() + crate::job::CALL;
+            let end = std::time::Instant::now() + crate::job::call();
             while !fs::read_to_string("/proc/self/status").is_ok_and(|s| gone(&s)) {
                 if std::time::Instant::now() > end {
                     break; // a subreaper has it: orphan enough

@@ -14,7 +14,7 @@ const SENT: Done<Said> = Ok(Said::Sent);
 
 fn relayed(job: &Job, to: &[u8], kind: i32) -> Done<Said> {
     let fd = sys::socket(libc::AF_UNIX, kind, 0)?;
-    sys::bounded(&fd, crate::job::CALL)?;
+    sys::bounded(&fd, crate::job::call())?;
     sys::connect(&fd, to)?;
     sys::send(&fd, format!("say {}\n", job.marker).as_bytes(), 0)?;
     ask("seen")?;

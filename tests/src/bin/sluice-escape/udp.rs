@@ -9,6 +9,8 @@ use crate::job::{Job, Said, ask, udp};
 use crate::sys::{self, Done, cmsg, sa4, sa6};
 
 const SENT: Done<Said> = Ok(Said::Sent);
+/// RFC 3678: the same number for IPv4 and IPv6.
+const MCAST_JOIN_GROUP: i32 = 42;
 
 pub fn connect4(job: &Job) -> Done<Said> {
     connected(job, AF_INET, &job.v4())
@@ -264,6 +266,43 @@ pub fn join_group6(job: &Job) -> Done<Said> {
     request.resize(16, 0);
     request.extend(job.index()?.to_ne_bytes());
     sys::setsockopt(&fd, "IPV6_JOIN_GROUP", IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, request)?;
+    linger(&fd)
+}
+
+/// `group_req` (RFC 3678): the link, then the group.
+fn group_request(job: &Job, group: Vec<u8>) -> Done<Vec<u8>> {
+    let mut request = job.index()?.to_ne_bytes().to_vec();
+    request.extend([0; 4]);
+    request.extend(group);
+    request.resize(136, 0);
+    Ok(request)
+}
+
+/// By the option that is the same for both families.
+pub fn join_group_anew(job: &Job) -> Done<Said> {
+    let fd = udp(AF_INET)?;
+    let group = sa4(AF_INET, sluice_tests::escape::group4(&job.marker).into(), 0);
+    sys::setsockopt(&fd, "MCAST_JOIN_GROUP", IPPROTO_IP, MCAST_JOIN_GROUP, group_request(job, group)?)?;
+    linger(&fd)
+}
+
+pub fn join_group6_anew(job: &Job) -> Done<Said> {
+    let fd = udp(AF_INET6)?;
+    let mut group = [0xff, 0x05, 0, 0].to_vec();
+    group.extend(job.bytes());
+    group.resize(16, 0);
+    let octets: [u8; 16] = group.try_into().expect("sixteen");
+    let group = sys::sa6(AF_INET6, octets.into(), 0, 0);
+    sys::setsockopt(&fd, "MCAST_JOIN_GROUP", IPPROTO_IPV6, MCAST_JOIN_GROUP, group_request(job, group)?)?;
+    linger(&fd)
+}
+
+/// A group, from one source only.
+pub fn join_source(job: &Job) -> Done<Said> {
+    let fd = udp(AF_INET)?;
+    let group = sluice_tests::escape::group4(&job.marker);
+    let request = [group, job.own4.octets(), job.to4.octets()].concat();
+    sys::setsockopt(&fd, "IP_ADD_SOURCE_MEMBERSHIP", IPPROTO_IP, libc::IP_ADD_SOURCE_MEMBERSHIP, request)?;
     linger(&fd)
 }
 

@@ -11,7 +11,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use libc::{AF_INET, SOCK_STREAM};
 use nix::errno::Errno;
 
-use crate::job::{CALL, Job, Said, heard, tcp, udp};
+use crate::job::{Job, Said, call, heard, tcp, udp};
 use crate::sys::{self, Done, Message, Stop};
 
 const SENT: Done<Said> = Ok(Said::Sent);
@@ -28,7 +28,7 @@ fn ring(polled: bool) -> Done<IoUring> {
 fn run(ring: &mut IoUring, step: &'static str, entry: &squeue::Entry) -> Done<i32> {
     // SAFETY: the callers keep what the entry names until this returns, which it does after the completion.
     unsafe { ring.submission().push(entry).map_err(|_| Stop { step, errno: Errno::EBUSY })? };
-    let time = types::Timespec::from(CALL + Duration::from_secs(1));
+    let time = types::Timespec::from(call() + Duration::from_secs(1));
     let arguments = types::SubmitArgs::new().timespec(&time);
     sys::io("io_uring_enter", ring.submitter().submit_with_args(1, &arguments))?;
     match ring.completion().next().map(|done| done.result()) {
@@ -73,7 +73,7 @@ pub fn socket(job: &Job) -> Done<Said> {
     let made = run(&mut ring, "uring socket", &opcode::Socket::new(AF_INET, SOCK_STREAM, 0).build())?;
     // SAFETY: the kernel just gave this descriptor to nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(made as RawFd) };
-    sys::bounded(&fd, CALL)?;
+    sys::bounded(&fd, call())?;
     stream(job, &mut ring, &fd, squeue::Flags::empty())
 }
 
