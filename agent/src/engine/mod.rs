@@ -14,6 +14,7 @@ use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp};
 pub use crate::tls::{Refusal, Verified};
 
 pub mod http;
+mod live;
 mod pump;
 pub mod tunnel;
 
@@ -44,6 +45,11 @@ impl Context {
     /// What is in force now.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.borrow())
+    }
+
+    /// The same, and that it has been seen: only later rules are news to this copy.
+    fn policy_seen(&mut self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow_and_update())
     }
 
     /// Decides what the caller wants now.

@@ -10,8 +10,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::types::{ClientAddr, ListenerAddr, NetnsCookie};
+use crate::wire::rules::Together;
 use crate::wire::{Channel, Identity, LeafRequest, ToGate, ToWarden};
 
 /// Notices (journal, trouble) that may wait for the warden; beyond it they are dropped and counted: the store has
@@ -57,6 +59,8 @@ pub enum Order {
     Forget(NetnsCookie),
     /// The host's name servers are these now.
     Servers(Vec<SocketAddr>),
+    /// These rules are in force now.
+    Policy(Box<Source>),
 }
 
 /// Takes the question back when the asker is cut before the answer came.
@@ -193,6 +197,7 @@ impl Warden {
 }
 
 async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
+    let mut rules = Together::default();
     let _gone = shared.gone.clone().drop_guard();
     loop {
         match shared.channel.receive::<ToGate>().await {
@@ -229,6 +234,11 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
                 let _ = orders.send(Order::Forget(netns)).await;
             }
             Ok(Some((ToGate::Servers(servers), _))) => drop(orders.send(Order::Servers(servers)).await),
+            Ok(Some((ToGate::Policy(piece), _))) => match rules.take(&piece) {
+                Ok(None) => {}
+                Ok(Some(source)) => drop(orders.send(Order::Policy(Box::new(source))).await),
+                Err(error) => tracing::error!("the old rules stay in force: {}", Chain(&error)),
+            },
             Ok(Some((other, _))) => tracing::error!(?other, "the warden said this after the start"),
             Ok(None) => return tracing::error!("the warden is gone: the gate ends"),
             Err(error) => return tracing::error!("the gate ends: {}", Chain(&error)),

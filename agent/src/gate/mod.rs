@@ -19,12 +19,15 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::drain::{Drain, Drained};
+use crate::policy::rule::Source;
 use crate::policy::{self, InForce, Policy};
 use crate::record::fold::Folding;
 use crate::record::{self, Store};
+use crate::report::Chain;
 use crate::tls::{self, Tls};
 use crate::turn;
 use crate::types::NetnsCookie;
+use crate::wire::rules::Together;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
 pub use link::{Order, Warden};
@@ -48,8 +51,11 @@ pub enum Error {
     #[error("TLS cannot be set up")]
     Tls(#[source] tls::Error),
     /// A rule cannot be compiled.
-    #[error("the policy cannot be compiled")]
-    Policy(#[source] policy::BadCondition),
+    #[error("the policy cannot be compiled: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Policy(Vec<policy::BadCondition>),
+    /// The rules were not understood.
+    #[error("the rules cannot be understood")]
+    Rules(#[source] wire::rules::Unfit),
     /// The runtime or a socket failed.
     #[error("the gate's runtime failed")]
     Io(#[source] std::io::Error),
@@ -87,6 +93,7 @@ pub fn run(channel: OwnedFd) -> Result<(), Error> {
 /// What the warden says before the start.
 struct Told {
     settings: GateSettings,
+    rules: Source,
     listeners: Vec<(NetnsCookie, OwnedFd)>,
     /// The resolver's sockets, each with its network namespace.
     resolvers: Vec<(NetnsCookie, OwnedFd)>,
@@ -96,6 +103,7 @@ struct Told {
 
 fn hear(channel: &OwnedFd) -> Result<Told, Error> {
     let mut settings: Option<GateSettings> = None;
+    let (mut together, mut rules) = (Together::default(), None);
     let (mut listeners, mut resolvers, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let (message, fd) =
@@ -106,16 +114,21 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
             (ToGate::Listener { netns }, Some(fd), Some(_)) => listeners.push((netns, fd)),
             (ToGate::Resolver { netns }, Some(fd), Some(_)) => resolvers.push((netns, fd)),
             (ToGate::Servers(said), None, Some(_)) => servers = said,
+            (ToGate::Policy(piece), None, Some(_)) => {
+                rules = together.take(&piece).map_err(Error::Rules)?;
+            }
             (ToGate::Start, None, Some(_)) => break,
             _ => return Err(Error::Abandoned),
         }
     }
     let settings = settings.ok_or(Error::Abandoned)?;
-    Ok(Told { settings, listeners, resolvers, servers })
+    // Without a word on rules nothing would be refused.
+    let rules = rules.ok_or(Error::Abandoned)?;
+    Ok(Told { settings, rules, listeners, resolvers, servers })
 }
 
 async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
-    let Told { settings, listeners, resolvers, servers } = told;
+    let Told { settings, rules, listeners, resolvers, servers } = told;
     let (warden, orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
     let folding = Folding::new({
         let warden = warden.clone();
@@ -126,7 +139,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     for root in omitted {
         tracing::warn!("not trusted upstream: {root}");
     }
-    let (_policies, in_force) = watch::channel(Arc::new(compile(&settings)?));
+    let (policies, in_force) = watch::channel(Arc::new(compile(rules, &settings)?));
     let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
     let services = Arc::new(Services {
         policy: in_force,
@@ -151,7 +164,8 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     warden.tell(ToWarden::Ready);
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
-    if let Some(Ending { grace, aside }) = follow(orders, &mut serving, &services).await {
+    let rules = Rules { policies, settings };
+    if let Some(Ending { grace, aside }) = follow(orders, &mut serving, &rules, &services).await {
         let settled = async {
             if aside {
                 settle(serving, &services).await;
@@ -191,6 +205,7 @@ async fn settle(serving: accept::Listeners, services: &Services) {
 async fn follow(
     mut orders: mpsc::Receiver<Order>,
     serving: &mut accept::Listeners,
+    rules: &Rules,
     services: &Services,
 ) -> Option<Ending> {
     loop {
@@ -212,14 +227,27 @@ async fn follow(
             }
             Order::Forget(netns) => serving.forget(netns),
             Order::Servers(servers) => services.dns.set_host_servers(servers),
+            Order::Policy(source) => match compile(*source, &rules.settings) {
+                Ok(policy) => drop(rules.policies.send_replace(Arc::new(policy))),
+                // The warden has tried them before: this is a defect.
+                Err(error) => {
+                    let why = format!("the old rules stay in force: {}", Chain(&error));
+                    services.warden.tell(ToWarden::Trouble(why));
+                }
+            },
         }
     }
 }
 
+/// Where rules that come later go, and what holds beside them.
+struct Rules {
+    policies: watch::Sender<Arc<Policy>>,
+    settings: GateSettings,
+}
+
 /// The rules, ready. The warden has tried them before.
-fn compile(settings: &GateSettings) -> Result<Policy, Error> {
-    let mut policy =
-        Policy::compile(settings.policy.clone()).map_err(|wrong| Error::Policy(wrong[0].clone()))?;
+fn compile(rules: Source, settings: &GateSettings) -> Result<Policy, Error> {
+    let mut policy = Policy::compile(rules).map_err(Error::Policy)?;
     policy.durable = settings.durable;
     policy.lookups = settings.lookups.clone();
     Ok(policy)

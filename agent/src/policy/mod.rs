@@ -4,11 +4,13 @@
 //! asks for what is not known yet neither matches nor is passed over, so the judgement then is "go on reading"
 //! ([`Verdict::More`]), and nothing is sent. When all is known, an action that no rule matches is refused.
 
+mod cover;
 mod index;
 mod judge;
 mod known;
 pub mod lookup;
 pub mod pattern;
+pub mod question;
 pub mod rule;
 #[cfg(test)]
 mod tests;

@@ -28,13 +28,15 @@ use super::witness::Witness;
 use crate::config::Config;
 use crate::doctor::process::Proc;
 use crate::paths;
+use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::trust;
 use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
-use crate::wire::{GateSettings, Identity};
+use crate::wire::rules::{self, Unfit};
+use crate::wire::{GateSettings, Identity, Piece};
 
 use parts::{
-    directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
+    apply, directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
     witness,
 };
 
@@ -121,8 +123,19 @@ pub struct Bound {
     told: Option<Told>,
 }
 
-/// A gate's settings, and the PEM of the roots to trust besides the system's.
-type Told = (GateSettings, Vec<Vec<u8>>);
+/// A gate's settings, and the PEM of the roots to trust besides the system's; then the rules.
+type Told = ((GateSettings, Vec<Vec<u8>>), Source);
+
+/// What a new configuration means for the gate that runs.
+#[derive(Debug)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// New rules, which it can be told.
+    Rules(Vec<Piece>),
+    /// It must be started anew.
+    Restart,
+}
 
 impl Bound {
     /// Gets everything. `is_there`: the configuration was read and is not what counts where there is none. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
@@ -196,7 +209,9 @@ impl Bound {
     /// [`gate_process::Error`].
     pub async fn start_gate(&mut self) -> Result<GateProcess, gate_process::Error> {
         self.changed_servers();
-        let (settings, roots) = self.told.insert(self.gate_settings());
+        let rules = rules::pieces(&self.config.policy).map_err(gate_process::Error::Rules)?;
+        let told = (self.gate_settings(), self.config.policy.clone());
+        let ((settings, roots), _) = self.told.insert(told);
         let elsewhere = self.namespaces.standing();
         let there = || elsewhere.iter();
         let listeners = there().flat_map(|at| at.listeners().map(|socket| (at.cookie, socket)));
@@ -206,7 +221,7 @@ impl Bound {
         let resolvers: Vec<_> =
             self.resolver.sockets().map(|socket| (self.netns, socket)).chain(resolvers).collect();
         let sockets = Sockets { listeners: &listeners, resolvers: &resolvers, servers: self.servers.told() };
-        let gate = GateProcess::start(settings, roots, sockets).await?;
+        let gate = GateProcess::start(settings, rules, roots, sockets).await?;
         self.namespaces.serve_with(gate.mailbox(), &elsewhere);
         Ok(gate)
     }
@@ -221,7 +236,7 @@ impl Bound {
         self.gate_user.0.as_raw()
     }
 
-    fn gate_settings(&self) -> Told {
+    fn gate_settings(&self) -> (GateSettings, Vec<Vec<u8>>) {
         let roots = self.config.tls.extra_roots.iter().filter_map(|path| match fs::read(path) {
             Ok(pem) => Some(pem),
             Err(error) => {
@@ -234,7 +249,6 @@ impl Bound {
             extra_roots: Vec::new(),
             uid: self.gate_user.0.as_raw(),
             gid: self.gate_user.1.as_raw(),
-            policy: self.config.policy.clone(),
             store: self.config.paths.state.join(paths::STORE_DIR).to_string_lossy().into_owned(),
             body_limit: self.config.record.body_limit,
             store_bytes: self.config.record.max_bytes,
@@ -367,23 +381,31 @@ impl Bound {
         }
     }
 
-    /// Takes a new configuration into force. Returns whether the gate that runs was told otherwise (files that the
-    /// configuration names count by what is in them), so that it must be started anew.
-    pub async fn reconfigure(&mut self, config: Config) -> bool {
+    /// Takes a new configuration into force. Returns what the gate that runs has to be told (files that the configuration
+    /// names count by what is in them).
+    ///
+    /// # Errors
+    /// [`Unfit`]: the rules cannot be told to a gate, and the old configuration stays in force.
+    pub async fn reconfigure(&mut self, config: Config) -> Result<Change, Unfit> {
+        let pieces = rules::pieces(&config.policy)?;
         if config.paths != self.config.paths || config.user != self.config.user {
             tracing::warn!("[paths] and user take effect at the next restart");
         }
         self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
         guard(&mut self.kernel.lock(), &self.config);
         apply(&self.tags, &self.config).await;
-        self.told.as_ref() != Some(&self.gate_settings())
-    }
-}
-
-/// A tag that cannot be made now is tried again by the tags themselves; the journal has it from them.
-async fn apply(tags: &Tags, config: &Config) {
-    for (tag, error) in tags.apply_config(&config.intercepts).await {
-        tracing::error!("tag {tag}: {}", Chain(&error));
+        let settings = self.gate_settings();
+        Ok(match &mut self.told {
+            Some((told, rules)) if *told == settings => {
+                if *rules == self.config.policy {
+                    Change::None
+                } else {
+                    rules.clone_from(&self.config.policy);
+                    Change::Rules(pieces)
+                }
+            }
+            _ => Change::Restart,
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::blocked::Teller;
-use super::bound::{self, Bound};
+use super::bound::{self, Bound, Change};
 use super::gate_process::{GateProcess, Heard};
 use super::journal::Event;
 use super::live::Live;
@@ -151,6 +151,9 @@ impl Daemon {
 
     async fn serve(mut self) {
         self.bound.journal.send(Event::Started);
+        for warning in std::mem::take(&mut self.bound.config.warnings) {
+            self.trouble(format!("warning: {warning}"));
+        }
         loop {
             match self.wake().await {
                 Woken::Gate(Heard::Said(ToWarden::Aside { refused: None })) => {
@@ -346,13 +349,7 @@ impl Daemon {
                 let gone = self.directory.display();
                 self.trouble(format!("the old configuration stays in force: there is none in {gone}"));
             }
-            Ok(config) => {
-                let restart = self.bound.reconfigure(config).await;
-                // Without a gate there is nothing to drain: the next one starts with what is in force.
-                if restart && self.gate.is_some() {
-                    self.drain(false);
-                }
-            }
+            Ok(config) => self.apply(config).await,
             Err(problems) => {
                 for problem in problems {
                     self.trouble(format!("the old configuration stays in force: {problem}"));
@@ -360,6 +357,32 @@ impl Daemon {
             }
         }
         notify::ready();
+    }
+
+    async fn apply(&mut self, config: config::Config) {
+        for warning in &config.warnings {
+            self.trouble(format!("warning: {warning}"));
+        }
+        let rules = config.policy.rules.len();
+        let restart = match self.bound.reconfigure(config).await {
+            Ok(Change::None) => false,
+            Ok(Change::Restart) => true,
+            Ok(Change::Rules(pieces)) => {
+                let told = self.gate.as_ref().map(|gate| gate.rules(pieces));
+                tracing::info!(rules, "new rules");
+                // A gate that does not read would go on by the old ones.
+                matches!(told, Some(Err(_)))
+            }
+            Err(unfit) => {
+                self.trouble(format!("the old configuration stays in force: {}", Chain(&unfit)));
+                false
+            }
+        };
+        self.live.mode(self.bound.config.policy.mode);
+        // Without a gate there is nothing to drain: the next one starts with what is in force.
+        if restart && self.gate.is_some() {
+            self.drain(false);
+        }
     }
 
     fn tick(&mut self) {

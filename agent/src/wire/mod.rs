@@ -4,12 +4,15 @@
 //! The gate asks, the warden answers; nothing that the gate says is believed further than the message's type.
 
 mod channel;
+pub mod rules;
 
 pub use channel::{Channel, Error, pair, receive_blocking};
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use rules::Piece;
 
 use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, NetnsCookie, Summary};
 
@@ -126,6 +129,9 @@ pub enum ToGate {
     },
     /// The host's name servers, as its resolv.conf has them: before the start, and whenever they change.
     Servers(Vec<SocketAddr>),
+    /// A piece of the rules, [`rules::pieces`] of them: before the start, and whenever they change. They are in force when
+    /// the last piece has come.
+    Policy(Piece),
     /// All was said: enter the sandbox and serve.
     Start,
     /// Answer to `Identify`.
@@ -199,8 +205,6 @@ pub struct GateSettings {
     pub uid: u32,
     /// Group id to become.
     pub gid: u32,
-    /// The rules.
-    pub policy: crate::policy::rule::Source,
     /// Directory of the store.
     pub store: String,
     /// Bytes kept of each body.

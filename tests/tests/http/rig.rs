@@ -72,7 +72,8 @@ impl Rig {
             destination,
             verified,
             looked_up: None,
-            policy: Arc::new(Policy::default()),
+            policy: tokio::sync::watch::channel(Arc::new(Policy::default())).1,
+            refusal: None,
             session: Arc::clone(&session),
             drain: drain.clone(),
             again: Arc::new(move |client, upstream, verified| {

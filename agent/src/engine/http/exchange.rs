@@ -20,6 +20,7 @@ use super::source::Source;
 use super::upgrade::{self, Switched};
 use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
+use crate::engine::live::{self, Facts, Live};
 use crate::engine::{Context, Verified};
 use crate::policy::{self, Denied, Permit};
 use crate::record::{Exchange, ExchangeHead};
@@ -147,8 +148,8 @@ impl Exchanges {
                 return Ok(self.refuse(&refusal, shape, head));
             }
         };
-        let permit = match self.judge(&asked, &mut request).await {
-            Ok(permit) => permit,
+        let (permit, live) = match self.judge(&asked, &mut request).await {
+            Ok(allowed) => allowed,
             Err(denied) => {
                 let head = head_of(&request, asked.host.text.clone());
                 let mut refusal = Refusal::of(denied);
@@ -164,14 +165,19 @@ impl Exchanges {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
         };
-        let mut finish = Finish::new(exchange, self.cx.drain.clone());
+        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live);
         if permit.durable()
             && let Err(error) = finish.exchange().durable().await
         {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
-        let sent = self.send(permit, request, finish.exchange().clone(), asked.length).await;
+        let exchange = finish.exchange().clone();
+        let sent = tokio::select! {
+            biased;
+            denied = finish.refused() => return Ok(self.cut(&asked, denied, finish)),
+            sent = self.send(permit, request, exchange, asked.length) => sent,
+        };
         match sent {
             Ok(response) => Ok(self.pass_on(asked, undecided, response, finish)),
             Err(error) => self.failed(&asked, error, finish),
@@ -179,20 +185,35 @@ impl Exchanges {
     }
 
     /// Judges a request by its head, and by its body where a rule asks for that.
-    async fn judge(&self, asked: &Asked, request: &mut Request<Source>) -> Result<Permit, Denied> {
-        let policy = self.cx.policy();
-        let verdict = self.cx.decide(&policy, self.action(asked, request))?;
-        let policy::Verdict::More { body: Some(max), .. } = verdict else { return verdict.settled() };
-        let headers = request.headers().clone();
-        if let Err(error) = request.body_mut().read(&headers, max).await {
-            let reason = format!("its body broke off before it could be judged: {}", Chain(&error));
-            return Err(Denied { rule: policy::NONE.to_owned(), reason });
+    async fn judge(&self, asked: &Asked, request: &mut Request<Source>) -> Result<(Permit, Live), Denied> {
+        let mut cx = self.cx.clone();
+        let policy = cx.policy_seen();
+        let mut verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
+        if let policy::Verdict::More { body: Some(max), .. } = verdict {
+            let headers = request.headers().clone();
+            if let Err(error) = request.body_mut().read(&headers, max).await {
+                let reason = format!("its body broke off before it could be judged: {}", Chain(&error));
+                return Err(Denied { rule: policy::NONE.to_owned(), reason });
+            }
+            verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
         }
-        self.cx.decide(&policy, self.action(asked, request))?.settled()
+        let permit = verdict.settled()?;
+        let kept = self.wanted(asked, request).keep(asked.protocol);
+        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept)))))
     }
 
-    fn action<'a>(&'a self, asked: &'a Asked, request: &'a Request<Source>) -> Action<'a> {
-        Action::Http(Http {
+    /// Refuses an exchange under way that rules which came meanwhile do not allow.
+    fn cut(&self, asked: &Asked, denied: Denied, mut finish: Finish) -> Response<Down> {
+        let why = live::cut(&denied);
+        let mut refusal = Refusal::of(denied);
+        refusal.reason = why;
+        refusal.last = self.gate.is_some();
+        drop(finish.take_live());
+        self.tell(asked.shape, &refusal, finish)
+    }
+
+    fn wanted<'a>(&'a self, asked: &'a Asked, request: &'a Request<Source>) -> Http<'a> {
+        Http {
             destination: self.cx.destination,
             host: asked.host.name.as_ref(),
             protocol: asked.protocol,
@@ -201,7 +222,7 @@ impl Exchanges {
             query: request.uri().query(),
             headers: request.headers(),
             body: request.body().known(),
-        })
+        }
     }
 
     /// Reads what a request is for, or why it is refused.
