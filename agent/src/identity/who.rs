@@ -49,40 +49,51 @@ impl Standing {
 #[derive(Clone)]
 pub struct Who {
     identities: Arc<Identities>,
-    connection: Standing,
+    standing: Standing,
 }
 
 impl Who {
     /// Of a connection whose own standing is known.
-    pub fn new(identities: Arc<Identities>, connection: Standing) -> Self {
-        Self { identities, connection }
+    pub fn new(identities: Arc<Identities>, standing: Standing) -> Self {
+        Self { identities, standing }
     }
 
-    /// The connection's.
-    pub fn connection(&self) -> &Standing {
-        &self.connection
+    /// Where nobody's tokens count.
+    pub fn nobody() -> Self {
+        Self::new(Arc::new(Identities::none()), Standing::default())
     }
 
-    /// The connection's, or `None` when a request may yet bring its own.
+    /// The same with another standing.
+    #[must_use]
+    pub fn with(&self, standing: Standing) -> Self {
+        Self::new(Arc::clone(&self.identities), standing)
+    }
+
+    /// The connection's; of a request ([`Who::of_request`]), the request's.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// The connection's identity, or `None` when a request may yet bring its own.
     pub fn so_far(&self) -> Option<Option<&Identity>> {
-        (!self.identities.accept_bearer()).then(|| self.connection.identity())
+        (!self.identities.accept_bearer()).then(|| self.standing.identity())
     }
 
     /// The request's: its bearer token's, if that was made for us, which is then taken out: it is not the upstream's to
     /// see. One that is bad leaves the request without an identity. Otherwise the connection's.
-    pub async fn of_request(&self, headers: &mut HeaderMap) -> Standing {
+    pub async fn of_request(&self, headers: &mut HeaderMap) -> Self {
         if !self.identities.accept_bearer() {
-            return self.connection.clone();
+            return self.clone();
         }
         let Some(token) = bearer(headers).filter(|token| self.identities.is_for_us(token)) else {
-            return self.connection.clone();
+            return self.clone();
         };
         let verified = self.identities.verify(token).await;
         headers.remove(AUTHORIZATION);
-        match verified {
+        self.with(match verified {
             Ok(identity) => Standing::verified(identity),
             Err(unverified) => Standing::unverified(Some(&unverified)),
-        }
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
 use super::enforcement::{Examiner, Host, Judge};
-use super::gate_process::{self, GateProcess, Sockets};
+use super::gate_process::{self, GateProcess, Mailbox, Sockets};
 use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
@@ -24,6 +24,7 @@ use super::namespaces::Namespaces;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
+use super::tokens::{Places, Tokens};
 use super::witness::Witness;
 use crate::config::Config;
 use crate::doctor::process::Proc;
@@ -119,6 +120,9 @@ pub struct Bound {
     /// The others.
     namespaces: Arc<Namespaces>,
     gate_user: (Uid, Gid),
+    /// Where tokens of callers are found.
+    pub tokens: Tokens,
+    places: Places,
     /// What the last gate was told at its start.
     told: Option<Told>,
 }
@@ -181,6 +185,7 @@ impl Bound {
         let examiner =
             Examiner::start(Proc::default(), host.clone(), tags.clone()).map_err(Error::Examiner)?;
         let examiner = Arc::new(examiner);
+        let places = Places::of(&config.issuers);
         Ok(Self {
             config,
             ca,
@@ -199,6 +204,8 @@ impl Bound {
             netns,
             namespaces,
             gate_user,
+            tokens: Tokens::default(),
+            places,
             told: None,
         })
     }
@@ -257,6 +264,7 @@ impl Bound {
             may_stand_aside: self.may_stand_aside(),
             name_servers: self.config.dns.upstream.clone(),
             lookups: self.config.dns.lookups.clone(),
+            issuers: self.config.issuers.iter().map(|issuer| issuer.told.clone()).collect(),
         };
         (settings, roots.collect())
     }
@@ -319,10 +327,17 @@ impl Bound {
         self.describe(&origin, netns)
     }
 
+    /// Begins to look for the caller's tokens; says in `identity` whether they follow.
+    pub fn look_for_tokens(&self, identity: &mut Identity, call: u64, gate: Mailbox) {
+        if !self.config.issuers.is_empty() {
+            identity.tokens_follow = self.tokens.look(&self.tags, &self.places, &identity.caller, call, gate);
+        }
+    }
+
     fn describe(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Identity> {
         let caller = self.caller(origin, netns)?;
         let netns = (netns != self.netns).then_some(netns);
-        Some(Identity { destination: destination(origin), caller, netns })
+        Some(Identity { destination: destination(origin), caller, netns, tokens_follow: false })
     }
 
     /// Who a remembered caller is, and what weakens the enforcement for it. `None`: its tag is over.
@@ -392,6 +407,7 @@ impl Bound {
             tracing::warn!("[paths] and user take effect at the next restart");
         }
         self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
+        self.places = Places::of(&self.config.issuers);
         guard(&mut self.kernel.lock(), &self.config);
         apply(&self.tags, &self.config).await;
         let settings = self.gate_settings();

@@ -22,6 +22,7 @@ use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::live::{self, Facts, Live};
 use crate::engine::{Context, Verified};
+use crate::identity::Who;
 use crate::policy::{self, Denied, Permit};
 use crate::record::{Exchange, ExchangeHead};
 use crate::report::Chain;
@@ -148,10 +149,13 @@ impl Exchanges {
                 return Ok(self.refuse(&refusal, shape, head));
             }
         };
-        let (permit, live) = match self.judge(&asked, &mut request).await {
+        let who = self.cx.who.of_request(request.headers_mut()).await;
+        let identity = who.standing().shared();
+        let (permit, live) = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(denied) => {
-                let head = head_of(&request, asked.host.text.clone());
+                let mut head = head_of(&request, asked.host.text.clone());
+                head.identity = identity;
                 let mut refusal = Refusal::of(denied);
                 // Another policy may come, but no upstream to this connection.
                 refusal.last = self.cx.refusal.is_some() && self.gate.is_some();
@@ -159,6 +163,7 @@ impl Exchanges {
             }
         };
         let mut head = head_of(&request, asked.host.text.clone());
+        head.identity = identity;
         head.rule = Some(permit.rule().to_owned());
         head.verdict = permit.verdict();
         let exchange = match self.cx.session.exchange_ahead(head) {
@@ -185,8 +190,13 @@ impl Exchanges {
     }
 
     /// Judges a request by its head, and by its body where a rule asks for that.
-    async fn judge(&self, asked: &Asked, request: &mut Request<Source>) -> Result<(Permit, Live), Denied> {
-        let mut cx = self.cx.clone();
+    async fn judge(
+        &self,
+        asked: &Asked,
+        who: Who,
+        request: &mut Request<Source>,
+    ) -> Result<(Permit, Live), Denied> {
+        let mut cx = Context { who, ..self.cx.clone() };
         let policy = cx.policy_seen();
         let mut verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
@@ -457,5 +467,6 @@ fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
         headers: request.headers().clone(),
         rule: None,
         verdict: types::Verdict::Allow,
+        identity: None,
     }
 }
