@@ -14,6 +14,7 @@ use crate::policy::rule::Source as Rules;
 mod case;
 mod dns;
 mod intercept;
+mod issuer;
 mod options;
 mod quantity;
 mod reach;
@@ -25,6 +26,7 @@ mod sockets;
 pub use case::Case;
 pub use dns::Dns;
 pub use intercept::{BadDesignation, Designation, Intercept};
+pub use issuer::Issuer;
 pub use options::{BadUdpRule, Loopback, Options, UdpRule};
 
 pub use sockets::{BadRule, DENIED_BY_DEFAULT, UnixRule};
@@ -51,6 +53,8 @@ pub struct Config {
     pub user: String,
     /// What is tagged, in the order of the files. Names are unique, designations too.
     pub intercepts: Vec<Intercept>,
+    /// Whose tokens prove an identity. Each url once.
+    pub issuers: Vec<Issuer>,
     /// What is kept of each exchange.
     pub record: Record,
     /// What is trusted upstream besides the system's roots.
@@ -118,6 +122,7 @@ impl Default for Config {
             warnings: Vec::new(),
             user: "sluice".to_owned(),
             intercepts: Vec::new(),
+            issuers: Vec::new(),
             record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },
             tls: Tls::default(),
             dns: Dns::default(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::intercept::{self, Intercept, user_name};
+use super::issuer;
 use super::section::{Place, Problems, Section, Sited};
 use super::{Config, Problem, Source, UnixRule, case, dns, quantity, reach, rule};
 use crate::policy::Mode;
@@ -59,6 +60,11 @@ impl Resolver<'_> {
                 self.intercepts.push(intercept);
             }
         }
+        for section in top.tables("issuer", &mut self.problems) {
+            if let Some(issuer) = issuer::resolve(section, self.dir, &mut self.problems) {
+                self.issuer(issuer);
+            }
+        }
         for section in top.tables("rule", &mut self.problems) {
             self.rules.extend(rule::resolve(section, &mut self.problems));
         }
@@ -87,6 +93,19 @@ impl Resolver<'_> {
             self.paths(section);
         }
         top.finish(&mut self.problems);
+    }
+
+    fn issuer(&mut self, issuer: Sited<issuer::Issuer>) {
+        let known = &self.config.issuers;
+        if known.iter().any(|other| other.told.url == issuer.value.told.url) {
+            let what = format!("[[issuer]] {} stands twice", issuer.value.told.url);
+            self.problems.add(&issuer.place, what, "keep one, with all its audiences in a list");
+        } else if known.len() == issuer::ISSUERS {
+            let what = format!("more than {} [[issuer]]", issuer::ISSUERS);
+            self.problems.add(&issuer.place, what, "bridge them by one identity provider");
+        } else {
+            self.config.issuers.push(issuer.value);
+        }
     }
 
     /// Whether `key` is set here for the first time; otherwise that is reported.

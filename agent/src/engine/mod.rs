@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 
 use crate::drain::Drain;
+use crate::identity::Who;
 use crate::policy::{self, Asked, Denied, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
@@ -23,6 +24,8 @@ pub mod tunnel;
 pub struct Context {
     /// Who.
     pub caller: Arc<Caller>,
+    /// Who stands behind the caller.
+    pub who: Who,
     /// Where to, as the kernel remembered it.
     pub destination: Destination,
     /// What TLS proved of the other side.
@@ -59,13 +62,15 @@ impl Context {
     pub fn decide(&self, policy: &Policy, action: Action<'_>) -> Result<policy::Verdict, Denied> {
         match &self.refusal {
             Some(refusal) => Err(refusal.denied.clone()),
-            None => Ok(policy::decide(policy, &self.asked(action))),
+            None => Ok(policy::decide(policy, &self.asked(action))
+                .explained(|denied| self.who.standing().explain(denied))),
         }
     }
 
     /// What is judged when the caller wants `action` now.
     fn asked<'a>(&'a self, action: Action<'a>) -> Asked<'a> {
-        Asked { caller: &self.caller, identity: Some(None), action, now: OffsetDateTime::now_utc() }
+        let identity = Some(self.who.standing().identity());
+        Asked { caller: &self.caller, identity, action, now: OffsetDateTime::now_utc() }
     }
 
     /// The name of the other side, as far as somebody whom the job cannot be says it.

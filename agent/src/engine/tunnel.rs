@@ -49,6 +49,7 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
         headers: HeaderMap::new(),
         rule: None,
         verdict: types::Verdict::Deny,
+        identity: cx.who.standing().shared(),
     };
     let policy = cx.policy_seen();
     let action = Action::Tunnel { destination: cx.destination, host: cx.trusted_name(), why };

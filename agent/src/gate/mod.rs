@@ -3,6 +3,7 @@
 
 mod accept;
 mod dns;
+mod errand;
 mod identify;
 mod link;
 pub mod sandbox;
@@ -19,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::drain::{Drain, Drained};
+use crate::identity::{self, Identities};
 use crate::policy::rule::Source;
 use crate::policy::{self, InForce, Policy};
 use crate::record::fold::Folding;
@@ -26,7 +28,7 @@ use crate::record::{self, Store};
 use crate::report::Chain;
 use crate::tls::{self, Tls};
 use crate::turn;
-use crate::types::NetnsCookie;
+use crate::types::{Issuer, NetnsCookie};
 use crate::wire::rules::Together;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
@@ -65,7 +67,7 @@ pub enum Error {
 pub(crate) struct Services {
     pub policy: InForce,
     pub store: Store,
-    pub tls: Tls,
+    pub tls: Arc<Tls>,
     pub warden: Warden,
     pub drain: Drain,
     /// Connections and questions that the warden has yet to be asked about.
@@ -75,7 +77,9 @@ pub(crate) struct Services {
     /// How many of them each tag holds.
     shares: share::Shares,
     /// Answers questions to name servers.
-    dns: dns::Resolver,
+    dns: Arc<dns::Resolver>,
+    /// Verifies who stands behind callers.
+    identities: Arc<Identities>,
 }
 
 /// Runs the gate on its end of the channel until the warden ends it.
@@ -111,6 +115,7 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
         match (message, fd, &mut settings) {
             (ToGate::Settings(said), None, none @ None) => *none = Some(*said),
             (ToGate::Roots(pem), None, Some(settings)) => settings.extra_roots.push(pem),
+            (ToGate::Issuer(said), None, Some(settings)) => settings.issuers.push(*said),
             (ToGate::Listener { netns }, Some(fd), Some(_)) => listeners.push((netns, fd)),
             (ToGate::Resolver { netns }, Some(fd), Some(_)) => resolvers.push((netns, fd)),
             (ToGate::Servers(said), None, Some(_)) => servers = said,
@@ -141,6 +146,9 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     }
     let (policies, in_force) = watch::channel(Arc::new(compile(rules, &settings)?));
     let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
+    let tls = Arc::new(tls);
+    let dns = Arc::new(dns::Resolver::new(settings.name_servers.clone(), servers));
+    let identities = identities(&settings.issuers, &tls, &dns, &warden);
     let services = Arc::new(Services {
         policy: in_force,
         store: store.clone(),
@@ -150,7 +158,8 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         settling: TaskTracker::new(),
         shares: share::Shares::of(Arc::clone(&sessions)),
         sessions,
-        dns: dns::Resolver::new(settings.name_servers.clone(), servers),
+        dns,
+        identities,
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(Arc::clone(&services), folding.clone()));
@@ -298,6 +307,24 @@ async fn report(services: Arc<Services>, folding: Folding) {
             }
         }
     }
+}
+
+/// The issuers, whose keys are fetched from now on.
+fn identities(
+    issuers: &[Issuer],
+    tls: &Arc<Tls>,
+    dns: &Arc<dns::Resolver>,
+    warden: &Warden,
+) -> Arc<Identities> {
+    let fetch = errand::fetch(Arc::clone(tls), Arc::clone(dns), warden.clone());
+    let tell: identity::Tell = {
+        let warden = warden.clone();
+        Arc::new(move |text| {
+            tracing::warn!("{text}");
+            warden.tell(ToWarden::Trouble(text));
+        })
+    };
+    Arc::new(Identities::new(issuers.to_vec(), &fetch, &tell))
 }
 
 /// Signing as `tls` wants it, done by the warden.

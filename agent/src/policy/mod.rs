@@ -141,6 +141,15 @@ impl Verdict {
         }
     }
 
+    /// The same, a refusal put into other words.
+    #[must_use]
+    pub fn explained(self, explain: impl FnOnce(Denied) -> Denied) -> Self {
+        match self {
+            Self::Deny(denied) => Self::Deny(explain(denied)),
+            other => other,
+        }
+    }
+
     /// The right to go on reading, where nothing is sent yet.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
 use super::enforcement::{Examiner, Host, Judge};
-use super::gate_process::{self, GateProcess, Sockets};
+use super::gate_process::{self, GateProcess, Mailbox, Sockets};
 use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
@@ -25,6 +25,7 @@ use super::namespaces::Namespaces;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
+use super::tokens::{Places, Tokens};
 use super::witness::{Question, Witness};
 use crate::config::Config;
 use crate::doctor::process::Proc;
@@ -122,6 +123,9 @@ pub struct Bound {
     /// The others.
     namespaces: Arc<Namespaces>,
     gate_user: (Uid, Gid),
+    /// Where tokens of callers are found.
+    pub tokens: Tokens,
+    places: Places,
     /// What the last gate was told at its start.
     told: Option<Told>,
 }
@@ -173,6 +177,7 @@ impl Bound {
         let examiner =
             Examiner::start(Proc::default(), host.clone(), tags.clone()).map_err(Error::Examiner)?;
         let examiner = Arc::new(examiner);
+        let places = Places::of(&config.issuers);
         Ok(Self {
             config,
             ca,
@@ -191,6 +196,8 @@ impl Bound {
             netns,
             namespaces,
             gate_user,
+            tokens: Tokens::default(),
+            places,
             told: None,
         })
     }
@@ -249,6 +256,7 @@ impl Bound {
             may_stand_aside: self.may_stand_aside(),
             name_servers: self.config.dns.upstream.clone(),
             lookups: self.config.dns.lookups.clone(),
+            issuers: self.config.issuers.iter().map(|issuer| issuer.told.clone()).collect(),
         };
         (settings, roots.collect())
     }
@@ -315,10 +323,17 @@ impl Bound {
         self.describe(&origin, netns)
     }
 
+    /// Begins to look for the caller's tokens; says in `identity` whether they follow.
+    pub fn look_for_tokens(&self, identity: &mut Identity, call: u64, gate: Mailbox) {
+        if !self.config.issuers.is_empty() {
+            identity.tokens_follow = self.tokens.look(&self.tags, &self.places, &identity.caller, call, gate);
+        }
+    }
+
     fn describe(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Identity> {
         let caller = self.caller(origin, netns)?;
         let netns = (netns != self.netns).then_some(netns);
-        Some(Identity { destination: destination(origin), caller, netns })
+        Some(Identity { destination: destination(origin), caller, netns, tokens_follow: false })
     }
 
     /// Who a remembered caller is, and what weakens the enforcement for it. `None`: its tag is over.

@@ -267,8 +267,11 @@ impl Daemon {
             ToWarden::Alive => {}
             ToWarden::Sessions(count) => self.live.sessions(count),
             ToWarden::Identify { call, client, listener, netns } => {
-                let identity: Option<Box<Identity>> =
+                let mut identity: Option<Box<Identity>> =
                     self.bound.identify(client, listener, netns).map(Box::new);
+                if let Some(identity) = &mut identity {
+                    self.bound.look_for_tokens(identity, call, gate.mailbox());
+                }
                 gate.answer(ToGate::Identified { call, identity });
             }
             ToWarden::Asker { call, client, listener, netns } => {

@@ -266,7 +266,13 @@ async fn tell(
     roots: &[Vec<u8>],
     sockets: Sockets<'_>,
 ) -> Result<(), wire::Error> {
-    channel.send(&ToGate::Settings(Box::new(settings.clone())), None).await?;
+    // Each with its keys is a message of its own: together they may be longer than one.
+    let mut settings = settings.clone();
+    let issuers = std::mem::take(&mut settings.issuers);
+    channel.send(&ToGate::Settings(Box::new(settings)), None).await?;
+    for issuer in issuers {
+        channel.send(&ToGate::Issuer(Box::new(issuer)), None).await?;
+    }
     for piece in rules {
         channel.send(&ToGate::Policy(piece), None).await?;
     }

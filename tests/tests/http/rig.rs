@@ -69,6 +69,7 @@ impl Rig {
         let said = Arc::clone(&behind);
         let context = Context {
             caller,
+            who: sluice::identity::Who::nobody(),
             destination,
             verified,
             looked_up: None,

@@ -148,10 +148,13 @@ impl Exchanges {
                 return Ok(self.refuse(&refusal, shape, head));
             }
         };
-        let (permit, live) = match self.judge(&asked, &mut request).await {
+        let who = self.cx.who.of_request(request.headers_mut()).await;
+        let identity = who.standing().shared();
+        let (permit, live) = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(denied) => {
-                let head = head_of(&request, asked.host.text.clone());
+                let mut head = head_of(&request, asked.host.text.clone());
+                head.identity = identity;
                 let mut refusal = Refusal::of(denied);
                 // Another policy may come, but no upstream to this connection.
                 refusal.last = self.cx.refusal.is_some() && self.gate.is_some();
@@ -159,6 +162,7 @@ impl Exchanges {
             }
         };
         let mut head = head_of(&request, asked.host.text.clone());
+        head.identity = identity;
         head.rule = Some(permit.rule().to_owned());
         head.verdict = permit.verdict();
         let exchange = match self.cx.session.exchange_ahead(head) {
@@ -416,5 +420,6 @@ fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
         headers: request.headers().clone(),
         rule: None,
         verdict: types::Verdict::Allow,
+        identity: None,
     }
 }

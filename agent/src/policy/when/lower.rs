@@ -272,7 +272,8 @@ impl<'e> Lower<'e> {
             Kind::List(of) => *of,
             Kind::Map(_) => Kind::Text,
             kind => {
-                return self.wrong(at, format!("{name}() goes through a list or a map, not {}", kind.words()));
+                return self
+                    .wrong(at, format!("{name}() goes through a list or a map, not {}", kind.words()));
             }
         };
         self.vars.push((var.clone(), entry.clone()));

@@ -3,6 +3,7 @@
 use super::Bound;
 use super::parts::{apply, guard};
 use crate::config::Config;
+use crate::warden::tokens::Places;
 use crate::wire::Piece;
 use crate::wire::rules::{self, Unfit};
 
@@ -29,6 +30,7 @@ impl Bound {
             tracing::warn!("[paths] and user take effect at the next restart");
         }
         self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
+        self.places = Places::of(&self.config.issuers);
         guard(&mut self.kernel.lock(), &self.config);
         apply(&self.tags, &self.config).await;
         let settings = self.gate_settings();

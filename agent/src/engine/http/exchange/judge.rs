@@ -3,10 +3,12 @@
 use http::{Request, Response};
 
 use super::{Asked, Exchanges};
+use crate::engine::Context;
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
 use crate::engine::live::{self, Facts, Live};
+use crate::identity::Who;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
@@ -17,9 +19,10 @@ impl Exchanges {
     pub(super) async fn judge(
         &self,
         asked: &Asked,
+        who: Who,
         request: &mut Request<Source>,
     ) -> Result<(Permit, Live), Denied> {
-        let mut cx = self.cx.clone();
+        let mut cx = Context { who, ..self.cx.clone() };
         let policy = cx.policy_seen();
         let mut verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
