@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::report::Chain;
+use crate::turn;
 use crate::types::{ClientAddr, ListenerAddr, NetnsCookie};
 use crate::wire::{Channel, Identity, LeafRequest, ToGate, ToWarden};
 
@@ -195,6 +196,8 @@ impl Warden {
 async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
     let _gone = shared.gone.clone().drop_guard();
     loop {
+        // Answers that come without a pause must not keep a turn from its end.
+        turn::look();
         match shared.channel.receive::<ToGate>().await {
             Ok(Some((ToGate::Identified { call, identity }, _))) => {
                 if let Some(Answer::Identity(asker)) = shared.pending().remove(&call) {

@@ -24,7 +24,7 @@ use super::namespaces::Namespaces;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
-use super::witness::Witness;
+use super::witness::{Question, Witness};
 use crate::config::Config;
 use crate::doctor::process::Proc;
 use crate::paths;
@@ -282,7 +282,7 @@ impl Bound {
                 return None;
             }
         };
-        if !self.is_still(&origin, client, listener, netns) {
+        if !self.is_still(Witness::holds, &origin, client, listener, netns) {
             return None;
         }
         self.describe(&origin, netns)
@@ -302,6 +302,10 @@ impl Bound {
                 return None;
             }
         };
+        // The memory outlives the socket, and its port may be another's by now.
+        if !self.is_still(Witness::sent, &origin, client, listener, netns) {
+            return None;
+        }
         self.describe(&origin, netns)
     }
 
@@ -342,6 +346,7 @@ impl Bound {
     /// Whether the socket at the other end is the one that was remembered, and not another's that came to its tuple.
     fn is_still(
         &self,
+        ask: Question,
         origin: &Origin,
         client: ClientAddr,
         listener: ListenerAddr,
@@ -349,10 +354,10 @@ impl Bound {
     ) -> bool {
         let holds = if netns == self.netns {
             let Some(witness) = &self.witness else { return true };
-            witness.holds(client.0, listener.0, origin.cookie)
+            ask(witness, client.0, listener.0, origin.cookie)
         } else {
             let Some(namespace) = self.namespaces.find(netns) else { return false };
-            namespace.holds(client.0, listener.0, origin.cookie)
+            namespace.holds(ask, client.0, listener.0, origin.cookie)
         };
         holds.unwrap_or_else(|error| {
             tracing::error!("asking whose {} is: {error}", client.0);

@@ -88,6 +88,8 @@ struct Daemon {
     supervisor: Supervisor,
     phase: Phase,
     announced: bool,
+    /// The gate was asked to stand aside and has not answered.
+    aside_asked: bool,
     live: Live,
     signals: Signals,
     tick: Interval,
@@ -140,6 +142,7 @@ impl Daemon {
             supervisor: Supervisor::default(),
             phase: Phase::Running,
             announced: false,
+            aside_asked: false,
             live,
             signals,
             tick,
@@ -153,9 +156,20 @@ impl Daemon {
         self.bound.journal.send(Event::Started);
         loop {
             match self.wake().await {
-                Woken::Gate(Heard::Said(ToWarden::Aside { refused: None })) => {
-                    self.leave_behind().await;
-                    return self.bound.journal.close();
+                Woken::Gate(Heard::Said(ToWarden::Aside { refused })) => {
+                    match (std::mem::take(&mut self.aside_asked), refused) {
+                        (true, None) => {
+                            self.leave_behind().await;
+                            return self.bound.journal.close();
+                        }
+                        (true, Some(why)) => {
+                            tracing::info!("the next gate waits for the end of this one: {why}");
+                            self.drain(true);
+                        }
+                        (false, _) => {
+                            self.trouble("the gate stands aside though nobody asked it to".to_owned())
+                        }
+                    }
                 }
                 Woken::Gate(Heard::Said(message)) => self.answer(message),
                 Woken::Gate(Heard::Ended(how)) => {
@@ -278,16 +292,8 @@ impl Daemon {
                     (None, None) => "the store works".to_owned(),
                 });
             }
-            // Accepted by nobody else: `serve` takes the other answer.
-            ToWarden::Aside { refused } => {
-                tracing::info!(
-                    "the next gate waits for the end of this one: {}",
-                    refused.unwrap_or_default()
-                );
-                self.drain(true);
-            }
-            // The end of the process is what counts; it follows.
-            ToWarden::Drained => {}
+            // `serve` takes the one; the end of the process, which follows, is what counts of the other.
+            ToWarden::Aside { .. } | ToWarden::Drained => {}
         }
     }
 
