@@ -14,10 +14,11 @@ use time::OffsetDateTime;
 use crate::config::{Designation, Loopback};
 use crate::doctor::Facts;
 use crate::paths::CONTROL_SOCKET;
-use crate::types::{Layer, SelfTest, TagName};
+use crate::types::issuer::TOKEN_MAX;
+use crate::types::{Layer, SelfTest, TagName, Token};
 
 /// A request's line is at most this long, its newline included.
-pub const MAX_REQUEST: usize = 8 * 1024;
+pub const MAX_REQUEST: usize = 8 * 1024 + TOKEN_MAX;
 
 /// An answer's line is at most this long: 256 tags with all their words are about 400 KiB.
 pub const MAX_ANSWER: u64 = 4 * 1024 * 1024;
@@ -34,6 +35,9 @@ pub enum Request {
         /// The tag's name; a random one if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tag: Option<TagName>,
+        /// A token that may prove who stands behind all that runs in the tag.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity_token: Option<Token>,
     },
     /// Tag a unit, slice, cgroup, user or process.
     Tag {
@@ -334,7 +338,7 @@ mod tests {
     fn requests_as_they_go_over_the_wire() {
         let name = TagName::parse("ci").expect("name");
         for (request, wire) in [
-            (Request::Run { tag: None }, r#"{"verb":"run"}"#),
+            (Request::Run { tag: None, identity_token: None }, r#"{"verb":"run"}"#),
             (Request::Tags, r#"{"verb":"tags"}"#),
             (
                 Request::Tag { what: Target::Pid(7), name: Some(name.clone()), loopback: Loopback::Take },

@@ -45,6 +45,7 @@ pub mod trust;
 // The line: everything that touches bytes of the network (the gate).
 pub mod detect;
 pub mod tls;
+pub mod identity;
 pub mod engine;
 pub mod gate;
 

@@ -18,6 +18,7 @@ use crate::report::Chain;
 mod daemon;
 mod doctor;
 mod man;
+mod policy;
 mod run;
 pub mod sessions;
 pub mod show;
@@ -64,6 +65,8 @@ enum Verb {
     Sessions(sessions::SessionsArgs),
     /// Show one session or exchange whole.
     Show(show::ShowArgs),
+    /// What the rules say: problems, tests, and which rule decides.
+    Policy(policy::PolicyArgs),
     /// The CA in the host's trust stores, and the variables for runtimes with their own.
     Trust(trust::TrustArgs),
     /// Run the agent: what the systemd unit starts.
@@ -101,6 +104,7 @@ impl Verb {
             Self::Taken(_) => "taken",
             Self::Sessions(_) => "sessions",
             Self::Show(_) => "show",
+            Self::Policy(_) => "policy",
             Self::Trust(_) => "trust",
             Self::Daemon(_) => "daemon",
             Self::Gate => "gate",
@@ -122,6 +126,7 @@ impl Verb {
             Self::Taken(args) => args.run(daemon),
             Self::Sessions(args) => args.run(),
             Self::Show(args) => args.run(),
+            Self::Policy(args) => args.run(),
             Self::Trust(args) => args.run(),
             Self::Daemon(args) => args.run(),
             Self::Gate => daemon::gate(),

@@ -3,26 +3,33 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use super::{DaemonAt, Failure, strange};
 use crate::control::{Answer, Request};
 use crate::trust;
-use crate::types::TagName;
+use crate::types::issuer::TOKEN_MAX;
+use crate::types::{TagName, Token};
 
 /// Arguments of `sluice run`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice run -- curl https://example.com\n  sluice run --tag build -- make -j8\n\n\
+    after_help = "Examples:\n  sluice run -- curl https://example.com\n  sluice run --tag build -- make -j8\n  \
+    sluice run --identity-token-file token.jwt -- ./train.sh\n\n\
     The exit code is the command's; 126: it cannot be executed, 127: it is not there, 1: it was not started."
 )]
 pub struct RunArgs {
     /// Name of the tag; a random one if absent. It must not be in use.
     #[arg(long, value_name = "NAME", value_parser = TagName::parse)]
     tag: Option<TagName>,
+    /// A file with an OpenID Connect token: it may prove who stands behind the command, if an [[issuer]] of the
+    /// configuration made it. Read now, by you; inside the tag, run again with a new one to replace it.
+    #[arg(long, value_name = "FILE")]
+    identity_token_file: Option<PathBuf>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -34,7 +41,9 @@ impl RunArgs {
     /// # Errors
     /// [`Failure`]: the command was not started.
     pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
-        let Answer::Run { mut environment, .. } = daemon.ask(&Request::Run { tag: self.tag })? else {
+        let identity_token = self.identity_token_file.as_deref().map(token).transpose()?;
+        let request = Request::Run { tag: self.tag, identity_token };
+        let Answer::Run { mut environment, .. } = daemon.ask(&request)? else {
             return Err(strange().into());
         };
         #[expect(clippy::disallowed_methods, reason = "the caller's environment, which the command inherits")]
@@ -55,6 +64,22 @@ impl RunArgs {
         };
         Err(Failure { why: format!("{program} {why}: {error}"), remedy: remedy.into(), code }.into())
     }
+}
+
+fn token(file: &Path) -> Result<Token, Failure> {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        fs::File::open(file)?.take(2 * TOKEN_MAX as u64).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let why = match read() {
+        Ok(text) => match Token::parse(&text) {
+            Ok(token) => return Ok(token),
+            Err(error) => format!("{} holds no token: {error}", file.display()),
+        },
+        Err(error) => format!("{} cannot be read: {error}", file.display()),
+    };
+    Err(Failure { why, remedy: "name a file with one JWT as its issuer gave it".into(), code: 2 })
 }
 
 /// Closes descriptors above the standard streams that could lead past the tag: sockets that were made outside of it

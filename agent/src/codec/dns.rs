@@ -121,7 +121,39 @@ pub fn read_question(bytes: &[u8]) -> Result<Question, Unread> {
     Ok(question)
 }
 
+/// The types of address records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// IPv4.
+    A,
+    /// IPv6.
+    Aaaa,
+}
+
+impl Address {
+    /// Both, IPv4 first.
+    pub const BOTH: [Self; 2] = [Self::A, Self::Aaaa];
+}
+
 impl Question {
+    /// A question of our own for a name's addresses. `None`: no name.
+    pub fn for_address(name: &str, address: Address) -> Option<Self> {
+        let mut name = Name::from_ascii(name).ok()?;
+        name.set_fqdn(true);
+        let kind = match address {
+            Address::A => RecordType::A,
+            Address::Aaaa => RecordType::AAAA,
+        };
+        Some(Self {
+            id: 0,
+            query: Query::query(name, kind),
+            recursion_desired: true,
+            checking_disabled: false,
+            authentic_data: false,
+            edns: None,
+        })
+    }
+
     /// The name in lower case without its last dot, odd octets escaped; empty for the root.
     pub fn name(&self) -> String {
         plain(&self.query.name)

@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::options::{Options, UdpRule};
+use super::rule;
 use super::section::{Place, Problems, Section, Sited};
+use crate::policy::Mode;
 use crate::types::TagName;
 
 /// Where the processes of a tag are found. Texts are checked for shape, not for existence.
@@ -165,14 +167,19 @@ pub struct Intercept {
 
 const KINDS: &str = "unit, slice, cgroup or user";
 
-/// Reads one `[[intercept]]`; whatever is wrong is reported, and then there is none.
-pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> Option<Sited<Intercept>> {
+/// Reads one `[[intercept]]`, and the mode that its tag has of its own; whatever is wrong is reported, and then there is
+/// none.
+pub(super) fn resolve(
+    mut section: Section<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<(Sited<Intercept>, Option<Mode>)> {
     let place = section.place().clone();
     let name = section.text("name", problems);
     let unit = section.text("unit", problems);
     let slice = section.text("slice", problems);
     let cgroup = section.text("cgroup", problems);
     let user = section.text("user", problems);
+    let mode = section.text("mode", problems).and_then(|text| rule::mode(&text, problems));
     let options = options(&mut section, problems);
     section.finish(problems);
 
@@ -205,7 +212,7 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
         return None;
     }
     let value = Intercept { name: name?, designation: found.pop()?, options: options? };
-    Some(Sited { value, place })
+    Some((Sited { value, place }, mode))
 }
 
 /// Reads what the tag lets through; `None` when something of it is wrong.

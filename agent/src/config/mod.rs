@@ -9,18 +9,24 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::paths;
-use crate::policy::rule;
+use crate::policy::rule::Source as Rules;
 
+mod case;
 mod dns;
 mod intercept;
+mod issuer;
 mod options;
 mod quantity;
+mod reach;
+mod rule;
 mod section;
 mod settings;
 mod sockets;
 
+pub use case::Case;
 pub use dns::Dns;
 pub use intercept::{BadDesignation, Designation, Intercept};
+pub use issuer::Issuer;
 pub use options::{BadUdpRule, Loopback, Options, UdpRule};
 
 pub use sockets::{BadRule, DENIED_BY_DEFAULT, UnixRule};
@@ -38,11 +44,17 @@ pub const POLICY_DIR: &str = "policy.d";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Whether verdicts are applied, and the rules.
-    pub policy: rule::Source,
+    pub policy: Rules,
+    /// `[[test]]`: what the rules are to say, for `sluice policy check`.
+    pub cases: Vec<Case>,
+    /// What is no mistake for certain: told, and in force.
+    pub warnings: Vec<Problem>,
     /// The gate's user.
     pub user: String,
     /// What is tagged, in the order of the files. Names are unique, designations too.
     pub intercepts: Vec<Intercept>,
+    /// Whose tokens prove an identity. Each url once.
+    pub issuers: Vec<Issuer>,
     /// What is kept of each exchange.
     pub record: Record,
     /// What is trusted upstream besides the system's roots.
@@ -105,9 +117,12 @@ pub struct Paths {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            policy: rule::Source::default(),
+            policy: Rules::default(),
+            cases: Vec::new(),
+            warnings: Vec::new(),
             user: "sluice".to_owned(),
             intercepts: Vec::new(),
+            issuers: Vec::new(),
             record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },
             tls: Tls::default(),
             dns: Dns::default(),
@@ -130,6 +145,8 @@ pub struct Problem {
     pub file: PathBuf,
     /// Line in the file, from 1; 0 when the whole file is meant.
     pub line: usize,
+    /// Column in characters, from 1; 0 when the whole line or file is meant.
+    pub column: usize,
     /// What is wrong.
     pub what: String,
     /// What to do about it.
@@ -138,12 +155,19 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(f, ":{}", self.line)?;
-        }
-        write!(f, ": {}", self.what)?;
+        write!(f, "{}: {}", self.place(), self.what)?;
         if self.remedy.is_empty() { Ok(()) } else { write!(f, " ({})", self.remedy) }
+    }
+}
+
+impl Problem {
+    /// `file:line:column`, as far as that is known.
+    pub fn place(&self) -> String {
+        let mut place = self.file.display().to_string();
+        for number in [self.line, self.column].into_iter().take_while(|number| *number > 0) {
+            place.push_str(&format!(":{number}"));
+        }
+        place
     }
 }
 
@@ -178,7 +202,8 @@ pub fn load_leniently(dir: &Path) -> (Config, Vec<Problem>) {
     let sources = read_all(dir, &mut problems);
     let config = settings::resolve(&sources, dir, &mut problems);
     let order: BTreeMap<_, _> = sources.iter().enumerate().map(|(i, s)| (s.path.clone(), i)).collect();
-    problems.sort_by_key(|p| (order.get(&p.file).copied().unwrap_or(usize::MAX), p.line));
+    let place = |p: &Problem| (order.get(&p.file).copied().unwrap_or(usize::MAX), p.line, p.column);
+    problems.sort_by_key(place);
     (config, problems)
 }
 
@@ -211,8 +236,13 @@ fn read_one(path: PathBuf, problems: &mut Vec<Problem>) -> Option<Source> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     let read = std::fs::File::open(&path).and_then(|f| f.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    let at =
-        |line, what: String, remedy: &str| Problem { file: path.clone(), line, what, remedy: remedy.into() };
+    let at = |line, what: String, remedy: &str| Problem {
+        file: path.clone(),
+        line,
+        column: 0,
+        what,
+        remedy: remedy.into(),
+    };
     match read {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
         Err(e) => {
@@ -240,6 +270,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
     Problem {
         file: path.to_owned(),
         line: 0,
+        column: 0,
         what: format!("cannot be read: {error}"),
         remedy: "make it readable for root, or remove it".into(),
     }

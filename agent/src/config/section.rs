@@ -1,6 +1,7 @@
 //! Walking a TOML table key by key, so that every mistake is found in one pass, each with its line. What a reader did
 //! not ask for is an unknown key, and the keys that it asked for are the valid names: the list cannot go stale.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use toml::Spanned;
@@ -10,11 +11,25 @@ pub(super) use crate::types::nearest;
 
 use super::{Problem, Source};
 
+mod code;
+mod lists;
+
+pub(super) use code::Code;
+pub(super) use lists::Named;
+
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub file: PathBuf,
     pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
 }
 
 /// A value and where it stands.
@@ -32,6 +47,7 @@ impl Problems<'_> {
         self.0.push(Problem {
             file: place.file.clone(),
             line: place.line,
+            column: place.column,
             what: what.into(),
             remedy: remedy.into(),
         });
@@ -66,7 +82,9 @@ impl<'s> Section<'s> {
     }
 
     fn take(&mut self, key: &'static str) -> Option<(Place, DeValue<'s>)> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         let (_, value) = self.table.remove_entry(key)?;
         Some((site(self.source, value.span().start), value.into_inner()))
     }
@@ -89,6 +107,29 @@ impl<'s> Section<'s> {
                 None
             }
         }
+    }
+
+    /// A text in a language of its own, whose mistakes are found later.
+    pub fn code(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<Code<'s>> {
+        self.asked.push(key);
+        let (_, value) = self.table.remove_entry(key)?;
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::String(text) => {
+                Some(Code { text: text.into_owned(), source: self.source, begin: span.start })
+            }
+            other => {
+                let place = site(self.source, span.start);
+                self.wrong(key, &place, "a text in quotes", &other, problems);
+                None
+            }
+        }
+    }
+
+    /// Takes a key that is none yet out, and says where it stood.
+    pub fn not_yet(&mut self, key: &str) -> Option<Place> {
+        let (name, _) = self.table.remove_entry(key)?;
+        Some(site(self.source, name.span().start))
     }
 
     /// True or false.
@@ -213,7 +254,11 @@ fn with_places<'s>(source: &Source, items: DeArray<'s>) -> Vec<(DeValue<'s>, Pla
 
 fn site(source: &Source, offset: usize) -> Place {
     let upto = &source.text.as_bytes()[..offset.min(source.text.len())];
-    Place { file: source.path.clone(), line: upto.iter().filter(|b| **b == b'\n').count() + 1 }
+    let line = upto.iter().filter(|b| **b == b'\n').count() + 1;
+    let begin = upto.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    // Bytes that begin a character.
+    let column = upto[begin..].iter().filter(|b| **b & 0xc0 != 0x80).count() + 1;
+    Place { file: source.path.clone(), line, column }
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {

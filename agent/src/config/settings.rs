@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::intercept::{self, Intercept, user_name};
-use super::section::{Place, Problems, Section, Sited, nearest};
-use super::{Config, Problem, Source, UnixRule, dns, quantity};
+use super::issuer;
+use super::section::{Place, Problems, Section, Sited};
+use super::{Config, Problem, Source, UnixRule, case, dns, quantity, reach, rule};
 use crate::policy::Mode;
 
 /// The cgroup tree and the kernel's maps are sized for this many tags at once, run-time ones included.
@@ -22,6 +23,7 @@ pub(super) fn resolve(sources: &[Source], dir: &Path, problems: &mut Vec<Problem
         config: Config::default(),
         set: HashMap::new(),
         intercepts: Vec::new(),
+        rules: Vec::new(),
         dir,
         problems: Problems(problems),
     };
@@ -36,6 +38,7 @@ struct Resolver<'a> {
     /// Where each key was set: a second file that sets it again is a mistake, not an override.
     set: HashMap<&'static str, Place>,
     intercepts: Vec<Sited<Intercept>>,
+    rules: Vec<rule::Read>,
     dir: &'a Path,
     problems: Problems<'a>,
 }
@@ -52,7 +55,21 @@ impl Resolver<'_> {
             self.user(user);
         }
         for section in top.tables("intercept", &mut self.problems) {
-            self.intercepts.extend(intercept::resolve(section, &mut self.problems));
+            if let Some((intercept, mode)) = intercept::resolve(section, &mut self.problems) {
+                self.config.policy.tag_modes.extend(mode.map(|mode| (intercept.value.name.clone(), mode)));
+                self.intercepts.push(intercept);
+            }
+        }
+        for section in top.tables("issuer", &mut self.problems) {
+            if let Some(issuer) = issuer::resolve(section, self.dir, &mut self.problems) {
+                self.issuer(issuer);
+            }
+        }
+        for section in top.tables("rule", &mut self.problems) {
+            self.rules.extend(rule::resolve(section, &mut self.problems));
+        }
+        for section in top.tables("test", &mut self.problems) {
+            self.config.cases.extend(case::resolve(section, &mut self.problems));
         }
         if let Some(section) = top.table("record", &mut self.problems) {
             self.record(section);
@@ -78,11 +95,23 @@ impl Resolver<'_> {
         top.finish(&mut self.problems);
     }
 
+    fn issuer(&mut self, issuer: Sited<issuer::Issuer>) {
+        let known = &self.config.issuers;
+        if known.iter().any(|other| other.told.url == issuer.value.told.url) {
+            let what = format!("[[issuer]] {} stands twice", issuer.value.told.url);
+            self.problems.add(&issuer.place, what, "keep one, with all its audiences in a list");
+        } else if known.len() == issuer::ISSUERS {
+            let what = format!("more than {} [[issuer]]", issuer::ISSUERS);
+            self.problems.add(&issuer.place, what, "bridge them by one identity provider");
+        } else {
+            self.config.issuers.push(issuer.value);
+        }
+    }
+
     /// Whether `key` is set here for the first time; otherwise that is reported.
     fn first(&mut self, key: &'static str, place: &Place) -> bool {
         if let Some(earlier) = self.set.get(key) {
-            let file = earlier.file.display();
-            let what = format!("{key} is set already at {file}:{}", earlier.line);
+            let what = format!("{key} is set already at {earlier}");
             self.problems.add(place, what, "keep one of the two");
             return false;
         }
@@ -94,17 +123,8 @@ impl Resolver<'_> {
         if !self.first("mode", &text.place) {
             return;
         }
-        match text.value.as_str() {
-            "observe" => self.config.policy.mode = Mode::Observe,
-            "enforce" => self.problems.add(
-                &text.place,
-                "mode = \"enforce\" is not there yet: this version has no rules, so it would refuse everything",
-                "write mode = \"observe\"",
-            ),
-            other => {
-                let near = nearest(other, &["observe"]).map_or("write", |_| "did you mean");
-                self.problems.add(&text.place, format!("mode is {other:?}"), format!("{near} \"observe\""));
-            }
+        if let Some(mode) = rule::mode(text, &mut self.problems) {
+            self.config.policy.mode = mode;
         }
     }
 
@@ -334,7 +354,7 @@ impl Resolver<'_> {
             let same = kept.iter().find(|k| k.value.designation == one.value.designation);
             if let Some(earlier) = name.or(same) {
                 let of = if name.is_some() { "name" } else { one.value.designation.key() };
-                let at = format!("{}:{}", earlier.place.file.display(), earlier.place.line);
+                let at = &earlier.place;
                 let what = format!("[[intercept]] {}: its {of} is taken already at {at}", one.value.name);
                 self.problems.add(&one.place, what, "give each tag its own name and its own processes");
             } else if kept.len() == MAX_INTERCEPTS {
@@ -346,6 +366,20 @@ impl Resolver<'_> {
             }
         }
         self.config.intercepts = kept.into_iter().map(|k| k.value).collect();
+        reach::check(&self.rules, &mut self.problems);
+        reach::check_cases(&self.config.cases, &self.rules, &mut self.problems);
+        self.config.policy.rules = self.rules.into_iter().map(|read| read.rule.value).collect();
+        let enforced = |mode: &Mode| *mode == Mode::Enforce;
+        let policy = &self.config.policy;
+        if policy.rules.is_empty() && (enforced(&policy.mode) || policy.tag_modes.values().any(enforced)) {
+            self.config.warnings.push(Problem {
+                file: self.dir.join(super::MAIN_FILE),
+                line: 0,
+                column: 0,
+                what: "mode is \"enforce\" and there is no [[rule]]: everything is refused".to_owned(),
+                remedy: "add rules, or write mode = \"observe\"".to_owned(),
+            });
+        }
         self.config
     }
 }

@@ -5,6 +5,8 @@ use std::fs;
 use super::*;
 use crate::policy::lookup::Denial;
 
+mod rules;
+
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temporary directory");
     for (name, text) in files {
@@ -129,15 +131,15 @@ fn each_mistake_in_dns_has_its_line() {
             ("policy.d/2.toml", "[dns]\nrate = 8\n")
         ]),
         [
-            "sluice.toml:2: dns.upstream has \"dns.google\" (write \"system\", or addresses such as \"192.0.2.1\" or \
+            "sluice.toml:2:26: dns.upstream has \"dns.google\" (write \"system\", or addresses such as \"192.0.2.1\" or \
              \"[2001:db8::1]:5353\")",
-            "sluice.toml:3: dns.deny: \"a..b\" is not a name pattern (write a name, or *. before it for all below it)",
-            "sluice.toml:4: dns.answer is \"nxdomian\" (did you mean \"nxdomain\"?)",
-            "sluice.toml:5: dns.max_label is \"64\" (write a number from 1 to 63)",
-            "sluice.toml:6: dns.rate is \"fast\" (write a number from 0 to 100000)",
-            "sluice.toml:7: dns.types has \"AAAAA\" (did you mean AAAA?)",
-            "sluice.toml:8: unknown key dns.upstraem (did you mean dns.upstream?)",
-            "policy.d/2.toml:2: dns.rate is set already at policy.d/1.toml:2 (keep one of the two)",
+            "sluice.toml:3:9: dns.deny: \"a..b\" is not a name pattern (write a name, or *. before it for all below it)",
+            "sluice.toml:4:10: dns.answer is \"nxdomian\" (did you mean \"nxdomain\"?)",
+            "sluice.toml:5:13: dns.max_label is \"64\" (write a number from 1 to 63)",
+            "sluice.toml:6:8: dns.rate is \"fast\" (write a number from 0 to 100000)",
+            "sluice.toml:7:10: dns.types has \"AAAAA\" (did you mean AAAA?)",
+            "sluice.toml:8:1: unknown key dns.upstraem (did you mean dns.upstream?)",
+            "policy.d/2.toml:2:8: dns.rate is set already at policy.d/1.toml:2:8 (keep one of the two)",
         ]
     );
     let system = directory(&[("sluice.toml", "[dns]\nupstream = \"system\"\n")]);
@@ -165,19 +167,17 @@ sessions = 0
     assert_eq!(
         complaints(&[("sluice.toml", main), ("policy.d/50-more.toml", second)]),
         [
-            "sluice.toml:1: mode = \"enforce\" is not there yet: this version has no rules, so it would refuse \
-             everything (write mode = \"observe\")",
-            "sluice.toml:2: unknown key usr (did you mean user?)",
-            "sluice.toml:3: [[intercept]] says twice what it tags (write exactly one of unit, slice, cgroup or user)",
-            "sluice.toml:7: [[intercept]] has no name (add name = \"…\")",
-            "sluice.toml:8: unknown key intercept.nmae (did you mean intercept.name?)",
-            "sluice.toml:9: \"a.timer\" runs no job (name the .service that it starts)",
-            "sluice.toml:11: record.body_limit is \"1 mega\" (write a size up to 1GiB, such as \"1MiB\")",
-            "sluice.toml:12: record.durable is a text, not true or false (write true or false)",
-            "sluice.toml:14: limits.sessions is \"0\" (write a number from 1 to 1000000)",
-            "policy.d/50-more.toml:1: mode is set already at sluice.toml:1 (keep one of the two)",
-            "policy.d/50-more.toml:2: unknown key recrod (did you mean record?)",
-            "policy.d/50-more.toml:5: the root cgroup cannot be tagged (name a cgroup below it)",
+            "sluice.toml:2:1: unknown key usr (did you mean user?)",
+            "sluice.toml:3:1: [[intercept]] says twice what it tags (write exactly one of unit, slice, cgroup or user)",
+            "sluice.toml:7:1: [[intercept]] has no name (add name = \"…\")",
+            "sluice.toml:8:1: unknown key intercept.nmae (did you mean intercept.name?)",
+            "sluice.toml:9:8: \"a.timer\" runs no job (name the .service that it starts)",
+            "sluice.toml:11:14: record.body_limit is \"1 mega\" (write a size up to 1GiB, such as \"1MiB\")",
+            "sluice.toml:12:11: record.durable is a text, not true or false (write true or false)",
+            "sluice.toml:14:12: limits.sessions is \"0\" (write a number from 1 to 1000000)",
+            "policy.d/50-more.toml:1:8: mode is set already at sluice.toml:1:8 (keep one of the two)",
+            "policy.d/50-more.toml:2:2: unknown key recrod (did you mean record?)",
+            "policy.d/50-more.toml:5:10: the root cgroup cannot be tagged (name a cgroup below it)",
         ]
     );
 }
@@ -185,7 +185,7 @@ sessions = 0
 #[test]
 fn broken_syntax_names_its_line_and_does_not_hide_the_rest() {
     let found = complaints(&[("sluice.toml", "user = \"sluice\"\nmode = \n[drain]\ngarce = \"1s\"\n")]);
-    assert!(found.iter().any(|c| c.starts_with("sluice.toml:2: ")), "{found:?}");
+    assert!(found.iter().any(|c| c.starts_with("sluice.toml:2:8: ")), "{found:?}");
     assert!(found.iter().any(|c| c.contains("did you mean drain.grace?")), "{found:?}");
 }
 
@@ -196,9 +196,10 @@ fn names_and_processes_are_taken_once() {
     let found = complaints(&[("sluice.toml", text)]);
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(
-        found[0].starts_with("sluice.toml:4: [[intercept]] a: its name is taken already at sluice.toml:1")
+        found[0]
+            .starts_with("sluice.toml:4:1: [[intercept]] a: its name is taken already at sluice.toml:1:1")
     );
-    assert!(found[1].starts_with("sluice.toml:7: [[intercept]] b: its unit is taken already"));
+    assert!(found[1].starts_with("sluice.toml:7:1: [[intercept]] b: its unit is taken already"));
 }
 
 #[test]
@@ -276,7 +277,16 @@ fn shipped_files_resolve() {
                     .fold(String::new(), |all, line| all + line + "\n");
                 let dir = directory(&[(MAIN_FILE, &bare)]);
                 let config = load(dir.path()).unwrap_or_else(|e| panic!("uncommented: {e:?}"));
-                assert_eq!(config, Config { intercepts: config.intercepts.clone(), ..Config::default() });
+                let written = Config {
+                    intercepts: config.intercepts.clone(),
+                    policy: config.policy.clone(),
+                    cases: config.cases.clone(),
+                    ..Config::default()
+                };
+                assert_eq!(config, written);
+                assert_eq!(config.policy.mode, Config::default().policy.mode);
+                let policy = crate::policy::Policy::compile(config.policy.clone()).expect("rules");
+                config.cases.iter().for_each(|case| assert_eq!(case.run(&policy), None));
                 assert_eq!(config.intercepts.len(), 4);
             }
             seen += 1;

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 
 use crate::drain::Drain;
+use crate::identity::Who;
 use crate::policy::{self, Asked, Denied, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
@@ -14,6 +15,7 @@ use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp};
 pub use crate::tls::{Refusal, Verified};
 
 pub mod http;
+mod live;
 mod pump;
 pub mod tunnel;
 
@@ -22,6 +24,8 @@ pub mod tunnel;
 pub struct Context {
     /// Who.
     pub caller: Arc<Caller>,
+    /// Who stands behind the caller.
+    pub who: Who,
     /// Where to, as the kernel remembered it.
     pub destination: Destination,
     /// What TLS proved of the other side.
@@ -46,6 +50,11 @@ impl Context {
         Arc::clone(&self.policy.borrow())
     }
 
+    /// The same, and that it has been seen: only later rules are news to this copy.
+    fn policy_seen(&mut self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow_and_update())
+    }
+
     /// Decides what the caller wants now.
     ///
     /// # Errors
@@ -53,13 +62,15 @@ impl Context {
     pub fn decide(&self, policy: &Policy, action: Action<'_>) -> Result<policy::Verdict, Denied> {
         match &self.refusal {
             Some(refusal) => Err(refusal.denied.clone()),
-            None => Ok(policy::decide(policy, &self.asked(action))),
+            None => Ok(policy::decide(policy, &self.asked(action))
+                .explained(|denied| self.who.standing().explain(denied))),
         }
     }
 
     /// What is judged when the caller wants `action` now.
     fn asked<'a>(&'a self, action: Action<'a>) -> Asked<'a> {
-        Asked { caller: &self.caller, identity: Some(None), action, now: OffsetDateTime::now_utc() }
+        let identity = Some(self.who.standing().identity());
+        Asked { caller: &self.caller, identity, action, now: OffsetDateTime::now_utc() }
     }
 
     /// The name of the other side, as far as somebody whom the job cannot be says it.

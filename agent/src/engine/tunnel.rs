@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::Context;
+use super::live::{self, Facts, Live};
 use super::pump::{self, Tap};
 use crate::policy::{self, Permit};
 use crate::record::{Exchange, ExchangeHead, Unrecordable};
@@ -25,6 +26,9 @@ pub enum Error {
     /// Policy refuses it.
     #[error("refused by rule {:?}: {}", .0.rule, .0.reason)]
     Denied(policy::Denied),
+    /// Rules that came later refuse it.
+    #[error("{0}")]
+    Cut(String),
     /// It broke.
     #[error("the tunnel broke")]
     Broke(#[source] pump::Error),
@@ -34,7 +38,7 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`]; it stands in the exchange's record too.
-pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, cx: Context) -> Result<(), Error> {
+pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Context) -> Result<(), Error> {
     let (host, host_source) = cx.host();
     let mut head = ExchangeHead {
         protocol: "tunnel",
@@ -45,9 +49,11 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, cx: Contex
         headers: HeaderMap::new(),
         rule: None,
         verdict: types::Verdict::Deny,
+        identity: cx.who.standing().shared(),
     };
+    let policy = cx.policy_seen();
     let action = Action::Tunnel { destination: cx.destination, host: cx.trusted_name(), why };
-    let permit = match cx.decide(&cx.policy(), action).and_then(policy::Verdict::settled) {
+    let permit = match cx.decide(&policy, action).and_then(policy::Verdict::settled) {
         Ok(permit) => permit,
         Err(denied) => {
             head.rule = Some(denied.rule.clone());
@@ -65,9 +71,14 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, cx: Contex
         return Err(Error::Unrecordable(error));
     }
     let mut tap = Recorded { exchange, why, ended: false };
-    let result = send(permit, client, upstream, &mut tap).await;
+    let mut live = Live::new(cx, Facts::Tunnel(why.to_owned()));
+    let result = tokio::select! {
+        biased;
+        denied = live.refused() => Err(Error::Cut(live::cut(&denied))),
+        result = send(permit, client, upstream, &mut tap) => result.map_err(Error::Broke),
+    };
     tap.ended(result.as_ref().err().map(|e| Chain(e).to_string()).as_deref());
-    result.map_err(Error::Broke)
+    result
 }
 
 /// The one place from which a tunnel's bytes go upstream.

@@ -11,6 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Warden;
 use super::accept::Accepted;
+use super::link::Tokens;
 use crate::types::{Caller, ClientAddr, Destination, NetnsCookie};
 
 /// A connection whose caller and destination the kernel vouched for. Only [`who`] makes one.
@@ -21,6 +22,8 @@ pub(super) struct Identified {
     pub caller: Arc<Caller>,
     /// Where the upstream must be dialled from; `None`: from here.
     pub netns: Option<NetnsCookie>,
+    /// What may prove who stands behind the caller.
+    pub tokens: Option<Tokens>,
     pub place: OwnedSemaphorePermit,
     /// To be held until the upstream's socket is there, which the warden may have to make.
     pub unsettled: TaskTrackerToken,
@@ -31,7 +34,7 @@ pub(super) struct Identified {
 /// listener), or its memory was full; it is closed unread.
 pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identified> {
     let Accepted { io, client, listener, netns, place, unsettled } = accepted;
-    let identity = *warden.identify(client, listener, netns).await?;
+    let (identity, tokens) = warden.identify(client, listener, netns).await?;
     // A socket that was reset meanwhile may have given its ports to another's connection, whose identity this would be.
     if is_closed(&io) {
         return None;
@@ -42,6 +45,7 @@ pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identifie
         destination: identity.destination,
         caller: Arc::new(identity.caller),
         netns: identity.netns,
+        tokens,
         place,
         unsettled,
         _minted: (),

@@ -10,8 +10,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::policy::rule::Source;
 use crate::report::Chain;
-use crate::types::{ClientAddr, ListenerAddr, NetnsCookie};
+use crate::turn;
+use crate::types::{ClientAddr, ListenerAddr, NetnsCookie, Token};
+use crate::wire::rules::Together;
 use crate::wire::{Channel, Identity, LeafRequest, ToGate, ToWarden};
 
 /// Notices (journal, trouble) that may wait for the warden; beyond it they are dropped and counted: the store has
@@ -20,6 +23,9 @@ const NOTICES: usize = 1024;
 
 /// How often the gate says that it lives. The warden's watchdog allows several misses.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a connection waits for its tokens: the job can make the reading of its own memory and files slow.
+const TOKENS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The gate's handle on the warden. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +37,8 @@ struct Shared {
     channel: Channel,
     calls: AtomicU64,
     pending: Mutex<HashMap<u64, Answer>>,
+    /// Connections whose tokens are still looked for.
+    tokens: Mutex<HashMap<u64, oneshot::Sender<Vec<Token>>>>,
     notices: mpsc::Sender<ToWarden>,
     dropped: AtomicU64,
     gone: CancellationToken,
@@ -57,6 +65,8 @@ pub enum Order {
     Forget(NetnsCookie),
     /// The host's name servers are these now.
     Servers(Vec<SocketAddr>),
+    /// These rules are in force now.
+    Policy(Box<Source>),
 }
 
 /// Takes the question back when the asker is cut before the answer came.
@@ -68,7 +78,38 @@ impl Drop for Asked<'_> {
     }
 }
 
+/// The tokens of a connection, when they come. Dropped, they are no longer waited for.
+pub struct Tokens {
+    shared: Arc<Shared>,
+    call: u64,
+    coming: oneshot::Receiver<Vec<Token>>,
+}
+
+impl Tokens {
+    fn awaited(shared: &Arc<Shared>, call: u64) -> Self {
+        let (sender, coming) = oneshot::channel();
+        shared.tokens().insert(call, sender);
+        Self { shared: Arc::clone(shared), call, coming }
+    }
+
+    /// What was found; nothing when that took too long.
+    pub async fn found(mut self) -> Vec<Token> {
+        let found = tokio::time::timeout(TOKENS_WITHIN, &mut self.coming).await;
+        found.ok().and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        self.shared.tokens().remove(&self.call);
+    }
+}
+
 impl Shared {
+    fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Vec<Token>>>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Answer>> {
         // Nothing panics while the map is held; a poisoned one is still whole.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
@@ -85,6 +126,7 @@ impl Warden {
             channel,
             calls: AtomicU64::new(1),
             pending: Mutex::new(HashMap::new()),
+            tokens: Mutex::default(),
             notices,
             dropped: AtomicU64::new(0),
             gone: CancellationToken::new(),
@@ -109,10 +151,14 @@ impl Warden {
         client: ClientAddr,
         listener: ListenerAddr,
         netns: NetnsCookie,
-    ) -> Option<Box<Identity>> {
+    ) -> Option<(Box<Identity>, Option<Tokens>)> {
         let (sender, answer) = oneshot::channel();
-        let question = |call| ToWarden::Identify { call, client, listener, netns };
-        self.ask(question, Answer::Identity(sender), answer).await.flatten()
+        let call = self.next_call();
+        let tokens = Tokens::awaited(&self.shared, call);
+        let question = ToWarden::Identify { call, client, listener, netns };
+        let identity = self.ask_as(call, question, Answer::Identity(sender), answer).await.flatten()?;
+        let tokens = Some(tokens).filter(|_| identity.tokens_follow);
+        Some((identity, tokens))
     }
 
     /// Who sent this datagram to the resolver? `None`: nobody in a tag, or the warden did not answer in time.
@@ -159,11 +205,25 @@ impl Warden {
         slot: Answer,
         answer: oneshot::Receiver<T>,
     ) -> Option<T> {
-        let call = self.shared.calls.fetch_add(1, Ordering::Relaxed);
+        let call = self.next_call();
+        self.ask_as(call, question(call), slot, answer).await
+    }
+
+    fn next_call(&self) -> u64 {
+        self.shared.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn ask_as<T>(
+        &self,
+        call: u64,
+        question: ToWarden,
+        slot: Answer,
+        answer: oneshot::Receiver<T>,
+    ) -> Option<T> {
         let _asked = Asked(&self.shared, call);
         self.shared.pending().insert(call, slot);
         let asked = async {
-            if let Err(error) = self.shared.channel.send(&question(call), None).await {
+            if let Err(error) = self.shared.channel.send(&question, None).await {
                 tracing::error!("asking the warden: {}", Chain(&error));
                 return None;
             }
@@ -193,12 +253,20 @@ impl Warden {
 }
 
 async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
+    let mut rules = Together::default();
     let _gone = shared.gone.clone().drop_guard();
     loop {
+        // Answers that come without a pause must not keep a turn from its end.
+        turn::look();
         match shared.channel.receive::<ToGate>().await {
             Ok(Some((ToGate::Identified { call, identity }, _))) => {
                 if let Some(Answer::Identity(asker)) = shared.pending().remove(&call) {
                     let _ = asker.send(identity); // an asker that was cut wants no answer
+                }
+            }
+            Ok(Some((ToGate::Tokens { call, tokens }, _))) => {
+                if let Some(asker) = shared.tokens().remove(&call) {
+                    let _ = asker.send(tokens); // a connection that has ended needs none
                 }
             }
             Ok(Some((ToGate::Leaf { call, leaf }, _))) => {
@@ -229,6 +297,11 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
                 let _ = orders.send(Order::Forget(netns)).await;
             }
             Ok(Some((ToGate::Servers(servers), _))) => drop(orders.send(Order::Servers(servers)).await),
+            Ok(Some((ToGate::Policy(piece), _))) => match rules.take(&piece) {
+                Ok(None) => {}
+                Ok(Some(source)) => drop(orders.send(Order::Policy(Box::new(source))).await),
+                Err(error) => tracing::error!("the old rules stay in force: {}", Chain(&error)),
+            },
             Ok(Some((other, _))) => tracing::error!(?other, "the warden said this after the start"),
             Ok(None) => return tracing::error!("the warden is gone: the gate ends"),
             Err(error) => return tracing::error!("the gate ends: {}", Chain(&error)),

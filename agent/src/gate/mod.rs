@@ -3,6 +3,7 @@
 
 mod accept;
 mod dns;
+mod errand;
 mod identify;
 mod link;
 pub mod sandbox;
@@ -19,12 +20,16 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::drain::{Drain, Drained};
+use crate::identity::{self, Identities};
+use crate::policy::rule::Source;
 use crate::policy::{self, InForce, Policy};
 use crate::record::fold::Folding;
 use crate::record::{self, Store};
+use crate::report::Chain;
 use crate::tls::{self, Tls};
 use crate::turn;
-use crate::types::NetnsCookie;
+use crate::types::{Issuer, NetnsCookie};
+use crate::wire::rules::Together;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
 pub use link::{Order, Warden};
@@ -48,8 +53,11 @@ pub enum Error {
     #[error("TLS cannot be set up")]
     Tls(#[source] tls::Error),
     /// A rule cannot be compiled.
-    #[error("the policy cannot be compiled")]
-    Policy(#[source] policy::BadCondition),
+    #[error("the policy cannot be compiled: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Policy(Vec<policy::BadCondition>),
+    /// The rules were not understood.
+    #[error("the rules cannot be understood")]
+    Rules(#[source] wire::rules::Unfit),
     /// The runtime or a socket failed.
     #[error("the gate's runtime failed")]
     Io(#[source] std::io::Error),
@@ -59,7 +67,7 @@ pub enum Error {
 pub(crate) struct Services {
     pub policy: InForce,
     pub store: Store,
-    pub tls: Tls,
+    pub tls: Arc<Tls>,
     pub warden: Warden,
     pub drain: Drain,
     /// Connections and questions that the warden has yet to be asked about.
@@ -69,7 +77,9 @@ pub(crate) struct Services {
     /// How many of them each tag holds.
     shares: share::Shares,
     /// Answers questions to name servers.
-    dns: dns::Resolver,
+    dns: Arc<dns::Resolver>,
+    /// Verifies who stands behind callers.
+    identities: Arc<Identities>,
 }
 
 /// Runs the gate on its end of the channel until the warden ends it.
@@ -87,6 +97,7 @@ pub fn run(channel: OwnedFd) -> Result<(), Error> {
 /// What the warden says before the start.
 struct Told {
     settings: GateSettings,
+    rules: Source,
     listeners: Vec<(NetnsCookie, OwnedFd)>,
     /// The resolver's sockets, each with its network namespace.
     resolvers: Vec<(NetnsCookie, OwnedFd)>,
@@ -96,6 +107,7 @@ struct Told {
 
 fn hear(channel: &OwnedFd) -> Result<Told, Error> {
     let mut settings: Option<GateSettings> = None;
+    let (mut together, mut rules) = (Together::default(), None);
     let (mut listeners, mut resolvers, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let (message, fd) =
@@ -103,19 +115,25 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
         match (message, fd, &mut settings) {
             (ToGate::Settings(said), None, none @ None) => *none = Some(*said),
             (ToGate::Roots(pem), None, Some(settings)) => settings.extra_roots.push(pem),
+            (ToGate::Issuer(said), None, Some(settings)) => settings.issuers.push(*said),
             (ToGate::Listener { netns }, Some(fd), Some(_)) => listeners.push((netns, fd)),
             (ToGate::Resolver { netns }, Some(fd), Some(_)) => resolvers.push((netns, fd)),
             (ToGate::Servers(said), None, Some(_)) => servers = said,
+            (ToGate::Policy(piece), None, Some(_)) => {
+                rules = together.take(&piece).map_err(Error::Rules)?;
+            }
             (ToGate::Start, None, Some(_)) => break,
             _ => return Err(Error::Abandoned),
         }
     }
     let settings = settings.ok_or(Error::Abandoned)?;
-    Ok(Told { settings, listeners, resolvers, servers })
+    // Without a word on rules nothing would be refused.
+    let rules = rules.ok_or(Error::Abandoned)?;
+    Ok(Told { settings, rules, listeners, resolvers, servers })
 }
 
 async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
-    let Told { settings, listeners, resolvers, servers } = told;
+    let Told { settings, rules, listeners, resolvers, servers } = told;
     let (warden, orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
     let folding = Folding::new({
         let warden = warden.clone();
@@ -126,8 +144,11 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     for root in omitted {
         tracing::warn!("not trusted upstream: {root}");
     }
-    let (_policies, in_force) = watch::channel(Arc::new(compile(&settings)?));
+    let (policies, in_force) = watch::channel(Arc::new(compile(rules, &settings)?));
     let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
+    let tls = Arc::new(tls);
+    let dns = Arc::new(dns::Resolver::new(settings.name_servers.clone(), servers));
+    let identities = identities(&settings.issuers, &tls, &dns, &warden);
     let services = Arc::new(Services {
         policy: in_force,
         store: store.clone(),
@@ -137,7 +158,8 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         settling: TaskTracker::new(),
         shares: share::Shares::of(Arc::clone(&sessions)),
         sessions,
-        dns: dns::Resolver::new(settings.name_servers.clone(), servers),
+        dns,
+        identities,
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(Arc::clone(&services), folding.clone()));
@@ -151,7 +173,8 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     warden.tell(ToWarden::Ready);
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
-    if let Some(Ending { grace, aside }) = follow(orders, &mut serving, &services).await {
+    let rules = Rules { policies, settings };
+    if let Some(Ending { grace, aside }) = follow(orders, &mut serving, &rules, &services).await {
         let settled = async {
             if aside {
                 settle(serving, &services).await;
@@ -191,6 +214,7 @@ async fn settle(serving: accept::Listeners, services: &Services) {
 async fn follow(
     mut orders: mpsc::Receiver<Order>,
     serving: &mut accept::Listeners,
+    rules: &Rules,
     services: &Services,
 ) -> Option<Ending> {
     loop {
@@ -212,14 +236,27 @@ async fn follow(
             }
             Order::Forget(netns) => serving.forget(netns),
             Order::Servers(servers) => services.dns.set_host_servers(servers),
+            Order::Policy(source) => match compile(*source, &rules.settings) {
+                Ok(policy) => drop(rules.policies.send_replace(Arc::new(policy))),
+                // The warden has tried them before: this is a defect.
+                Err(error) => {
+                    let why = format!("the old rules stay in force: {}", Chain(&error));
+                    services.warden.tell(ToWarden::Trouble(why));
+                }
+            },
         }
     }
 }
 
+/// Where rules that come later go, and what holds beside them.
+struct Rules {
+    policies: watch::Sender<Arc<Policy>>,
+    settings: GateSettings,
+}
+
 /// The rules, ready. The warden has tried them before.
-fn compile(settings: &GateSettings) -> Result<Policy, Error> {
-    let mut policy =
-        Policy::compile(settings.policy.clone()).map_err(|wrong| Error::Policy(wrong[0].clone()))?;
+fn compile(rules: Source, settings: &GateSettings) -> Result<Policy, Error> {
+    let mut policy = Policy::compile(rules).map_err(Error::Policy)?;
     policy.durable = settings.durable;
     policy.lookups = settings.lookups.clone();
     Ok(policy)
@@ -270,6 +307,24 @@ async fn report(services: Arc<Services>, folding: Folding) {
             }
         }
     }
+}
+
+/// The issuers, whose keys are fetched from now on.
+fn identities(
+    issuers: &[Issuer],
+    tls: &Arc<Tls>,
+    dns: &Arc<dns::Resolver>,
+    warden: &Warden,
+) -> Arc<Identities> {
+    let fetch = errand::fetch(Arc::clone(tls), Arc::clone(dns), warden.clone());
+    let tell: identity::Tell = {
+        let warden = warden.clone();
+        Arc::new(move |text| {
+            tracing::warn!("{text}");
+            warden.tell(ToWarden::Trouble(text));
+        })
+    };
+    Arc::new(Identities::new(issuers.to_vec(), &fetch, &tell))
 }
 
 /// Signing as `tls` wants it, done by the warden.

@@ -12,9 +12,11 @@ use tokio::sync::Semaphore;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::accept::{Accepted, keep_alive};
+use super::link::Tokens;
 use super::{Services, Warden, dns, identify};
 use crate::detect::{self, Protocol};
 use crate::engine::{Context, http, tunnel};
+use crate::identity::{Standing, Who};
 use crate::policy::{self, Asked, Denied, Passage};
 use crate::record::{ExchangeHead, Session, Unrecordable};
 use crate::report::Chain;
@@ -77,7 +79,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
         tracing::debug!(listener = %listener.0, "closed: no tagged process is behind this connection");
         return;
     };
-    let (_place, unsettled) = (who.place, who.unsettled);
+    let (_place, unsettled, tokens) = (who.place, who.unsettled, who.tokens);
     let client = who.client.0;
     let looked_up =
         services.dns.names.of(&who.caller.tag, who.caller.pid, who.destination.ip(), Instant::now());
@@ -91,6 +93,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                 looked_up,
                 refusal: None,
                 netns: who.netns,
+                who: Who::new(Arc::clone(&services.identities), Standing::default()),
                 layers: LAYERS,
                 inner: Arc::new(Semaphore::new(INNER)),
             };
@@ -98,7 +101,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
             let ended = match services.shares.enter(&line.caller.tag) {
                 Some(_share) => tokio::select! {
                     biased;
-                    ended = Box::pin(line.take(Arc::clone(&io), unsettled)) => ended,
+                    ended = Box::pin(line.take(Arc::clone(&io), tokens, unsettled)) => ended,
                     () = broken(&io) => Err(Error::ClientGone),
                 },
                 None => {
@@ -156,6 +159,8 @@ struct Line {
     refusal: Option<tls::Refusal>,
     /// Where the upstream is dialled from, when not from here.
     netns: Option<NetnsCookie>,
+    /// Who stands behind the caller.
+    who: Who,
     /// Layers that may still be opened.
     layers: u8,
     /// Places for connections inside this one.
@@ -164,11 +169,20 @@ struct Line {
 
 impl Line {
     /// decide -> forward -> the rest of the line.
-    async fn take(self, client: Arc<TcpStream>, unsettled: TaskTrackerToken) -> Result<(), Error> {
+    async fn take(
+        mut self,
+        client: Arc<TcpStream>,
+        tokens: Option<Tokens>,
+        unsettled: TaskTrackerToken,
+    ) -> Result<(), Error> {
         // Name servers are not dialled: their questions are answered here, and what is no question goes nowhere.
         if self.destination.port() == dns::PORT {
             drop(unsettled);
             return self.answer_questions(client).await;
+        }
+        if let Some(tokens) = tokens {
+            let standing = self.services.identities.first(&tokens.found().await).await;
+            self.who = self.who.with(standing);
         }
         let passage = match self.may(Action::Connect { destination: self.destination }) {
             Ok(passage) => passage,
@@ -195,9 +209,9 @@ impl Line {
     /// Whether the line may go on: what it will send is judged again when it is known.
     fn may(&self, action: Action<'_>) -> Result<Passage, Denied> {
         let policy = Arc::clone(&self.services.policy.borrow());
-        // An identity may yet come with the request.
-        let asked = Asked { caller: &self.caller, identity: None, action, now: OffsetDateTime::now_utc() };
-        policy::decide(&policy, &asked).passage()
+        let identity = self.who.so_far();
+        let asked = Asked { caller: &self.caller, identity, action, now: OffsetDateTime::now_utc() };
+        policy::decide(&policy, &asked).passage().map_err(|denied| self.who.standing().explain(denied))
     }
 
     async fn answer_questions(self, client: Arc<TcpStream>) -> Result<(), Error> {
@@ -321,6 +335,7 @@ impl Line {
     fn context(self, verified: Verified) -> Context {
         Context {
             caller: Arc::clone(&self.caller),
+            who: self.who.clone(),
             destination: self.destination,
             verified,
             looked_up: self.looked_up.clone(),
@@ -351,7 +366,7 @@ impl Line {
         };
         let reason = format!("{} (rule {})", denied.reason, denied.rule);
         self.session.refused(
-            ExchangeHead { rule: Some(denied.rule.clone()), ..head(host, host_source, protocol) },
+            ExchangeHead { rule: Some(denied.rule.clone()), ..self.head(host, host_source, protocol) },
             reason,
         );
         Error::Denied(denied)
@@ -372,21 +387,22 @@ impl Line {
     }
 
     fn refused_for(&self, host: String, host_source: HostSource, protocol: &'static str, error: &Error) {
-        self.session.refused(head(host, host_source, protocol), Chain(error).to_string());
+        self.session.refused(self.head(host, host_source, protocol), Chain(error).to_string());
     }
-}
 
-/// What a refusal before any exchange begins with.
-fn head(host: String, host_source: HostSource, protocol: &'static str) -> ExchangeHead {
-    ExchangeHead {
-        protocol,
-        host,
-        host_source,
-        method: None,
-        path: None,
-        headers: ::http::HeaderMap::new(),
-        rule: None,
-        verdict: types::Verdict::Deny,
+    /// What a refusal before any exchange begins with.
+    fn head(&self, host: String, host_source: HostSource, protocol: &'static str) -> ExchangeHead {
+        ExchangeHead {
+            identity: self.who.standing().shared(),
+            protocol,
+            host,
+            host_source,
+            method: None,
+            path: None,
+            headers: ::http::HeaderMap::new(),
+            rule: None,
+            verdict: types::Verdict::Deny,
+        }
     }
 }
 

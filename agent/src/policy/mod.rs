@@ -5,6 +5,7 @@
 //! ([`Verdict::More`]), and nothing is sent. When all is known, an action that no rule matches is refused.
 
 mod body;
+mod cover;
 mod facts;
 mod filter;
 mod index;
@@ -13,6 +14,7 @@ mod known;
 pub mod llm;
 pub mod lookup;
 pub mod pattern;
+pub mod question;
 pub mod rule;
 #[cfg(test)]
 mod tests;
@@ -139,6 +141,15 @@ impl Verdict {
         }
     }
 
+    /// The same, a refusal put into other words.
+    #[must_use]
+    pub fn explained(self, explain: impl FnOnce(Denied) -> Denied) -> Self {
+        match self {
+            Self::Deny(denied) => Self::Deny(explain(denied)),
+            other => other,
+        }
+    }
+
     /// The right to go on reading, where nothing is sent yet.
     ///
     /// # Errors
@@ -167,6 +178,13 @@ pub struct BadCondition {
     pub key: Key,
     /// What is wrong.
     pub mistake: Mistake,
+}
+
+/// What is wrong with a rule's prompt filters; a mistake's place is the entry's number in the list of its key.
+pub fn prompt_mistakes(words: &[String], patterns: &[String]) -> Vec<(Key, Mistake)> {
+    let mut wrong = Vec::new();
+    Filter::compile(words, patterns, |key, mistake| wrong.push((key, mistake)));
+    wrong
 }
 
 impl Policy {
@@ -222,39 +240,42 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     if policy.rules.is_empty() && mode == Mode::Observe {
         return policy.permit(OBSERVE, types::Verdict::Allow, false);
     }
+    // Whether it is sent once this rule has matched.
+    let sends =
+        |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let facts = Facts::new(asked);
     let head = matches!(asked.action, Action::Http(_));
-    let mut body = None;
-    let mut more = false;
+    let (mut body, mut more, mut open, mut last) = (None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
-        let decided = match compiled.judge(&facts) {
-            Match::No(_) => None,
+        let why = match compiled.judge(&facts) {
+            Match::No(_) => continue,
             Match::NotYet(_) => {
                 more = true;
-                if !head {
-                    break;
-                }
+                open |= sends(&compiled.rule);
                 if compiled.asks_body() {
                     body = body.max(Some(compiled.rule.body_max));
                 }
-                None
+                if open && !head {
+                    break;
+                }
+                continue;
             }
-            Match::Yes => Some(None),
-            Match::Cannot(..) if compiled.rule.verdict == Effect::Allow => None,
-            Match::Cannot(key, why) => Some(Some(format!("its {key} cannot be judged: {why}"))),
+            Match::Yes => None,
+            Match::Cannot(..) if compiled.rule.verdict == Effect::Allow => continue,
+            Match::Cannot(key, why) => Some(format!("its {key} cannot be judged: {why}")),
         };
-        match decided {
-            None => {}
-            Some(_) if more => break,
-            Some(why) => return apply(policy, &compiled.rule, mode, why),
-        }
+        open |= sends(&compiled.rule);
+        last = Some((&compiled.rule, why));
+        break;
     }
-    if more {
-        return Verdict::More { passage: Passage(()), body };
+    // Where no rule that is left would let it through, nothing more need be known: not a name, not a byte goes further.
+    if more && (open || (last.is_none() && mode == Mode::Observe)) {
+        return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
-    match mode {
-        Mode::Observe => policy.permit(NONE, types::Verdict::Deny, false),
-        Mode::Enforce => {
+    match (last, mode) {
+        (Some((rule, why)), _) => apply(policy, rule, mode, why),
+        (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
+        (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
         }
     }

@@ -120,6 +120,21 @@ impl Glob {
         reached[text.len()]
     }
 
+    /// Whether it matches whatever `other` matches; `false` also where that is not certain.
+    pub fn covers(&self, other: &Self) -> bool {
+        let prefix = match &self.parts[..] {
+            [Part::All] => Some(""),
+            [Part::Text(prefix), Part::All] => Some(prefix.as_str()),
+            _ => None,
+        };
+        // A letter that no pattern has can be met by a star alone, and whatever a single star stands for meets that, too.
+        const ANY: &str = "\u{1}";
+        let free = !self.text.contains(ANY) && !other.parts.contains(&Part::All);
+        self == other
+            || prefix.is_some_and(|prefix| other.text.starts_with(prefix))
+            || (free && self.matches(&other.text.replace('*', ANY)))
+    }
+
     /// As written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -171,6 +186,12 @@ impl Addresses {
         self.0.is_empty()
     }
 
+    /// Whether they hold whatever `other` holds.
+    pub fn cover(&self, other: &Self) -> bool {
+        let held = |net: &IpNet| self.0.iter().any(|wide| wide.contains(net));
+        self.is_empty() || (!other.is_empty() && other.0.iter().all(held))
+    }
+
     /// Whether one of them holds `address`.
     pub fn hold(&self, address: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&address))
@@ -200,6 +221,12 @@ impl Ports {
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether they hold whatever `other` holds.
+    pub fn cover(&self, other: &Self) -> bool {
+        let held = |(from, to): &(u16, u16)| self.0.iter().any(|(first, last)| first <= from && to <= last);
+        self.is_empty() || (!other.is_empty() && other.0.iter().all(held))
     }
 
     /// Whether `port` is one of them.

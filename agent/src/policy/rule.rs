@@ -2,6 +2,7 @@
 //! is compiled or judged.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,15 @@ pub enum Effect {
     /// Refuse it.
     #[default]
     Deny,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        })
+    }
 }
 
 /// One `[[rule]]`. An empty list asks nothing; a list matches when any of its entries does; a rule matches when all that it

@@ -50,6 +50,8 @@ pub fn opening(
     let (host, method) = (cut(head.host, WORD), head.method.map(|text| cut(text, WORD)));
     let redacted = Redacted::new(&head.headers, salt);
     let time = stamp(OffsetDateTime::now_utc());
+    let identity = head.identity.as_ref().map(|identity| identity.subject.as_str());
+    let groups = head.identity.as_ref().map_or(Cow::Borrowed(&[][..]), |identity| shown(&identity.groups));
     let begin = ExchangeBegin {
         session: Cow::Borrowed(&session.text),
         exchange: number,
@@ -61,6 +63,8 @@ pub fn opening(
         path: clean.as_deref().map(Cow::Borrowed),
         rule: head.rule.as_deref().map(Cow::Borrowed),
         verdict: head.verdict,
+        identity: identity.map(Cow::Borrowed),
+        groups: groups.clone(),
         headers_cut: redacted.cut(),
         headers: redacted,
     };
@@ -72,9 +76,24 @@ pub fn opening(
     summary.host_source = Some(head.host_source);
     summary.method = method;
     summary.path = clean.map(|text| cut(text, PATH));
+    (summary.identity, summary.groups) = (identity.map(str::to_owned), groups.into_owned());
     summary.rule = head.rule;
     summary.verdict = head.verdict;
     (Box::new(summary), framed)
+}
+
+/// Bytes of groups that a record names; policy looks at all of them.
+const GROUPS: usize = 8 * 1024;
+
+/// As many groups as fit, in the token's order.
+fn shown(groups: &[String]) -> Cow<'_, [String]> {
+    let mut room = GROUPS;
+    let fit = groups.iter().take_while(|group| {
+        let fits = group.len() < room;
+        room = room.saturating_sub(group.len() + 1);
+        fits
+    });
+    Cow::Borrowed(&groups[..fit.count()])
 }
 
 /// What the session says of each of its exchanges; the rest is empty.

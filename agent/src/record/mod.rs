@@ -128,6 +128,8 @@ pub struct ExchangeHead {
     pub rule: Option<String>,
     /// Verdict.
     pub verdict: crate::types::Verdict,
+    /// Who stands behind it.
+    pub identity: Option<Arc<crate::types::Identity>>,
 }
 
 /// Which way bytes go.

@@ -172,6 +172,12 @@ pub struct ExchangeBegin<'a, H> {
     pub rule: Option<Cow<'a, str>>,
     /// Verdict.
     pub verdict: Verdict,
+    /// Subject of the verified identity.
+    #[serde(default)]
+    pub identity: Option<Cow<'a, str>>,
+    /// Its groups, as far as they fit.
+    #[serde(default)]
+    pub groups: Cow<'a, [String]>,
     /// Headers: `[name, value]`.
     pub headers: H,
     /// How many more there were.

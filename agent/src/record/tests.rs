@@ -108,6 +108,7 @@ fn head(path: &str) -> ExchangeHead {
         headers,
         rule: Some("observe".to_owned()),
         verdict: Verdict::Allow,
+        identity: None,
     }
 }
 

@@ -239,6 +239,17 @@ impl Tls {
         })
     }
 
+    /// Opens TLS for an errand of the gate's own (an issuer's keys), verified as every upstream is.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub async fn errand(&self, to: &Verified, stream: BoxStream) -> Result<BoxStream, String> {
+        let config = self.tags.own().map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        let deadline = Instant::now() + self.deadlines.upstream;
+        let opened = Box::pin(upstream::open_with(config, &self.verifier, to, stream, deadline)).await;
+        opened.map(|opened| opened.stream).map_err(|failure| failure.reason)
+    }
+
     /// Answers a client whom policy refuses, so that it can be told in its own protocol. The upstream is left alone.
     async fn refuse(
         &self,

@@ -123,6 +123,11 @@ impl Tags {
         }
     }
 
+    /// The configuration for an errand of the gate's own: HTTP/1.1, nothing resumed, nothing shared with any tag.
+    pub fn own(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        self.config(&Offer::from_client(&[HTTP1.to_vec()]), Resumption::disabled())
+    }
+
     fn config(&self, offer: &Offer, resumption: Resumption) -> Result<Arc<ClientConfig>, rustls::Error> {
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?

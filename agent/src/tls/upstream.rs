@@ -3,11 +3,12 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustls::{AlertDescription, CertificateError, ClientConnection, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, InvalidMessage};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -53,6 +54,17 @@ pub(super) async fn open(
         Failure::new(AlertDescription::InternalError, format!("TLS cannot be set up: {error}"))
     };
     let config = tags.upstream(tag, offer).map_err(broken)?;
+    open_with(config, verifier, name, stream, deadline).await
+}
+
+/// The same with a configuration of the caller's choice.
+pub(super) async fn open_with(
+    config: Arc<ClientConfig>,
+    verifier: &UpstreamVerifier,
+    name: &Verified,
+    stream: BoxStream,
+    deadline: Instant,
+) -> Result<Upstream, Failure> {
     let name = server_name(name).map_err(|why| Failure::new(AlertDescription::InternalError, why))?;
     let begun = Instant::now();
     let handshake = async {

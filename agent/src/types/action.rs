@@ -3,6 +3,8 @@
 //! The same exchange is judged several times while more of it becomes known: where it connects, which name it asks
 //! for, the head of its request, at last its body. What is not known yet is said to be so, never guessed.
 
+use std::borrow::Cow;
+
 use super::{Destination, HostName};
 
 /// What somebody wants to do. Borrowed: it lives as long as the decision.
@@ -83,6 +85,78 @@ impl Action<'_> {
             Self::Name { host, .. } | Self::Tunnel { host, .. } | Self::Http(Http { host, .. }) => {
                 Some(*host)
             }
+        }
+    }
+}
+
+/// One HTTP request's facts, kept for as long as the request lives or without there being one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// See [`Http`].
+    pub destination: Destination,
+    /// See [`Http`].
+    pub host: Option<HostName>,
+    /// See [`Http`].
+    pub protocol: Cow<'static, str>,
+    /// See [`Http`].
+    pub method: String,
+    /// See [`Http`].
+    pub path: String,
+    /// See [`Http`].
+    pub query: Option<String>,
+    /// See [`Http`].
+    pub headers: http::HeaderMap,
+    /// See [`Http`].
+    pub body: KeptBody,
+}
+
+/// See [`Body`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptBody {
+    /// It was not asked for, and has gone by.
+    Unread,
+    /// All of it.
+    Whole(Vec<u8>),
+    /// See [`Body::Unknowable`].
+    Unknowable(String),
+}
+
+impl Http<'_> {
+    /// A copy of its own. `protocol`: [`Http::protocol`].
+    pub fn keep(&self, protocol: &'static str) -> Kept {
+        Kept {
+            destination: self.destination,
+            host: self.host.cloned(),
+            protocol: protocol.into(),
+            method: self.method.to_owned(),
+            path: self.path.to_owned(),
+            query: self.query.map(ToOwned::to_owned),
+            headers: self.headers.clone(),
+            body: match self.body {
+                Body::Unread => KeptBody::Unread,
+                Body::Whole(bytes) => KeptBody::Whole(bytes.to_owned()),
+                Body::Unknowable(why) => KeptBody::Unknowable(why.to_owned()),
+            },
+        }
+    }
+}
+
+impl Kept {
+    /// What is judged.
+    pub fn http(&self) -> Http<'_> {
+        Http {
+            destination: self.destination,
+            host: self.host.as_ref(),
+            protocol: &self.protocol,
+            method: &self.method,
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            body: match &self.body {
+                KeptBody::Unread => Body::Unread,
+                KeptBody::Whole(bytes) => Body::Whole(bytes),
+                KeptBody::Unknowable(why) => Body::Unknowable(why),
+            },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the daemon holds while it lives: everything that needed privilege to get.
 
+mod change;
 mod parts;
 
 use std::fs;
@@ -16,7 +17,7 @@ use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
 use super::enforcement::{Examiner, Host, Judge};
-use super::gate_process::{self, GateProcess, Sockets};
+use super::gate_process::{self, GateProcess, Mailbox, Sockets};
 use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
@@ -24,14 +25,19 @@ use super::namespaces::Namespaces;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
-use super::witness::Witness;
+use super::tokens::{Places, Tokens};
+use super::witness::{Question, Witness};
 use crate::config::Config;
 use crate::doctor::process::Proc;
 use crate::paths;
+use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::trust;
 use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
+use crate::wire::rules;
 use crate::wire::{GateSettings, Identity};
+
+pub use change::Change;
 
 use parts::{
     directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
@@ -117,12 +123,15 @@ pub struct Bound {
     /// The others.
     namespaces: Arc<Namespaces>,
     gate_user: (Uid, Gid),
+    /// Where tokens of callers are found.
+    pub tokens: Tokens,
+    places: Places,
     /// What the last gate was told at its start.
     told: Option<Told>,
 }
 
-/// A gate's settings, and the PEM of the roots to trust besides the system's.
-type Told = (GateSettings, Vec<Vec<u8>>);
+/// A gate's settings, and the PEM of the roots to trust besides the system's; then the rules.
+type Told = ((GateSettings, Vec<Vec<u8>>), Source);
 
 impl Bound {
     /// Gets everything. `is_there`: the configuration was read and is not what counts where there is none. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
@@ -168,6 +177,7 @@ impl Bound {
         let examiner =
             Examiner::start(Proc::default(), host.clone(), tags.clone()).map_err(Error::Examiner)?;
         let examiner = Arc::new(examiner);
+        let places = Places::of(&config.issuers);
         Ok(Self {
             config,
             ca,
@@ -186,6 +196,8 @@ impl Bound {
             netns,
             namespaces,
             gate_user,
+            tokens: Tokens::default(),
+            places,
             told: None,
         })
     }
@@ -196,7 +208,9 @@ impl Bound {
     /// [`gate_process::Error`].
     pub async fn start_gate(&mut self) -> Result<GateProcess, gate_process::Error> {
         self.changed_servers();
-        let (settings, roots) = self.told.insert(self.gate_settings());
+        let rules = rules::pieces(&self.config.policy).map_err(gate_process::Error::Rules)?;
+        let told = (self.gate_settings(), self.config.policy.clone());
+        let ((settings, roots), _) = self.told.insert(told);
         let elsewhere = self.namespaces.standing();
         let there = || elsewhere.iter();
         let listeners = there().flat_map(|at| at.listeners().map(|socket| (at.cookie, socket)));
@@ -206,7 +220,7 @@ impl Bound {
         let resolvers: Vec<_> =
             self.resolver.sockets().map(|socket| (self.netns, socket)).chain(resolvers).collect();
         let sockets = Sockets { listeners: &listeners, resolvers: &resolvers, servers: self.servers.told() };
-        let gate = GateProcess::start(settings, roots, sockets).await?;
+        let gate = GateProcess::start(settings, rules, roots, sockets).await?;
         self.namespaces.serve_with(gate.mailbox(), &elsewhere);
         Ok(gate)
     }
@@ -221,7 +235,7 @@ impl Bound {
         self.gate_user.0.as_raw()
     }
 
-    fn gate_settings(&self) -> Told {
+    fn gate_settings(&self) -> (GateSettings, Vec<Vec<u8>>) {
         let roots = self.config.tls.extra_roots.iter().filter_map(|path| match fs::read(path) {
             Ok(pem) => Some(pem),
             Err(error) => {
@@ -234,7 +248,6 @@ impl Bound {
             extra_roots: Vec::new(),
             uid: self.gate_user.0.as_raw(),
             gid: self.gate_user.1.as_raw(),
-            policy: self.config.policy.clone(),
             store: self.config.paths.state.join(paths::STORE_DIR).to_string_lossy().into_owned(),
             body_limit: self.config.record.body_limit,
             store_bytes: self.config.record.max_bytes,
@@ -243,6 +256,7 @@ impl Bound {
             may_stand_aside: self.may_stand_aside(),
             name_servers: self.config.dns.upstream.clone(),
             lookups: self.config.dns.lookups.clone(),
+            issuers: self.config.issuers.iter().map(|issuer| issuer.told.clone()).collect(),
         };
         (settings, roots.collect())
     }
@@ -282,7 +296,7 @@ impl Bound {
                 return None;
             }
         };
-        if !self.is_still(&origin, client, listener, netns) {
+        if !self.is_still(Witness::holds, &origin, client, listener, netns) {
             return None;
         }
         self.describe(&origin, netns)
@@ -302,13 +316,24 @@ impl Bound {
                 return None;
             }
         };
+        // The memory outlives the socket, and its port may be another's by now.
+        if !self.is_still(Witness::sent, &origin, client, listener, netns) {
+            return None;
+        }
         self.describe(&origin, netns)
+    }
+
+    /// Begins to look for the caller's tokens; says in `identity` whether they follow.
+    pub fn look_for_tokens(&self, identity: &mut Identity, call: u64, gate: Mailbox) {
+        if !self.config.issuers.is_empty() {
+            identity.tokens_follow = self.tokens.look(&self.tags, &self.places, &identity.caller, call, gate);
+        }
     }
 
     fn describe(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Identity> {
         let caller = self.caller(origin, netns)?;
         let netns = (netns != self.netns).then_some(netns);
-        Some(Identity { destination: destination(origin), caller, netns })
+        Some(Identity { destination: destination(origin), caller, netns, tokens_follow: false })
     }
 
     /// Who a remembered caller is, and what weakens the enforcement for it. `None`: its tag is over.
@@ -342,6 +367,7 @@ impl Bound {
     /// Whether the socket at the other end is the one that was remembered, and not another's that came to its tuple.
     fn is_still(
         &self,
+        ask: Question,
         origin: &Origin,
         client: ClientAddr,
         listener: ListenerAddr,
@@ -349,10 +375,10 @@ impl Bound {
     ) -> bool {
         let holds = if netns == self.netns {
             let Some(witness) = &self.witness else { return true };
-            witness.holds(client.0, listener.0, origin.cookie)
+            ask(witness, client.0, listener.0, origin.cookie)
         } else {
             let Some(namespace) = self.namespaces.find(netns) else { return false };
-            namespace.holds(client.0, listener.0, origin.cookie)
+            namespace.holds(ask, client.0, listener.0, origin.cookie)
         };
         holds.unwrap_or_else(|error| {
             tracing::error!("asking whose {} is: {error}", client.0);
@@ -365,25 +391,6 @@ impl Bound {
         if let Err(error) = self.kernel.lock().sweep() {
             tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
         }
-    }
-
-    /// Takes a new configuration into force. Returns whether the gate that runs was told otherwise (files that the
-    /// configuration names count by what is in them), so that it must be started anew.
-    pub async fn reconfigure(&mut self, config: Config) -> bool {
-        if config.paths != self.config.paths || config.user != self.config.user {
-            tracing::warn!("[paths] and user take effect at the next restart");
-        }
-        self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
-        guard(&mut self.kernel.lock(), &self.config);
-        apply(&self.tags, &self.config).await;
-        self.told.as_ref() != Some(&self.gate_settings())
-    }
-}
-
-/// A tag that cannot be made now is tried again by the tags themselves; the journal has it from them.
-async fn apply(tags: &Tags, config: &Config) {
-    for (tag, error) in tags.apply_config(&config.intercepts).await {
-        tracing::error!("tag {tag}: {}", Chain(&error));
     }
 }
 

@@ -94,7 +94,7 @@ impl Process {
 
 /// Field 22 of /proc/PID/stat, in clock ticks since boot. The command name in field 2 may hold spaces and brackets,
 /// so the fields are counted from the last bracket.
-fn start_time(proc: &Path) -> Option<u64> {
+pub(super) fn start_time(proc: &Path) -> Option<u64> {
     // Not read as text: the command name is any bytes that the process likes.
     let stat = fs::read(proc.join("stat")).ok()?;
     String::from_utf8_lossy(&stat).rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()

@@ -23,11 +23,13 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::tags::{CgroupPath, Process, TagError, Tags};
+use super::tags::{Asker, CgroupPath, Entry, Kind, Process, TagError, Tags};
+use super::tokens::Tokens;
 use crate::config::Options;
 use crate::control::{Answer, MAX_REQUEST, Refusal, Request, Status, Target};
 use crate::doctor::Facts;
 use crate::paths::CONTROL_SOCKET;
+use crate::types::{TagName, Token};
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -59,6 +61,8 @@ pub struct Peer {
 pub struct Desk {
     /// The tags.
     pub tags: Tags,
+    /// Keeps the tokens of `run`.
+    pub tokens: Tokens,
     /// The daemon's state, tags and all.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
     /// What the doctor asks for. May take a while: it looks at every tagged process.
@@ -243,7 +247,7 @@ impl Desk {
             return Answer::Refused(refusal);
         }
         match request {
-            Request::Run { tag } => self.run(peer, tag).await,
+            Request::Run { tag, identity_token } => self.run(peer, tag, identity_token).await,
             Request::Tag { what, name, loopback } => {
                 let options = Options::with_loopback(loopback);
                 let made = match what {
@@ -276,14 +280,38 @@ impl Desk {
         }
     }
 
-    async fn run(&self, peer: &Peer, tag: Option<crate::types::TagName>) -> Answer {
+    async fn run(&self, peer: &Peer, tag: Option<TagName>, token: Option<Token>) -> Answer {
         match self.tags.run_request(&peer.process, peer.uid, tag).await {
             Ok(placed) => {
+                if let Some(token) = token
+                    && let Err(refusal) = self.hold(peer, &placed.tag, token)
+                {
+                    return Answer::Refused(refusal);
+                }
                 let environment: BTreeMap<_, _> = (self.environment)().into_iter().collect();
                 Answer::Run { tag: placed.tag, already: placed.already, environment }
             }
             Err(e) => e.into(),
         }
+    }
+
+    /// Keeps a token for a whole tag: only for one that `sluice run` made, and for its maker. In a tag of the configuration
+    /// other jobs run beside the caller, whose identity it is not.
+    fn hold(&self, peer: &Peer, tag: &TagName, token: Token) -> Result<(), Refusal> {
+        let owns = |entry: &Entry| {
+            matches!(entry.kind, Kind::Run { .. }) && entry.asker == Asker::User { uid: peer.uid }
+        };
+        if !self.tags.entry(tag).is_some_and(|entry| owns(&entry)) {
+            return Err(Refusal {
+                what: format!("the tag {tag} was not made by `sluice run` of this user, and others may be in it"),
+                remedy: "give the job its token by its environment or a file (token_env, token_file of [[issuer]])".into(),
+            });
+        }
+        let held = self.tokens.hold(&self.tags, tag, token);
+        held.map_err(|why| Refusal {
+            what: format!("the token cannot be kept: {why}"),
+            remedy: "try again".into(),
+        })
     }
 
     fn may(&self, peer: &Peer, request: &Request) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::report::Chain;
 use crate::types::NetnsCookie;
-use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
+use crate::wire::{self, Channel, GateSettings, Piece, ToGate, ToWarden};
 
 /// Answers that may wait for the gate to read them. A gate that is this far behind is stuck: further answers are
 /// dropped, its questions time out and their connections are refused.
@@ -36,6 +36,9 @@ pub enum Error {
     /// It could not be told how to work.
     #[error("telling the gate how to work")]
     Tell(#[source] wire::Error),
+    /// The rules cannot be told.
+    #[error("the gate cannot be told its rules")]
+    Rules(#[source] wire::rules::Unfit),
     /// It did not listen.
     #[error("the gate did not take its settings within {} s", TELL_WITHIN.as_secs())]
     Deaf,
@@ -137,6 +140,7 @@ impl GateProcess {
     /// [`Error`].
     pub async fn start(
         settings: &GateSettings,
+        rules: Vec<Piece>,
         roots: &[Vec<u8>],
         sockets: Sockets<'_>,
     ) -> Result<Self, Error> {
@@ -152,7 +156,7 @@ impl GateProcess {
             .map_err(Error::Spawn)?;
         let child = Fetter { child, is_free: false };
         let channel = Arc::new(Channel::new(ours).map_err(Error::Spawn)?);
-        let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, roots, sockets)).await;
+        let told = tokio::time::timeout(TELL_WITHIN, tell(&channel, settings, rules, roots, sockets)).await;
         told.map_err(|_| Error::Deaf)?.map_err(Error::Tell)?;
         let (mailbox, queue) = Mailbox::new();
         let close = CancellationToken::new();
@@ -194,6 +198,14 @@ impl GateProcess {
         if self.mailbox.post(vec![(answer, None)]).is_err() {
             tracing::error!("the gate does not read its answers: one was dropped");
         }
+    }
+
+    /// Tells it new rules, all pieces or none. Never waits.
+    ///
+    /// # Errors
+    /// [`Undelivered`].
+    pub fn rules(&self, pieces: Vec<Piece>) -> Result<(), Undelivered> {
+        self.mailbox.post(pieces.into_iter().map(|piece| (ToGate::Policy(piece), None)).collect())
     }
 
     /// For those who answer it besides the daemon's loop.
@@ -250,10 +262,20 @@ impl GateProcess {
 async fn tell(
     channel: &Channel,
     settings: &GateSettings,
+    rules: Vec<Piece>,
     roots: &[Vec<u8>],
     sockets: Sockets<'_>,
 ) -> Result<(), wire::Error> {
-    channel.send(&ToGate::Settings(Box::new(settings.clone())), None).await?;
+    // Each with its keys is a message of its own: together they may be longer than one.
+    let mut settings = settings.clone();
+    let issuers = std::mem::take(&mut settings.issuers);
+    channel.send(&ToGate::Settings(Box::new(settings)), None).await?;
+    for issuer in issuers {
+        channel.send(&ToGate::Issuer(Box::new(issuer)), None).await?;
+    }
+    for piece in rules {
+        channel.send(&ToGate::Policy(piece), None).await?;
+    }
     for piece in roots.iter().flat_map(|pem| pieces(pem)) {
         channel.send(&ToGate::Roots(piece), None).await?;
     }

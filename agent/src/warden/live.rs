@@ -12,6 +12,7 @@ use super::enforcement;
 use crate::control::{ProcessStatus, Status, StoreStatus};
 use crate::doctor;
 use crate::paths;
+use crate::policy::Mode;
 use crate::types::SelfTest;
 
 /// The counters' names, in the order of [`Counter`].
@@ -45,6 +46,7 @@ const COUNTERS: &[(Counter, &str)] = &[
     (Counter::PassedSocket, "refused_passed_socket"),
     (Counter::UnixPeer, "refused_unix_peer"),
     (Counter::Ptrace, "refused_ptrace"),
+    (Counter::DnsPace, "refused_dns_pace"),
 ];
 
 const _: () = assert!(COUNTERS.len() == Counter::ALL.len(), "a counter without a name");
@@ -60,6 +62,7 @@ struct Facts {
     sessions: u32,
     store_trouble: Option<String>,
     self_test: Option<SelfTest>,
+    mode: Mode,
 }
 
 impl Live {
@@ -84,6 +87,11 @@ impl Live {
     /// So many sessions are under way.
     pub fn sessions(&self, count: u32) {
         self.facts().sessions = count;
+    }
+
+    /// This mode is in force.
+    pub fn mode(&self, mode: Mode) {
+        self.facts().mode = mode;
     }
 
     /// The store refuses, or works again.
@@ -111,11 +119,11 @@ impl Live {
     pub fn reporter(&self, bound: &Bound) -> Box<dyn Fn() -> Status + Send + Sync> {
         let live = self.clone();
         let (tags, kernel, host) = (bound.tags.clone(), bound.kernel.clone(), bound.host.clone());
-        let mode = format!("{:?}", bound.config.policy.mode).to_lowercase();
+        live.mode(bound.config.policy.mode);
         let store = bound.config.paths.state.join(paths::STORE_DIR);
         let warden = ProcessStatus { pid: std::process::id(), since: OffsetDateTime::now_utc() };
         Box::new(move || {
-            let Facts { gate, gates, sessions, store_trouble, self_test } = live.facts().clone();
+            let Facts { gate, gates, sessions, store_trouble, self_test, mode } = live.facts().clone();
             let mut notes = Vec::new();
             let counters: BTreeMap<String, u64> = match kernel.lock().counters() {
                 Ok(counters) => {
@@ -132,7 +140,7 @@ impl Live {
             }
             Status {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                mode: mode.clone(),
+                mode: format!("{mode:?}").to_lowercase(),
                 warden: warden.clone(),
                 sessions: gate.as_ref().map(|_| u64::from(sessions)),
                 gate,

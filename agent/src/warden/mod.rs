@@ -24,4 +24,5 @@ pub mod resolver;
 pub mod self_test;
 mod supervise;
 pub mod tags;
+mod tokens;
 mod witness;

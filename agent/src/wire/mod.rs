@@ -4,6 +4,7 @@
 //! The gate asks, the warden answers; nothing that the gate says is believed further than the message's type.
 
 mod channel;
+pub mod rules;
 
 pub use channel::{Channel, Error, pair, receive_blocking};
 
@@ -11,10 +12,15 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, NetnsCookie, Summary};
+pub use rules::Piece;
+
+use crate::types::{Caller, ClientAddr, Destination, Issuer, ListenerAddr, NetnsCookie, Summary, Token};
 
 /// Upper bound of one message, both directions. A summary with a long path is the largest; paths are cut to fit.
 pub const MAX: usize = 64 * 1024;
+
+/// Tokens that are handed over for one connection at most: all of the longest fit into one message.
+pub const TOKENS: usize = 3;
 
 /// The gate's words.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -126,6 +132,11 @@ pub enum ToGate {
     },
     /// The host's name servers, as its resolv.conf has them: before the start, and whenever they change.
     Servers(Vec<SocketAddr>),
+    /// A piece of the rules, [`rules::pieces`] of them: before the start, and whenever they change. They are in force when
+    /// the last piece has come.
+    Policy(Piece),
+    /// One of [`GateSettings::issuers`], before the start.
+    Issuer(Box<Issuer>),
     /// All was said: enter the sandbox and serve.
     Start,
     /// Answer to `Identify`.
@@ -134,6 +145,14 @@ pub enum ToGate {
         call: u64,
         /// `None`: no such connection is remembered; close it.
         identity: Option<Box<Identity>>,
+    },
+    /// The tokens that were found for a connection whose [`Identity::tokens_follow`]: unverified, the likeliest first, at most
+    /// [`TOKENS`].
+    Tokens {
+        /// From the question.
+        call: u64,
+        /// None was found, or reading took too long: empty.
+        tokens: Vec<Token>,
     },
     /// Answer to `SignLeaf`.
     Leaf {
@@ -170,6 +189,8 @@ pub struct Identity {
     pub caller: Caller,
     /// The caller's network namespace, from which the upstream must be dialled; `None` for the host's.
     pub netns: Option<NetnsCookie>,
+    /// Whether [`ToGate::Tokens`] comes, when it has been looked for them.
+    pub tokens_follow: bool,
 }
 
 /// A request to sign one leaf. The warden builds the certificate itself: the gate chooses no field but these, and the
@@ -199,8 +220,6 @@ pub struct GateSettings {
     pub uid: u32,
     /// Group id to become.
     pub gid: u32,
-    /// The rules.
-    pub policy: crate::policy::rule::Source,
     /// Directory of the store.
     pub store: String,
     /// Bytes kept of each body.
@@ -218,4 +237,6 @@ pub struct GateSettings {
     pub name_servers: Vec<SocketAddr>,
     /// Bounds of name lookups.
     pub lookups: crate::policy::lookup::Lookups,
+    /// Whose tokens prove an identity: the `Issuer` messages, in order.
+    pub issuers: Vec<Issuer>,
 }

@@ -17,7 +17,6 @@ fn main() {
         extra_roots: Vec::new(),
         uid: 65534,
         gid: 65534,
-        mode: sluice::policy::Mode::Observe,
         store: store.clone(),
         body_limit: 0,
         store_bytes: 0,

@@ -69,10 +69,12 @@ impl Rig {
         let said = Arc::clone(&behind);
         let context = Context {
             caller,
+            who: sluice::identity::Who::nobody(),
             destination,
             verified,
             looked_up: None,
-            policy: Arc::new(Policy::default()),
+            policy: tokio::sync::watch::channel(Arc::new(Policy::default())).1,
+            refusal: None,
             session: Arc::clone(&session),
             drain: drain.clone(),
             again: Arc::new(move |client, upstream, verified| {

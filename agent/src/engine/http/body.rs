@@ -1,5 +1,6 @@
 //! Bodies on their way through: each frame is recorded before it is passed on, none is held back.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +11,8 @@ use hyper::body::Incoming;
 
 use super::source::Source;
 use crate::drain::Drain;
+use crate::engine::live::{self, Live};
+use crate::policy::Denied;
 use crate::record::{Direction, Exchange, Unrecordable};
 use crate::report::Chain;
 
@@ -22,18 +25,50 @@ pub(super) enum Broke {
     /// It cannot be recorded.
     #[error("the body cannot be recorded")]
     Unrecordable(#[source] Unrecordable),
+    /// Rules that came later refuse it.
+    #[error("{0}")]
+    Cut(String),
 }
 
 /// Ends an exchange's record exactly once, whatever happens to the future that holds it.
 pub(super) struct Finish {
     exchange: Exchange,
     drain: Drain,
+    live: Option<Live>,
     done: bool,
 }
 
 impl Finish {
     pub(super) fn new(exchange: Exchange, drain: Drain) -> Self {
-        Self { exchange, drain, done: false }
+        Self { exchange, drain, live: None, done: false }
+    }
+
+    /// The exchange is cut when rules come that refuse it.
+    pub(super) fn while_allowed(mut self, live: Live) -> Self {
+        self.live = Some(live);
+        self
+    }
+
+    /// Completes when rules that came meanwhile refuse the exchange.
+    pub(super) async fn refused(&mut self) -> Denied {
+        poll_fn(|waking| self.poll_refused(waking, true)).await
+    }
+
+    /// Rules that came later refuse it.
+    fn cut(&mut self, denied: &Denied) -> Broke {
+        let why = live::cut(denied);
+        self.finish(Some(why.clone()));
+        Broke::Cut(why)
+    }
+
+    /// As [`Live::poll_refused`].
+    fn poll_refused(&mut self, waking: &mut Context<'_>, wait: bool) -> Poll<Denied> {
+        self.live.as_mut().map_or(Poll::Pending, |live| live.poll_refused(waking, wait))
+    }
+
+    /// Hands on what watches the rules.
+    pub(super) fn take_live(&mut self) -> Option<Live> {
+        self.live.take()
     }
 
     pub(super) fn exchange(&self) -> &Exchange {
@@ -129,7 +164,13 @@ impl Body for Down {
             Self::Own(bytes) => {
                 Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
             }
-            Self::Upstream { inner, finish, .. } => Pin::new(&mut *inner).poll_frame(cx).map(|frame| {
+            Self::Upstream { inner, finish, .. } => {
+                if let Poll::Ready(denied) = finish.poll_refused(cx, false) {
+                    return Poll::Ready(Some(Err(finish.cut(&denied))));
+                }
+                let Poll::Ready(frame) = Pin::new(&mut *inner).poll_frame(cx) else {
+                    return finish.poll_refused(cx, true).map(|denied| Some(Err(finish.cut(&denied))));
+                };
                 let passed = frame.map(|frame| {
                     let frame = frame.map_err(Broke::Sender)?;
                     record(&finish.exchange, Direction::Down, &frame).map_err(Broke::Unrecordable)?;
@@ -143,8 +184,8 @@ impl Body for Down {
                     Some(Ok(frame)) if !inner.is_end_stream() && !frame.is_trailers() => (),
                     Some(Ok(_)) | None => finish.finish(None),
                 }
-                passed
-            }),
+                Poll::Ready(passed)
+            }
         }
     }
 

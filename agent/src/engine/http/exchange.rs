@@ -21,11 +21,12 @@ use super::upgrade::{self, Switched};
 use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::{Context, Verified};
-use crate::policy::{self, Denied, Permit};
+use crate::policy::Permit;
 use crate::record::{Exchange, ExchangeHead};
 use crate::report::Chain;
-use crate::types::action::Http;
-use crate::types::{self, Action};
+use crate::types;
+
+mod judge;
 
 /// The way to the upstream.
 pub(super) enum Sender {
@@ -147,10 +148,13 @@ impl Exchanges {
                 return Ok(self.refuse(&refusal, shape, head));
             }
         };
-        let permit = match self.judge(&asked, &mut request).await {
-            Ok(permit) => permit,
+        let who = self.cx.who.of_request(request.headers_mut()).await;
+        let identity = who.standing().shared();
+        let (permit, live) = match self.judge(&asked, who, &mut request).await {
+            Ok(allowed) => allowed,
             Err(denied) => {
-                let head = head_of(&request, asked.host.text.clone());
+                let mut head = head_of(&request, asked.host.text.clone());
+                head.identity = identity;
                 let mut refusal = Refusal::of(denied);
                 // Another policy may come, but no upstream to this connection.
                 refusal.last = self.cx.refusal.is_some() && self.gate.is_some();
@@ -158,50 +162,30 @@ impl Exchanges {
             }
         };
         let mut head = head_of(&request, asked.host.text.clone());
+        head.identity = identity;
         head.rule = Some(permit.rule().to_owned());
         head.verdict = permit.verdict();
         let exchange = match self.cx.session.exchange_ahead(head) {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
         };
-        let mut finish = Finish::new(exchange, self.cx.drain.clone());
+        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live);
         if permit.durable()
             && let Err(error) = finish.exchange().durable().await
         {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
-        let sent = self.send(permit, request, finish.exchange().clone(), asked.length).await;
+        let exchange = finish.exchange().clone();
+        let sent = tokio::select! {
+            biased;
+            denied = finish.refused() => return Ok(self.cut(&asked, denied, finish)),
+            sent = self.send(permit, request, exchange, asked.length) => sent,
+        };
         match sent {
             Ok(response) => Ok(self.pass_on(asked, undecided, response, finish)),
             Err(error) => self.failed(&asked, error, finish),
         }
-    }
-
-    /// Judges a request by its head, and by its body where a rule asks for that.
-    async fn judge(&self, asked: &Asked, request: &mut Request<Source>) -> Result<Permit, Denied> {
-        let policy = self.cx.policy();
-        let verdict = self.cx.decide(&policy, self.action(asked, request))?;
-        let policy::Verdict::More { body: Some(max), .. } = verdict else { return verdict.settled() };
-        let headers = request.headers().clone();
-        if let Err(error) = request.body_mut().read(&headers, max).await {
-            let reason = format!("its body broke off before it could be judged: {}", Chain(&error));
-            return Err(Denied { rule: policy::NONE.to_owned(), reason });
-        }
-        self.cx.decide(&policy, self.action(asked, request))?.settled()
-    }
-
-    fn action<'a>(&'a self, asked: &'a Asked, request: &'a Request<Source>) -> Action<'a> {
-        Action::Http(Http {
-            destination: self.cx.destination,
-            host: asked.host.name.as_ref(),
-            protocol: asked.protocol,
-            method: asked.method.as_str(),
-            path: request.uri().path(),
-            query: request.uri().query(),
-            headers: request.headers(),
-            body: request.body().known(),
-        })
     }
 
     /// Reads what a request is for, or why it is refused.
@@ -436,5 +420,6 @@ fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
         headers: request.headers().clone(),
         rule: None,
         verdict: types::Verdict::Allow,
+        identity: None,
     }
 }

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 
 use super::body::Finish;
 use crate::codec::websocket::Frames;
+use crate::engine::live;
 use crate::engine::pump::{self, Tap};
 use crate::engine::{Again, Verified};
 use crate::record::{Direction, Unrecordable};
@@ -69,8 +70,19 @@ impl Switched {
             return again(client, upstream, verified).await;
         }
         finish.exchange().became("websocket");
+        let mut live = finish.take_live();
         let mut tap = Counted { up: Frames::default(), down: Frames::default(), finish };
-        let result = pump::pump(client, upstream, &mut tap, IDLE).await;
+        let refused = async {
+            match &mut live {
+                Some(live) => live.refused().await,
+                None => std::future::pending().await,
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            denied = refused => return tap.ended(Some(live::cut(&denied))),
+            result = pump::pump(client, upstream, &mut tap, IDLE) => result,
+        };
         // After both close frames the conversation is over (RFC 6455 §7.1.1), however the connection is then ended: many
         // clients close TCP without TLS's close_notify.
         let over = tap.up.closed && tap.down.closed;

@@ -12,7 +12,7 @@ mod stream;
 mod upstream;
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -20,8 +20,8 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::Semaphore;
 
-use super::Services;
 use super::share::Shares;
+use super::{Services, Warden};
 use crate::codec::dns::{self, Answer, BLOCKED, OTHER, Question, Rcode, Unread};
 use crate::policy::lookup::{self, Denial, Denied, Lookup};
 use crate::record::{Exchange, ExchangeHead, Session};
@@ -100,6 +100,32 @@ impl Resolver {
     /// The host's name servers are others now.
     pub fn set_host_servers(&self, servers: Vec<SocketAddr>) {
         *self.host.lock().unwrap_or_else(PoisonError::into_inner) = servers.into();
+    }
+
+    /// The addresses of a name that the gate itself has to reach, as the name servers that it asks for everybody say: an
+    /// issuer's, which the configuration names. No job's question comes this way.
+    ///
+    /// # Errors
+    /// Why none is known, in words.
+    pub async fn own_addresses(&self, name: &HostName, warden: &Warden) -> Result<Vec<IpAddr>, String> {
+        let servers = match self.configured.is_empty() {
+            true => Arc::clone(&self.host.lock().unwrap_or_else(PoisonError::into_inner)),
+            false => self.configured.clone().into(),
+        };
+        let mut found = Vec::new();
+        let mut failed = None;
+        for kind in dns::Address::BOTH {
+            let Some(question) = Question::for_address(name.as_str(), kind) else { continue };
+            match upstream::ask_all(&question, &servers, upstream::From::Home, warden).await {
+                Ok(answer) => found.extend(answer.addresses().into_iter().map(|(address, _)| address)),
+                Err(error) => failed = Some(Chain(&error).to_string()),
+            }
+        }
+        match (found.is_empty(), failed) {
+            (false, _) => Ok(found),
+            (true, Some(why)) => Err(why),
+            (true, None) => Err("the name has no address".to_owned()),
+        }
     }
 
     /// Tells the warden what was dropped since the last time.
@@ -293,5 +319,6 @@ fn head(name: String, kind: Option<String>, verdict: Verdict) -> ExchangeHead {
         headers: HeaderMap::new(),
         rule: None,
         verdict,
+        identity: None,
     }
 }

@@ -68,6 +68,16 @@ pub(super) async fn resolve(
     warden: &Warden,
 ) -> Result<Answer, Error> {
     let _spent = permit;
+    ask_all(question, servers, from, warden).await
+}
+
+/// The same for a question of the gate's own.
+pub(super) async fn ask_all(
+    question: &Question,
+    servers: &[SocketAddr],
+    from: From,
+    warden: &Warden,
+) -> Result<Answer, Error> {
     let way = Way { question, from, warden, end: Instant::now() + WITHIN };
     let mut failed = Error::NoServer;
     for _ in 0..ROUNDS {

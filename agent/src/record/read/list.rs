@@ -244,6 +244,8 @@ impl<'a> Open<'a> {
         open.path = head.path.map(Cow::into_owned);
         open.rule = head.rule.map(Cow::into_owned);
         open.verdict = head.verdict;
+        open.identity = head.identity.map(Cow::into_owned);
+        open.groups = head.groups.into_owned();
         self.exchanges.insert((head.session.into_owned(), head.exchange), open);
     }
 

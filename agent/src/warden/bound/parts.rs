@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nix::unistd::{Gid, Uid, User};
 
-use super::{Error, apply};
+use super::Error;
 use crate::config::Config;
 use crate::report::Chain;
 use crate::types::NetnsCookie;
@@ -173,5 +173,12 @@ pub(super) fn own_cgroup() -> u64 {
             tracing::warn!("the agent's own cgroup cannot be told: {error}");
             0
         }
+    }
+}
+
+/// A tag that cannot be made now is tried again by the tags themselves; the journal has it from them.
+pub(super) async fn apply(tags: &Tags, config: &Config) {
+    for (tag, error) in tags.apply_config(&config.intercepts).await {
+        tracing::error!("tag {tag}: {}", Chain(&error));
     }
 }

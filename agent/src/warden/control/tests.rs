@@ -62,6 +62,7 @@ async fn desk(runtime: &Path) -> Desk {
     let tags = Tags::open(settings, Box::new(Nothing), Arc::new(|_| {})).await.expect("tags");
     Desk {
         tags,
+        tokens: Tokens::default(),
         status: Box::new(status),
         doctor: Arc::new(Facts::default),
         environment: Box::new(|| vec![("SSL_CERT_FILE".into(), "/run/sluice/bundle.pem".into())]),
@@ -88,7 +89,7 @@ async fn who_may_ask_what() {
         crate::config::Intercept { name: tag("in"), designation: place.clone(), options: Options::default() };
     desk.tags.apply_config(&[intercept]).await;
     let requests = [
-        ("run", Request::Run { tag: None }),
+        ("run", Request::Run { tag: None, identity_token: None }),
         ("tags", Request::Tags),
         ("status", Request::Status),
         ("doctor", Request::Doctor),

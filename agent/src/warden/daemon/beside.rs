@@ -30,6 +30,7 @@ pub(super) fn start(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
     let server = Server::bind(&bound.config.paths.runtime, group).map_err(Error::Control)?;
     let desk = Desk {
         tags: bound.tags.clone(),
+        tokens: bound.tokens.clone(),
         status: live.reporter(bound),
         doctor: live.doctor(bound),
         environment: {

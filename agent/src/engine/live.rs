@@ -1,0 +1,88 @@
+//! What goes on for long is judged again when the rules change: a stream, a WebSocket, a tunnel that is no longer allowed
+//! is cut.
+//!
+//! What was known when it began is what is judged. A rule that asks for more, a body that was not read then, refuses it:
+//! it cannot be known any more.
+
+use std::future::{pending, poll_fn};
+use std::task::{Context as Waking, Poll};
+
+use futures_util::future::BoxFuture;
+
+use super::Context;
+use crate::policy::{Denied, Permit, Verdict};
+use crate::types::Action;
+use crate::types::action::Kept;
+
+/// What is known of something that goes on.
+pub(super) enum Facts {
+    /// An HTTP request.
+    Http(Box<Kept>),
+    /// A tunnel, and why it is not read.
+    Tunnel(String),
+}
+
+struct Judged {
+    cx: Context,
+    facts: Facts,
+}
+
+/// Watches the rules for one exchange. See the module.
+pub(super) struct Live {
+    judged: Option<Box<Judged>>,
+    waiting: Option<BoxFuture<'static, Denied>>,
+}
+
+impl Live {
+    /// Watches from the rules on that `cx` has seen last.
+    pub fn new(cx: Context, facts: Facts) -> Self {
+        Self { judged: Some(Box::new(Judged { cx, facts })), waiting: None }
+    }
+
+    /// Ready when rules that came meanwhile refuse it. `wait`: the task is woken when there are others; without that it
+    /// costs next to nothing.
+    pub fn poll_refused(&mut self, waking: &mut Waking<'_>, wait: bool) -> Poll<Denied> {
+        if let Some(judged) = &self.judged
+            && (wait || judged.cx.policy.has_changed().unwrap_or(false))
+        {
+            self.waiting =
+                self.judged.take().map(|judged| -> BoxFuture<'static, Denied> { Box::pin(judged.refused()) });
+        }
+        self.waiting.as_mut().map_or(Poll::Pending, |waiting| waiting.as_mut().poll(waking))
+    }
+
+    /// Completes when rules that came meanwhile refuse it.
+    pub async fn refused(&mut self) -> Denied {
+        poll_fn(|waking| self.poll_refused(waking, true)).await
+    }
+}
+
+impl Judged {
+    async fn refused(mut self: Box<Self>) -> Denied {
+        loop {
+            // Without a sender the agent is ending, and the drain has the say.
+            if self.cx.policy.changed().await.is_err() {
+                pending::<()>().await;
+            }
+            if let Err(denied) = self.judge() {
+                return denied;
+            }
+        }
+    }
+
+    fn judge(&mut self) -> Result<Permit, Denied> {
+        let policy = self.cx.policy_seen();
+        let action = match &self.facts {
+            Facts::Http(kept) => Action::Http(kept.http()),
+            Facts::Tunnel(why) => {
+                Action::Tunnel { destination: self.cx.destination, host: self.cx.trusted_name(), why }
+            }
+        };
+        self.cx.decide(&policy, action).and_then(Verdict::settled)
+    }
+}
+
+/// Why it was cut, for the record.
+pub(super) fn cut(denied: &Denied) -> String {
+    format!("cut when the rules changed: {} (rule {})", denied.reason, denied.rule)
+}

@@ -1,0 +1,152 @@
+//! Errands of the gate's own: an issuer's discovery document and keys, over TLS that is verified like every upstream's, by
+//! the host's name servers. Only what the configuration names, and what a document from there names, is reached; nothing
+//! that a job says comes this way.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use http::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap};
+use http::{Request, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Warden, dns};
+use crate::identity::keys::JWKS_MAX;
+use crate::identity::{Fetch, Fetched};
+use crate::report::Chain;
+use crate::tls::{Tls, Verified};
+use crate::types::HostName;
+
+/// For one address to accept.
+const DIAL: Duration = Duration::from_secs(3);
+/// Addresses of one name that are tried.
+const ADDRESSES: usize = 4;
+/// Octets of an answer's head.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// Fetching as `identity` wants it.
+pub(super) fn fetch(tls: Arc<Tls>, dns: Arc<dns::Resolver>, warden: Warden) -> Fetch {
+    Arc::new(move |url| {
+        let (tls, dns, warden) = (Arc::clone(&tls), Arc::clone(&dns), warden.clone());
+        async move { get(&url, &tls, &dns, &warden).await }.boxed()
+    })
+}
+
+async fn get(url: &str, tls: &Tls, dns: &dns::Resolver, warden: &Warden) -> Result<Fetched, String> {
+    let url: Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
+    let authority = url.authority().filter(|_| url.scheme_str() == Some("https"));
+    let authority =
+        authority.filter(|authority| !authority.as_str().contains('@')).ok_or("it is no https URL")?;
+    let port = authority.port_u16().unwrap_or(443);
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let (to, addresses) = match host.parse::<IpAddr>() {
+        Ok(address) => (Verified::Address(address), vec![address]),
+        Err(_) => {
+            let name = HostName::parse(host).map_err(|error| error.to_string())?;
+            let addresses = dns.own_addresses(&name, warden).await;
+            let addresses = addresses.map_err(|why| format!("{name} cannot be looked up: {why}"))?;
+            (Verified::Name(name), addresses)
+        }
+    };
+    let stream = dial(&addresses, port).await?;
+    let stream = tls.errand(&to, Box::new(stream)).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(HEAD_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Chain(&error).to_string())?;
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path).header(HOST, authority.as_str()).header(ACCEPT, "application/json");
+    let request = request.body(String::new()).map_err(|error| error.to_string())?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(|error| Chain(&error).to_string())?;
+        let (head, body) = response.into_parts();
+        // No redirect is followed: who may say where keys are is the issuer, by name.
+        if head.status != StatusCode::OK {
+            return Err(format!("it answered {}", head.status.as_u16()));
+        }
+        Ok(Fetched { body: whole(body).await?, max_age: max_age(&head.headers) })
+    };
+    tokio::select! {
+        biased;
+        fetched = exchange => fetched,
+        // Both ends of one conversation in one task: it ends with it.
+        ended = connection => match ended {
+            Ok(()) => Err("it closed without an answer".to_owned()),
+            Err(error) => Err(Chain(&error).to_string()),
+        },
+    }
+}
+
+async fn whole(mut body: Incoming) -> Result<Vec<u8>, String> {
+    let mut read = Vec::new();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| format!("its answer broke off: {}", Chain(&error)))?;
+        if let Ok(data) = frame.into_data() {
+            if read.len() + data.len() > JWKS_MAX {
+                return Err(format!("its answer is longer than {JWKS_MAX} bytes"));
+            }
+            read.extend_from_slice(&data);
+        }
+    }
+    Ok(read)
+}
+
+async fn dial(addresses: &[IpAddr], port: u16) -> Result<TcpStream, String> {
+    let mut why = "there is no address".to_owned();
+    for address in addresses.iter().take(ADDRESSES) {
+        let at = SocketAddr::new(*address, port);
+        #[expect(clippy::disallowed_methods, reason = "the gate's own errands are dialled here only")]
+        match timeout(DIAL, TcpStream::connect(at)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => why = format!("{at}: {error}"),
+            Err(_) => why = format!("{at}: it did not accept within {} s", DIAL.as_secs()),
+        }
+    }
+    Err(why)
+}
+
+/// How long an answer may be kept (RFC 9111 §5.2.2).
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let mut said = None;
+    for directive in values.flat_map(|value| value.split(',')) {
+        let directive = directive.trim().to_ascii_lowercase();
+        if directive == "no-store" || directive == "no-cache" {
+            return Some(Duration::ZERO);
+        }
+        let seconds = directive.strip_prefix("max-age=").map(|text| text.trim_matches('"').parse::<u64>());
+        if let Some(Ok(seconds)) = seconds {
+            said = Some(Duration::from_secs(seconds));
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_an_answer_may_be_kept() {
+        for (value, wanted) in [
+            ("max-age=600", Some(600)),
+            ("public, max-age=21600, must-revalidate, no-transform", Some(21600)),
+            ("Max-Age=\"60\"", Some(60)),
+            ("max-age=600, no-store", Some(0)),
+            ("no-cache", Some(0)),
+            ("max-age=-1", None),
+            ("private", None),
+        ] {
+            let headers = HeaderMap::from_iter([(CACHE_CONTROL, value.parse().expect("a value"))]);
+            assert_eq!(max_age(&headers), wanted.map(Duration::from_secs), "{value}");
+        }
+        assert_eq!(max_age(&HeaderMap::new()), None);
+    }
+}
