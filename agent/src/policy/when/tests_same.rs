@@ -115,6 +115,10 @@ fn conditions_mean_what_the_crates_interpreter_says() {
             };
             let asked = sample.asked(Body::Whole(DATA.as_bytes()));
             let ours = when.holds(&Facts::new(&asked), 1 << 20, false);
+            // The crate adds a map's entries to a list; the language has no such sum.
+            if matches!(&ours, Known::Cannot(why) if why == "a list and a map cannot be added") {
+                continue;
+            }
             match env.compile(&text).expect(&text).execute(&context) {
                 Ok(cel::Value::Bool(true)) => {
                     held += 1;
