@@ -77,13 +77,7 @@ impl Glob {
 
     /// Whether all of `text` is meant.
     pub fn matches(&self, text: &str) -> bool {
-        match &self.parts[..] {
-            [Part::Text(literal)] => return text == literal,
-            [Part::Text(prefix), Part::All] => return text.starts_with(prefix.as_str()),
-            _ => {}
-        }
-        // Most texts are told apart by how they begin or end.
-        let (mut parts, mut text) = (&self.parts[..], text.as_bytes());
+        let (mut parts, mut text) = (&self.parts[..], text.as_bytes()); // Most differ where they begin or end.
         if let [Part::Text(first), rest @ ..] = parts {
             let Some(behind) = text.strip_prefix(first.as_bytes()) else { return false };
             (parts, text) = (rest, behind);
@@ -93,6 +87,7 @@ impl Glob {
             (parts, text) = (rest, before);
         }
         match parts {
+            [] => return text.is_empty(),
             [Part::All] => return true,
             [Part::Segment] => return !text.contains(&b'/'),
             _ => {}

@@ -2,7 +2,8 @@
 //!
 //! The crate `cel` parses; what it reads is lowered once into nodes whose names are resolved and whose kinds are checked,
 //! and judged here, because the crate's interpreter counts no steps and knows no third answer. Not in it: bytes, structs,
-//! `type()`, `uint()`, optional values; patterns of `matches` stand in the condition, never in the request.
+//! `type()`, `uint()`, optional values; more than in it: whole numbers and fractions are reckoned with together. Patterns
+//! of `matches` stand in the condition, never in the request.
 //!
 //! A condition holds, does not, or depends on what is not known yet; an `&&` or `||` that one side decides is decided.
 //! Where it cannot be judged, the rule errs towards refusing:
@@ -29,6 +30,8 @@ mod node;
 pub(super) mod tests;
 #[cfg(test)]
 pub(super) mod tests_load;
+#[cfg(test)]
+mod tests_same;
 mod value;
 
 use cel::parser::ParseError;

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use regex::Regex;
+
 use super::node::{Loop, LoopKind, Node, Op};
 use super::value::Val;
 use crate::policy::facts::Facts;
@@ -91,33 +93,14 @@ impl<'f> Run<'f> {
                 let value = self.eval(of)?.member(name);
                 self.or_missing(value)
             }
-            Node::Index(of) => {
-                let (list, at) = (self.eval(&of.0)?, self.eval(&of.1)?);
-                let value = match &at {
-                    Val::Int(at) => list.entry(*at),
-                    at if self.nothing(at) => Err(Fault::Missing),
-                    at => match at.text() {
-                        Some(name) => list.member(name),
-                        None => cannot(format!("{} is used as an index", at.kind())),
-                    },
-                };
-                self.or_missing(value)
-            }
+            Node::Index(of) => self.index(of),
             Node::Has(of) => match self.eval(of) {
                 Ok(value) => Ok(Val::Bool(!matches!(value, Val::Missing))),
                 Err(Fault::Missing) => Ok(Val::Bool(false)),
                 Err(fault) => Err(fault),
             },
             Node::Not(of) => self.truth(of).map(|holds| Val::Bool(!holds)),
-            Node::Negate(of) => match self.eval(of)? {
-                Val::Int(n) => {
-                    n.checked_neg().map(Val::Int).ok_or(Fault::Cannot("a number is too large".to_owned()))
-                }
-                Val::Double(n) => Ok(Val::Double(-n)),
-                Val::Span(span) => Ok(Val::Span(-span)),
-                value if self.nothing(&value) => Ok(Val::Missing),
-                value => cannot(format!("{} has no negative", value.kind())),
-            },
+            Node::Negate(of) => self.negated(of),
             Node::And(both) => self.both(both, false),
             Node::Or(both) => self.both(both, true),
             Node::If(of) => {
@@ -132,23 +115,50 @@ impl<'f> Run<'f> {
                 let mut values = of.iter().map(|node| self.eval(node)).collect::<Result<Vec<_>, _>>()?;
                 self.call(*call, &mut values)
             }
-            Node::Matches(of) => {
-                let value = self.eval(&of.0)?;
-                match value.text() {
-                    Some(text) => {
-                        self.spend(text.len() / 16)?;
-                        Ok(Val::Bool(of.1.is_match(text)))
-                    }
-                    None if self.nothing(&value) => Ok(Val::Bool(false)),
-                    None => cannot(format!("{} is matched against a pattern", value.kind())),
-                }
-            }
+            Node::Matches(of) => self.matched(of),
             Node::List(of) => {
                 let list = of.iter().map(|node| self.eval(node)).collect::<Result<Vec<_>, _>>()?;
                 Ok(Val::List(list.into()))
             }
             Node::Map(of) => self.map(of),
             Node::Loop(of) => self.repeat(of),
+        }
+    }
+
+    fn index(&mut self, of: &'f (Node, Node)) -> Answer<'f> {
+        let (list, at) = (self.eval(&of.0)?, self.eval(&of.1)?);
+        let value = match &at {
+            Val::Int(at) => list.entry(*at),
+            at if self.nothing(at) => Err(Fault::Missing),
+            at => match at.text() {
+                Some(name) => list.member(name),
+                None => cannot(format!("{} is used as an index", at.kind())),
+            },
+        };
+        self.or_missing(value)
+    }
+
+    fn negated(&mut self, of: &'f Node) -> Answer<'f> {
+        match self.eval(of)? {
+            Val::Int(n) => {
+                n.checked_neg().map(Val::Int).ok_or(Fault::Cannot("a number is too large".to_owned()))
+            }
+            Val::Double(n) => Ok(Val::Double(-n)),
+            Val::Span(span) => Ok(Val::Span(-span)),
+            value if self.nothing(&value) => Ok(Val::Missing),
+            value => cannot(format!("{} has no negative", value.kind())),
+        }
+    }
+
+    fn matched(&mut self, of: &'f (Node, Regex)) -> Answer<'f> {
+        let value = self.eval(&of.0)?;
+        match value.text() {
+            Some(text) => {
+                self.spend(text.len() / 16)?;
+                Ok(Val::Bool(of.1.is_match(text)))
+            }
+            None if self.nothing(&value) => Ok(Val::Bool(false)),
+            None => cannot(format!("{} is matched against a pattern", value.kind())),
         }
     }
 
@@ -248,7 +258,8 @@ impl<'f> Run<'f> {
         self.spend_bytes(bytes)?;
         let ordered = |holds: fn(Ordering) -> bool| match a.order(b) {
             Some(order) => Ok(Val::Bool(holds(order))),
-            None if matches!((a, b), (Val::Double(_), _) | (_, Val::Double(_))) => Ok(Val::Bool(false)),
+            // Not a number: ordered against no other.
+            None if a.kind() == "a number" && b.kind() == "a number" => Ok(Val::Bool(false)),
             None => cannot(format!("{} and {} cannot be ordered", a.kind(), b.kind())),
         };
         match op {
