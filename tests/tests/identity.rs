@@ -148,7 +148,9 @@ fn groups_decide_wherever_the_token_comes_from() {
     let ml = provider.token("ada", &["dev", "ml-team"]);
     until_allowed(&world, &ml);
     recorded(&world, "ada's request", |s| {
-        s.identity.as_deref() == Some("ada") && s.groups == ["dev", "ml-team"] && s.rule.as_deref() == Some("ml")
+        s.identity.as_deref() == Some("ada")
+            && s.groups == ["dev", "ml-team"]
+            && s.rule.as_deref() == Some("ml")
     });
 
     // Environment: another group, nobody, and what an unverified token is told.
@@ -220,7 +222,9 @@ fn a_request_may_bear_the_token_itself() {
     let seen = world.seen().requests();
     let four = seen.iter().find(|r| r.path == "/four").expect("it arrived");
     assert!(four.headers.iter().any(|(name, value)| name == "authorization" && value.contains(&vault)));
-    recorded(&world, "the bearer's request", |s| s.path.as_deref() == Some("/one") && s.identity.as_deref() == Some("ada"));
+    recorded(&world, "the bearer's request", |s| {
+        s.path.as_deref() == Some("/one") && s.identity.as_deref() == Some("ada")
+    });
 }
 
 #[test]

@@ -29,7 +29,11 @@ pub struct Issuer {
 }
 
 /// Reads one; whatever is wrong is reported. Without an url there is none.
-pub(super) fn resolve(mut section: Section<'_>, dir: &Path, problems: &mut Problems<'_>) -> Option<Sited<Issuer>> {
+pub(super) fn resolve(
+    mut section: Section<'_>,
+    dir: &Path,
+    problems: &mut Problems<'_>,
+) -> Option<Sited<Issuer>> {
     let place = section.place().clone();
     let url = section.text("url", problems);
     let audiences = section.text_or_texts("audience", problems);
@@ -44,7 +48,11 @@ pub(super) fn resolve(mut section: Section<'_>, dir: &Path, problems: &mut Probl
         Some((at, texts)) => {
             if texts.is_empty() || texts.len() > AUDIENCES || texts.iter().any(|text| text.value.is_empty()) {
                 let what = "issuer.audience names no audience, an empty one, or too many";
-                problems.add(&at, what, "write the `aud` that its tokens for Sluice have, such as \"sluice\"");
+                problems.add(
+                    &at,
+                    what,
+                    "write the `aud` that its tokens for Sluice have, such as \"sluice\"",
+                );
             }
             texts.into_iter().map(|text| text.value).collect()
         }
@@ -63,7 +71,11 @@ pub(super) fn resolve(mut section: Section<'_>, dir: &Path, problems: &mut Probl
     };
     if let Some(why) = bad_url(&url.value) {
         let what = format!("issuer.url is {:?}: {why}", url.value);
-        problems.add(&url.place, what, "write the `iss` of its tokens to the letter, such as \"https://gitlab.example.com\"");
+        problems.add(
+            &url.place,
+            what,
+            "write the `iss` of its tokens to the letter, such as \"https://gitlab.example.com\"",
+        );
     }
     let told = types::Issuer { url: url.value, audiences, groups_claim, accept_bearer, jwks };
     Some(Sited { value: Issuer { told, token_env, token_file }, place: url.place })

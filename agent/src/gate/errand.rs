@@ -41,7 +41,8 @@ pub(super) fn fetch(tls: Arc<Tls>, dns: Arc<dns::Resolver>, warden: Warden) -> F
 async fn get(url: &str, tls: &Tls, dns: &dns::Resolver, warden: &Warden) -> Result<Fetched, String> {
     let url: Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
     let authority = url.authority().filter(|_| url.scheme_str() == Some("https"));
-    let authority = authority.filter(|authority| !authority.as_str().contains('@')).ok_or("it is no https URL")?;
+    let authority =
+        authority.filter(|authority| !authority.as_str().contains('@')).ok_or("it is no https URL")?;
     let port = authority.port_u16().unwrap_or(443);
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let (to, addresses) = match host.parse::<IpAddr>() {

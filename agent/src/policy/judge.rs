@@ -9,6 +9,7 @@ use super::pattern::Glob;
 use super::rule::{CallerAsks, RequestAsks, Rule, ToAsks};
 use super::when::When;
 use crate::types::action::Http;
+use crate::types::identity::claim_at;
 use crate::types::{Action, Caller, HostName, Identity};
 
 /// What is judged.
@@ -155,7 +156,7 @@ fn claims(asks: &BTreeMap<String, Vec<Glob>>, asked: &Asked<'_>) -> Known {
     let all = |asks: &Vec<(&String, &Vec<Glob>)>, is: &Identity| {
         let Ok(claims) = serde_json::from_str::<serde_json::Value>(&is.claims) else { return false };
         asks.iter().all(|(path, globs)| {
-            let value = path.split('.').try_fold(&claims, |value, key| value.get(key));
+            let value = claims.as_object().and_then(|claims| claim_at(claims, path));
             value.is_some_and(|value| globs.iter().any(|glob| claim(value, glob)))
         })
     };

@@ -184,7 +184,8 @@ fn read(whose: &Whose, places: &Places) -> Vec<Token> {
 
 fn of_environment(proc: &Path, variables: &[String]) -> Vec<Token> {
     let mut bytes = Vec::new();
-    let read = fs::File::open(proc.join("environ")).and_then(|file| file.take(ENVIRONMENT).read_to_end(&mut bytes));
+    let read =
+        fs::File::open(proc.join("environ")).and_then(|file| file.take(ENVIRONMENT).read_to_end(&mut bytes));
     if let Err(error) = read {
         tracing::debug!("{}: {error}", proc.display());
         return Vec::new();
@@ -211,7 +212,8 @@ fn of_file(proc: &Path, whose: &Whose, file: &Path) -> Option<Token> {
             Ok(below) => ("root", below),
             Err(_) => ("cwd", file),
         };
-        let from = openat(CWD, proc.join(from), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let from =
+            openat(CWD, proc.join(from), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let opened = {
@@ -246,7 +248,11 @@ impl AsUser {
         let before = Self(setfsuid(uid), setfsgid(gid));
         // The call itself never says that it failed; asked again with what is invalid, it says who we are.
         let (is_uid, is_gid) = (setfsuid(Uid::from_raw(u32::MAX)), setfsgid(Gid::from_raw(u32::MAX)));
-        if (is_uid, is_gid) == (uid, gid) { Ok(before) } else { Err(io::Error::from(io::ErrorKind::PermissionDenied)) }
+        if (is_uid, is_gid) == (uid, gid) {
+            Ok(before)
+        } else {
+            Err(io::Error::from(io::ErrorKind::PermissionDenied))
+        }
     }
 }
 
@@ -326,7 +332,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let at = |name: &str| dir.path().join(name);
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("mode");
-        for (name, uid, mode) in [("mine", 65534, 0o600), ("roots", 0, 0o600), ("public", 0, 0o644), ("bobs", 1234, 0o600)] {
+        for (name, uid, mode) in
+            [("mine", 65534, 0o600), ("roots", 0, 0o600), ("public", 0, 0o644), ("bobs", 1234, 0o600)]
+        {
             fs::write(at(name), format!("{TOKEN}\n")).expect("file");
             chown(at(name), Some(uid), Some(uid)).expect("owner");
             fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).expect("mode");

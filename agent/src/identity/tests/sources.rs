@@ -148,7 +148,10 @@ async fn an_outage_is_outlived_until_the_keys_end() {
     advance(Duration::from_secs(2)).await;
     for token in [early.clone(), token(&maker, "k")] {
         let refused = identities.verify(&token).await.expect_err("no keys");
-        assert!(matches!(&refused, Unverified::NoKeys { why, .. } if why.ends_with("nobody is there")), "{refused}");
+        assert!(
+            matches!(&refused, Unverified::NoKeys { why, .. } if why.ends_with("nobody is there")),
+            "{refused}"
+        );
     }
     world.has(vec![maker.jwk("k")]);
     advance(Duration::from_secs(61)).await;
