@@ -26,6 +26,13 @@ pub const EVENTS_BYTES: u32 = 1 << 20;
 /// [`Event::suppressed`] of the next.
 pub const EVENTS_A_SECOND: u32 = 10;
 
+/// How many questions a second one tag may put to the resolver over UDP. Beyond it, and beyond a burst of [`DNS_BURST`],
+/// they are refused ([`Counter::DnsPace`]).
+pub const DNS_A_SECOND: u32 = 2_000;
+
+/// How many questions a tag that was quiet may put to the resolver at once.
+pub const DNS_BURST: u32 = 4_000;
+
 /// The first version of [`ABI`] in which [`Tuple`] and [`Waiting`] had the layout that they have now: what programs of
 /// versions from then on remembered can be read. Raise it to [`ABI`] with any change of one of them.
 pub const WAITING_SINCE: u32 = 1;
@@ -294,11 +301,13 @@ pub enum Counter {
     UnixPeer = 27,
     /// A process outside of the tag was to be traced or read, refused by the LSM.
     Ptrace = 28,
+    /// Questions to the resolver refused: more of them than a tag may ask ([`DNS_A_SECOND`]).
+    DnsPace = 29,
 }
 
 impl Counter {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Taken,
         Self::MapFull,
         Self::BoundDevice,
@@ -328,6 +337,7 @@ impl Counter {
         Self::PassedSocket,
         Self::UnixPeer,
         Self::Ptrace,
+        Self::DnsPace,
     ];
 }
 

@@ -7,6 +7,8 @@
 //! They attach to tags' cgroups only. Kernel 5.15 is the oldest that they load on: every helper used here is there.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the target's atomic add has no stable name; the compiler's version is fixed")]
 #![expect(missing_docs, reason = "the attribute macros wrap each entry point in a bare function of its name")]
 #![expect(
     unsafe_code,
@@ -23,6 +25,7 @@ mod event;
 mod head;
 mod maps;
 mod options;
+mod pace;
 mod packet;
 mod peername;
 mod task;

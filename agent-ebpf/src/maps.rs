@@ -14,6 +14,7 @@
 //! | `ASKERS` | one tag | inserts | looks up |
 //! | `UDP_RULES` | one tag | reads | writes |
 //! | `PACE` | one tag | writes, reads | – |
+//! | `DNS_PACE` | one tag | writes, reads | – |
 //!
 //! `ORIGINS`, `ASKED` and `BORN` are storage that the kernel frees with its socket: open connections need no bound of
 //! ours and no clean-up, and one job cannot use up another's room. `WAITING` and `ASKERS` are maps per tag for the same
@@ -174,6 +175,10 @@ pub static UDP_RULES: LpmTrie<UdpRule, u32, { UDP_RULE_ENTRIES as usize }> = Lpm
 /// Indexed by [`Counter`], on each CPU.
 #[btf_map]
 pub static PACE: PerCpuArray<Pace, { COUNT as usize }> = PerCpuArray::new();
+
+/// Up to when the tag's questions to the resolver are accounted for, in nanoseconds since boot. One entry.
+#[btf_map]
+pub static DNS_PACE: Array<u64, 1> = Array::new();
 
 /// The tag's number; 0, which no tag bears, cannot happen with an array of one.
 #[inline(always)]

@@ -22,6 +22,7 @@ use crate::datagram::refusal;
 use crate::event::{self, About};
 use crate::head::{Packet, TCP, UDP, Unreadable, is_by_loopback, is_under_way, read};
 use crate::maps::{ASKED, ASKERS, Asked, BORN, CONFIG, Held, ORIGINS, SETTINGS, count, is_allowed, is_known};
+use crate::pace;
 use crate::task::DEPTH;
 
 /// The packet is dropped; on the way out the sender sees EPERM.
@@ -84,7 +85,7 @@ fn judge(ctx: &SkBuffContext, sk: *mut Sock) -> Result<(), Halted> {
             }
         } else if packet.protocol == UDP {
             if is_resolvers(config, v4, packet.target_port) {
-                return question(&packet, sk);
+                return question(ctx, &packet, sk);
             }
             if left_alone {
                 return Ok(());
@@ -129,9 +130,9 @@ fn first(packet: &Packet, sk: *mut Sock) -> Result<(), Halted> {
     Err(Halted { why: Counter::NewNamespace, answer: LATER, about: About { netns, ..about(packet) } })
 }
 
-/// A datagram to our resolver: who asks is written down, now that both addresses are known.
+/// A datagram to our resolver, however it was sent: who asks is written down, now that both addresses are known.
 #[inline(always)]
-fn question(packet: &Packet, sk: *mut Sock) -> Result<(), Halted> {
+fn question(ctx: &SkBuffContext, packet: &Packet, sk: *mut Sock) -> Result<(), Halted> {
     let halted = |why, answer, netns| Halted { why, answer, about: About { netns, ..about(packet) } };
     // SAFETY: the socket's own storage, checked for null; key on the stack.
     unsafe {
@@ -144,6 +145,9 @@ fn question(packet: &Packet, sk: *mut Sock) -> Result<(), Halted> {
         let netns = (*asked).netns;
         if !is_known(netns) {
             return Err(halted(Counter::NewNamespace, LATER, netns));
+        }
+        if !pace::may_ask(ctx) {
+            return Err(halted(Counter::DnsPace, STOP, netns));
         }
         let key = Tuple {
             netns,

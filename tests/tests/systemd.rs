@@ -204,10 +204,12 @@ fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
         await_more 20
         find /sys/fs/bpf/sluice/tags/load -name 'link_connect4' | xargs stat --format='link %i'
         dpkg --install /next.deb
+        echo begun=$(start_ms)
         await_more 20
         find /sys/fs/bpf/sluice/tags/load -name 'link_connect4' | xargs stat --format='link %i'
         dpkg-query --show sluice
         systemctl restart sluice.service
+        echo again=$(start_ms)
         await_more 20
         stop_load; stop_sniffer
         journalctl --sync
@@ -243,8 +245,10 @@ fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
     assert_eq!(number(&ran, "lost"), 0, "the sniffer missed packets");
     assert!(number(&ran, "refused") <= 1000, "{}", ran.output);
     assert_eq!(number(&ran, "drains"), 2, "what was under way went on beside the next daemon");
-    // A start of the unoptimised daemon and a request; a stream takes three seconds.
-    assert!(number(&ran, "waited") <= 2000, "{}", ran.output);
+    // The start of the unoptimised daemon, the end of the last and a request, which take their time where others work; a
+    // stream would be three seconds more.
+    let start = number(&ran, "begun").max(number(&ran, "again"));
+    assert!(number(&ran, "waited") <= 2 * start + 1000, "{}", ran.output);
 }
 
 #[test]

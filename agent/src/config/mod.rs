@@ -25,8 +25,8 @@ mod sockets;
 
 pub use case::Case;
 pub use dns::Dns;
-pub use issuer::Issuer;
 pub use intercept::{BadDesignation, Designation, Intercept};
+pub use issuer::Issuer;
 pub use options::{BadUdpRule, Loopback, Options, UdpRule};
 
 pub use sockets::{BadRule, DENIED_BY_DEFAULT, UnixRule};

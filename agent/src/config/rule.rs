@@ -5,11 +5,11 @@ use std::fmt::Display;
 
 use super::quantity;
 use super::section::{Code, Named, Problems, Section, Sited, nearest};
-use crate::policy::Mode;
 use crate::policy::lookup::NamePattern;
 use crate::policy::pattern::{Addresses, Glob, Ports, Window};
 use crate::policy::rule::{BODY_LIMIT, BODY_MAX, CallerAsks, Effect, RequestAsks, Rule, ToAsks};
 use crate::policy::when::When;
+use crate::policy::{Mode, prompt_mistakes};
 use crate::types::HostName;
 
 /// A rule as it was read.
@@ -272,7 +272,27 @@ fn request(section: &mut Section<'_>, problems: &mut Problems<'_>) -> RequestAsk
             good.then_some(lower)
                 .ok_or_else(|| wrong(format!("{name:?} is no header field"), "write its name"))
         }),
+        ..prompts(section, problems)
     }
+}
+
+/// `prompt_words` and `prompt_patterns`.
+fn prompts(section: &mut Section<'_>, problems: &mut Problems<'_>) -> RequestAsks {
+    let mut read = |key| section.list([key, key], problems).unwrap_or_default();
+    let (words, patterns) = (read("prompt_words"), read("prompt_patterns"));
+    let texts = |list: &[Sited<String>]| list.iter().map(|text| text.value.clone()).collect::<Vec<_>>();
+    let (prompt_words, prompt_patterns) = (texts(&words), texts(&patterns));
+    for (key, mistake) in prompt_mistakes(&prompt_words, &prompt_patterns) {
+        let list = if key == "prompt_words" { &words } else { &patterns };
+        if let Some(entry) = list.get(mistake.at).or(list.first()) {
+            problems.add(
+                &entry.place,
+                format!("rule.{key}: {}", mistake.what),
+                "mend or leave out the entry",
+            );
+        }
+    }
+    RequestAsks { prompt_words, prompt_patterns, ..RequestAsks::default() }
 }
 
 fn method(text: &str) -> Result<String, Wrong> {

@@ -5,8 +5,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::issuer;
 use super::intercept::{self, Intercept, user_name};
+use super::issuer;
 use super::section::{Place, Problems, Section, Sited};
 use super::{Config, Problem, Source, UnixRule, case, dns, quantity, reach, rule};
 use crate::policy::Mode;

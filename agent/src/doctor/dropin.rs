@@ -77,7 +77,7 @@ pub fn compose(unit: &str, facts: &UnitFacts) -> String {
     }
     text += "# No rights but its user's, and none gained by executing a program (sudo, ping).\n\
              CapabilityBoundingSet=\nAmbientCapabilities=\nNoNewPrivileges=yes\nRestrictSUIDSGID=yes\n\
-             # TCP, UDP, Unix and netlink sockets: no packet sockets, no vsock, nothing that the hooks do not see.\n\
+             # TCP, UDP, Unix and netlink sockets: no packet sockets, no vsock, no PPP, nothing that the hooks do not see.\n\
              RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n";
     text += &format!(
         "# Container engines and hypervisors: they start what they are told to, outside of the tag.\nInaccessiblePaths={HELPERS}\n\

@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, TagFacts, Who};
 use super::finding::{Finding, Severity};
-use crate::types::{LayerState, Outcome, Weakness};
+use crate::types::{LayerState, Outcome, Way, Weakness};
 
 /// How bad a weakness is, why it matters, and what to do.
 struct Words {
@@ -179,6 +179,10 @@ pub fn layers(facts: &Facts) -> Vec<Finding> {
     }
     for way in test.unexpected() {
         let Outcome::Open { why, .. } = &way.outcome else { continue };
+        if way.name.starts_with(Way::PPPOX) {
+            found.push(pppox(way, why));
+            continue;
+        }
         found.push(Finding::host(
             Weakness::WayOpen.as_str(),
             Severity::High,
@@ -190,10 +194,25 @@ pub fn layers(facts: &Facts) -> Vec<Finding> {
     found
 }
 
+/// No hook on a cgroup sees such a socket, and what it sends is no packet of one that they see.
+fn pppox(way: &Way, why: &str) -> Finding {
+    Finding::host(
+        Weakness::WayOpen.as_str(),
+        Severity::High,
+        format!("a tagged process may have a {}: {why}", way.name),
+        "By PPP sockets (AF_PPPOX) a process without any right sends to other hosts, by L2TP over a UDP socket that it \
+         connects or as frames of its own (PPPoE), past every hook of a cgroup.",
+        "Boot with bpf in lsm=, or keep the modules out: write the lines `install pppox /bin/false`, `install pppoe /bin/false` \
+         and `install l2tp_ppp /bin/false` to /etc/modprobe.d/sluice.conf, `rmmod l2tp_ppp pppoe pppox` (pptp too, where it is \
+         there), and restart the agent. Until then RestrictAddressFamilies= of `sluice doctor --drop-in UNIT` closes it for a \
+         unit.",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Layer, SelfTest, TagName, Way};
+    use crate::types::{Layer, SelfTest, TagName};
     use std::collections::BTreeMap;
 
     fn facts(weakness: Weakness, unit: Option<&str>) -> Facts {
@@ -249,16 +268,22 @@ mod tests {
                 Layer::absent("lsm", "", "no BTF"),
             ],
             self_test: Some(SelfTest {
-                ways: vec![way("vsock", false), way("sctp", true)],
+                ways: vec![way("vsock", false), way("sctp", true), way("pppox socket, l2tp", true)],
                 took_ms: 1,
                 trouble: None,
             }),
             ..Facts::default()
         };
-        let found: Vec<_> = layers(&facts).into_iter().map(|f| (f.id, f.severity)).collect();
+        let found = layers(&facts);
+        let words: Vec<_> = found.iter().map(|f| (f.id.as_str(), f.severity)).collect();
         assert_eq!(
-            found,
-            [("layer-missing".to_owned(), Severity::Medium), ("way-open".to_owned(), Severity::High)]
+            words,
+            [("layer-missing", Severity::Medium), ("way-open", Severity::High), ("way-open", Severity::High)]
         );
+        let remedy = &found[2].remedy;
+        assert!(
+            remedy.contains("install l2tp_ppp /bin/false") && remedy.contains("RestrictAddressFamilies=")
+        );
+        assert!(!found[1].remedy.contains("modprobe.d"));
     }
 }

@@ -106,12 +106,12 @@ impl Kernel {
             Severity::Medium,
             format!("the BPF LSM layer is missing: {why_not}"),
             format!(
-                "A socket that an untagged process hands over (SCM_RIGHTS, pidfd_getfd), vsock, helpers behind Unix \
-                 sockets, and tracing of the user's other processes are seen by LSM hooks only.{vsock}"
+                "A socket that an untagged process hands over (SCM_RIGHTS, pidfd_getfd), vsock, PPP sockets (PPPoE, \
+                 L2TP), helpers behind Unix sockets, and tracing of the user's other processes are seen by LSM hooks only.{vsock}"
             ),
             format!(
-                "{remedy} Until then `sluice doctor --drop-in UNIT` closes vsock, packet sockets and the sockets of \
-                 helpers for a unit."
+                "{remedy} Until then `sluice doctor --drop-in UNIT` closes vsock, PPP sockets, packet sockets and \
+                 the sockets of helpers for a unit."
             ),
         ))
     }

@@ -45,7 +45,8 @@ impl Live {
         if let Some(judged) = &self.judged
             && (wait || judged.cx.policy.has_changed().unwrap_or(false) || judged.has_ended())
         {
-            self.waiting = self.judged.take().map(|judged| -> BoxFuture<'static, Denied> { Box::pin(judged.refused()) });
+            self.waiting =
+                self.judged.take().map(|judged| -> BoxFuture<'static, Denied> { Box::pin(judged.refused()) });
         }
         self.waiting.as_mut().map_or(Poll::Pending, |waiting| waiting.as_mut().poll(waking))
     }

@@ -62,7 +62,8 @@ impl Context {
     pub fn decide(&self, policy: &Policy, action: Action<'_>) -> Result<policy::Verdict, Denied> {
         match &self.refusal {
             Some(refusal) => Err(refusal.denied.clone()),
-            None => Ok(policy::decide(policy, &self.asked(action)).explained(|denied| self.who.standing().explain(denied))),
+            None => Ok(policy::decide(policy, &self.asked(action))
+                .explained(|denied| self.who.standing().explain(denied))),
         }
     }
 

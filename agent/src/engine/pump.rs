@@ -60,7 +60,6 @@ struct Way {
     /// What was read and not yet written, from `at`.
     rest: Vec<u8>,
     at: usize,
-    flush: bool,
     eof: bool,
     done: bool,
     moved: bool,
@@ -147,10 +146,8 @@ impl Way {
             }
             let mut buf = ReadBuf::new(scratch);
             if Pin::new(&mut *from).poll_read(cx, &mut buf).map_err(Failed::Reading)?.is_pending() {
-                if self.flush {
-                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Failed::Writing)?;
-                    self.flush = false;
-                }
+                // Each time: what the other side seemed to have taken may be stuck, or lost, since.
+                ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Failed::Writing)?;
                 return Poll::Pending;
             }
             let bytes = buf.filled();
@@ -164,7 +161,6 @@ impl Way {
                 Poll::Ready(n) => n,
                 Poll::Pending => 0,
             };
-            self.flush = true;
             if written < bytes.len() {
                 self.rest = bytes[written..].to_vec();
             }

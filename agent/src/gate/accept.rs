@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Services, dns, session};
+use crate::turn;
 use crate::types::{ClientAddr, ListenerAddr, NetnsCookie};
 use crate::wire::ToWarden;
 
@@ -105,6 +106,8 @@ fn start(listener: OwnedFd, netns: NetnsCookie, serving: Serving, services: Arc<
 
 async fn accept_all(listener: &TcpListener, netns: NetnsCookie, services: &Arc<Services>) {
     loop {
+        // A listener that always has somebody must not keep a turn from its end.
+        turn::look();
         match accept(listener).await {
             // The place comes second: an idle listener must not hold one. At the bound one connection a listener waits
             // here, the others in the backlog.

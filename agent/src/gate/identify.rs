@@ -10,8 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Warden;
-use super::link::Tokens;
 use super::accept::Accepted;
+use super::link::Tokens;
 use crate::types::{Caller, ClientAddr, Destination, NetnsCookie};
 
 /// A connection whose caller and destination the kernel vouched for. Only [`who`] makes one.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::policy::rule::Source;
 use crate::report::Chain;
+use crate::turn;
 use crate::types::{ClientAddr, ListenerAddr, NetnsCookie, Token};
 use crate::wire::rules::Together;
 use crate::wire::{Channel, Identity, LeafRequest, ToGate, ToWarden};
@@ -255,6 +256,8 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
     let mut rules = Together::default();
     let _gone = shared.gone.clone().drop_guard();
     loop {
+        // Answers that come without a pause must not keep a turn from its end.
+        turn::look();
         match shared.channel.receive::<ToGate>().await {
             Ok(Some((ToGate::Identified { call, identity }, _))) => {
                 if let Some(Answer::Identity(asker)) = shared.pending().remove(&call) {

@@ -19,8 +19,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::identity::{self, Identities};
 use crate::drain::{Drain, Drained};
+use crate::identity::{self, Identities};
 use crate::policy::rule::Source;
 use crate::policy::{self, InForce, Policy};
 use crate::record::fold::Folding;

@@ -23,7 +23,9 @@ impl Rule {
 
     /// Whether it matches whatever `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
-        let condition = self.when.is_none() || (self.when == other.when && self.body_max >= other.body_max);
+        // What looks at the body sees no more of it than its bound, and nothing of what is beyond.
+        let looks = self.when.is_some() || self.request.asks_body();
+        let condition = !looks || (self.when == other.when && self.body_max >= other.body_max);
         condition
             && self.to.cover(&other.to)
             && self.caller.cover(&other.caller)
@@ -77,6 +79,8 @@ impl RequestAsks {
             && within(&self.paths, &other.paths, Glob::covers)
             && tables(&self.query, &other.query)
             && tables(&self.headers, &other.headers)
+            && within(&self.prompt_words, &other.prompt_words, PartialEq::eq)
+            && within(&self.prompt_patterns, &other.prompt_patterns, PartialEq::eq)
     }
 }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
+use super::facts::Facts;
+use super::filter::Filter;
 use super::known::Known;
 use super::pattern::Glob;
-use super::rule::{CallerAsks, RequestAsks, Rule, ToAsks};
+use super::rule::{CallerAsks, Effect, RequestAsks, Rule, ToAsks};
 use super::when::When;
 use crate::types::action::Http;
 use crate::types::identity::claim_at;
@@ -30,13 +32,14 @@ pub struct Asked<'a> {
 pub(super) struct Compiled {
     pub rule: Rule,
     pub when: Option<When>,
+    pub filter: Filter,
 }
 
 /// What a rule asks, by the key that it is written with.
 pub type Key = &'static str;
 
 /// How far a rule matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
     /// All that it asks.
     Yes,
@@ -44,31 +47,53 @@ pub enum Match {
     No(Key),
     /// Perhaps: the first key that asks for what is not known yet.
     NotYet(Key),
+    /// It cannot be judged: the first such key, and why. A rule that allows then does not match; one that refuses does.
+    Cannot(Key, String),
 }
 
 impl Match {
-    /// The first no ends it; a "not yet" stays until then.
+    /// The first no ends it; a "not yet" stays until then, and before what cannot be judged.
     fn and(self, key: Key, next: impl FnOnce() -> Known) -> Self {
         if let Self::No(_) = self {
             return self;
         }
         match (next(), self) {
             (Known::No, _) => Self::No(key),
-            (Known::NotYet, Self::Yes) => Self::NotYet(key),
-            _ => self,
+            (Known::NotYet, Self::Yes | Self::Cannot(..)) => Self::NotYet(key),
+            (Known::Cannot(why), Self::Yes) => Self::Cannot(key, why),
+            (_, matched) => matched,
         }
     }
 }
 
 impl Compiled {
-    /// Judges the cheap keys first, CEL last.
-    pub fn judge(&self, asked: &Asked<'_>) -> Match {
-        let rule = &self.rule;
+    /// Judges the cheap keys first, what asks for the body last.
+    pub fn judge(&self, facts: &Facts<'_>) -> Match {
+        let (rule, asked) = (&self.rule, facts.asked);
         let matched = to(&rule.to, asked, Match::Yes);
-        let matched = caller(&rule.caller, asked, matched);
+        if let Match::No(_) = matched {
+            return matched;
+        }
+        let matched = caller(&rule.caller, facts, matched);
+        if let Match::No(_) = matched {
+            return matched;
+        }
         let matched = request(&rule.request, asked, matched);
+        if let Match::No(_) = matched {
+            return matched;
+        }
         let matched = matched.and("windows", || any(&rule.windows, |window| window.holds(asked.now)));
-        matched.and("when", || self.when.as_ref().map_or(Known::Yes, |when| when.holds(asked)))
+        let refuses = rule.verdict != Effect::Allow;
+        let matched = matched.and("when", || {
+            self.when.as_ref().map_or(Known::Yes, |when| when.holds(facts, rule.body_max, refuses))
+        });
+        let matched = matched.and("prompt_words", || self.filter.words(facts, rule.body_max));
+        matched.and("prompt_patterns", || self.filter.patterns(facts, rule.body_max))
+    }
+
+    /// Whether it may ask for the body.
+    pub fn asks_body(&self) -> bool {
+        self.rule.request.asks_body() || self.when.as_ref().is_some_and(When::asks_body)
     }
 }
 
@@ -112,15 +137,16 @@ fn to(asks: &ToAsks, asked: &Asked<'_>, matched: Match) -> Match {
         })
 }
 
-fn caller(asks: &CallerAsks, asked: &Asked<'_>, matched: Match) -> Match {
-    let caller = asked.caller;
+fn caller(asks: &CallerAsks, facts: &Facts<'_>, matched: Match) -> Match {
+    let caller = facts.asked.caller;
     let glob = |glob: &Glob, text: &str| glob.matches(text);
     let exe = caller.exe.as_ref();
-    let uid = caller.uid.to_string();
     matched
         .and("tags", || any(&asks.tags, |tag| tag.matches(caller.tag.as_str())))
         .and("units", || any_of(&asks.units, caller.unit.as_deref(), glob))
-        .and("users", || any(&asks.users, |user| *user == uid || Some(user) == caller.user.as_ref()))
+        .and("users", || {
+            any(&asks.users, |user| Some(user) == caller.user.as_ref() || user.parse() == Ok(caller.uid))
+        })
         .and("exes", || any_of(&asks.exes, exe.map(|exe| exe.path.as_str()), glob))
         .and("exe_sha256", || {
             any_of(&asks.exe_sha256, exe.and_then(|exe| exe.sha256.as_deref()), |ask, sum| ask == sum)
@@ -131,36 +157,30 @@ fn caller(asks: &CallerAsks, asked: &Asked<'_>, matched: Match) -> Match {
             };
             any(&asks.containers, is)
         })
-        .and("identities", || identity(&asks.identities, asked, |ask, is| ask.matches(&is.subject)))
-        .and("groups", || identity(&asks.groups, asked, |ask, is| is.groups.contains(ask)))
-        .and("issuers", || identity(&asks.issuers, asked, |ask, is| *ask == is.issuer))
-        .and("claims", || claims(&asks.claims, asked))
+        .and("identities", || identity(&asks.identities, facts, |ask, is| ask.matches(&is.subject)))
+        .and("groups", || identity(&asks.groups, facts, |ask, is| is.groups.contains(ask)))
+        .and("issuers", || identity(&asks.issuers, facts, |ask, is| *ask == is.issuer))
+        .and("claims", || claims(&asks.claims, facts))
 }
 
-/// An identity that has ended is nobody's.
-fn identity<T>(asks: &[T], asked: &Asked<'_>, holds: impl Fn(&T, &Identity) -> bool) -> Known {
+fn identity<T>(asks: &[T], facts: &Facts<'_>, holds: impl Fn(&T, &Identity) -> bool) -> Known {
     if asks.is_empty() {
         return Known::Yes;
     }
-    match asked.identity {
-        None => Known::NotYet,
-        Some(is) => {
-            let is = is.filter(|is| asked.now.unix_timestamp() < is.expires);
-            any_of(asks, is, holds)
-        }
-    }
+    Known::from(facts.identity().map(|is| asks.iter().any(|ask| holds(ask, is))))
 }
 
-fn claims(asks: &BTreeMap<String, Vec<Glob>>, asked: &Asked<'_>) -> Known {
-    let asks: Vec<_> = asks.iter().collect();
-    let all = |asks: &Vec<(&String, &Vec<Glob>)>, is: &Identity| {
-        let Ok(claims) = serde_json::from_str::<serde_json::Value>(&is.claims) else { return false };
+fn claims(asks: &BTreeMap<String, Vec<Glob>>, facts: &Facts<'_>) -> Known {
+    if asks.is_empty() {
+        return Known::Yes;
+    }
+    let all = |claims: &serde_json::Value| {
         asks.iter().all(|(path, globs)| {
             let value = claims.as_object().and_then(|claims| claim_at(claims, path));
             value.is_some_and(|value| globs.iter().any(|glob| claim(value, glob)))
         })
     };
-    if asks.is_empty() { Known::Yes } else { identity(&[asks], asked, |asks, is| all(asks, is)) }
+    Known::from(facts.claims().map(all))
 }
 
 /// A text, a number or a truth is compared as its text; a list when any entry of it is.

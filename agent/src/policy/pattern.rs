@@ -82,11 +82,25 @@ impl Glob {
             [Part::Text(prefix), Part::All] => return text.starts_with(prefix.as_str()),
             _ => {}
         }
-        let text = text.as_bytes();
+        // Most texts are told apart by how they begin or end.
+        let (mut parts, mut text) = (&self.parts[..], text.as_bytes());
+        if let [Part::Text(first), rest @ ..] = parts {
+            let Some(behind) = text.strip_prefix(first.as_bytes()) else { return false };
+            (parts, text) = (rest, behind);
+        }
+        if let [rest @ .., Part::Text(last)] = parts {
+            let Some(before) = text.strip_suffix(last.as_bytes()) else { return false };
+            (parts, text) = (rest, before);
+        }
+        match parts {
+            [Part::All] => return true,
+            [Part::Segment] => return !text.contains(&b'/'),
+            _ => {}
+        }
         // Which positions of the text the parts so far can end at.
         let mut reached = vec![false; text.len() + 1];
         reached[0] = true;
-        for part in &self.parts {
+        for part in parts {
             match part {
                 Part::Text(literal) => {
                     let literal = literal.as_bytes();

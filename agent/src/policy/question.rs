@@ -142,7 +142,7 @@ impl Question {
         let asked = self.asked();
         match policy.explain(&asked).find(|(name, _)| *name == rule)?.1 {
             Match::Yes => None,
-            Match::No(key) | Match::NotYet(key) => Some(key),
+            Match::No(key) | Match::NotYet(key) | Match::Cannot(key, _) => Some(key),
         }
     }
 }

@@ -106,7 +106,7 @@ pub struct ToAsks {
     pub ports: Ports,
 }
 
-/// What a rule asks of a request's head.
+/// What a rule asks of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestAsks {
     /// Methods, in capitals.
@@ -117,6 +117,11 @@ pub struct RequestAsks {
     pub query: BTreeMap<String, Vec<Glob>>,
     /// Header fields (lower case) and what each may be: every value must match.
     pub headers: BTreeMap<String, Vec<Glob>>,
+    /// Texts of which one must stand in the prompt, or in the body's text where it is none to a model: anywhere in it, in
+    /// any letter case. They ask for the body.
+    pub prompt_words: Vec<String>,
+    /// Regular expressions of which one must match there. They ask for the body.
+    pub prompt_patterns: Vec<String>,
 }
 
 impl RequestAsks {
@@ -126,6 +131,12 @@ impl RequestAsks {
             && self.paths.is_empty()
             && self.query.is_empty()
             && self.headers.is_empty())
+            || self.asks_body()
+    }
+
+    /// Whether it asks for the body.
+    pub fn asks_body(&self) -> bool {
+        !(self.prompt_words.is_empty() && self.prompt_patterns.is_empty())
     }
 }
 

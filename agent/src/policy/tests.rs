@@ -218,8 +218,10 @@ fn the_index_hides_no_rule() {
             .explain(&asked)
             .filter(|(_, matched)| *matched == Match::Yes)
             .map(|(name, _)| name.to_owned());
-        let indexed =
-            all.index.candidates(&asked.action).filter(|at| all.rules[*at].judge(&asked) == Match::Yes);
+        let indexed = all
+            .index
+            .candidates(&asked.action)
+            .filter(|at| all.rules[*at].judge(&Facts::new(&asked)) == Match::Yes);
         let indexed: Vec<String> = indexed.map(|at| all.rules[at].rule.name.clone()).collect();
         assert_eq!(indexed, explained.collect::<Vec<_>>(), "{name}");
     }

@@ -137,6 +137,7 @@ impl Store {
             end_of_numbers: None,
             next: left.last + 1,
             buffered: Batch::default(),
+            promised: 0,
             renumbered: Vec::new(),
             open: 0,
             renamed: false,

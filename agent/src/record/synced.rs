@@ -19,9 +19,11 @@ impl Synced {
         Self { through, ..Self::default() }
     }
 
-    /// The frames from `first` to `last` will never be known to be on disk.
+    /// The frames from `first` to `last` will never be known to be on disk. What is before them is decided elsewhere.
     pub fn lose(&mut self, first: u64, last: u64) {
-        self.through = self.through.max(last);
+        if first <= self.through + 1 {
+            self.through = self.through.max(last);
+        }
         match self.lost.last_mut() {
             Some(before) if first <= before.1 + 1 => before.1 = before.1.max(last),
             _ => self.lost.push((first, last)),
@@ -55,6 +57,9 @@ mod tests {
         synced.lose(11, 15);
         synced.lose(16, 20);
         assert_eq!(synced.lost.len(), 1, "ranges that touch are one");
+        let mut ahead = Synced::up_to(10);
+        ahead.lose(15, 17);
+        assert_eq!((ahead.covers(12), ahead.covers(16), ahead.covers(18)), (None, Some(false), None));
         for n in 0..40 {
             synced.through = 30 + 10 * n;
             synced.lose(31 + 10 * n, 35 + 10 * n);

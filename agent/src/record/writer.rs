@@ -74,6 +74,8 @@ pub struct Writer {
     pub next: u64,
     /// Frames that are admitted and not yet written; they get their numbers then. Bounded by [`BUFFER`] and one batch.
     pub buffered: Batch,
+    /// The number that the first of them was promised.
+    pub promised: u64,
     /// Numbers that buffered frames were promised and did not get. Bounded: drained by whoever writes.
     pub renumbered: Vec<(u64, u64)>,
     /// Sessions and exchanges under way.
@@ -114,13 +116,15 @@ impl Writer {
     /// As [`Writer::append`].
     pub fn buffer(&mut self, batch: &mut Batch, need: Need) -> Result<u64, String> {
         self.admit(batch, need)?;
-        self.buffered.append(batch);
-        self.count(need);
-        let last = self.next + self.buffered.frames() - 1;
         if self.buffered.bytes().len() >= BUFFER {
             self.out()?;
         }
-        Ok(last)
+        if self.buffered.frames() == 0 {
+            self.promised = self.next;
+        }
+        self.buffered.append(batch);
+        self.count(need);
+        Ok(self.promised + self.buffered.frames() - 1)
     }
 
     /// Writes what is buffered.
@@ -133,7 +137,7 @@ impl Writer {
             self.buffered = batch;
             return Ok(());
         }
-        let promised = self.next;
+        let promised = self.promised;
         let first = match self.write(&mut batch) {
             Ok(first) => first,
             Err(why) => {

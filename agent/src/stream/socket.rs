@@ -53,6 +53,16 @@ impl Socket {
         if waiting.stuck { self.poll_out(waiting, cx) } else { Poll::Ready(Ok(())) }
     }
 
+    /// Who only reads drives on what is stuck, too: nobody may be left to flush it.
+    fn unstick(&self, cx: &mut Context<'_>) {
+        let mut waiting = self.0.waiting();
+        if waiting.stuck
+            && let Poll::Ready(Err(error)) = self.poll_out(&mut waiting, cx)
+        {
+            waiting.fail(error);
+        }
+    }
+
     /// Ready when nothing waits any more.
     fn poll_out(&self, waiting: &mut Waiting, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -64,6 +74,15 @@ impl Socket {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+}
+
+impl Waiting {
+    /// Nothing more leaves; whoever writes next is told.
+    fn fail(&mut self, error: io::Error) {
+        self.bytes = Vec::new();
+        self.stuck = false;
+        self.failed = Some(error);
     }
 }
 
@@ -106,8 +125,7 @@ impl Due for Out {
         waiting.listed = false;
         let Err(error) = self.write(&mut waiting) else { return };
         if error.kind() != io::ErrorKind::WouldBlock {
-            waiting.bytes = Vec::new();
-            waiting.failed = Some(error);
+            waiting.fail(error);
         }
         let writer = waiting.writer.take();
         drop(waiting);
@@ -127,6 +145,7 @@ impl Drop for Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         turn::look();
+        self.unstick(cx);
         let io = &self.0.io;
         loop {
             ready!(io.poll_read_ready(cx))?;
@@ -208,7 +227,7 @@ mod tests {
     use std::io::Read as _;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -321,5 +340,23 @@ mod tests {
         socket.shutdown().await.expect("shut");
         let got = reader.join().expect("reader");
         assert!(got.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8));
+    }
+
+    #[tokio::test]
+    async fn what_is_stuck_goes_on_for_one_who_only_reads() {
+        let (mut socket, mut peer, _) = pair(u32::MAX).await;
+        let mut sent = 0_usize;
+        // Full: the kernel takes nothing more, and what is taken last waits.
+        while !socket.0.waiting().stuck {
+            socket.write_all(&[7; 4096]).await.expect("taken");
+            sent += 4096;
+            turn::end();
+        }
+        let reader = std::thread::spawn(move || exactly(&mut peer, sent).len());
+        let mut byte = [0; 1];
+        let reading = socket.read(&mut byte);
+        let read = tokio::time::timeout(std::time::Duration::from_secs(10), reading).await;
+        assert_eq!(read.expect("the peer closes when it has all").expect("closed"), 0);
+        assert_eq!(reader.join().expect("reader"), sent);
     }
 }

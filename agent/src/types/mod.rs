@@ -7,6 +7,7 @@ pub mod enforcement;
 pub mod id;
 pub mod identity;
 pub mod issuer;
+pub mod near;
 pub mod summary;
 pub mod way;
 
@@ -17,5 +18,6 @@ pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
 pub use identity::Identity;
 pub use issuer::{Issuer, Token};
+pub use near::nearest;
 pub use summary::{HostSource, LookedUp, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};

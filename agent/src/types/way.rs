@@ -12,6 +12,11 @@ pub struct Way {
     pub outcome: Outcome,
 }
 
+impl Way {
+    /// How the names of the ways by PPP sockets (`AF_PPPOX`) begin.
+    pub const PPPOX: &'static str = "pppox socket";
+}
+
 /// What came of trying a way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
@@ -23,7 +28,8 @@ pub enum Outcome {
     },
     /// What was sent arrived, or was on its way.
     Open {
-        /// A layer of this version should have closed it: the host is weaker than `layers` says.
+        /// The host is weaker than `layers` says: a layer should have closed it, or none here does though it takes neither
+        /// a right nor a helper.
         unexpected: bool,
         /// Why it is open, in words.
         why: String,

@@ -1,5 +1,6 @@
 //! What the daemon holds while it lives: everything that needed privilege to get.
 
+mod change;
 mod parts;
 
 use std::fs;
@@ -25,7 +26,7 @@ use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::tags::{self, TagNumber, Tags};
 use super::tokens::{Places, Tokens};
-use super::witness::Witness;
+use super::witness::{Question, Witness};
 use crate::config::Config;
 use crate::doctor::process::Proc;
 use crate::paths;
@@ -33,11 +34,13 @@ use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::trust;
 use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
-use crate::wire::rules::{self, Unfit};
-use crate::wire::{GateSettings, Identity, Piece};
+use crate::wire::rules;
+use crate::wire::{GateSettings, Identity};
+
+pub use change::Change;
 
 use parts::{
-    apply, directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
+    directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
     witness,
 };
 
@@ -129,17 +132,6 @@ pub struct Bound {
 
 /// A gate's settings, and the PEM of the roots to trust besides the system's; then the rules.
 type Told = ((GateSettings, Vec<Vec<u8>>), Source);
-
-/// What a new configuration means for the gate that runs.
-#[derive(Debug)]
-pub enum Change {
-    /// Nothing.
-    None,
-    /// New rules, which it can be told.
-    Rules(Vec<Piece>),
-    /// It must be started anew.
-    Restart,
-}
 
 impl Bound {
     /// Gets everything. `is_there`: the configuration was read and is not what counts where there is none. On failure what was got is given back, but for the pins of an earlier daemon, which stay.
@@ -304,7 +296,7 @@ impl Bound {
                 return None;
             }
         };
-        if !self.is_still(&origin, client, listener, netns) {
+        if !self.is_still(Witness::holds, &origin, client, listener, netns) {
             return None;
         }
         self.describe(&origin, netns)
@@ -324,6 +316,10 @@ impl Bound {
                 return None;
             }
         };
+        // The memory outlives the socket, and its port may be another's by now.
+        if !self.is_still(Witness::sent, &origin, client, listener, netns) {
+            return None;
+        }
         self.describe(&origin, netns)
     }
 
@@ -371,6 +367,7 @@ impl Bound {
     /// Whether the socket at the other end is the one that was remembered, and not another's that came to its tuple.
     fn is_still(
         &self,
+        ask: Question,
         origin: &Origin,
         client: ClientAddr,
         listener: ListenerAddr,
@@ -378,10 +375,10 @@ impl Bound {
     ) -> bool {
         let holds = if netns == self.netns {
             let Some(witness) = &self.witness else { return true };
-            witness.holds(client.0, listener.0, origin.cookie)
+            ask(witness, client.0, listener.0, origin.cookie)
         } else {
             let Some(namespace) = self.namespaces.find(netns) else { return false };
-            namespace.holds(client.0, listener.0, origin.cookie)
+            namespace.holds(ask, client.0, listener.0, origin.cookie)
         };
         holds.unwrap_or_else(|error| {
             tracing::error!("asking whose {} is: {error}", client.0);
@@ -394,34 +391,6 @@ impl Bound {
         if let Err(error) = self.kernel.lock().sweep() {
             tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
         }
-    }
-
-    /// Takes a new configuration into force. Returns what the gate that runs has to be told (files that the configuration
-    /// names count by what is in them).
-    ///
-    /// # Errors
-    /// [`Unfit`]: the rules cannot be told to a gate, and the old configuration stays in force.
-    pub async fn reconfigure(&mut self, config: Config) -> Result<Change, Unfit> {
-        let pieces = rules::pieces(&config.policy)?;
-        if config.paths != self.config.paths || config.user != self.config.user {
-            tracing::warn!("[paths] and user take effect at the next restart");
-        }
-        self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
-        self.places = Places::of(&self.config.issuers);
-        guard(&mut self.kernel.lock(), &self.config);
-        apply(&self.tags, &self.config).await;
-        let settings = self.gate_settings();
-        Ok(match &mut self.told {
-            Some((told, rules)) if *told == settings => {
-                if *rules == self.config.policy {
-                    Change::None
-                } else {
-                    rules.clone_from(&self.config.policy);
-                    Change::Rules(pieces)
-                }
-            }
-            _ => Change::Restart,
-        })
     }
 }
 

@@ -308,7 +308,10 @@ impl Desk {
             });
         }
         let held = self.tokens.hold(&self.tags, tag, token);
-        held.map_err(|why| Refusal { what: format!("the token cannot be kept: {why}"), remedy: "try again".into() })
+        held.map_err(|why| Refusal {
+            what: format!("the token cannot be kept: {why}"),
+            remedy: "try again".into(),
+        })
     }
 
     fn may(&self, peer: &Peer, request: &Request) -> Result<(), Refusal> {

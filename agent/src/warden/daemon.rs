@@ -4,6 +4,7 @@
 //! waiting until the gate is ready: nothing is let through in between.
 
 mod beside;
+mod reload;
 mod restart;
 
 use std::io;
@@ -16,7 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::blocked::Teller;
-use super::bound::{self, Bound, Change};
+use super::bound::{self, Bound};
 use super::gate_process::{GateProcess, Heard};
 use super::journal::Event;
 use super::live::Live;
@@ -88,6 +89,8 @@ struct Daemon {
     supervisor: Supervisor,
     phase: Phase,
     announced: bool,
+    /// The gate was asked to stand aside and has not answered.
+    aside_asked: bool,
     live: Live,
     signals: Signals,
     tick: Interval,
@@ -140,6 +143,7 @@ impl Daemon {
             supervisor: Supervisor::default(),
             phase: Phase::Running,
             announced: false,
+            aside_asked: false,
             live,
             signals,
             tick,
@@ -156,9 +160,20 @@ impl Daemon {
         }
         loop {
             match self.wake().await {
-                Woken::Gate(Heard::Said(ToWarden::Aside { refused: None })) => {
-                    self.leave_behind().await;
-                    return self.bound.journal.close();
+                Woken::Gate(Heard::Said(ToWarden::Aside { refused })) => {
+                    match (std::mem::take(&mut self.aside_asked), refused) {
+                        (true, None) => {
+                            self.leave_behind().await;
+                            return self.bound.journal.close();
+                        }
+                        (true, Some(why)) => {
+                            tracing::info!("the next gate waits for the end of this one: {why}");
+                            self.drain(true);
+                        }
+                        (false, _) => {
+                            self.trouble("the gate stands aside though nobody asked it to".to_owned())
+                        }
+                    }
                 }
                 Woken::Gate(Heard::Said(message)) => self.answer(message),
                 Woken::Gate(Heard::Ended(how)) => {
@@ -284,16 +299,8 @@ impl Daemon {
                     (None, None) => "the store works".to_owned(),
                 });
             }
-            // Accepted by nobody else: `serve` takes the other answer.
-            ToWarden::Aside { refused } => {
-                tracing::info!(
-                    "the next gate waits for the end of this one: {}",
-                    refused.unwrap_or_default()
-                );
-                self.drain(true);
-            }
-            // The end of the process is what counts; it follows.
-            ToWarden::Drained => {}
+            // `serve` takes the one; the end of the process, which follows, is what counts of the other.
+            ToWarden::Aside { .. } | ToWarden::Drained => {}
         }
     }
 
@@ -342,50 +349,6 @@ impl Daemon {
         // `hear` reports the end.
         let then_exit = matches!(self.phase, Phase::Draining { then_exit: true, .. });
         self.phase = Phase::Draining { until: Instant::now() + CLOSING, then_exit };
-    }
-
-    /// Applies the configuration anew; a bad one leaves the old in force and says so.
-    async fn reload(&mut self) {
-        notify::reloading();
-        match config::load(&self.directory) {
-            Ok(_) if !config::is_there(&self.directory) => {
-                let gone = self.directory.display();
-                self.trouble(format!("the old configuration stays in force: there is none in {gone}"));
-            }
-            Ok(config) => self.apply(config).await,
-            Err(problems) => {
-                for problem in problems {
-                    self.trouble(format!("the old configuration stays in force: {problem}"));
-                }
-            }
-        }
-        notify::ready();
-    }
-
-    async fn apply(&mut self, config: config::Config) {
-        for warning in &config.warnings {
-            self.trouble(format!("warning: {warning}"));
-        }
-        let rules = config.policy.rules.len();
-        let restart = match self.bound.reconfigure(config).await {
-            Ok(Change::None) => false,
-            Ok(Change::Restart) => true,
-            Ok(Change::Rules(pieces)) => {
-                let told = self.gate.as_ref().map(|gate| gate.rules(pieces));
-                tracing::info!(rules, "new rules");
-                // A gate that does not read would go on by the old ones.
-                matches!(told, Some(Err(_)))
-            }
-            Err(unfit) => {
-                self.trouble(format!("the old configuration stays in force: {}", Chain(&unfit)));
-                false
-            }
-        };
-        self.live.mode(self.bound.config.policy.mode);
-        // Without a gate there is nothing to drain: the next one starts with what is in force.
-        if restart && self.gate.is_some() {
-            self.drain(false);
-        }
     }
 
     fn tick(&mut self) {

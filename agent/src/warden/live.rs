@@ -46,6 +46,7 @@ const COUNTERS: &[(Counter, &str)] = &[
     (Counter::PassedSocket, "refused_passed_socket"),
     (Counter::UnixPeer, "refused_unix_peer"),
     (Counter::Ptrace, "refused_ptrace"),
+    (Counter::DnsPace, "refused_dns_pace"),
 ];
 
 const _: () = assert!(COUNTERS.len() == Counter::ALL.len(), "a counter without a name");

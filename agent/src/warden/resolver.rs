@@ -21,8 +21,9 @@ use super::notify;
 const FIRST: u16 = 599;
 /// … down to here: below the listeners' own.
 const LAST: u16 = 513;
-/// Bytes of questions that wait for the gate, each socket (the kernel doubles it, and cuts it at `net.core.rmem_max`).
-const QUEUE: usize = 256 * 1024;
+/// Bytes of questions that wait for the gate, each socket (the kernel doubles it). A short question takes up 768, and a tag may
+/// have [`agent_ebpf::DNS_BURST`] of them on the way at once: twice that leaves room for the others'.
+const QUEUE: usize = 768 * agent_ebpf::DNS_BURST as usize;
 /// Name of the sockets in systemd's descriptor store.
 const KEPT_NAME: &str = "sluice-resolver";
 /// Where the host says which name servers it asks.
@@ -147,7 +148,10 @@ fn open(address: SocketAddr, early: bool) -> Result<UdpSocket, Error> {
     if early {
         setsockopt(&fd, FreeBind6, &1).map_err(failed("configure"))?;
     }
-    setsockopt(&fd, sockopt::RcvBuf, &QUEUE).map_err(failed("configure"))?;
+    // The second is cut at `net.core.rmem_max`: for a namespace over whose network we have no rights.
+    setsockopt(&fd, sockopt::RcvBufForce, &QUEUE)
+        .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &QUEUE))
+        .map_err(failed("configure"))?;
     // Neither SO_REUSEADDR nor SO_REUSEPORT: for datagrams both would let another process share the port.
     setsockopt(&fd, sockopt::BindToDevice, &"lo".into()).map_err(failed("bind to lo"))?;
     bind(fd.as_fd().as_raw_fd(), &SockaddrStorage::from(address)).map_err(failed("bind"))?;

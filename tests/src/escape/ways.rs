@@ -115,6 +115,8 @@ pub const WAYS: &[Way] = &[
     closed(11, "vsock", "VSOCK to this machine", &[Lsm]),
     closed(11, "vsock-socket", "a VSOCK socket can be had", &[Lsm]).proof(Word),
     closed(11, "families", "any other family but those that jobs need can be had", &[Lsm]).proof(Word),
+    closed(32, "pppol2tp", "PPP by L2TP, in a connected UDP socket's datagrams", &[Lsm]),
+    closed(33, "pppoe", "PPP by Ethernet: a frame to any neighbour", &[Lsm]),
     either(12, "smc", "SMC, which falls back to TCP"),
     either(12, "smc-protocol", "SMC as an IP protocol"),
     either(12, "smc-ulp", "TCP_ULP smc"),

@@ -276,7 +276,7 @@ mod tests {
         assert!(GOALS[1].met(0.6) && !GOALS[1].met(0.59));
         assert_eq!(rounds.missed(), (GOALS.len() - 1, 0), "the rest was not measured");
         for (direct, through, peer, met) in
-            [(100.0, 55.0, 67.0, true), (100.0, 55.0, 73.0, false), (100.0, 60.0, 90.0, true)]
+            [(100.0, 55.0, 66.0, true), (100.0, 55.0, 73.0, false), (100.0, 60.0, 90.0, true)]
         {
             let mut rounds = Rounds::default();
             rounds.add(Side::Direct, "h1_rps_32", direct);

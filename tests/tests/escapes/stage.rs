@@ -352,6 +352,8 @@ fn load_modules() {
         "sctp",
         "dccp_ipv4",
         "l2tp_ip",
+        "l2tp_ppp",
+        "pppoe",
         "rxrpc",
         "rds_tcp",
         "smc",

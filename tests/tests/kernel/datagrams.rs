@@ -1,14 +1,15 @@
 //! Datagrams: DNS is led to the resolver and comes back as if from the server, the rest is refused or let out by a rule.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use agent_ebpf::Counter;
+use agent_ebpf::{Counter, DNS_A_SECOND, DNS_BURST};
 use sluice::config::Loopback;
 use sluice::warden::kernel::TagOptions;
 use sluice_tests::host::{Cgroup, Held, run};
 
-use crate::stage::{PATIENCE, Stage, destination, field};
+use crate::stage::{PATIENCE, Stage, destination, field, tag};
 
 const DNS4: u16 = 5300;
 const DNS6: u16 = 5301;
@@ -224,4 +225,78 @@ fn a_storm_of_refusals_is_told_ten_times_a_second_and_counted() {
     assert_eq!(stage.count(Counter::Udp), 5001);
     let told = first.iter().chain(&stage.events()).map(|e| 1 + e.suppressed).sum::<u32>();
     assert!(told <= 5001 && (told == 5001 || cpus > 1), "{told}");
+}
+
+/// Asks as fast as it can: says how many datagrams went and how many seconds it took, and goes on until it is released.
+const FLOOD: &str = "
+import select, socket, sys, time
+size, times, segment = map(int, sys.argv[1:])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+if segment: s.setsockopt(17, 103, segment)  # SOL_UDP, UDP_SEGMENT
+s.connect(('203.0.113.10', 53))
+def ask(times):
+    went = 0
+    for i in range(times):
+        try: went += s.send(b'x' * size) == size
+        except PermissionError: pass
+    return went
+began = time.monotonic()
+went = ask(times)
+print(f'went={went} seconds={time.monotonic() - began}', flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]: ask(256)
+";
+
+fn flood(stage: &Stage, cgroup: &Cgroup, words: [&str; 3]) -> (Held, f64, f64) {
+    let mut work = stage.namespace.command(Some(cgroup), "python3");
+    let (held, line) = Held::start(work.args(["-c", FLOOD]).args(words));
+    let number = |key| field(&line, key).parse().expect("a number");
+    (held, number("went"), number("seconds"))
+}
+
+#[test]
+fn a_flood_of_one_tag_leaves_the_questions_of_another() {
+    let mut stage = stage("dns-flood");
+    let other = Cgroup::new("dns-other");
+    stage.kernel.attach(&tag("other"), 8, other.path(), &TagOptions::default()).expect("attach");
+    // One queue for both, as the agent's resolver has it.
+    let resolver = socket(&stage, "0.0.0.0:5300");
+    resolver.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+    let (alive, (heard, hears)) = (Arc::new(()), mpsc::channel());
+    let watch = Arc::downgrade(&alive);
+    std::thread::spawn(move || {
+        let mut text = [0; 64];
+        while watch.strong_count() > 0 {
+            if resolver.recv_from(&mut text).is_ok_and(|(length, _)| &text[..length] == b"marker") {
+                let _nobody_waits_any_more = heard.send(());
+            }
+        }
+    });
+    let (flooding, went, seconds) = flood(&stage, &stage.cgroup, ["11", "50000", "0"]);
+    let (burst, rate) = (f64::from(DNS_BURST), f64::from(DNS_A_SECOND));
+    let most = burst + rate * seconds + 64.0;
+    assert!((burst..=most).contains(&went), "{went} in {seconds} s, at most {most}");
+    assert!(stage.ways().iter().all(|way| *way == Counter::DnsPace));
+    assert!(stage.count(Counter::DnsPace) as f64 >= 50_000.0 - went);
+    for nth in 0..20 {
+        let mut asking = stage.socketeer(Some(&other));
+        assert!(run(asking.args(["send", "203.0.113.10:53"])).starts_with("ok"), "{nth}");
+        assert!(hears.recv_timeout(PATIENCE).is_ok(), "question {nth} of the other tag is lost");
+    }
+    flooding.release();
+}
+
+#[test]
+fn datagrams_that_weigh_more_take_more_turns() {
+    let mut stage = stage("dns-weight");
+    let _resolver = socket(&stage, "0.0.0.0:5300");
+    // Long ones; and one call that is sixty datagrams from the device on.
+    for (number, words, turns) in [(11, ["60000", "2000", "0"], 118.0), (12, ["660", "2000", "11"], 62.0)] {
+        let cgroup = Cgroup::new("dns-weight");
+        let name = tag(&format!("heavy{number}"));
+        stage.kernel.attach(&name, number, cgroup.path(), &TagOptions::default()).expect("attach");
+        let (flooding, went, seconds) = flood(&stage, &cgroup, words);
+        let most = (f64::from(DNS_BURST) + f64::from(DNS_A_SECOND) * seconds) / turns + 8.0;
+        assert!((1.0..=most).contains(&went), "{words:?}: {went} in {seconds} s, at most {most}");
+        flooding.release();
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_ebpf::Counter;
 use sluice::config::Loopback;
@@ -48,8 +48,15 @@ fn connections_from_other_hosts_are_let_in_by_option_only() {
         held
     };
     let server = serve(&stage);
-    assert!(tcp(&far, "192.0.2.1:4000").is_err(), "dropped");
-    let told = stage.events();
+    // The link's first packets may be late on a busy machine: what counts is that none gets through and one is told of.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let told = loop {
+        assert!(tcp(&far, "192.0.2.1:4000").is_err(), "dropped");
+        let told = stage.events();
+        if !told.is_empty() || Instant::now() > deadline {
+            break told;
+        }
+    };
     assert_eq!(told.first().and_then(sluice::warden::kernel::way), Some(Counter::Inbound));
     assert!(told[0].tag == 7 && told[0].detail == 4000 && told[0].comm.starts_with(b"sluice-socket"));
     let mut text = String::new();
@@ -171,9 +178,9 @@ fn a_connection_waits_for_listeners_in_its_namespace() {
         .stdout(std::process::Stdio::piped())
         .spawn();
     let dialling = dialling.expect("it runs");
-    let deadline = std::time::Instant::now() + crate::stage::PATIENCE;
+    let deadline = Instant::now() + crate::stage::PATIENCE;
     while stage.count(Counter::HeldBack) == 0 {
-        assert!(std::time::Instant::now() < deadline, "never held back");
+        assert!(Instant::now() < deadline, "never held back");
         std::thread::yield_now();
     }
     let told = stage.events();
@@ -182,7 +189,7 @@ fn a_connection_waits_for_listeners_in_its_namespace() {
             .all(|e| sluice::warden::kernel::way(e) == Some(Counter::NewNamespace) && e.netns == stage.netns)
     );
     assert!(!told.is_empty());
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     stage.kernel.add_namespace(stage.netns).expect("room");
     let said = dialling.wait_with_output().expect("its end").stdout;
     println!("went on after {:?}", start.elapsed());

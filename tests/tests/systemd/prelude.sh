@@ -115,6 +115,14 @@ await_refused() {
     tail -1 /tmp/load.failed
 }
 
+# Milliseconds that the last start of the agent took, from the first process to the gate that serves.
+start_ms() {
+    local begun ready
+    begun=$(systemctl show --property=InactiveExitTimestampMonotonic --value sluice.service)
+    ready=$(systemctl show --property=ActiveEnterTimestampMonotonic --value sluice.service)
+    echo $(((ready - begun) / 1000))
+}
+
 warden_pid() { systemctl show --property=MainPID --value sluice.service; }
 gate_pid() { pgrep --parent "$(warden_pid)" --full 'gate'; }
 kill_agent() {

@@ -226,11 +226,11 @@ fn read(path: &std::path::Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn matched(matched: Match) -> (&'static str, Option<&'static str>) {
+fn matched(matched: &Match) -> (&'static str, Option<&'static str>) {
     match matched {
         Match::Yes => ("yes", None),
         Match::No(key) => ("no", Some(key)),
-        Match::NotYet(key) => ("unknown", Some(key)),
+        Match::NotYet(key) | Match::Cannot(key, _) => ("unknown", Some(key)),
     }
 }
 
@@ -246,7 +246,7 @@ fn as_json(
     decision: &Decision,
 ) -> io::Result<()> {
     for ((rule, how), verdict) in policy.explain(&question.asked()).zip(verdicts(policy)) {
-        let (matches, key) = matched(how);
+        let (matches, key) = matched(&how);
         let decides = rule == decision.rule;
         let line = json!({
             "rule": rule, "verdict": verdict, "matches": matches, "failed": key, "decides": decides,
@@ -268,7 +268,7 @@ fn as_text(
 ) -> io::Result<()> {
     let mut rows = Vec::new();
     for ((rule, how), verdict) in policy.explain(&question.asked()).zip(verdicts(policy)) {
-        let says = match matched(how) {
+        let says = match matched(&how) {
             (_, Some(key)) if matches!(how, Match::No(_)) => {
                 Cell::new(format!("no: its {key}")).tone(Tone::Dim)
             }

@@ -124,4 +124,3 @@ fn json(value: DeValue<'_>) -> Option<serde_json::Value> {
         }
     })
 }
-

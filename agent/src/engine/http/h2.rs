@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::body::Up;
 use super::exchange::{Exchanges, Sender};
-use super::first_frame::FirstFrame;
+use super::frames::Frames;
 use super::tasks::{Running, Tasks};
 use super::together::{Part, together};
 use super::upgrade::Switched;
@@ -42,7 +42,7 @@ const LOCAL_RESETS: usize = 256;
 /// sends them first and at once (RFC 9113 §3.4).
 const SETTINGS_TIME: Duration = Duration::from_secs(1);
 
-type ToUpstream = hyper::client::conn::http2::Connection<TokioIo<FirstFrame>, Up, Tasks>;
+type ToUpstream = hyper::client::conn::http2::Connection<TokioIo<Frames>, Up, Tasks>;
 
 /// What a connection may have in flight, each way.
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
         .max_header_list_size(HEADERS_MAX)
         .max_send_buf_size(SEND_MAX)
         .max_local_error_reset_streams(LOCAL_RESETS)
-        .handshake(TokioIo::new(FirstFrame::new(upstream, Arc::clone(&settled))));
+        .handshake(TokioIo::new(Frames::new(upstream, Arc::clone(&settled))));
     let (sender, up) = handshake.await.map_err(Error::Upstream)?;
     let mut up = Some(Box::pin(up));
     let mut running = Running::new(tasks.clone());

@@ -14,7 +14,7 @@ use crate::stream::BoxStream;
 mod body;
 mod exchange;
 mod fault;
-mod first_frame;
+mod frames;
 mod h1;
 mod h2;
 mod names;

@@ -20,8 +20,8 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::Semaphore;
 
-use super::{Services, Warden};
 use super::share::Shares;
+use super::{Services, Warden};
 use crate::codec::dns::{self, Answer, BLOCKED, OTHER, Question, Rcode, Unread};
 use crate::policy::lookup::{self, Denial, Denied, Lookup};
 use crate::record::{Exchange, ExchangeHead, Session};

@@ -12,6 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::datagrams::{Datagram, Datagrams};
 use super::{Asker, Repetition, Services, answer};
 use crate::report::Chain;
+use crate::turn;
 use crate::types::NetnsCookie;
 use crate::wire::ToWarden;
 
@@ -32,6 +33,8 @@ pub(in crate::gate) fn answering(
 async fn serve_all(socket: &Arc<Datagrams>, services: &Arc<Services>) {
     let drops = &services.dns.drops;
     loop {
+        // A socket that always has a datagram must not keep a turn from its end.
+        turn::look();
         match socket.receive().await {
             Ok(Some(datagram)) => match Arc::clone(&services.dns.places).try_acquire_owned() {
                 Ok(place) => {

@@ -60,7 +60,7 @@ pub(in crate::gate) async fn serve(
     while let Some(reply) = under_way.next().await {
         send(&mut client, reply).await?;
     }
-    Ok(())
+    timeout(WITHIN, client.shutdown()).await.map_err(|_| Error::Stuck)?.map_err(Error::Send)
 }
 
 async fn place_and_answer(services: &Services, asker: &Asker, bytes: Vec<u8>) -> Option<Vec<u8>> {
@@ -118,5 +118,9 @@ async fn send(client: &mut crate::stream::Socket, reply: Option<Vec<u8>>) -> Res
     let length = u16::try_from(reply.len()).unwrap_or(u16::MAX);
     let mut framed = length.to_be_bytes().to_vec();
     framed.extend_from_slice(&reply);
-    timeout(WITHIN, client.write_all(&framed)).await.map_err(|_| Error::Stuck)?.map_err(Error::Send)
+    let sending = async {
+        client.write_all(&framed).await?;
+        client.flush().await
+    };
+    timeout(WITHIN, sending).await.map_err(|_| Error::Stuck)?.map_err(Error::Send)
 }

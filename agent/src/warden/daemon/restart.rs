@@ -56,6 +56,7 @@ impl Daemon {
         let grace_ms = grace.as_millis().try_into().unwrap_or(u64::MAX);
         if let Some(gate) = &self.gate {
             gate.answer(ToGate::StandAside { grace_ms });
+            self.aside_asked = true;
         }
         self.phase = Phase::Draining { until: Instant::now() + grace + CLOSING, then_exit: true };
     }

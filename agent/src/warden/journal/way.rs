@@ -26,7 +26,7 @@ const fn told(
 }
 
 /// The words for each [`Counter`] that is told as an event. The others are counted only.
-const TOLD: [(Counter, Way); 23] = [
+const TOLD: [(Counter, Way); 24] = [
     told(
         Counter::MapFull,
         "map-full",
@@ -144,6 +144,12 @@ const TOLD: [(Counter, Way); 23] = [
         "ptrace",
         "it wanted to trace or read a process outside of its tag",
         "give the job a user of its own",
+    ),
+    told(
+        Counter::DnsPace,
+        "dns-pace",
+        "the tag asks more names in a second than one may, of a resolver that it shares with others",
+        "have the job keep the answers, or see why it asks so much",
     ),
 ];
 

@@ -14,7 +14,7 @@ use crate::types::{NetnsCookie, TagName};
 use crate::warden::listen::{self, Listeners, Ports};
 use crate::warden::loopback;
 use crate::warden::resolver::Resolver;
-use crate::warden::witness::Witness;
+use crate::warden::witness::{Question, Witness};
 
 /// Why there are no listeners in a namespace.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +60,19 @@ impl Namespace {
         self.resolver.sockets()
     }
 
-    /// Whether the socket that is connected from `client` to `listener` is the one with this cookie. Where the kernel
-    /// cannot tell, yes: the daemon has said so at its start.
+    /// Whether the socket at `client` that speaks to `listener` is the one with this cookie. Where the kernel cannot tell,
+    /// yes: the daemon has said so at its start.
     ///
     /// # Errors
     /// What the netlink socket says.
-    pub fn holds(&self, client: SocketAddr, listener: SocketAddr, cookie: u64) -> io::Result<bool> {
-        self.witness.as_ref().map_or(Ok(true), |witness| witness.holds(client, listener, cookie))
+    pub fn holds(
+        &self,
+        ask: Question,
+        client: SocketAddr,
+        listener: SocketAddr,
+        cookie: u64,
+    ) -> io::Result<bool> {
+        self.witness.as_ref().map_or(Ok(true), |witness| ask(witness, client, listener, cookie))
     }
 }
 

@@ -258,7 +258,7 @@ fn judge(
     };
     match open {
         true if way.lsm_only && !lsm => Outcome::Open {
-            unexpected: false,
+            unexpected: way.grave,
             why: format!("{how}: only the LSM layer sees it, and there is none"),
         },
         true => Outcome::Open { unexpected: true, why: how.to_owned() },
@@ -289,7 +289,7 @@ fn layer(counter: Counter) -> Option<&'static str> {
         }
         C::Bind => "bind",
         C::Inbound => "inward",
-        C::Egress => "outward",
+        C::Egress | C::DnsPace => "outward",
         C::Family | C::ForeignSocket | C::PassedSocket | C::UnixPeer | C::Ptrace => "lsm",
         _ => return None,
     })

@@ -4,7 +4,7 @@ use super::*;
 
 fn way(lsm_only: bool, sends: bool) -> ways::Way {
     let attempt = if sends { Attempt::Send(|_, _| Ok(())) } else { Attempt::Ask(|_| Ok(())) };
-    ways::Way { name: "x", attempt, lsm_only }
+    ways::Way { name: "x", attempt, lsm_only, grave: false }
 }
 
 fn seen(error: Option<i32>, counted: &[Counter]) -> Seen {
@@ -27,6 +27,10 @@ fn what_arrives_is_open_and_expected_only_without_the_lsm() {
         let judged = judge(&way(lsm_only, true), None, &seen(None, &[]), true, false, lsm);
         assert!(matches!(judged, Outcome::Open { unexpected: u, .. } if u == unexpected), "{judged:?}");
     }
+    // What sends without a right is never in order.
+    let grave = ways::Way { grave: true, ..way(true, false) };
+    let judged = judge(&grave, None, &seen(None, &[]), false, false, false);
+    assert!(matches!(judged, Outcome::Open { unexpected: true, .. }), "{judged:?}");
     // The kernel's yes is the way's, whether anything arrives or not.
     assert!(matches!(
         judge(&way(false, false), None, &seen(None, &[]), false, false, false),
@@ -46,6 +50,12 @@ fn who_closed_it() {
     ] {
         assert_eq!(closed_by(&seen, ours, lsm), by);
     }
+}
+
+#[test]
+fn ppp_sockets_are_asked_for_in_both_kinds() {
+    assert_eq!(ALL.iter().filter(|way| way.grave && way.lsm_only).count(), 2);
+    assert!(ALL.iter().filter(|way| way.grave).all(|way| way.name.starts_with(crate::types::Way::PPPOX)));
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub struct Way {
     pub attempt: Attempt,
     /// Only the LSM sees it: without that layer it is known to be open.
     pub lsm_only: bool,
+    /// Sends to other hosts without a right and without a helper: where it is open, no session may be called well enforced,
+    /// whatever layers the host has.
+    pub grave: bool,
 }
 
 /// How a way is tried.
@@ -107,19 +110,27 @@ fn group() -> IpMembershipRequest {
 }
 
 const fn sends(name: &'static str, attempt: fn(&Before, &[u8]) -> io::Result<()>) -> Way {
-    Way { name, attempt: Attempt::Send(attempt), lsm_only: false }
+    Way { name, attempt: Attempt::Send(attempt), lsm_only: false, grave: false }
 }
 
 const fn asks_for(name: &'static str, attempt: fn(&Before) -> io::Result<()>) -> Way {
-    Way { name, attempt: Attempt::Ask(attempt), lsm_only: false }
+    Way { name, attempt: Attempt::Ask(attempt), lsm_only: false, grave: false }
 }
 
 const fn unseen(way: Way) -> Way {
     Way { lsm_only: true, ..way }
 }
 
+const fn grave(way: Way) -> Way {
+    Way { grave: true, ..unseen(way) }
+}
+
+/// `AF_PPPOX`: PPP in frames of its own (PPPoE, protocol 0), or in the datagrams of a UDP socket that the job connected (L2TP,
+/// protocol 1). The latter belong to the PPP socket, so the kernel does not ask the UDP socket's cgroup about them.
+const PPPOX: AddressFamily = AddressFamily::from_raw(24);
+
 /// Every way, in the order in which they are tried.
-pub const ALL: [Way; 31] = [
+pub const ALL: [Way; 33] = [
     sends("tcp connect, IPv4", |_, text| tcp(OUTSIDE4, 80, text)),
     sends("tcp connect, IPv6", |_, text| tcp(OUTSIDE6, 80, text)),
     sends("tcp connect, IPv4 mapped into IPv6", |_, text| tcp(mapped(OUTSIDE4), 80, text)),
@@ -169,6 +180,8 @@ pub const ALL: [Way; 31] = [
     asks_for("raw ip socket", |_| asks(AddressFamily::INET, SocketType::RAW, ipproto::RAW.as_raw().get())),
     unseen(asks_for("packet socket", |_| asks(AddressFamily::PACKET, SocketType::DGRAM, 0))),
     unseen(asks_for("vsock", |_| asks(AddressFamily::VSOCK, SocketType::STREAM, 0))),
+    grave(asks_for("pppox socket, pppoe", |_| asks(PPPOX, SocketType::STREAM, 0))),
+    grave(asks_for("pppox socket, l2tp", |_| asks(PPPOX, SocketType::DGRAM, 1))),
     unseen(sends("socket from before the tag", |before, text| {
         before.datagrams.send_to(text, SocketAddr::new(OUTSIDE4, 9)).map(drop)
     })),

@@ -20,6 +20,7 @@ mod mapped;
 mod options;
 mod passed;
 mod place;
+mod ppp;
 mod relayed;
 mod sys;
 mod tcp;
@@ -118,6 +119,8 @@ const WALKS: &[(&str, Walk)] = &[
     ("vsock", kinds::vsock),
     ("vsock-socket", kinds::vsock_socket),
     ("families", kinds::families),
+    ("pppol2tp", ppp::l2tp),
+    ("pppoe", ppp::ethernet),
     ("smc", kinds::smc),
     ("smc-protocol", kinds::smc_protocol),
     ("smc-ulp", tcp::ulp_smc),

@@ -292,7 +292,7 @@ pub fn join_group6_anew(job: &Job) -> Done<Said> {
     group.extend(job.bytes());
     group.resize(16, 0);
     let octets: [u8; 16] = group.try_into().expect("sixteen");
-    let group = sys::sa6(AF_INET6, octets.into(), 0, 0);
+    let group = sa6(AF_INET6, octets.into(), 0, 0);
     sys::setsockopt(&fd, "MCAST_JOIN_GROUP", IPPROTO_IPV6, MCAST_JOIN_GROUP, group_request(job, group)?)?;
     linger(&fd)
 }

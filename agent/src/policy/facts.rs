@@ -1,0 +1,191 @@
+//! All that one decision looks at, each read when a rule first asks for it and at most once.
+
+use std::cell::{Cell, OnceCell};
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::body::{self, View};
+use super::judge::Asked;
+use super::known::Fault;
+use super::llm::{self, Llm};
+use crate::types::action::{Body, Http};
+use crate::types::{Action, Identity};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    pub asked: &'a Asked<'a>,
+    /// Steps that conditions took so far.
+    pub steps: Cell<u64>,
+    claims: OnceCell<Option<Value>>,
+    query: OnceCell<Value>,
+    headers: OnceCell<Value>,
+    json: OnceCell<View>,
+    form: OnceCell<View>,
+    multipart: OnceCell<View>,
+    graphql: OnceCell<View>,
+    grpc: OnceCell<Option<Value>>,
+    llm: OnceCell<Result<Option<Llm>, String>>,
+    text: OnceCell<Result<String, String>>,
+    folded: OnceCell<String>,
+}
+
+impl<'a> Facts<'a> {
+    pub fn new(asked: &'a Asked<'a>) -> Self {
+        Self {
+            asked,
+            steps: Cell::new(0),
+            claims: OnceCell::new(),
+            query: OnceCell::new(),
+            headers: OnceCell::new(),
+            json: OnceCell::new(),
+            form: OnceCell::new(),
+            multipart: OnceCell::new(),
+            graphql: OnceCell::new(),
+            grpc: OnceCell::new(),
+            llm: OnceCell::new(),
+            text: OnceCell::new(),
+            folded: OnceCell::new(),
+        }
+    }
+
+    /// The identity that holds now: one that has ended is nobody's.
+    pub fn identity(&self) -> Result<&'a Identity, Fault> {
+        let identity = self.asked.identity.ok_or(Fault::NotYet)?;
+        identity.filter(|is| self.asked.now.unix_timestamp() < is.expires).ok_or(Fault::Missing)
+    }
+
+    /// Its verified claims.
+    pub fn claims(&self) -> Result<&Value, Fault> {
+        let identity = self.identity()?;
+        let claims = self.claims.get_or_init(|| serde_json::from_str(&identity.claims).ok());
+        claims.as_ref().ok_or(Fault::Missing)
+    }
+
+    /// The request's head.
+    pub fn http(&self) -> Result<&Http<'a>, Fault> {
+        match &self.asked.action {
+            Action::Http(http) => Ok(http),
+            Action::Connect { .. } | Action::Name { .. } => Err(Fault::NotYet),
+            Action::Tunnel { .. } => Err(Fault::Missing),
+        }
+    }
+
+    /// Query parameters, percent-decoded: a map of lists.
+    pub fn query(&self) -> Result<&Value, Fault> {
+        let query = self.http()?.query.unwrap_or_default().as_bytes();
+        let owned = |(name, value): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
+            (name.into_owned(), value.into_owned())
+        };
+        Ok(self.query.get_or_init(|| body::lists(form_urlencoded::parse(query).map(owned))))
+    }
+
+    /// Header fields, names in lower case: a map of lists.
+    pub fn headers(&self) -> Result<&Value, Fault> {
+        let headers = self.http()?.headers;
+        let owned = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        Ok(self.headers.get_or_init(|| body::lists(headers.iter().map(owned))))
+    }
+
+    pub fn grpc(&self) -> Result<&Value, Fault> {
+        let http = self.http()?;
+        self.grpc.get_or_init(|| body::grpc(http.protocol, http.path)).as_ref().ok_or(Fault::Missing)
+    }
+
+    /// The body, of which a rule reads at most `max` bytes.
+    fn body(&self, max: u64) -> Result<&'a [u8], Fault> {
+        match self.http()?.body {
+            Body::Unread => Err(Fault::NotYet),
+            Body::Unknowable(why) => Err(Fault::Cannot(format!("the body cannot be read: {why}"))),
+            Body::Whole(body) if body.len() as u64 > max => {
+                Err(Fault::Cannot(format!("the body is longer than {max} bytes")))
+            }
+            Body::Whole(body) => Ok(body),
+        }
+    }
+
+    /// `None` where there is no body, or none that is JSON.
+    fn json_view(&self, body: &[u8]) -> &View {
+        self.json.get_or_init(|| if body.is_empty() { Ok(None) } else { body::json(body).map(Some) })
+    }
+
+    pub fn json(&self, max: u64) -> Result<&Value, Fault> {
+        read(self.json_view(self.body(max)?))
+    }
+
+    pub fn form(&self, max: u64) -> Result<&Value, Fault> {
+        self.view(&self.form, max, body::form)
+    }
+
+    pub fn multipart(&self, max: u64) -> Result<&Value, Fault> {
+        self.view(&self.multipart, max, body::multipart)
+    }
+
+    fn view<'f>(
+        &self,
+        cell: &'f OnceCell<View>,
+        max: u64,
+        read_as: impl FnOnce(&HeaderMap, &[u8]) -> View,
+    ) -> Result<&'f Value, Fault> {
+        let (headers, body) = (self.http()?.headers, self.body(max)?);
+        read(cell.get_or_init(|| if body.is_empty() { Ok(None) } else { read_as(headers, body) }))
+    }
+
+    pub fn graphql(&self, max: u64) -> Result<&Value, Fault> {
+        let (http, body) = (self.http()?, self.body(max)?);
+        read(self.graphql.get_or_init(|| {
+            let json = || self.json_view(body).as_ref().map(Option::as_ref).map_err(Clone::clone);
+            body::graphql(http.query, http.headers, body, json)
+        }))
+    }
+
+    /// The request to a language model that it is; known to be none by the head where the path is none of theirs.
+    pub fn llm(&self, max: u64) -> Result<&Llm, Fault> {
+        let http = self.http()?;
+        let route = llm::route(http).ok_or(Fault::Missing)?;
+        let body = self.body(max)?;
+        let view = self.llm.get_or_init(|| {
+            if let Some(parts) = body::parts(http.headers, body).ok().flatten() {
+                return route.form(http, &parts).map(Some);
+            }
+            let json = self.json_view(body).as_ref().map_err(Clone::clone)?;
+            route.json(http, json.as_ref())
+        });
+        view.as_ref().map_err(|why| Fault::Cannot(why.clone()))?.as_ref().ok_or(Fault::Missing)
+    }
+
+    /// What a prompt filter looks at: the prompt where there is one, else every text in the body.
+    pub fn prompt(&self, max: u64) -> Result<&str, Fault> {
+        match self.llm(max) {
+            Ok(llm) => return Ok(&llm.prompt),
+            Err(Fault::Missing) => {}
+            Err(fault) => return Err(fault),
+        }
+        let (http, body) = (self.http()?, self.body(max)?);
+        let text = self.text.get_or_init(|| match self.json_view(body) {
+            Ok(None) => Ok(String::new()),
+            Ok(Some(json)) => Ok(llm::texts(json)),
+            Err(why) => match body::media_type(http.headers)? {
+                Some((kind, _)) if kind.ends_with("/json") || kind.ends_with("+json") => Err(why.clone()),
+                Some((kind, _)) if kind == "application/x-www-form-urlencoded" => {
+                    Ok(body::form(http.headers, body)?.map(|form| llm::texts(&form)).unwrap_or_default())
+                }
+                _ => Ok(String::from_utf8_lossy(body).into_owned()),
+            },
+        });
+        text.as_deref().map_err(|why| Fault::Cannot(why.clone()))
+    }
+
+    /// The same with letter case folded.
+    pub fn folded_prompt(&self, max: u64) -> Result<&str, Fault> {
+        let prompt = self.prompt(max)?;
+        Ok(self.folded.get_or_init(|| prompt.to_lowercase()))
+    }
+}
+
+fn read(view: &View) -> Result<&Value, Fault> {
+    view.as_ref().map_err(|why| Fault::Cannot(why.clone()))?.as_ref().ok_or(Fault::Missing)
+}
