@@ -46,6 +46,14 @@ metadata = true
 inbound = true
 mptcp = false
 udp = ["10.0.0.0/8:123", "[2001:db8::1]:*"]
+[[issuer]]
+url = "https://issuer.example"
+audience = ["a", "b"]
+groups_claim = "realm.roles"
+token_env = ["ID", "CI"]
+token_file = "id.jwt"
+accept_bearer = true
+jwks_file = "keys.json"
 [record]
 body_limit = "2MiB"
 max_bytes = "1GiB"
@@ -70,12 +78,14 @@ runtime = "/run/other"
 bpf = "/sys/fs/bpf/other"
 "#;
 
+const KEYS: &str = r#"{"keys":[{}]}"#;
+
 /// [`EVERY_KEY`] loaded, with two more tags in a file of their own.
 fn every_key() -> (tempfile::TempDir, Config) {
     let pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
     let more =
         "[[intercept]]\nname = \"box\"\ncgroup = \"machine/box\"\n[[intercept]]\nname=\"u\"\nuser=\"1000\"\n";
-    let dir = directory(&[("sluice.toml", EVERY_KEY), ("corp.pem", pem), ("policy.d/10.toml", more)]);
+    let dir = directory(&[("sluice.toml", EVERY_KEY), ("corp.pem", pem), ("keys.json", KEYS), ("policy.d/10.toml", more)]);
     let config = load(dir.path()).expect("good configuration");
     (dir, config)
 }
@@ -275,10 +285,11 @@ fn shipped_files_resolve() {
                     .lines()
                     .map(|l| l.strip_prefix("#:").unwrap_or(l))
                     .fold(String::new(), |all, line| all + line + "\n");
-                let dir = directory(&[(MAIN_FILE, &bare)]);
+                let dir = directory(&[(MAIN_FILE, &bare), ("gitlab-keys.json", KEYS)]);
                 let config = load(dir.path()).unwrap_or_else(|e| panic!("uncommented: {e:?}"));
                 let written = Config {
                     intercepts: config.intercepts.clone(),
+                    issuers: config.issuers.clone(),
                     policy: config.policy.clone(),
                     cases: config.cases.clone(),
                     ..Config::default()
@@ -287,10 +298,48 @@ fn shipped_files_resolve() {
                 assert_eq!(config.policy.mode, Config::default().policy.mode);
                 let policy = crate::policy::Policy::compile(config.policy.clone()).expect("rules");
                 config.cases.iter().for_each(|case| assert_eq!(case.run(&policy), None));
-                assert_eq!(config.intercepts.len(), 4);
+                assert_eq!((config.intercepts.len(), config.issuers.len()), (4, 1));
             }
             seen += 1;
         }
     }
     assert!(seen > 0);
+}
+
+#[test]
+fn every_key_of_an_issuer() {
+    let (_dir, config) = every_key();
+    let [issuer] = &config.issuers[..] else { panic!("one issuer: {:?}", config.issuers) };
+    let told = crate::types::Issuer {
+        url: "https://issuer.example".into(),
+        audiences: vec!["a".into(), "b".into()],
+        groups_claim: "realm.roles".into(),
+        accept_bearer: true,
+        jwks: Some(KEYS.into()),
+    };
+    assert_eq!(issuer.told, told);
+    assert_eq!((&issuer.token_env[..], issuer.token_file.as_deref()), (&["ID".into(), "CI".into()][..], Some(Path::new("id.jwt"))));
+}
+
+#[test]
+fn mistakes_in_issuers() {
+    let text = "[[issuer]]\nurl = \"http://a.example\"\naudience = \"\"\ntoken_env = [\"A B\"]\ntoken_file = \"../id\"\n\
+        jwks_file = \"absent.json\"\nacept_bearer = true\n[[issuer]]\nurl = \"https://b.example?x\"\n[[issuer]]\naudience = \"x\"\n\
+        [[issuer]]\nurl = \"https://c.example\"\naudience = \"x\"\n[[issuer]]\nurl = \"https://c.example\"\naudience = \"y\"\n";
+    let said = complaints(&[("sluice.toml", text)]);
+    for wanted in [
+        "sluice.toml:2:7: issuer.url is \"http://a.example\": it must begin with https://",
+        "sluice.toml:3:12: issuer.audience names no audience",
+        "sluice.toml:4:14: issuer.token_env has \"A B\"",
+        "sluice.toml:5:14: issuer.token_file is \"../id\"",
+        "sluice.toml:6:13: absent.json cannot be read",
+        "sluice.toml:7:1: unknown key issuer.acept_bearer (did you mean issuer.accept_bearer?)",
+        "sluice.toml:8:1: [[issuer]] has no audience",
+        "sluice.toml:9:7: issuer.url is \"https://b.example?x\": it has a query",
+        "sluice.toml:10:1: [[issuer]] has no url",
+        "sluice.toml:16:7: [[issuer]] https://c.example stands twice",
+    ] {
+        assert!(said.iter().any(|line| line.starts_with(wanted)), "{wanted}\n{said:#?}");
+    }
+    assert_eq!(said.len(), 10, "{said:#?}");
 }

@@ -1,5 +1,5 @@
-//! What goes on for long is judged again when the rules change: a stream, a WebSocket, a tunnel that is no longer allowed
-//! is cut.
+//! What goes on for long is judged again when the rules change, and when the identity behind it ends: a stream, a
+//! WebSocket, a tunnel that is no longer allowed is cut.
 //!
 //! What was known when it began is what is judged. A rule that asks for more, a body that was not read then, refuses it:
 //! it cannot be known any more.
@@ -43,7 +43,7 @@ impl Live {
     /// costs next to nothing.
     pub fn poll_refused(&mut self, waking: &mut Waking<'_>, wait: bool) -> Poll<Denied> {
         if let Some(judged) = &self.judged
-            && (wait || judged.cx.policy.has_changed().unwrap_or(false))
+            && (wait || judged.cx.policy.has_changed().unwrap_or(false) || judged.has_ended())
         {
             self.waiting =
                 self.judged.take().map(|judged| -> BoxFuture<'static, Denied> { Box::pin(judged.refused()) });
@@ -59,15 +59,35 @@ impl Live {
 
 impl Judged {
     async fn refused(mut self: Box<Self>) -> Denied {
+        let mut remains = self.cx.who.standing().remains();
         loop {
-            // Without a sender the agent is ending, and the drain has the say.
-            if self.cx.policy.changed().await.is_err() {
-                pending::<()>().await;
+            let ended = async {
+                match remains {
+                    Some(remains) => tokio::time::sleep(remains).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                // Without a sender the agent is ending, and the drain has the say.
+                changed = self.cx.policy.changed() => if changed.is_err() {
+                    pending::<()>().await;
+                },
+                () = ended => {}
             }
-            if let Err(denied) = self.judge() {
+            // Told once: nobody's identity does not end again.
+            remains = self.cx.who.standing().remains().filter(|remains| !remains.is_zero());
+            if let Err(mut denied) = self.judge() {
+                if self.has_ended() {
+                    denied.reason.push_str("; the token of the caller's identity has expired");
+                }
                 return denied;
             }
         }
+    }
+
+    /// Whether there was an identity, and it is nobody's any more.
+    fn has_ended(&self) -> bool {
+        self.cx.who.standing().remains().is_some_and(|remains| remains.is_zero())
     }
 
     fn judge(&mut self) -> Result<Permit, Denied> {
@@ -84,5 +104,5 @@ impl Judged {
 
 /// Why it was cut, for the record.
 pub(super) fn cut(denied: &Denied) -> String {
-    format!("cut when the rules changed: {} (rule {})", denied.reason, denied.rule)
+    format!("cut, since it is no longer allowed: {} (rule {})", denied.reason, denied.rule)
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::json;
 use super::keys::{Found, Keys};
+use crate::types::identity::claim_at;
 use crate::types::issuer::TOKEN_MAX;
 use crate::types::{Identity, Issuer};
 
@@ -259,20 +260,9 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Invalid>
 
 /// The groups: a list of texts, or one text. What is neither is no group.
 fn groups(claims: &Map<String, Value>, path: &str) -> Vec<String> {
-    match at(claims, path) {
+    match claim_at(claims, path) {
         Some(Value::String(one)) => vec![one.clone()],
         Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
     }
-}
-
-/// The claim at a path with dots. A claim's own name may have dots (`kubernetes.io`, `https://corp.example/groups`), so the
-/// longest name that is there counts first.
-fn at<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
-    if let Some(value) = object.get(path) {
-        return Some(value);
-    }
-    let dots = path.rmatch_indices('.').map(|(dot, _)| dot);
-    let mut below = dots.filter_map(|dot| at(object.get(&path[..dot])?.as_object()?, &path[dot + 1..]));
-    below.next()
 }

@@ -1,6 +1,7 @@
 //! Who stands behind one connection, and behind each request on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -34,6 +35,12 @@ impl Standing {
     /// The identity, shared: for the record.
     pub fn shared(&self) -> Option<Arc<Identity>> {
         self.identity.clone()
+    }
+
+    /// How long the identity still is somebody's; `None` without one.
+    pub fn remains(&self) -> Option<Duration> {
+        let left = self.identity.as_ref()?.expires.saturating_sub(super::unix_now());
+        Some(Duration::from_secs(left.max(0).cast_unsigned()))
     }
 
     /// A refusal that may have come of it says so.

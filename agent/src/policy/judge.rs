@@ -11,6 +11,7 @@ use super::pattern::Glob;
 use super::rule::{CallerAsks, Effect, RequestAsks, Rule, ToAsks};
 use super::when::When;
 use crate::types::action::Http;
+use crate::types::identity::claim_at;
 use crate::types::{Action, Caller, HostName, Identity};
 
 /// What is judged.
@@ -175,7 +176,7 @@ fn claims(asks: &BTreeMap<String, Vec<Glob>>, facts: &Facts<'_>) -> Known {
     }
     let all = |claims: &serde_json::Value| {
         asks.iter().all(|(path, globs)| {
-            let value = path.split('.').try_fold(claims, |value, key| value.get(key));
+            let value = claims.as_object().and_then(|claims| claim_at(claims, path));
             value.is_some_and(|value| globs.iter().any(|glob| claim(value, glob)))
         })
     };

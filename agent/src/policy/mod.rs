@@ -268,8 +268,10 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
         last = Some((&compiled.rule, why));
         break;
     }
-    // Where no rule that is left would let it through, nothing more need be known: not a name, not a byte goes further.
-    if more && (open || (last.is_none() && mode == Mode::Observe)) {
+    // Where no rule that is left would let it through, nothing more need be known, and not even the name goes further. But
+    // whoever only connects is listened to, so that a refusal can be told in words and not by a reset.
+    let connects = matches!(asked.action, Action::Connect { .. });
+    if more && (open || connects || (last.is_none() && mode == Mode::Observe)) {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
     match (last, mode) {

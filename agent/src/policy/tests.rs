@@ -4,7 +4,7 @@ use http::HeaderMap;
 use time::OffsetDateTime;
 
 use super::pattern::Glob;
-use super::rule::{Effect, Rule, Source};
+use super::rule::{Effect, RequestAsks, Rule, Source};
 use super::*;
 use crate::types::action::{Body, Http};
 use crate::types::{Caller, Destination, HostName, Identity, TagName};
@@ -225,4 +225,29 @@ fn the_index_hides_no_rule() {
         let indexed: Vec<String> = indexed.map(|at| all.rules[at].rule.name.clone()).collect();
         assert_eq!(indexed, explained.collect::<Vec<_>>(), "{name}");
     }
+}
+
+/// Denials that depend on what is not known yet, and nothing else: the name is refused before it goes further, but a
+/// connection is listened to; a rule that is only tried keeps the way open.
+#[test]
+fn what_nothing_can_allow_is_refused_at_its_name() {
+    let path = |name: &str, mode| Rule {
+        name: name.to_owned(),
+        mode,
+        request: RequestAsks { paths: vec![Glob::parse("/x").expect("glob")], ..RequestAsks::default() },
+        ..Rule::default()
+    };
+    let caller = Caller::unknown(TagName::parse("ci").expect("tag"), 1);
+    let destination = Destination::new([192, 0, 2, 1].into(), 443);
+    let host = HostName::parse("a.example").expect("name");
+    let judge = |rules: Vec<Rule>, action| {
+        let source = Source { mode: Mode::Enforce, rules, ..Source::default() };
+        let policy = Policy::compile(source).expect("rules");
+        let now = OffsetDateTime::UNIX_EPOCH;
+        decide(&policy, &Asked { caller: &caller, identity: None, action, now })
+    };
+    let name = Action::Name { destination, host: Some(&host) };
+    assert!(matches!(judge(vec![path("no", None)], name), Verdict::Deny(denied) if denied.rule == NONE));
+    assert!(matches!(judge(vec![path("no", None)], Action::Connect { destination }), Verdict::More { .. }));
+    assert!(matches!(judge(vec![path("tried", Some(Mode::Observe))], name), Verdict::More { .. }));
 }

@@ -1,6 +1,7 @@
 //! Who stands behind a caller, as an issuer whom the host trusts says it. Never what the caller says of itself.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// A verified identity. Made by the verifier alone; it ends with its token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,17 @@ pub struct Identity {
     pub groups: Vec<String>,
     /// Every verified claim: the token's payload as JSON text, an object.
     pub claims: String,
-    /// Unix seconds (`exp`) after which it is nobody's.
+    /// Unix seconds from which on it is nobody's: `exp`, and what clocks may differ by.
     pub expires: i64,
+}
+
+/// The claim at a path with dots. A claim's own name may have dots (`kubernetes.io`, `https://corp.example/groups`), so the
+/// longest name that is there counts first.
+pub fn claim_at<'v>(claims: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
+    if let Some(value) = claims.get(path) {
+        return Some(value);
+    }
+    let dots = path.rmatch_indices('.').map(|(dot, _)| dot);
+    let mut below = dots.filter_map(|dot| claim_at(claims.get(&path[..dot])?.as_object()?, &path[dot + 1..]));
+    below.next()
 }

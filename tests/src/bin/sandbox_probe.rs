@@ -23,6 +23,7 @@ fn main() {
         durable: false,
         name_servers: Vec::new(),
         lookups: Default::default(),
+        issuers: Vec::new(),
         max_sessions: 1,
         may_stand_aside: false,
     };

@@ -49,7 +49,7 @@ pub fn node() -> Result<PathBuf> {
         }
         must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(dir))
     })?;
-    for name in ["fetch.mjs", "openai_chat.mjs"] {
+    for name in ["fetch.mjs", "issuer.mjs", "openai_chat.mjs"] {
         fresh_copy(&program(name), &dir.join(name))?;
     }
     Ok(dir)

@@ -157,7 +157,10 @@ fn an_address_is_refused_before_it_is_dialled() {
 
 #[test]
 fn a_refused_name_reaches_nobody() {
-    let world = enforcing();
+    // The rule that is only tried would send /bytes/7 to whatever host: without it nothing can allow this name.
+    let tried = RULES.find("[[rule]]\nname = \"tried\"").expect("a rule");
+    let web = RULES.find("[[rule]]\nname = \"web\"").expect("a rule");
+    let world = world("mode = \"enforce\"", &format!("{}{}", &RULES[..tried], &RULES[web..]));
     let at = SocketAddr::new(address("www.example.test"), 4433);
     let listener = world.space().listen(at).expect("listener");
     let (tell, heard) = mpsc::channel();

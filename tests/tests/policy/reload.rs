@@ -26,6 +26,20 @@ name = "rest"
 verdict = "allow"
 "#;
 
+/// Opens a WebSocket and prints what comes.
+const WEBSOCKET: &str = r#"
+import socket, ssl
+name = "www.example.test"
+s = ssl.create_default_context().wrap_socket(socket.create_connection((name, 443)), server_hostname=name)
+s.sendall(b"GET /ws HTTP/1.1\r\nHost: www.example.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+          b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+while True:
+    came = s.recv(4096)
+    if not came:
+        break
+    print(came.decode("latin1"), flush=True)
+"#;
+
 fn starting() -> World {
     let world = world("mode = \"enforce\"", "");
     write(&world, ALL);
@@ -50,10 +64,8 @@ fn what_is_no_longer_allowed_is_cut_and_the_rest_lives_on() {
     let mut kept = start("kept", &[&sse("&keep=1")]);
     let mut h2 = start("h2", &["--http2", &sse("")]);
     let mut h1 = start("h1", &["--http1.1", &sse("")]);
-    let handshake =
-        ["-i", "--http1.1", "-HConnection: Upgrade", "-HUpgrade: websocket", "-HSec-WebSocket-Version: 13"];
-    let key = "-HSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-    let mut ws = start("ws", &[&handshake[..], &[key, "https://www.example.test/ws"]].concat());
+    let mut python = world.job("ws", "python3").expect("a job");
+    let mut ws = Running::start(&world, "ws", python.args(["-c", WEBSOCKET]));
     let mut slow =
         start("slow", &["--http2", "-w", "\n%{http_code}", "https://www.example.test/slow?ms=60000"]);
     let mut bash = world.job("tunnel", "bash").expect("a job");

@@ -55,7 +55,7 @@ fn who_closed_it() {
 #[test]
 fn ppp_sockets_are_asked_for_in_both_kinds() {
     assert_eq!(ALL.iter().filter(|way| way.grave && way.lsm_only).count(), 2);
-    assert!(ALL.iter().filter(|way| way.grave).all(|way| way.name.starts_with(crate::types::Way::PPPOX)));
+    assert!(ALL.iter().filter(|way| way.grave).all(|way| way.name.starts_with(Way::PPPOX)));
 }
 
 #[test]
