@@ -46,6 +46,7 @@ fn head() -> ExchangeHead {
         headers: http::HeaderMap::new(),
         rule: None,
         verdict: Verdict::Allow,
+        identity: None,
     }
 }
 
