@@ -8,10 +8,7 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(
-    internal_features,
-    reason = "the target's atomic add has no stable name; the compiler's version is fixed"
-)]
+#![expect(internal_features, reason = "the atomic add of the target has no stable name")]
 #![expect(missing_docs, reason = "the attribute macros wrap each entry point in a bare function of its name")]
 #![expect(
     unsafe_code,

@@ -85,7 +85,12 @@ fn every_key() -> (tempfile::TempDir, Config) {
     let pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
     let more =
         "[[intercept]]\nname = \"box\"\ncgroup = \"machine/box\"\n[[intercept]]\nname=\"u\"\nuser=\"1000\"\n";
-    let dir = directory(&[("sluice.toml", EVERY_KEY), ("corp.pem", pem), ("keys.json", KEYS), ("policy.d/10.toml", more)]);
+    let dir = directory(&[
+        ("sluice.toml", EVERY_KEY),
+        ("corp.pem", pem),
+        ("keys.json", KEYS),
+        ("policy.d/10.toml", more),
+    ]);
     let config = load(dir.path()).expect("good configuration");
     (dir, config)
 }
@@ -318,7 +323,10 @@ fn every_key_of_an_issuer() {
         jwks: Some(KEYS.into()),
     };
     assert_eq!(issuer.told, told);
-    assert_eq!((&issuer.token_env[..], issuer.token_file.as_deref()), (&["ID".into(), "CI".into()][..], Some(Path::new("id.jwt"))));
+    assert_eq!(
+        (&issuer.token_env[..], issuer.token_file.as_deref()),
+        (&["ID".into(), "CI".into()][..], Some(Path::new("id.jwt")))
+    );
 }
 
 #[test]

@@ -282,6 +282,9 @@ impl<'f> Run<'f> {
         if let Val::Map(_) | Val::Json(serde_json::Value::Object(_)) = b {
             return match a.text() {
                 Some(name) => Ok(b.member(name).is_ok()),
+                None if matches!(a.kind(), "a list" | "a map" | "null") => {
+                    cannot(format!("{} is looked for among a map's names", a.kind()))
+                }
                 None => Ok(false),
             };
         }
