@@ -91,7 +91,7 @@ fn what_is_no_longer_allowed_is_cut_and_the_rest_lives_on() {
     assert_eq!(world.daemon().gate_pid().expect("gate"), gate, "the same gate");
 
     let cut = |s: &sluice::types::Summary| {
-        s.error.as_deref().is_some_and(|e| e.contains("cut when the rules changed"))
+        s.error.as_deref().is_some_and(|e| e.contains("cut, since it is no longer allowed"))
     };
     let by = |s: &sluice::types::Summary, rule: &str| {
         s.error.as_deref().is_some_and(|e| e.contains(&format!("(rule {rule})")))
