@@ -13,7 +13,6 @@ tag = "ci"
 units = ["ci", "a-*.scope"]
 user = "1000"
 exe = "/usr/bin/curl"
-exe_sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 container = "x"
 identity = "s*"
 groups = "g"
@@ -53,7 +52,10 @@ fn every_key_of_a_rule() {
         (texts(&rule.caller.tags), texts(&rule.caller.units)),
         (vec!["ci".into()], vec!["ci.service".into(), "a-*.scope".into()])
     );
-    assert_eq!((&rule.caller.users[..], &rule.caller.exe_sha256[0][..4]), (&["1000".to_owned()][..], "aaaa"));
+    assert_eq!(
+        (&rule.caller.users[..], texts(&rule.caller.exes)),
+        (&["1000".to_owned()][..], vec!["/usr/bin/curl".into()])
+    );
     assert_eq!(texts(&rule.caller.claims["b.c"]), ["1", "x"]);
     assert_eq!(texts(&rule.caller.claims["a"]), ["true"]);
     assert_eq!((rule.to.hosts[0].as_str(), rule.to.ports.hold(443)), ("*.example.com", true));
@@ -115,7 +117,7 @@ name = "none"
         "12:13: \"a b\" is no header field (write its name)",
         "13:12: \"Mon 8-9\" is no time window, such as \"Mon-Fri 08:00-18:00\" (UTC) (write days and hours in UTC)",
         "14:7: exe \"curl\" is no path (write it from /)",
-        "15:14: exe_sha256 has \"ab\" (write the 64 hex digits that sha256sum prints)",
+        "15:1: rule.exe_sha256 is not there yet (leave it out: programs are told apart by path, and by content in a later version)",
         "16:10: \"a*\" has a star, and patterns are not taken here (write it in full)",
         "17:7: rule.tag and rule.tags are the same key (keep one of the two)",
         "19:8: mode is \"on\" (write one of \"observe\", \"enforce\")",
