@@ -1,5 +1,7 @@
 //! The line: one taken connection from accept to close. Reading [`serve`] and [`Line::follow`] is reading Sluice.
 
+mod refused;
+
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
@@ -18,12 +20,12 @@ use crate::detect::{self, Protocol};
 use crate::engine::{Context, http, tunnel};
 use crate::identity::{Standing, Who};
 use crate::policy::{self, Asked, Denied, Passage};
-use crate::record::{ExchangeHead, Session, Unrecordable};
+use crate::record::{Session, Unrecordable};
 use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
 use crate::turn::Ahead;
-use crate::types::{self, Action, Caller, Destination, HostName, HostSource, LookedUp, NetnsCookie};
+use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp, NetnsCookie};
 use crate::wire::ToWarden;
 
 /// How long dialling an upstream may take; Linux itself would try for about two minutes.
@@ -355,53 +357,6 @@ impl Line {
                     }
                 })
             }),
-        }
-    }
-
-    /// Records a refusal by policy that came before any exchange.
-    fn denied(&self, protocol: &'static str, sni: Option<String>, denied: Denied) -> Error {
-        let (host, host_source) = match sni {
-            Some(name) => (name, HostSource::Tls),
-            None => self.name(),
-        };
-        let reason = format!("{} (rule {})", denied.reason, denied.rule);
-        self.session.refused(
-            ExchangeHead { rule: Some(denied.rule.clone()), ..self.head(host, host_source, protocol) },
-            reason,
-        );
-        Error::Denied(denied)
-    }
-
-    /// Records a refusal that came before any exchange.
-    fn refused(&self, protocol: &'static str, error: &Error) {
-        let (host, source) = self.name();
-        self.refused_for(host, source, protocol, error);
-    }
-
-    /// The best name of the other side before any is proved.
-    fn name(&self) -> (String, HostSource) {
-        match &self.looked_up {
-            Some(found) => (found.name.to_string(), found.by),
-            None => (self.destination.to_string(), HostSource::Address),
-        }
-    }
-
-    fn refused_for(&self, host: String, host_source: HostSource, protocol: &'static str, error: &Error) {
-        self.session.refused(self.head(host, host_source, protocol), Chain(error).to_string());
-    }
-
-    /// What a refusal before any exchange begins with.
-    fn head(&self, host: String, host_source: HostSource, protocol: &'static str) -> ExchangeHead {
-        ExchangeHead {
-            identity: self.who.standing().shared(),
-            protocol,
-            host,
-            host_source,
-            method: None,
-            path: None,
-            headers: ::http::HeaderMap::new(),
-            rule: None,
-            verdict: types::Verdict::Deny,
         }
     }
 }

@@ -174,11 +174,10 @@ impl Bound {
         let namespaces = open_namespaces(&listeners, (dns4, dns6), &tags, &kernel, &journal)?;
         let host = Host::default();
         host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
-        let examiner =
-            Examiner::start(Proc::default(), host.clone(), tags.clone()).map_err(Error::Examiner)?;
-        let examiner = Arc::new(examiner);
-        let places = Places::of(&config.issuers);
+        let examiner = Examiner::start(Proc::default(), host.clone(), tags.clone());
+        let examiner = Arc::new(examiner.map_err(Error::Examiner)?);
         Ok(Self {
+            places: Places::of(&config.issuers),
             config,
             ca,
             witness: witness(&listeners, &journal),
@@ -197,7 +196,6 @@ impl Bound {
             namespaces,
             gate_user,
             tokens: Tokens::default(),
-            places,
             told: None,
         })
     }

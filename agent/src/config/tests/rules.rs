@@ -64,6 +64,40 @@ fn every_key_of_a_rule() {
     assert!(rule.asks());
 }
 
+/// What is said of them, in order.
+const MISTAKES: &[&str] = &[
+    "2:8: rule.name is \"a b\" (write up to 100 letters, digits, and - _ . / :)",
+    "3:11: verdict is \"alow\" (did you mean \"allow\"?)",
+    "4:1: unknown key rule.hots (did you mean rule.host?)",
+    "5:10: host \"https://x.example\" is no name (write a name in ASCII without scheme, port and path; *. before it is all below it)",
+    "5:31: host \"10.0.0.1\" is an address (write it under addresses)",
+    "5:43: host \"a..b\" is no name (write a name in ASCII without scheme, port and path; *. before it is all below it)",
+    "6:12: method \"psot\" (did you mean \"POST\"?)",
+    "6:20: method \"G T\" (did you mean \"GET\"?)",
+    "7:14: protocol \"http2\" (did you mean \"http\"?)",
+    "7:23: protocol \"h3\" (did you mean \"h2\"?)",
+    "8:10: rule.ports is a whole number, not a text or a list of texts (write a text or a list of texts)",
+    "8:17: \"70000\" is no port and no range, such as 443 or 8000-8999 (write 443, or \"8000-8999\")",
+    "9:14: \"10.1.2.3/8\" is a network with bits behind its length, such as 10.1.2.3/8 (write addresses and networks; names belong under hosts)",
+    "10:10: path \"v1\" never matches (begin it with /)",
+    "10:16: path \"/x?y=1\" has a query (write query = { name = \"value\" } beside it)",
+    "10:26: \"/a***\" is a pattern with three stars in a row; write * or ** (* is anything but a slash, ** is anything)",
+    "11:11: rule.query.q names no value (write \"**\" for any)",
+    "11:23: rule.query.r is a fraction (write a text or a list of texts)",
+    "12:13: \"a b\" is no header field (write its name)",
+    "13:12: \"Mon 8-9\" is no time window, such as \"Mon-Fri 08:00-18:00\" (UTC) (write days and hours in UTC)",
+    "14:7: exe \"curl\" is no path (write it from /)",
+    "15:1: rule.exe_sha256 is not there yet (leave it out: programs are told apart by path, and by content in a later version)",
+    "16:10: \"a*\" has a star, and patterns are not taken here (write it in full)",
+    "17:7: rule.tag and rule.tags are the same key (keep one of the two)",
+    "19:8: mode is \"on\" (write one of \"observe\", \"enforce\")",
+    "20:12: rule.body_max is \"1GiB\" (write a size from 1 to 64MiB, such as \"1MiB\")",
+    "21:1: rule.limit is not there yet (leave it out: requests are counted in a later version)",
+    "24:11: verdict = \"hold\" is not there yet: nobody could approve what is held (write \"deny\" until approvals are there)",
+    "25:1: [[rule]] has no name (add name = \"…\")",
+    "27:1: [[rule]] has no verdict (add verdict = \"allow\" or \"deny\")",
+];
+
 #[test]
 fn each_mistake_in_a_rule_has_its_place() {
     let text = r#"[[rule]]
@@ -95,43 +129,11 @@ verdict = "deny"
 [[rule]]
 name = "none"
 "#;
-    let want = [
-        "2:8: rule.name is \"a b\" (write up to 100 letters, digits, and - _ . / :)",
-        "3:11: verdict is \"alow\" (did you mean \"allow\"?)",
-        "4:1: unknown key rule.hots (did you mean rule.host?)",
-        "5:10: host \"https://x.example\" is no name (write a name in ASCII without scheme, port and path; *. before it is all below it)",
-        "5:31: host \"10.0.0.1\" is an address (write it under addresses)",
-        "5:43: host \"a..b\" is no name (write a name in ASCII without scheme, port and path; *. before it is all below it)",
-        "6:12: method \"psot\" (did you mean \"POST\"?)",
-        "6:20: method \"G T\" (did you mean \"GET\"?)",
-        "7:14: protocol \"http2\" (did you mean \"http\"?)",
-        "7:23: protocol \"h3\" (did you mean \"h2\"?)",
-        "8:10: rule.ports is a whole number, not a text or a list of texts (write a text or a list of texts)",
-        "8:17: \"70000\" is no port and no range, such as 443 or 8000-8999 (write 443, or \"8000-8999\")",
-        "9:14: \"10.1.2.3/8\" is a network with bits behind its length, such as 10.1.2.3/8 (write addresses and networks; names belong under hosts)",
-        "10:10: path \"v1\" never matches (begin it with /)",
-        "10:16: path \"/x?y=1\" has a query (write query = { name = \"value\" } beside it)",
-        "10:26: \"/a***\" is a pattern with three stars in a row; write * or ** (* is anything but a slash, ** is anything)",
-        "11:11: rule.query.q names no value (write \"**\" for any)",
-        "11:23: rule.query.r is a fraction (write a text or a list of texts)",
-        "12:13: \"a b\" is no header field (write its name)",
-        "13:12: \"Mon 8-9\" is no time window, such as \"Mon-Fri 08:00-18:00\" (UTC) (write days and hours in UTC)",
-        "14:7: exe \"curl\" is no path (write it from /)",
-        "15:1: rule.exe_sha256 is not there yet (leave it out: programs are told apart by path, and by content in a later version)",
-        "16:10: \"a*\" has a star, and patterns are not taken here (write it in full)",
-        "17:7: rule.tag and rule.tags are the same key (keep one of the two)",
-        "19:8: mode is \"on\" (write one of \"observe\", \"enforce\")",
-        "20:12: rule.body_max is \"1GiB\" (write a size from 1 to 64MiB, such as \"1MiB\")",
-        "21:1: rule.limit is not there yet (leave it out: requests are counted in a later version)",
-        "24:11: verdict = \"hold\" is not there yet: nobody could approve what is held (write \"deny\" until approvals are there)",
-        "25:1: [[rule]] has no name (add name = \"…\")",
-        "27:1: [[rule]] has no verdict (add verdict = \"allow\" or \"deny\")",
-    ];
     let found = complaints(&[(MAIN_FILE, text)]);
-    for (found, want) in found.iter().zip(want) {
-        assert_eq!(found.trim_start_matches("sluice.toml:"), want);
+    for (found, want) in found.iter().zip(MISTAKES) {
+        assert_eq!(found.trim_start_matches("sluice.toml:"), *want);
     }
-    assert_eq!(found.len(), want.len(), "{found:#?}");
+    assert_eq!(found.len(), MISTAKES.len(), "{found:#?}");
 }
 
 #[test]

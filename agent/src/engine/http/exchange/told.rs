@@ -1,0 +1,43 @@
+//! What a client is told in place of an upstream's answer.
+
+use http::{Response, StatusCode};
+
+use super::{Asked, Exchanges};
+use crate::engine::http::body::{Down, Finish};
+use crate::engine::http::refusal::{Refusal, Shape};
+use crate::record::{ExchangeHead, Unrecordable};
+use crate::types;
+
+impl Exchanges {
+    pub(super) fn bad_upstream(&self, asked: &Asked, what: String, finish: Finish) -> Response<Down> {
+        let mut refusal = Refusal::new(StatusCode::BAD_GATEWAY, what);
+        refusal.last = self.gate.is_some();
+        self.tell(asked.shape, &refusal, finish)
+    }
+
+    /// Answers an exchange that is recorded already with a refusal.
+    pub(super) fn tell(&self, shape: Shape, refusal: &Refusal, mut finish: Finish) -> Response<Down> {
+        let response = refusal.answer(shape, self.cx.session.id());
+        // The exchange ends here in any case; that its answer cannot be recorded ends nothing more.
+        let recorded = finish.exchange().response(response.status().as_u16(), response.headers());
+        let _ = recorded.and_then(|()| finish.exchange().down(response.body()));
+        finish.finish(Some(refusal.reason.clone()));
+        response.map(|body| Down::Own(Some(body)))
+    }
+
+    /// Refuses a request of which nothing goes upstream.
+    pub(super) fn refuse(&self, refusal: &Refusal, shape: Shape, mut head: ExchangeHead) -> Response<Down> {
+        head.verdict = types::Verdict::Deny;
+        head.rule = refusal.rule.clone();
+        match self.cx.session.exchange_ahead(head) {
+            Ok(exchange) => self.tell(shape, refusal, Finish::new(exchange, self.cx.drain.clone())),
+            Err(_) => refusal.answer(shape, self.cx.session.id()).map(|body| Down::Own(Some(body))),
+        }
+    }
+
+    pub(super) fn unrecordable(&self, asked: &Asked, error: &Unrecordable) -> Response<Down> {
+        let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+        refusal.last = self.gate.is_some();
+        refusal.answer(asked.shape, self.cx.session.id()).map(|body| Down::Own(Some(body)))
+    }
+}
