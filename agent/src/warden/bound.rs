@@ -153,9 +153,8 @@ impl Bound {
         let listeners = listeners()?;
         let resolver = Resolver::kept_or_new().map_err(Error::Listen)?;
         let netns = NetnsCookie(listen::netns_cookie(listeners.v4.as_fd()).map_err(Error::Kept)?);
-        let own = own_cgroup();
         let (dns4, dns6) = resolver.ports().map_err(Error::Kept)?;
-        let open = agent_ebpf::Config { dns4, dns6, ..listeners.config(own).map_err(Error::Kept)? };
+        let open = agent_ebpf::Config { dns4, dns6, ..listeners.config(own_cgroup()).map_err(Error::Kept)? };
         // Led to the listeners from now on: connections wait in their backlog for the gate, as those of the tags that are
         // in force already do since the last one went. If none comes, they are refused (`supervise`).
         let mut kernel = Kernel::open(&config.paths.bpf, open).map_err(Error::Kernel)?;
