@@ -203,7 +203,7 @@ impl Systemd {
         let failed = |source| SystemdError::Call { what: "to tell this unit's job".to_owned(), source };
         let unit = self.manager.unit_by_pid(pid).await.map_err(failed)?;
         let job = self.value(&unit, "org.freedesktop.systemd1.Unit", "Job").await.map_err(failed)?;
-        let (id, job): (u32, OwnedObjectPath) = job.try_into().map_err(|e| failed(zbus::Error::from(e)))?;
+        let (id, job): (u32, OwnedObjectPath) = job.try_into().map_err(failed)?;
         if id == 0 {
             return Ok(false);
         }
