@@ -26,7 +26,7 @@ pub struct RunArgs {
     /// Name of the tag; a random one if absent. It must not be in use.
     #[arg(long, value_name = "NAME", value_parser = TagName::parse)]
     tag: Option<TagName>,
-    /// A file with an OpenID Connect token: it may prove who stands behind the command, if an [[issuer]] of the
+    /// A file with an OpenID Connect token: it may prove who stands behind the command, if an issuer of the
     /// configuration made it. Read now, by you; inside the tag, run again with a new one to replace it.
     #[arg(long, value_name = "FILE")]
     identity_token_file: Option<PathBuf>,
