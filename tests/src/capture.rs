@@ -116,6 +116,29 @@ impl Frame {
         }
     }
 
+    /// Whether it is a TCP segment that begins nothing and carries nothing: an acknowledgement, end or reset of a
+    /// connection that began before, or the kernel's own reset of a segment that is nobody's.
+    pub fn is_afterthought(&self) -> bool {
+        let (Some(Packet { protocol: 6, .. }), Some(kind)) = (self.packet(), self.ethertype()) else {
+            return false;
+        };
+        let field = |at: usize| {
+            self.bytes.get(at..at + 2).map(|two| usize::from(u16::from_be_bytes([two[0], two[1]])))
+        };
+        // Where TCP begins, and what the IP header says of the length: Ethernet may fill short frames up.
+        let (tcp, length) = match kind {
+            0x0800 => {
+                let head = usize::from(self.bytes[14] & 0xf) * 4;
+                (14 + head, field(16).and_then(|all| all.checked_sub(head)))
+            }
+            _ => (54, field(18)),
+        };
+        let (Some(offset), Some(flags)) = (self.bytes.get(tcp + 12), self.bytes.get(tcp + 13)) else {
+            return false;
+        };
+        flags & 0x02 == 0 && length == Some(usize::from(offset >> 4) * 4)
+    }
+
     /// Whether `marker` is anywhere in it.
     pub fn contains(&self, marker: &[u8]) -> bool {
         !marker.is_empty() && memchr::memmem::find(&self.bytes, marker).is_some()
@@ -259,4 +282,47 @@ fn next(packets: &OwnedFd, buffer: &mut [u8], loopback: bool) -> Result<Option<O
     // Over loopback each frame is seen twice, as it is sent and as it comes.
     let asked = if loopback { sent } else { !sent && link.hatype() != libc::ARPHRD_LOOPBACK };
     Ok(Some(asked.then_some(length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A TCP segment over IPv4 or IPv6 with these flags and so many bytes behind its header.
+    fn segment(v6: bool, flags: u8, data: u8) -> Frame {
+        let mut bytes = vec![0; 12];
+        bytes.extend(if v6 { [0x86, 0xdd] } else { [0x08, 0] });
+        let mut ip = if v6 { vec![0; 40] } else { vec![0x45; 20] };
+        if v6 {
+            ip[4..7].copy_from_slice(&[0, 20 + data, 6]);
+        } else {
+            (ip[2], ip[3], ip[6], ip[7], ip[9]) = (0, 40 + data, 0, 0, 6);
+        }
+        bytes.extend(ip);
+        let mut tcp = vec![0; 20 + usize::from(data)];
+        (tcp[12], tcp[13]) = (0x50, flags);
+        bytes.extend(tcp);
+        bytes.resize(bytes.len().max(60), 0); // Ethernet fills short frames up
+        Frame { bytes }
+    }
+
+    #[test]
+    fn what_begins_or_carries_something_is_no_afterthought() {
+        for v6 in [false, true] {
+            for (flags, data, afterthought) in [
+                (0x04, 0, true),
+                (0x10, 0, true),
+                (0x11, 0, true),
+                (0x02, 0, false),
+                (0x12, 0, false),
+                (0x18, 1, false),
+            ] {
+                assert_eq!(
+                    segment(v6, flags, data).is_afterthought(),
+                    afterthought,
+                    "{v6} {flags:#x} {data}"
+                );
+            }
+        }
+    }
 }

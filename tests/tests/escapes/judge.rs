@@ -143,7 +143,10 @@ pub fn judge(stage: &Stage, rows: &mut [Row]) {
             && !row.way.name.ends_with("-join")
             && !["netns-", "rights-"].iter().any(|other| row.way.name.starts_with(other));
         let strange = during.iter().filter(|frame| {
-            own && !frame.is_neighbourly() && !Stage::is_agents(frame) && !frame.contains(b"sentinel-")
+            own && !frame.is_neighbourly()
+                && !frame.is_afterthought()
+                && !Stage::is_agents(frame)
+                && !frame.contains(b"sentinel-")
         });
         row.strange = strange.map(|frame| format!("{frame:?}")).collect();
     }
