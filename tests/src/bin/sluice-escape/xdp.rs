@@ -1,13 +1,17 @@
 //! AF_XDP: frames straight to the device, past everything that looks at sockets' packets.
 
 use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
 
 use libc::SOCK_RAW;
+use nix::errno::Errno;
 
 use crate::job::{Job, Said};
 use crate::mapped::Mapped;
 use crate::sys::{self, Done};
 
+/// A queue that stays somebody's is refused after this.
+const PATIENCE: Duration = Duration::from_secs(2);
 const SOL_XDP: i32 = 283;
 const AF_XDP: i32 = 44;
 const FRAME: u32 = 4096;
@@ -40,7 +44,14 @@ pub fn send(job: &Job) -> Done<Said> {
     address.extend(2_u16.to_ne_bytes());
     address.extend(job.index()?.to_ne_bytes());
     address.extend([0; 8]);
-    sys::bind(&fd, &address)?;
+    // The kernel lets go of the queue a moment after the last walk's socket was closed.
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(stop) = sys::bind(&fd, &address) {
+        if stop.errno != Errno::EBUSY || Instant::now() > deadline {
+            return Err(stop);
+        }
+        std::thread::yield_now();
+    }
     let frame = crate::kinds::frame(job);
     memory.write(0, &frame);
     let descriptor = [&0_u64.to_ne_bytes()[..], &(frame.len() as u32).to_ne_bytes(), &[0; 4]].concat();
