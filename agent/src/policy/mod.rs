@@ -188,11 +188,6 @@ pub fn prompt_mistakes(words: &[String], patterns: &[String]) -> Vec<(Key, Mista
 }
 
 impl Policy {
-    /// Observes everything and refuses nothing.
-    pub fn observing(durable: bool, lookups: lookup::Lookups) -> Self {
-        Self { durable, lookups, ..Self::default() }
-    }
-
     /// Makes rules ready to judge by.
     ///
     /// # Errors

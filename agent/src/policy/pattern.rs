@@ -134,11 +134,6 @@ impl Glob {
     pub fn as_str(&self) -> &str {
         &self.text
     }
-
-    /// The text, when it is no pattern but that text alone.
-    pub fn literal(&self) -> Option<&str> {
-        matches!(&self.parts[..], [Part::Text(_)]).then_some(&self.text)
-    }
 }
 
 impl TryFrom<String> for Glob {
