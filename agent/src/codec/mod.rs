@@ -3,5 +3,6 @@
 
 pub mod dns;
 pub mod http1;
+pub mod json;
 pub mod sniff;
 pub mod websocket;

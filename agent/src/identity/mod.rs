@@ -4,7 +4,6 @@
 //!
 //! Not here: how an URL is fetched (`gate`), what an identity may do (`policy`).
 
-mod json;
 pub mod keys;
 mod source;
 pub mod token;
@@ -29,7 +28,7 @@ pub use who::{Standing, Who};
 /// A connection does not wait longer for an issuer's keys.
 const WAIT: Duration = Duration::from_secs(2);
 /// Verified tokens that are remembered, by hash; the one used least recently goes first and is verified again. Each takes
-/// at most about 40 KiB (16 KiB of token).
+/// at most about 200 KiB (16 KiB of token, all of it the smallest claims that there are; a usual one 5 KiB).
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
 /// Why a token proves nothing.
