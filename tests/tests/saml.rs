@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use sluice_tests::binary::workspace;
 use sluice_tests::client;
 use sluice_tests::harness::{Options, World};
 use sluice_tests::process::{PATIENCE, eventually, run};
@@ -17,7 +18,7 @@ use sluice_tests::upstream::certs::Flaw;
 
 const ADDRESS: &str = "203.0.113.10";
 const BRIDGE: &str = "203.0.113.10:8443";
-const PROVIDER_PORT: &str = "8444";
+const PROVIDER: &str = "203.0.113.10:8444";
 
 const CONFIG: &str = r#"mode = "enforce"
 [[issuer]]
@@ -35,6 +36,15 @@ name = "git"
 hosts = ["git.example.test"]
 verdict = "allow"
 "#;
+
+/// What the bridge is told, of tests/clients/saml.
+const CONFIGURATION: [&str; 5] = [
+    "proxy_conf.yaml",
+    "internal_attributes.yaml",
+    "saml2_backend.yaml",
+    "openid_connect_frontend.yaml",
+    "clients.json",
+];
 
 /// The provider and the bridge, in the world's namespace.
 struct SignOn<'a> {
@@ -126,7 +136,7 @@ impl Drop for SignOn<'_> {
 
 fn provider(world: &World, dir: &Path) -> Child {
     let mut node = world.untagged("node").expect("a command");
-    node.arg(client::saml_provider().expect("the provider").join("idp.mjs")).args([ADDRESS, PROVIDER_PORT]);
+    node.arg(client::saml_provider().expect("the provider").join("idp.mjs")).args(PROVIDER.split(':'));
     node.args(
         ["tls.key", "tls.pem", "provider.key", "provider.pem", "impostor.key", "impostor.pem"]
             .map(|n| dir.join(n)),
@@ -139,14 +149,7 @@ fn provider(world: &World, dir: &Path) -> Child {
 }
 
 fn bridge(world: &World, dir: &Path) -> Child {
-    let parts = [
-        "proxy_conf.yaml",
-        "internal_attributes.yaml",
-        "saml2_backend.yaml",
-        "openid_connect_frontend.yaml",
-        "clients.json",
-    ];
-    for name in parts {
+    for name in CONFIGURATION {
         fs::copy(client::program("saml").join(name), dir.join(name)).expect(name);
     }
     let python = client::saml_bridge().expect("the bridge");
@@ -245,5 +248,15 @@ fn the_bridge_gives_no_token_for_a_bad_assertion() {
     for how in ["code-alone", "code-other-verifier"] {
         let said = sign_on.sign_in("ada", "sluice", how);
         assert!(said["token"].is_null() && said["by"] == "bridge, for a code", "{how}: {said}");
+    }
+}
+
+#[test]
+fn the_page_shows_the_configuration_that_is_tested() {
+    let page = fs::read_to_string(workspace().join("docs/identity.md")).expect("the page");
+    let page = page.replace("sso.example.com", BRIDGE).replace("idp.example.com", PROVIDER);
+    for name in CONFIGURATION {
+        let file = fs::read_to_string(client::program("saml").join(name)).expect(name);
+        assert!(page.contains(&file), "{name} is another there");
     }
 }
