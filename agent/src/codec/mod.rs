@@ -4,5 +4,6 @@
 pub mod coding;
 pub mod dns;
 pub mod http1;
+pub mod json;
 pub mod sniff;
 pub mod websocket;
