@@ -5,6 +5,7 @@ use std::fs;
 use super::*;
 use crate::policy::lookup::Denial;
 
+mod credentials;
 mod rules;
 
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {

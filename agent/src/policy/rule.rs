@@ -7,9 +7,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
+use super::credential::Credential;
 use super::lookup::NamePattern;
 use super::pattern::{Addresses, Glob, Ports, Window};
-use crate::types::TagName;
+use crate::types::{CredentialName, TagName};
 
 /// Everything that decides, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct Source {
     pub tag_modes: BTreeMap<TagName, Mode>,
     /// In order: the first that matches decides.
     pub rules: Vec<Rule>,
+    /// What rules may name under `credential`, and what those need. Names are unique.
+    pub credentials: Vec<Credential>,
 }
 
 /// What a rule says of what it matches.
@@ -66,6 +69,8 @@ pub struct Rule {
     pub when: Option<String>,
     /// Bytes of the body that are read at most for this rule.
     pub body_max: u64,
+    /// The credential that what it allows is to bear.
+    pub credential: Option<CredentialName>,
 }
 
 /// What a rule asks of the caller.
