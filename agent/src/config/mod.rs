@@ -15,6 +15,7 @@ mod case;
 mod dns;
 mod intercept;
 mod issuer;
+mod limit;
 mod options;
 mod quantity;
 mod reach;

@@ -11,6 +11,7 @@ mod filter;
 mod index;
 mod judge;
 mod known;
+pub mod limit;
 pub mod llm;
 pub mod lookup;
 pub mod pattern;
@@ -33,6 +34,7 @@ use facts::Facts;
 use filter::Filter;
 use index::Index;
 use judge::Compiled;
+use limit::Bounds;
 use rule::{Effect, Source};
 use when::{Mistake, When};
 
@@ -67,6 +69,7 @@ pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
+    bounds: Option<Box<Bounds>>,
 }
 
 impl Permit {
@@ -83,6 +86,11 @@ impl Permit {
     /// Whether the record of the exchange must be on disk before the exchange is sent.
     pub fn durable(&self) -> bool {
         self.durable
+    }
+
+    /// What bounds it, where its rule has limits. Whoever sends it counts it first.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        self.bounds.as_deref()
     }
 }
 
@@ -139,6 +147,16 @@ impl Verdict {
                 reason: "a rule asks for what cannot be known of it".to_owned(),
             }),
         }
+    }
+
+    /// The same with the limits that hold for it.
+    fn within(mut self, bounds: impl FnOnce() -> Option<Box<Bounds>>) -> Self {
+        if let Self::Allow(permit) = &mut self
+            && permit.verdict == types::Verdict::Allow
+        {
+            permit.bounds = bounds();
+        }
+        self
     }
 
     /// The same, a refusal put into other words.
@@ -225,7 +243,7 @@ impl Policy {
     }
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable: durable || self.durable })
+        Verdict::Allow(Permit { rule: rule.into(), verdict, durable: durable || self.durable, bounds: None })
     }
 }
 
@@ -270,7 +288,8 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
     match (last, mode) {
-        (Some((rule, why)), _) => apply(policy, rule, mode, why),
+        (Some((rule, why)), _) => apply(policy, rule, mode, why)
+            .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
         (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
         (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })

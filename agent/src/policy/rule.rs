@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
+use super::limit::Limit;
 use super::lookup::NamePattern;
 use super::pattern::{Addresses, Glob, Ports, Window};
 use crate::types::TagName;
@@ -66,6 +67,8 @@ pub struct Rule {
     pub when: Option<String>,
     /// Bytes of the body that are read at most for this rule.
     pub body_max: u64,
+    /// How much of what it allows goes through. Beyond it is refused, and not left to later rules.
+    pub limits: Vec<Limit>,
 }
 
 /// What a rule asks of the caller.
