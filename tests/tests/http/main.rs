@@ -8,4 +8,5 @@ mod hostile;
 mod http1;
 mod http2;
 mod rig;
+mod servers;
 mod speed;
