@@ -3,6 +3,7 @@
 mod answers;
 mod attacks;
 mod desync;
+mod differential;
 mod ends;
 mod hostile;
 mod http1;

@@ -98,7 +98,7 @@ async fn through(server: &Counted, case: &Case, piece: usize) -> Vec<Summary> {
         match rest.next() {
             // It may have been refused, and closed, before its end.
             Some(bytes) => drop(client.write_all(bytes).await),
-            None if rig.so_far().len() >= case.exchanges => break,
+            None if rig.count() >= case.exchanges => break,
             None if started.elapsed() > PATIENCE => {
                 hung = true;
                 break;
