@@ -112,7 +112,7 @@ fn stored(heard: &Heard, headers: &whole::Headers) -> Result<(), String> {
     use base64::Engine as _;
     let mut had: BTreeMap<&str, Vec<Vec<u8>>> = BTreeMap::new();
     // A cookie is a secret: that it is there, and how often, is all that may be there of it.
-    let kept = |name: &str, value: &[u8]| if name == "cookie" { Vec::new() } else { value.to_vec() };
+    let kept = |name: &str, value: &[u8]| if name.contains("cookie") { Vec::new() } else { value.to_vec() };
     for (name, value) in headers {
         let octets = match value {
             Stored::Text(text) => text.as_bytes().to_vec(),
