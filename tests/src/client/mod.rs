@@ -1,6 +1,7 @@
 //! Unchanged clients: where their programs are, and the packages they need, installed once below `target/clients`.
 //!
-//! Versions are pinned in `requirements.txt` and `package-lock.json` of `tests/clients` and of `tests/clients/saml`. Installing asks the registries through
+//! Versions are pinned in `{requirements,agents,servers}.txt` and `package-lock.json` of `tests/clients` and of
+//! `tests/clients/saml`. Installing asks the registries through
 //! pip and npm as the machine has them configured; a later run with the same pins asks nobody.
 
 pub mod check;
@@ -25,6 +26,22 @@ pub fn program(name: &str) -> PathBuf {
 /// python3-venv is missing, or pip failed.
 pub fn python() -> Result<PathBuf> {
     environment("python", "requirements.txt")
+}
+
+/// The same with OpenAI's agents.
+///
+/// # Errors
+/// As [`python`].
+pub fn python_agents() -> Result<PathBuf> {
+    environment("agents", "agents.txt")
+}
+
+/// The same with gunicorn.
+///
+/// # Errors
+/// As [`python`].
+pub fn python_server() -> Result<PathBuf> {
+    environment("servers", "servers.txt")
 }
 
 /// A directory with the pinned `node_modules` and the Node clients beside them (ES modules are resolved by place).
@@ -57,13 +74,7 @@ pub fn saml_provider() -> Result<PathBuf> {
 /// # Errors
 /// golang-go is missing or refuses the program.
 pub fn go() -> Result<PathBuf> {
-    let dir = installed("go", &program("get.go"), |dir| {
-        fs::create_dir_all(dir)?;
-        let mut go = Command::new("/usr/bin/go");
-        go.args(["build", "-o"]).arg(dir.join("get")).arg(program("get.go"));
-        must(go.env("GOCACHE", dir.join("cache")).env("GO111MODULE", "off").env("CGO_ENABLED", "0"))
-    })?;
-    Ok(dir.join("get"))
+    go_program("go", &program("get.go"), "get")
 }
 
 /// A program that looks names up with Go's own resolver, built.
@@ -71,13 +82,25 @@ pub fn go() -> Result<PathBuf> {
 /// # Errors
 /// golang-go is missing or refuses the program.
 pub fn go_resolver() -> Result<PathBuf> {
-    let dir = installed("go-resolver", &program("resolve.go"), |dir| {
+    go_program("go-resolver", &program("resolve.go"), "resolve")
+}
+
+/// The Go server of the corpus in `tests/desync`, built.
+///
+/// # Errors
+/// golang-go is missing or refuses the program.
+pub fn go_server() -> Result<PathBuf> {
+    go_program("go-server", &workspace().join("tests/desync/servers/app.go"), "app")
+}
+
+fn go_program(name: &str, source: &Path, binary: &str) -> Result<PathBuf> {
+    let dir = installed(name, source, |dir| {
         fs::create_dir_all(dir)?;
         let mut go = Command::new("/usr/bin/go");
-        go.args(["build", "-o"]).arg(dir.join("resolve")).arg(program("resolve.go"));
+        go.args(["build", "-o"]).arg(dir.join(binary)).arg(source);
         must(go.env("GOCACHE", dir.join("cache")).env("GO111MODULE", "off").env("CGO_ENABLED", "0"))
     })?;
-    Ok(dir.join("resolve"))
+    Ok(dir.join(binary))
 }
 
 /// A program that looks names up with musl's resolver, built.
