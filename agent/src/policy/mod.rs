@@ -15,11 +15,14 @@ pub mod llm;
 pub mod lookup;
 pub mod pattern;
 pub mod question;
+mod readings;
 pub mod rule;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_body;
+#[cfg(test)]
+mod tests_readings;
 #[cfg(test)]
 mod tests_speed;
 pub mod when;
@@ -55,6 +58,8 @@ pub struct Policy {
     source: Source,
     rules: Vec<Compiled>,
     index: Index,
+    /// Whether a rule looks at more of a request than where it goes.
+    looks: bool,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
     /// Bounds of name lookups.
@@ -141,6 +146,24 @@ impl Verdict {
         }
     }
 
+    /// What is said of two ways in which one action can be taken: the stricter of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Deny(denied), _) | (_, Self::Deny(denied)) => Self::Deny(denied),
+            (Self::More { passage, body: one }, Self::More { body: other, .. }) => {
+                Self::More { passage, body: one.max(other) }
+            }
+            (more @ Self::More { .. }, Self::Allow(_)) | (Self::Allow(_), more @ Self::More { .. }) => more,
+            (Self::Allow(mut one), Self::Allow(mut other)) => {
+                (one.durable, other.durable) = (one.durable || other.durable, one.durable || other.durable);
+                let refused = |permit: &Permit| permit.verdict == types::Verdict::Deny;
+                let told = refused(&one) && &*one.rule != NONE;
+                Self::Allow(if refused(&other) && !told { other } else { one })
+            }
+        }
+    }
+
     /// The same, a refusal put into other words.
     #[must_use]
     pub fn explained(self, explain: impl FnOnce(Denied) -> Denied) -> Self {
@@ -202,10 +225,13 @@ impl Policy {
                 None
             });
             let filter = Filter::compile(&rule.request.prompt_words, &rule.request.prompt_patterns, of);
-            rules.push(Compiled { rule: rule.clone(), when, filter });
+            let mut rule = rule.clone();
+            readings::decoded_too(&mut rule.request.paths);
+            rules.push(Compiled { rule, when, filter });
         }
+        let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
-        if wrong.is_empty() { Ok(Self { source, rules, index, ..Self::default() }) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(Self { source, rules, index, looks, ..Self::default() }) } else { Err(wrong) }
     }
 
     /// The rules as written.
@@ -229,8 +255,41 @@ impl Policy {
     }
 }
 
-/// Decides.
+/// Decides: as every server would read it, where servers read it differently.
 pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
+    let sent = decide_as_read(policy, asked);
+    let Action::Http(http) = &asked.action else { return sent };
+    if !policy.looks || matches!(sent, Verdict::Deny(_)) {
+        return sent;
+    }
+    let mode = policy.mode(&asked.caller.tag);
+    let refused = |reason: String| match mode {
+        Mode::Observe => policy.permit(NONE, types::Verdict::Deny, false),
+        Mode::Enforce => Verdict::Deny(Denied { rule: NONE.to_owned(), reason }),
+    };
+    let Ok(others) = readings::others(http) else {
+        return sent.and(refused("servers would read its path, query and method in too many ways".to_owned()));
+    };
+    others.iter().fold(sent, |sent, reading| {
+        let http = reading.of(http);
+        let read = decide_as_read(policy, &Asked { action: Action::Http(http), ..*asked });
+        let read = read.explained(|denied| Denied {
+            reason: format!("{} (a server may read it as {reading})", denied.reason),
+            ..denied
+        });
+        match (&sent, &read) {
+            // What one rule gives must not be had by a spelling of what another allows.
+            (Verdict::Allow(one), Verdict::Allow(other)) if one.rule != other.rule && mode == Mode::Enforce => {
+                let (one, other) = (&one.rule, &other.rule);
+                refused(format!("rule {one} allows it, rule {other} allows {reading}, as a server may read it"))
+            }
+            _ => sent.and(read),
+        }
+    })
+}
+
+/// Decides as if there were one way to read it.
+fn decide_as_read(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     let mode = policy.mode(&asked.caller.tag);
     if policy.rules.is_empty() && mode == Mode::Observe {
         return policy.permit(OBSERVE, types::Verdict::Allow, false);
