@@ -15,6 +15,7 @@ use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp};
 
 pub use crate::tls::{Refusal, Verified};
 
+mod held;
 pub mod http;
 mod live;
 mod pump;

@@ -11,6 +11,7 @@ use http::header::CONTENT_ENCODING;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::engine::held::Held;
 use crate::types::action;
 
 /// A body that is judged must be there within this time.
@@ -25,11 +26,23 @@ pub(super) struct Source {
     rest: Option<Incoming>,
     /// Why the whole is not known, where it is not.
     unknowable: Option<String>,
+    /// What is read takes of the process's memory.
+    held: Option<Held>,
 }
 
 impl Source {
     pub(super) fn new(body: Incoming) -> Self {
-        Self { read: BytesMut::new(), trailers: None, rest: Some(body), unknowable: None }
+        Self { read: BytesMut::new(), trailers: None, rest: Some(body), unknowable: None, held: None }
+    }
+
+    /// Whatever is read of it is taken of this share, and only so much.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+
+    /// Hands on what was taken: a copy of the body outlives it.
+    pub(super) fn take_held(&mut self) -> Option<Held> {
+        self.held.take()
     }
 
     /// Reads it whole, up to `max` bytes; what goes wrong is part of what is known of it.
@@ -62,7 +75,14 @@ impl Source {
             match std::future::poll_fn(|cx| Pin::new(&mut *rest).poll_frame(cx)).await.transpose()? {
                 None => self.rest = None,
                 Some(frame) => match frame.into_data() {
-                    Ok(data) => self.read.extend_from_slice(&data),
+                    Ok(data) => {
+                        self.read.extend_from_slice(&data);
+                        let held = self.held.as_mut().map_or(Ok(()), |held| held.reach(self.read.len()));
+                        if let Err(full) = held {
+                            self.unknowable = Some(full.to_string());
+                            break;
+                        }
+                    }
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
             }

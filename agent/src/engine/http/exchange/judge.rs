@@ -4,6 +4,7 @@ use http::{Request, Response};
 
 use super::{Asked, Exchanges};
 use crate::engine::Context;
+use crate::engine::held::Held;
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
@@ -12,7 +13,7 @@ use crate::identity::Who;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
-use crate::types::action::Http;
+use crate::types::action::{Body, Http};
 
 impl Exchanges {
     /// Judges a request by its head, and by its body where a rule asks for that.
@@ -26,16 +27,19 @@ impl Exchanges {
         let policy = cx.policy_seen();
         let mut verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
+            request.body_mut().hold(Held::of(cx.caller.tag.clone()));
             let headers = request.headers().clone();
             if let Err(error) = request.body_mut().read(&headers, max).await {
                 let reason = format!("its body broke off before it could be judged: {}", Chain(&error));
                 return Err(Denied { rule: policy::NONE.to_owned(), reason });
             }
-            verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
+            let wanted = self.wanted(asked, request);
+            verdict = cx.decide(&policy, Action::Http(wanted))?.explained(|denied| unread(denied, wanted.body));
         }
         let permit = verdict.settled()?;
         let kept = self.wanted(asked, request).keep(asked.protocol);
-        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept)))))
+        let held = request.body_mut().take_held();
+        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept))).holding(held)))
     }
 
     /// Refuses an exchange under way that rules which came meanwhile do not allow.
@@ -60,4 +64,14 @@ impl Exchanges {
             body: request.body().known(),
         }
     }
+}
+
+/// A refusal that may have come of a body which could not be read says so.
+fn unread(mut denied: Denied, body: Body<'_>) -> Denied {
+    if let Body::Unknowable(why) = body
+        && !denied.reason.contains(why)
+    {
+        denied.reason = format!("{}; its body cannot be judged: {why}", denied.reason);
+    }
+    denied
 }
