@@ -22,6 +22,8 @@ mod tests;
 #[cfg(test)]
 mod tests_body;
 #[cfg(test)]
+mod tests_evasion;
+#[cfg(test)]
 mod tests_readings;
 #[cfg(test)]
 mod tests_speed;
