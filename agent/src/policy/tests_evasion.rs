@@ -90,3 +90,25 @@ fn a_realtime_session_has_one_model() {
         assert_eq!(is_refused(&no, &sample, b""), refused, "{query}");
     }
 }
+
+#[test]
+#[ignore = "measures"]
+fn what_a_hostile_text_costs_a_pattern() {
+    for pattern in [
+        "(?i)password *[:=]",
+        "(?i)password.{0,200}secret",
+        "(?i)(?:internal|secret).{0,50}(?:key|token).{0,50}\\d{6}",
+        "[a-z0-9._%+-]+@[a-z0-9.-]+\\.[a-z]{2,}",
+    ] {
+        let mut filter = Rule::default();
+        filter.request.prompt_patterns = vec![pattern.to_owned()];
+        let no = policy(filter);
+        let upload = Sample { path: "/upload", ..Sample::of_kind("text/plain") };
+        for text in ["password ", "secret key passwor\u{e9} ", "abcdefghij"] {
+            let body = text.repeat((1 << 20) / text.len());
+            let begun = std::time::Instant::now();
+            is_refused(&no, &upload, body.as_bytes());
+            println!("{pattern} on {text:?}: {:?}", begun.elapsed());
+        }
+    }
+}
