@@ -6,11 +6,13 @@
 
 mod body;
 mod cover;
+pub mod credential;
 mod facts;
 mod filter;
 mod index;
 mod judge;
 mod known;
+pub mod limit;
 pub mod llm;
 pub mod lookup;
 pub mod pattern;
@@ -29,19 +31,23 @@ mod tests_readings;
 mod tests_speed;
 pub mod when;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{self, Action};
+use crate::types::{self, Action, CredentialName};
+use credential::Credential;
 use facts::Facts;
 use filter::Filter;
 use index::Index;
 use judge::Compiled;
+use limit::Bounds;
 use rule::{Effect, Source};
 use when::{Mistake, When};
 
 pub use judge::{Asked, Key, Match};
+pub use readings::decide;
 
 /// Whether verdicts are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +65,7 @@ pub enum Mode {
 pub struct Policy {
     source: Source,
     rules: Vec<Compiled>,
+    credentials: HashMap<CredentialName, Arc<Credential>>,
     index: Index,
     /// Whether a rule looks at more of a request than where it goes.
     looks: bool,
@@ -74,6 +81,8 @@ pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
+    credential: Option<Arc<Credential>>,
+    bounds: Option<Box<Bounds>>,
 }
 
 impl Permit {
@@ -90,6 +99,16 @@ impl Permit {
     /// Whether the record of the exchange must be on disk before the exchange is sent.
     pub fn durable(&self) -> bool {
         self.durable
+    }
+
+    /// The credential that the exchange is to bear, as it was bound when this was decided.
+    pub fn credential(&self) -> Option<&Arc<Credential>> {
+        self.credential.as_ref()
+    }
+
+    /// What bounds it, where its rule has limits. Whoever sends it counts it first.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        self.bounds.as_deref()
     }
 }
 
@@ -148,22 +167,14 @@ impl Verdict {
         }
     }
 
-    /// What is said of two ways in which one action can be taken: the stricter of both.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Deny(denied), _) | (_, Self::Deny(denied)) => Self::Deny(denied),
-            (Self::More { passage, body: one }, Self::More { body: other, .. }) => {
-                Self::More { passage, body: one.max(other) }
-            }
-            (more @ Self::More { .. }, Self::Allow(_)) | (Self::Allow(_), more @ Self::More { .. }) => more,
-            (Self::Allow(mut one), Self::Allow(mut other)) => {
-                (one.durable, other.durable) = (one.durable || other.durable, one.durable || other.durable);
-                let refused = |permit: &Permit| permit.verdict == types::Verdict::Deny;
-                let told = refused(&one) && &*one.rule != NONE;
-                Self::Allow(if refused(&other) && !told { other } else { one })
-            }
+    /// The same with the limits that hold for it.
+    fn within(mut self, bounds: impl FnOnce() -> Option<Box<Bounds>>) -> Self {
+        if let Self::Allow(permit) = &mut self
+            && permit.verdict == types::Verdict::Allow
+        {
+            permit.bounds = bounds();
         }
+        self
     }
 
     /// The same, a refusal put into other words.
@@ -233,12 +244,22 @@ impl Policy {
         }
         let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
-        if wrong.is_empty() { Ok(Self { source, rules, index, looks, ..Self::default() }) } else { Err(wrong) }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
+        let credentials = source.credentials.iter().map(credential).collect();
+        Ok(Self { source, rules, credentials, index, looks, ..Self::default() })
     }
 
     /// The rules as written.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The credentials, by name.
+    pub fn credentials(&self) -> &HashMap<CredentialName, Arc<Credential>> {
+        &self.credentials
     }
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
@@ -253,41 +274,27 @@ impl Policy {
     }
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable: durable || self.durable })
+        let durable = durable || self.durable;
+        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, credential: None, bounds: None })
     }
-}
 
-/// Decides: as every server would read it, where servers read it differently.
-pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
-    let sent = decide_as_read(policy, asked);
-    let Action::Http(http) = &asked.action else { return sent };
-    if !policy.looks || matches!(sent, Verdict::Deny(_)) {
-        return sent;
-    }
-    let mode = policy.mode(&asked.caller.tag);
-    let refused = |reason: String| match mode {
-        Mode::Observe => policy.permit(NONE, types::Verdict::Deny, false),
-        Mode::Enforce => Verdict::Deny(Denied { rule: NONE.to_owned(), reason }),
-    };
-    let Ok(others) = readings::others(http) else {
-        return sent.and(refused("servers would read its path, query and method in too many ways".to_owned()));
-    };
-    others.iter().fold(sent, |sent, reading| {
-        let http = reading.of(http);
-        let read = decide_as_read(policy, &Asked { action: Action::Http(http), ..*asked });
-        let read = read.explained(|denied| Denied {
-            reason: format!("{} (a server may read it as {reading})", denied.reason),
-            ..denied
-        });
-        match (&sent, &read) {
-            // What one rule gives must not be had by a spelling of what another allows.
-            (Verdict::Allow(one), Verdict::Allow(other)) if one.rule != other.rule && mode == Mode::Enforce => {
-                let (one, other) = (&one.rule, &other.rule);
-                refused(format!("rule {one} allows it, rule {other} allows {reading}, as a server may read it"))
+    /// What a rule allows. One that names a credential which is not there allows nothing.
+    fn allow(&self, rule: &rule::Rule) -> Verdict {
+        let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
+        match credential.transpose() {
+            Ok(credential) => Verdict::Allow(Permit {
+                rule: rule.name.as_str().into(),
+                verdict: types::Verdict::Allow,
+                durable: rule.durable || self.durable,
+                credential,
+                bounds: None,
+            }),
+            Err(name) => {
+                let reason = format!("there is no credential {name}");
+                Verdict::Deny(Denied { rule: rule.name.clone(), reason })
             }
-            _ => sent.and(read),
         }
-    })
+    }
 }
 
 /// Decides as if there were one way to read it.
@@ -331,7 +338,8 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>) -> Verdict {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
     match (last, mode) {
-        (Some((rule, why)), _) => apply(policy, rule, mode, why),
+        (Some((rule, why)), _) => apply(policy, rule, mode, why)
+            .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
         (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
         (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
@@ -342,7 +350,7 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>) -> Verdict {
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.
 fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode, why: Option<String>) -> Verdict {
     match (rule.verdict, rule.mode.unwrap_or(mode)) {
-        (Effect::Allow, _) => policy.permit(&rule.name, types::Verdict::Allow, rule.durable),
+        (Effect::Allow, _) => policy.allow(rule),
         (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
         (Effect::Deny, Mode::Enforce) => {
             let reason = why.unwrap_or_else(|| "the rule refuses it".to_owned());

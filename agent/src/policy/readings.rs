@@ -8,7 +8,9 @@
 use std::borrow::Cow;
 
 use super::pattern::Glob;
+use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict, decide_as_read};
 use crate::types::action::Http;
+use crate::types::{self, Action};
 
 /// Readings of one request, as it was sent included: each costs a judgement. A request with more is refused.
 const READINGS: usize = 8;
@@ -42,6 +44,64 @@ impl std::fmt::Display for Reading {
 /// There are more readings than are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany;
+
+/// Decides: as every server would read it, where servers read it differently.
+pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
+    let sent = decide_as_read(policy, asked);
+    let Action::Http(http) = &asked.action else { return sent };
+    if !policy.looks || matches!(sent, Verdict::Deny(_)) {
+        return sent;
+    }
+    let mode = policy.mode(&asked.caller.tag);
+    let refused = |reason: String| match mode {
+        Mode::Observe => policy.permit(NONE, types::Verdict::Deny, false),
+        Mode::Enforce => Verdict::Deny(Denied { rule: NONE.to_owned(), reason }),
+    };
+    let Ok(others) = others(http) else {
+        return sent
+            .and(refused("servers would read its path, query and method in too many ways".to_owned()));
+    };
+    others.iter().fold(sent, |sent, reading| {
+        let http = reading.of(http);
+        let read = decide_as_read(policy, &Asked { action: Action::Http(http), ..*asked });
+        let read = read.explained(|denied| Denied {
+            reason: format!("{} (a server may read it as {reading})", denied.reason),
+            ..denied
+        });
+        match (&sent, &read) {
+            // What one rule gives must not be had by a spelling of what another allows.
+            (Verdict::Allow(one), Verdict::Allow(other))
+                if one.rule != other.rule && mode == Mode::Enforce =>
+            {
+                let (one, other) = (&one.rule, &other.rule);
+                refused(format!(
+                    "rule {one} allows it, rule {other} allows {reading}, as a server may read it"
+                ))
+            }
+            _ => sent.and(read),
+        }
+    })
+}
+
+impl Verdict {
+    /// What is said of two ways in which one action can be taken: the stricter of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Deny(denied), _) | (_, Self::Deny(denied)) => Self::Deny(denied),
+            (Self::More { passage, body: one }, Self::More { body: other, .. }) => {
+                Self::More { passage, body: one.max(other) }
+            }
+            (more @ Self::More { .. }, Self::Allow(_)) | (Self::Allow(_), more @ Self::More { .. }) => more,
+            (Self::Allow(mut one), Self::Allow(mut other)) => {
+                (one.durable, other.durable) = (one.durable || other.durable, one.durable || other.durable);
+                let refused = |permit: &Permit| permit.verdict == types::Verdict::Deny;
+                let told = refused(&one) && &*one.rule != NONE;
+                Self::Allow(if refused(&other) && !told { other } else { one })
+            }
+        }
+    }
+}
 
 /// Every reading but that of what was sent.
 pub(super) fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {

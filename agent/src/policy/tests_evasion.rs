@@ -83,9 +83,12 @@ fn a_member_in_another_letter_case_is_not_missing() {
 fn a_realtime_session_has_one_model() {
     let when = Some("request.llm.model == \"big\"".to_owned());
     let no = policy(Rule { when, ..Rule::default() });
-    for (query, refused) in
-        [("model=small", false), ("model=big", true), ("model=small&model=big", true), ("deployment=big", true)]
-    {
+    for (query, refused) in [
+        ("model=small", false),
+        ("model=big", true),
+        ("model=small&model=big", true),
+        ("deployment=big", true),
+    ] {
         let sample = Sample { method: "GET", path: "/v1/realtime", query: Some(query), ..Sample::new() };
         assert_eq!(is_refused(&no, &sample, b""), refused, "{query}");
     }

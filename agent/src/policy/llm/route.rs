@@ -43,7 +43,8 @@ pub fn route(http: &Http<'_>) -> Option<Route> {
                 let mut query = form_urlencoded::parse(http.query.unwrap_or_default().as_bytes());
                 let named = |name: &str| matches!(name, "model" | "deployment");
                 route.model = query.find(|(name, _)| named(name)).map(|(_, model)| model.into_owned());
-                let other = query.any(|(name, model)| named(&name) && route.model.as_deref() != Some(&*model));
+                let other =
+                    query.any(|(name, model)| named(&name) && route.model.as_deref() != Some(&*model));
                 route.doubt = other.then_some("its query names two models");
             }
             Some(route)

@@ -123,7 +123,9 @@ fn in_their_letter_case(body: &Map<String, Value>) -> Result<(), String> {
     let known = || [&GIVEN[..], &INNER, &TOKENS, &SETTINGS, &OTHERS].into_iter().flatten();
     let other = |key: &&String| {
         let is = |name: &&str| key.eq_ignore_ascii_case(name);
-        key.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii()) && known().any(|name| is(name)) && known().all(|name| name != key)
+        key.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii())
+            && known().any(|name| is(name))
+            && known().all(|name| name != key)
     };
     match body.keys().find(other) {
         Some(key) => Err(format!("its member {key:?} is written in another letter case")),
@@ -197,7 +199,9 @@ pub fn texts_of(body: &[u8]) -> Option<String> {
             let read = lines().map(|line| crate::policy::body::json(line).map(|value| texts(&value)));
             read.collect::<Result<String, _>>().ok().filter(|_| bare.len() == body.len())
         }
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0, ..] | [0, b'!'..=b'~', ..] | [b'!'..=b'~', 0, ..] => None,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0, ..] | [0, b'!'..=b'~', ..] | [b'!'..=b'~', 0, ..] => {
+            None
+        }
         _ => Some(String::from_utf8_lossy(body).into_owned()),
     }
 }

@@ -58,7 +58,8 @@ impl Readers {
         let work = move || {
             while let Some(reading) = thread.next.take() {
                 reading();
-                thread.next = thread.readers.tags().get_mut(&thread.tag).and_then(|of| of.waiting.pop_front());
+                thread.next =
+                    thread.readers.tags().get_mut(&thread.tag).and_then(|of| of.waiting.pop_front());
             }
         };
         // Not made: it is dropped, and the gate goes on without when its time is over.
