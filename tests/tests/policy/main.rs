@@ -2,6 +2,7 @@
 //! own protocol and does not reach the upstream; what changes at a reload changes for what is under way, too.
 
 mod limits;
+mod plain;
 mod refused;
 mod reload;
 mod rig;

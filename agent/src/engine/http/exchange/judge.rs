@@ -4,6 +4,7 @@ use http::{Request, Response};
 
 use super::{Asked, Exchanges};
 use crate::engine::Context;
+use crate::engine::held::Held;
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
@@ -13,7 +14,7 @@ use crate::limit::Spent;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
-use crate::types::action::Http;
+use crate::types::action::{Body, Http};
 
 impl Exchanges {
     /// Judges a request by its head, and by its body where a rule asks for that.
@@ -30,13 +31,15 @@ impl Exchanges {
         };
         let mut verdict = decide(request)?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
+            request.body_mut().hold(Held::of(cx.caller.tag.clone()));
             read(request, max).await.map_err(Refusal::of)?;
-            verdict = decide(request)?;
+            verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
         let spent = cx.limits.take(&permit, 0).map_err(Refusal::over)?;
         let kept = self.wanted(asked, request).keep(asked.protocol);
-        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept))), spent))
+        let held = request.body_mut().take_held();
+        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept))).holding(held), spent))
     }
 
     /// Refuses an exchange under way that rules which came meanwhile do not allow.
@@ -61,6 +64,16 @@ impl Exchanges {
             body: request.body().known(),
         }
     }
+}
+
+/// A refusal that may have come of a body which could not be read says so.
+fn unread(mut denied: Denied, body: Body<'_>) -> Denied {
+    if let Body::Unknowable(why) = body
+        && !denied.reason.contains(why)
+    {
+        denied.reason = format!("{}; its body cannot be judged: {why}", denied.reason);
+    }
+    denied
 }
 
 /// Reads its body for a rule that asks for so much of it.
