@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::action::{Body, Http};
 use crate::types::{self, Action};
 use facts::Facts;
 use filter::Filter;
@@ -67,6 +68,7 @@ pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
+    messages: bool,
 }
 
 impl Permit {
@@ -83,6 +85,12 @@ impl Permit {
     /// Whether the record of the exchange must be on disk before the exchange is sent.
     pub fn durable(&self) -> bool {
         self.durable
+    }
+
+    /// It is for a WebSocket's handshake, and each message of the client's is judged by itself: a rule that asks for them
+    /// stands before the one that decided, or is that.
+    pub fn messages(&self) -> bool {
+        self.messages
     }
 }
 
@@ -225,7 +233,15 @@ impl Policy {
     }
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable: durable || self.durable })
+        let durable = durable || self.durable;
+        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, messages: false })
+    }
+
+    /// How much of a message on a WebSocket any rule looks at.
+    pub fn message_max(&self) -> usize {
+        let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
+        let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 }
 
@@ -240,10 +256,21 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let facts = Facts::new(asked);
     let head = matches!(asked.action, Action::Http(_));
+    let handshake = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
+    let mut messages = false;
     let (mut body, mut more, mut open, mut last) = (None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(&facts) {
             Match::No(_) => continue,
+            // What it opens is judged message by message: a refusal among them passes the handshake over, a leave lets it
+            // through.
+            Match::NotYet(_) if handshake && compiled.asks_message() => {
+                messages = true;
+                if compiled.rule.verdict != Effect::Allow {
+                    continue;
+                }
+                None
+            }
             Match::NotYet(_) => {
                 more = true;
                 open |= sends(&compiled.rule);
@@ -269,13 +296,17 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     if more && (open || connects || (last.is_none() && mode == Mode::Observe)) {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
-    match (last, mode) {
+    let mut verdict = match (last, mode) {
         (Some((rule, why)), _) => apply(policy, rule, mode, why),
         (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
         (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
         }
+    };
+    if let Verdict::Allow(permit) = &mut verdict {
+        permit.messages = messages;
     }
+    verdict
 }
 
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.

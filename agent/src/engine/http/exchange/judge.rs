@@ -1,10 +1,13 @@
 //! Judging one request: by its head, by its body where a rule asks for that, and again while it is under way.
 
+use std::sync::Arc;
+
 use http::{Request, Response};
 
 use super::{Asked, Exchanges};
 use crate::engine::Context;
 use crate::engine::http::body::{Down, Finish};
+use crate::engine::http::messages::Judge;
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
 use crate::engine::live::{self, Facts, Live};
@@ -12,7 +15,15 @@ use crate::identity::Who;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
-use crate::types::action::Http;
+use crate::types::action::{self, Http};
+
+/// What a request that is allowed goes on with.
+pub(super) struct Leave {
+    pub permit: Permit,
+    pub live: Live,
+    /// Set where rules ask for the messages of the WebSocket that it opens.
+    pub messages: Option<Judge>,
+}
 
 impl Exchanges {
     /// Judges a request by its head, and by its body where a rule asks for that.
@@ -21,7 +32,7 @@ impl Exchanges {
         asked: &Asked,
         who: Who,
         request: &mut Request<Source>,
-    ) -> Result<(Permit, Live), Denied> {
+    ) -> Result<Leave, Denied> {
         let mut cx = Context { who, ..self.cx.clone() };
         let policy = cx.policy_seen();
         let mut verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
@@ -34,8 +45,11 @@ impl Exchanges {
             verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
         }
         let permit = verdict.settled()?;
-        let kept = self.wanted(asked, request).keep(asked.protocol);
-        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept)))))
+        let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
+        let judges = permit.messages();
+        let messages =
+            judges.then(|| Judge { cx: cx.clone(), handshake: kept.clone(), tally: Arc::default() });
+        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)), messages })
     }
 
     /// Refuses an exchange under way that rules which came meanwhile do not allow.
@@ -57,7 +71,7 @@ impl Exchanges {
             path: request.uri().path(),
             query: request.uri().query(),
             headers: request.headers(),
-            body: request.body().known(),
+            body: if asked.handshake { action::Body::Handshake } else { request.body().known() },
         }
     }
 }
