@@ -256,20 +256,18 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let facts = Facts::new(asked);
     let head = matches!(asked.action, Action::Http(_));
-    let handshake = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
-    let mut messages = false;
-    let (mut body, mut more, mut open, mut last) = (None, false, false, None);
+    let opens = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
+    let (mut messages, mut body, mut more, mut open, mut last) = (false, None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(&facts) {
             Match::No(_) => continue,
-            // What it opens is judged message by message: a refusal among them passes the handshake over, a leave lets it
-            // through.
-            Match::NotYet(_) if handshake && compiled.asks_message() => {
+            // What a handshake opens is judged message by message: a refusal of some passes it over, a leave lets it through.
+            Match::NotYet(_) if opens && compiled.asks_message() => {
                 messages = true;
-                if compiled.rule.verdict != Effect::Allow {
-                    continue;
+                match compiled.rule.verdict {
+                    Effect::Deny => continue,
+                    Effect::Allow => None,
                 }
-                None
             }
             Match::NotYet(_) => {
                 more = true;

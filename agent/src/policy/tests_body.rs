@@ -160,8 +160,8 @@ fn messages_on_a_websocket() {
             r#"message.json.op in ["read", "list"] || message.text == "hello websocket""#,
         ),
     ];
-    let policy = policy(Mode::Enforce, rules.clone());
-    assert_eq!(policy.message_max(), 1 << 20);
+    let in_force = policy(Mode::Enforce, rules.clone());
+    assert_eq!(in_force.message_max(), 1 << 20);
     for (body, want) in [
         (Body::Handshake, "allow short"),
         (text(r#"{"op": "read"}"#), "allow ops"),
@@ -170,14 +170,13 @@ fn messages_on_a_websocket() {
         (text(r#"{"op": "admin"}"#), "deny no admin: the rule refuses it"),
         (text(r#"{"op": "read", "what": "a UNICORN"}"#), "deny words: the rule refuses it"),
     ] {
-        assert_eq!(says(&policy, &ws, body), want);
+        assert_eq!(says(&in_force, &ws, body), want);
     }
     for body in [text("hello websocket"), binary, lost] {
-        let said = says(&policy, &ws, body);
+        let said = says(&in_force, &ws, body);
         assert!(said.starts_with("deny no admin: its when cannot be judged: "), "{said}");
     }
-    let of =
-        |rules: &[Rule], body| says(&super::tests_body::policy(Mode::Enforce, rules.to_vec()), &ws, body);
+    let of = |rules: &[Rule], body| says(&policy(Mode::Enforce, rules.to_vec()), &ws, body);
     // A leave is none where a message cannot be judged, and needs one that fits.
     let leaves = &rules[2..];
     assert_eq!(of(leaves, text("tiny")), "allow short");
@@ -187,19 +186,27 @@ fn messages_on_a_websocket() {
         assert_eq!(of(leaves, none), "deny (none): no rule allows it");
     }
     // Requests have no messages, and messages no body.
-    assert_eq!(says(&policy, &Sample::new(), Body::Whole(b"{}")), "deny (none): no rule allows it");
+    assert_eq!(says(&in_force, &Sample::new(), Body::Whole(b"{}")), "deny (none): no rule allows it");
     let json = [when("json", Effect::Allow, "has(request.json.op)")];
     assert_eq!(of(&json, text(r#"{"op": 1}"#)), "deny (none): no rule allows it");
-    // What asks nothing of messages decides the handshake and all of them; whether they are looked at is told with it.
-    let all = |rules: Vec<Rule>| {
-        let policy = super::tests_body::policy(Mode::Enforce, rules);
-        match decide(&policy, &ws.asked(Body::Handshake)) {
-            Verdict::Allow(permit) => (permit.rule().to_owned(), permit.messages()),
-            other => panic!("{other:?}"),
-        }
+}
+
+#[test]
+fn a_handshake_says_whether_messages_are_judged() {
+    let ws = Sample { protocol: "websocket", method: "GET", ..Sample::new() };
+    let asks = || {
+        vec![
+            when("no admin", Effect::Deny, r#"message.json.op == "admin""#),
+            when("short", Effect::Allow, "message.size < 10"),
+        ]
+    };
+    let all = |rules: Vec<Rule>| match decide(&policy(Mode::Enforce, rules), &ws.asked(Body::Handshake)) {
+        Verdict::Allow(permit) => (permit.rule().to_owned(), permit.messages()),
+        other => panic!("{other:?}"),
     };
     let any = rule("any", Effect::Allow);
-    assert_eq!(all(vec![any.clone(), rules[0].clone()]), ("any".to_owned(), false));
-    assert_eq!(all(vec![rules[0].clone(), any]), ("any".to_owned(), true));
-    assert_eq!(all(rules), ("short".to_owned(), true));
+    let said = |name: &str, messages| (name.to_owned(), messages);
+    assert_eq!(all([vec![any.clone()], asks()].concat()), said("any", false));
+    assert_eq!(all(vec![asks().remove(0), any]), said("any", true));
+    assert_eq!(all(asks()), said("short", true));
 }

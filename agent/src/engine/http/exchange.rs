@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, EXPECT, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
+use http::header::{EXPECT, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
@@ -30,7 +30,7 @@ use crate::types;
 mod judge;
 mod told;
 
-use judge::Leave;
+use judge::{Leave, protocol};
 
 /// The way to the upstream.
 pub(super) enum Sender {
@@ -347,18 +347,6 @@ impl Exchanges {
                 Err(Unanswered::NotSent(h2::Reason::REFUSED_STREAM.into()))
             }
         }
-    }
-}
-
-/// The protocol of a request as policy knows it.
-fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
-    let kind = request.headers().get(CONTENT_TYPE);
-    let grpc = kind.is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"));
-    match request.version() {
-        _ if websocket || upgrade::asks_websocket(request.headers()) => "websocket",
-        _ if grpc => "grpc",
-        Version::HTTP_2 => "h2",
-        _ => "http/1.1",
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, Version};
 
 use super::{Asked, Exchanges};
 use crate::engine::Context;
@@ -10,6 +11,7 @@ use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::messages::Judge;
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
+use crate::engine::http::upgrade;
 use crate::engine::live::{self, Facts, Live};
 use crate::identity::Who;
 use crate::policy::{self, Denied, Permit};
@@ -73,5 +75,17 @@ impl Exchanges {
             headers: request.headers(),
             body: if asked.handshake { action::Body::Handshake } else { request.body().known() },
         }
+    }
+}
+
+/// The protocol of a request as policy knows it.
+pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let grpc = kind.is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"));
+    match request.version() {
+        _ if websocket || upgrade::asks_websocket(request.headers()) => "websocket",
+        _ if grpc => "grpc",
+        Version::HTTP_2 => "h2",
+        _ => "http/1.1",
     }
 }
