@@ -199,6 +199,8 @@ pub fn decide(policy: &Policy, _caller: &Caller, lookup: Lookup<'_>) -> Result<P
         verdict: crate::types::Verdict::Allow,
         durable: policy.durable,
         messages: false,
+        credential: None,
+        bounds: None,
     })
 }
 

@@ -6,11 +6,13 @@
 
 mod body;
 mod cover;
+pub mod credential;
 mod facts;
 mod filter;
 mod index;
 mod judge;
 mod known;
+pub mod limit;
 pub mod llm;
 pub mod lookup;
 pub mod pattern;
@@ -24,16 +26,19 @@ mod tests_body;
 mod tests_speed;
 pub mod when;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::types::action::{Body, Http};
-use crate::types::{self, Action};
+use crate::types::{self, Action, CredentialName};
+use credential::Credential;
 use facts::Facts;
 use filter::Filter;
 use index::Index;
 use judge::Compiled;
+use limit::Bounds;
 use rule::{Effect, Source};
 use when::{Mistake, When};
 
@@ -55,6 +60,7 @@ pub enum Mode {
 pub struct Policy {
     source: Source,
     rules: Vec<Compiled>,
+    credentials: HashMap<CredentialName, Arc<Credential>>,
     index: Index,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
@@ -69,6 +75,8 @@ pub struct Permit {
     verdict: types::Verdict,
     durable: bool,
     messages: bool,
+    credential: Option<Arc<Credential>>,
+    bounds: Option<Box<Bounds>>,
 }
 
 impl Permit {
@@ -91,6 +99,16 @@ impl Permit {
     /// stands before the one that decided, or is that.
     pub fn messages(&self) -> bool {
         self.messages
+    }
+
+    /// The credential that the exchange is to bear, as it was bound when this was decided.
+    pub fn credential(&self) -> Option<&Arc<Credential>> {
+        self.credential.as_ref()
+    }
+
+    /// What bounds it, where its rule has limits. Whoever sends it counts it first.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        self.bounds.as_deref()
     }
 }
 
@@ -147,6 +165,24 @@ impl Verdict {
                 reason: "a rule asks for what cannot be known of it".to_owned(),
             }),
         }
+    }
+
+    /// The same with the limits that hold for it.
+    fn within(mut self, bounds: impl FnOnce() -> Option<Box<Bounds>>) -> Self {
+        if let Self::Allow(permit) = &mut self
+            && permit.verdict == types::Verdict::Allow
+        {
+            permit.bounds = bounds();
+        }
+        self
+    }
+
+    /// The same; whether the messages of the WebSocket that it opens are judged.
+    fn judging(mut self, messages: bool) -> Self {
+        if let Self::Allow(permit) = &mut self {
+            permit.messages = messages;
+        }
+        self
     }
 
     /// The same, a refusal put into other words.
@@ -213,12 +249,22 @@ impl Policy {
             rules.push(Compiled { rule: rule.clone(), when, filter });
         }
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
-        if wrong.is_empty() { Ok(Self { source, rules, index, ..Self::default() }) } else { Err(wrong) }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
+        let credentials = source.credentials.iter().map(credential).collect();
+        Ok(Self { source, rules, credentials, index, ..Self::default() })
     }
 
     /// The rules as written.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The credentials, by name.
+    pub fn credentials(&self) -> &HashMap<CredentialName, Arc<Credential>> {
+        &self.credentials
     }
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
@@ -234,7 +280,14 @@ impl Policy {
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
         let durable = durable || self.durable;
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, messages: false })
+        Verdict::Allow(Permit {
+            rule: rule.into(),
+            verdict,
+            durable,
+            messages: false,
+            credential: None,
+            bounds: None,
+        })
     }
 
     /// How much of a message on a WebSocket any rule looks at.
@@ -242,6 +295,25 @@ impl Policy {
         let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
         let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
         usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// What a rule allows. One that names a credential which is not there allows nothing.
+    fn allow(&self, rule: &rule::Rule) -> Verdict {
+        let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
+        match credential.transpose() {
+            Ok(credential) => Verdict::Allow(Permit {
+                rule: rule.name.as_str().into(),
+                verdict: types::Verdict::Allow,
+                durable: rule.durable || self.durable,
+                messages: false,
+                credential,
+                bounds: None,
+            }),
+            Err(name) => {
+                let reason = format!("there is no credential {name}");
+                Verdict::Deny(Denied { rule: rule.name.clone(), reason })
+            }
+        }
     }
 }
 
@@ -294,23 +366,21 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     if more && (open || connects || (last.is_none() && mode == Mode::Observe)) {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
-    let mut verdict = match (last, mode) {
-        (Some((rule, why)), _) => apply(policy, rule, mode, why),
+    let verdict = match (last, mode) {
+        (Some((rule, why)), _) => apply(policy, rule, mode, why)
+            .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
         (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
         (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
         }
     };
-    if let Verdict::Allow(permit) = &mut verdict {
-        permit.messages = messages;
-    }
-    verdict
+    verdict.judging(messages)
 }
 
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.
 fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode, why: Option<String>) -> Verdict {
     match (rule.verdict, rule.mode.unwrap_or(mode)) {
-        (Effect::Allow, _) => policy.permit(&rule.name, types::Verdict::Allow, rule.durable),
+        (Effect::Allow, _) => policy.allow(rule),
         (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
         (Effect::Deny, Mode::Enforce) => {
             let reason = why.unwrap_or_else(|| "the rule refuses it".to_owned());

@@ -2,6 +2,7 @@
 //! own protocol and does not reach the upstream; what changes at a reload changes for what is under way, too.
 
 mod bodies;
+mod limits;
 mod messages;
 mod programs;
 mod refused;

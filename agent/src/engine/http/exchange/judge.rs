@@ -14,6 +14,7 @@ use crate::engine::http::source::Source;
 use crate::engine::http::upgrade;
 use crate::engine::live::{self, Facts, Live};
 use crate::identity::Who;
+use crate::limit::Spent;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
@@ -23,6 +24,8 @@ use crate::types::action::{self, Http};
 pub(super) struct Leave {
     pub permit: Permit,
     pub live: Live,
+    /// What it takes of its limits.
+    pub spent: Option<Spent>,
     /// Set where rules ask for the messages of the WebSocket that it opens.
     pub messages: Option<Judge>,
 }
@@ -34,24 +37,24 @@ impl Exchanges {
         asked: &Asked,
         who: Who,
         request: &mut Request<Source>,
-    ) -> Result<Leave, Denied> {
+    ) -> Result<Leave, Refusal> {
         let mut cx = Context { who, ..self.cx.clone() };
         let policy = cx.policy_seen();
-        let mut verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
+        let decide = |request: &Request<Source>| {
+            cx.decide(&policy, Action::Http(self.wanted(asked, request))).map_err(Refusal::of)
+        };
+        let mut verdict = decide(request)?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
-            let headers = request.headers().clone();
-            if let Err(error) = request.body_mut().read(&headers, max).await {
-                let reason = format!("its body broke off before it could be judged: {}", Chain(&error));
-                return Err(Denied { rule: policy::NONE.to_owned(), reason });
-            }
-            verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
+            read(request, max).await.map_err(Refusal::of)?;
+            verdict = decide(request)?;
         }
-        let permit = verdict.settled()?;
+        let permit = verdict.settled().map_err(Refusal::of)?;
+        let spent = cx.limits.take(&permit, 0).map_err(Refusal::over)?;
         let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
         let judges = permit.messages();
         let messages =
             judges.then(|| Judge { cx: cx.clone(), handshake: kept.clone(), tally: Arc::default() });
-        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)), messages })
+        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)), spent, messages })
     }
 
     /// Refuses an exchange under way that rules which came meanwhile do not allow.
@@ -88,4 +91,13 @@ pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static s
         Version::HTTP_2 => "h2",
         _ => "http/1.1",
     }
+}
+
+/// Reads its body for a rule that asks for so much of it.
+async fn read(request: &mut Request<Source>, max: u64) -> Result<(), Denied> {
+    let headers = request.headers().clone();
+    request.body_mut().read(&headers, max).await.map_err(|error| Denied {
+        rule: policy::NONE.to_owned(),
+        reason: format!("its body broke off before it could be judged: {}", Chain(&error)),
+    })
 }
