@@ -154,7 +154,8 @@ async fn batch(seed: u64, requests: usize) -> Tally {
             stored(heard, &head.ok_or("the store has no head of it")?.headers)
         });
         if let Err(what) = agreed {
-            let mut text = format!("SLUICE_SEED of the batch: {seed} (HTTP/{})\n{what}\n", 1 + u8::from(http2));
+            let mut text =
+                format!("SLUICE_SEED of the batch: {seed} (HTTP/{})\n{what}\n", 1 + u8::from(http2));
             let _ = writeln!(text, "asked  {}\nsaid   {:?}", asked.text(), asked.said);
             let _ = writeln!(text, "heard  {:?}\nrecord {:?}\nrules  {rules:?}", passed.heard, passed.record);
             panic!("{text}");
