@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
 use super::fault::{h2_reset, is_io};
+use super::meter::Meter;
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
 use super::shared::{Passed, Shared, Undecided};
@@ -152,7 +153,7 @@ impl Exchanges {
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;
         let identity = who.standing().shared();
-        let (permit, live, spent) = match self.judge(&asked, who, &mut request).await {
+        let (permit, live, meter) = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(mut refusal) => {
                 let mut head = head_of(&request, asked.host.text.clone());
@@ -165,19 +166,19 @@ impl Exchanges {
         let mut head = head_of(&request, asked.host.text.clone());
         head.identity = identity;
         head.rule = Some(permit.rule().to_owned());
-        head.verdict = Spent::verdict(spent.as_ref(), &permit);
+        head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
         let exchange = match self.cx.session.exchange_ahead(head) {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
         };
-        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(spent);
+        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(meter);
         if permit.durable()
             && let Err(error) = finish.exchange().durable().await
         {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
-        let up = (finish.exchange().clone(), finish.spent());
+        let up = (finish.exchange().clone(), finish.meter().map(Meter::sent));
         let sent = tokio::select! {
             biased;
             denied = finish.refused() => return Ok(self.cut(&asked, denied, finish)),
@@ -283,6 +284,9 @@ impl Exchanges {
         if let Err(error) = finish.exchange().response(response.status().as_u16(), response.headers()) {
             finish.finish(Some(error.to_string()));
             return self.unrecordable(&asked, &error);
+        }
+        if let Some(meter) = finish.meter() {
+            meter.answered(response.status(), response.headers());
         }
         if switched && let Some(client) = asked.switch {
             undecided.grant();

@@ -5,15 +5,16 @@ use http::{Request, Response};
 use super::{Asked, Exchanges};
 use crate::engine::Context;
 use crate::engine::http::body::{Down, Finish};
+use crate::engine::http::meter::Meter;
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
 use crate::engine::live::{self, Facts, Live};
 use crate::identity::Who;
-use crate::limit::Spent;
+use crate::policy::llm;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
-use crate::types::action::Http;
+use crate::types::action::{self, Http};
 
 impl Exchanges {
     /// Judges a request by its head, and by its body where a rule asks for that.
@@ -22,7 +23,7 @@ impl Exchanges {
         asked: &Asked,
         who: Who,
         request: &mut Request<Source>,
-    ) -> Result<(Permit, Live, Option<Spent>), Refusal> {
+    ) -> Result<(Permit, Live, Option<Meter>), Refusal> {
         let mut cx = Context { who, ..self.cx.clone() };
         let policy = cx.policy_seen();
         let decide = |request: &Request<Source>| {
@@ -34,9 +35,28 @@ impl Exchanges {
             verdict = decide(request)?;
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
-        let spent = cx.limits.take(&permit, 0).map_err(Refusal::over)?;
+        let meter = self.count(asked, &permit, request).await?;
         let kept = self.wanted(asked, request).keep(asked.protocol);
-        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept))), spent))
+        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept))), meter))
+    }
+
+    /// Takes of the limits that hold for a request; one on tokens asks for the body, too.
+    async fn count(
+        &self,
+        asked: &Asked,
+        permit: &Permit,
+        request: &mut Request<Source>,
+    ) -> Result<Option<Meter>, Refusal> {
+        let Some(bounds) = permit.bounds() else { return Ok(None) };
+        let estimate = |request: &Request<Source>| llm::estimate(&self.wanted(asked, request));
+        let unread = matches!(request.body().known(), action::Body::Unread);
+        if bounds.reads > 0 && unread && estimate(request).is_some() {
+            read(request, bounds.reads).await.map_err(Refusal::of)?;
+        }
+        let estimate = Some(()).filter(|()| bounds.reads > 0).and_then(|()| estimate(request));
+        let tokens = estimate.unwrap_or_default().most;
+        let spent = self.cx.limits.take(permit, tokens).map_err(Refusal::over)?;
+        Ok(spent.map(|spent| Meter::new(spent, estimate)))
     }
 
     /// Refuses an exchange under way that rules which came meanwhile do not allow.
