@@ -12,6 +12,7 @@ use crate::paths;
 use crate::policy::rule::Source as Rules;
 
 mod case;
+mod credential;
 mod dns;
 mod intercept;
 mod issuer;

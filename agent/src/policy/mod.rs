@@ -6,6 +6,7 @@
 
 mod body;
 mod cover;
+pub mod credential;
 mod facts;
 mod filter;
 mod index;
@@ -25,11 +26,13 @@ mod tests_body;
 mod tests_speed;
 pub mod when;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{self, Action};
+use crate::types::{self, Action, CredentialName};
+use credential::Credential;
 use facts::Facts;
 use filter::Filter;
 use index::Index;
@@ -56,6 +59,7 @@ pub enum Mode {
 pub struct Policy {
     source: Source,
     rules: Vec<Compiled>,
+    credentials: HashMap<CredentialName, Arc<Credential>>,
     index: Index,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
@@ -69,6 +73,7 @@ pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
+    credential: Option<Arc<Credential>>,
     bounds: Option<Box<Bounds>>,
 }
 
@@ -86,6 +91,11 @@ impl Permit {
     /// Whether the record of the exchange must be on disk before the exchange is sent.
     pub fn durable(&self) -> bool {
         self.durable
+    }
+
+    /// The credential that the exchange is to bear, as it was bound when this was decided.
+    pub fn credential(&self) -> Option<&Arc<Credential>> {
+        self.credential.as_ref()
     }
 
     /// What bounds it, where its rule has limits. Whoever sends it counts it first.
@@ -223,12 +233,22 @@ impl Policy {
             rules.push(Compiled { rule: rule.clone(), when, filter });
         }
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
-        if wrong.is_empty() { Ok(Self { source, rules, index, ..Self::default() }) } else { Err(wrong) }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
+        let credentials = source.credentials.iter().map(credential).collect();
+        Ok(Self { source, rules, credentials, index, ..Self::default() })
     }
 
     /// The rules as written.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The credentials, by name.
+    pub fn credentials(&self) -> &HashMap<CredentialName, Arc<Credential>> {
+        &self.credentials
     }
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
@@ -243,7 +263,26 @@ impl Policy {
     }
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable: durable || self.durable, bounds: None })
+        let durable = durable || self.durable;
+        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, credential: None, bounds: None })
+    }
+
+    /// What a rule allows. One that names a credential which is not there allows nothing.
+    fn allow(&self, rule: &rule::Rule) -> Verdict {
+        let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
+        match credential.transpose() {
+            Ok(credential) => Verdict::Allow(Permit {
+                rule: rule.name.as_str().into(),
+                verdict: types::Verdict::Allow,
+                durable: rule.durable || self.durable,
+                credential,
+                bounds: None,
+            }),
+            Err(name) => {
+                let reason = format!("there is no credential {name}");
+                Verdict::Deny(Denied { rule: rule.name.clone(), reason })
+            }
+        }
     }
 }
 
@@ -300,7 +339,7 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.
 fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode, why: Option<String>) -> Verdict {
     match (rule.verdict, rule.mode.unwrap_or(mode)) {
-        (Effect::Allow, _) => policy.permit(&rule.name, types::Verdict::Allow, rule.durable),
+        (Effect::Allow, _) => policy.allow(rule),
         (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
         (Effect::Deny, Mode::Enforce) => {
             let reason = why.unwrap_or_else(|| "the rule refuses it".to_owned());

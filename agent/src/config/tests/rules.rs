@@ -308,6 +308,7 @@ fn every_key_is_documented() {
     for section in [
         "",
         "[[intercept]]",
+        "[[credential]]",
         "[record]",
         "[tls]",
         "[dns]",

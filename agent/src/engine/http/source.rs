@@ -35,11 +35,15 @@ pub(super) struct Source {
     rest: Option<Incoming>,
     /// Why the whole is not known, where it is not.
     unknowable: Option<String>,
+    /// Whether there is nothing more to poll for, as whoever sends it is told: an empty body that came with a framing goes
+    /// on with it, read or not.
+    ended: bool,
 }
 
 impl Source {
     pub(super) fn new(body: Incoming) -> Self {
-        Self { read: BytesMut::new(), decoded: None, trailers: None, rest: Some(body), unknowable: None }
+        let ended = body.is_end_stream();
+        Self { read: BytesMut::new(), decoded: None, trailers: None, rest: Some(body), unknowable: None, ended }
     }
 
     /// Reads it whole, up to `max` bytes after content codings; what goes wrong is part of what is known of it.
@@ -113,6 +117,11 @@ impl Source {
         }
     }
 
+    /// Whether some of it is still to come from the client, as far as is known.
+    pub(super) fn is_coming(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| !rest.is_end_stream())
+    }
+
     /// What policy may know of it.
     pub(super) fn known(&self) -> action::Body<'_> {
         match (&self.unknowable, &self.rest) {
@@ -153,14 +162,19 @@ impl Body for Source {
         if !self.read.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(self.read.split().freeze()))));
         }
-        match &mut self.rest {
-            Some(rest) => Pin::new(rest).poll_frame(cx),
-            None => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
-        }
+        let next = match &mut self.rest {
+            Some(rest) => std::task::ready!(Pin::new(rest).poll_frame(cx)),
+            None => self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+        };
+        self.ended = next.is_none();
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        match &self.rest {
+            Some(rest) => self.read.is_empty() && rest.is_end_stream(),
+            None => self.ended,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
