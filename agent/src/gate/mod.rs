@@ -5,6 +5,7 @@ mod accept;
 mod dns;
 mod errand;
 mod identify;
+mod later;
 mod link;
 pub mod sandbox;
 mod session;

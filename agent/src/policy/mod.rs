@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::action::{Body, Http};
 use crate::types::{self, Action, CredentialName};
 use credential::Credential;
 use facts::Facts;
@@ -75,6 +76,7 @@ pub struct Permit {
     durable: bool,
     credential: Option<Arc<Credential>>,
     bounds: Option<Box<Bounds>>,
+    messages: bool,
 }
 
 impl Permit {
@@ -101,6 +103,12 @@ impl Permit {
     /// What bounds it, where its rule has limits. Whoever sends it counts it first.
     pub fn bounds(&self) -> Option<&Bounds> {
         self.bounds.as_deref()
+    }
+
+    /// It is for a WebSocket's handshake, and each message of the client's is judged by itself: a rule that asks for them
+    /// stands before the one that decided, or is that.
+    pub fn messages(&self) -> bool {
+        self.messages
     }
 }
 
@@ -264,7 +272,14 @@ impl Policy {
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
         let durable = durable || self.durable;
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, credential: None, bounds: None })
+        Verdict::Allow(Permit {
+            rule: rule.into(),
+            verdict,
+            durable,
+            credential: None,
+            bounds: None,
+            messages: false,
+        })
     }
 
     /// What a rule allows. One that names a credential which is not there allows nothing.
@@ -277,12 +292,20 @@ impl Policy {
                 durable: rule.durable || self.durable,
                 credential,
                 bounds: None,
+                messages: false,
             }),
             Err(name) => {
                 let reason = format!("there is no credential {name}");
                 Verdict::Deny(Denied { rule: rule.name.clone(), reason })
             }
         }
+    }
+
+    /// How much of a message on a WebSocket any rule looks at.
+    pub fn message_max(&self) -> usize {
+        let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
+        let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 }
 
@@ -297,10 +320,19 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let facts = Facts::new(asked);
     let head = matches!(asked.action, Action::Http(_));
-    let (mut body, mut more, mut open, mut last) = (None, false, false, None);
+    let opens = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
+    let (mut messages, mut body, mut more, mut open, mut last) = (false, None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(&facts) {
             Match::No(_) => continue,
+            // What a handshake opens is judged message by message: a refusal of some passes it over, a leave lets it through.
+            Match::NotYet(_) if opens && compiled.asks_message() => {
+                messages = true;
+                match compiled.rule.verdict {
+                    Effect::Deny => continue,
+                    Effect::Allow => None,
+                }
+            }
             Match::NotYet(_) => {
                 more = true;
                 open |= sends(&compiled.rule);
@@ -326,14 +358,18 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     if more && (open || connects || (last.is_none() && mode == Mode::Observe)) {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
-    match (last, mode) {
+    let mut verdict = match (last, mode) {
         (Some((rule, why)), _) => apply(policy, rule, mode, why)
             .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
         (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
         (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
         }
+    };
+    if let Verdict::Allow(permit) = &mut verdict {
+        permit.messages = messages;
     }
+    verdict
 }
 
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.

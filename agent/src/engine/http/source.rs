@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::codec::coding::{Decoder, Fault, Step};
+use crate::codec::coding::{Decoder, Fault, Step, two_meanings};
 use crate::types::action;
 
 /// A body that is judged must be there within this time.
@@ -43,7 +42,14 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(body: Incoming) -> Self {
         let ended = body.is_end_stream();
-        Self { read: BytesMut::new(), decoded: None, trailers: None, rest: Some(body), unknowable: None, ended }
+        Self {
+            read: BytesMut::new(),
+            decoded: None,
+            trailers: None,
+            rest: Some(body),
+            unknowable: None,
+            ended,
+        }
     }
 
     /// Reads it whole, up to `max` bytes after content codings; what goes wrong is part of what is known of it.
@@ -132,25 +138,6 @@ impl Source {
     }
 }
 
-/// Why a server that leaves the content coding as it is could read `coded` as something else than it stands for. Readers
-/// of forms and of multipart skip what they do not understand, and some coded data is text.
-fn two_meanings(headers: &HeaderMap, coded: &[u8]) -> Option<&'static str> {
-    let mut kinds = headers.get_all(CONTENT_TYPE).iter().map(|value| value.as_bytes().to_ascii_lowercase());
-    let lenient = |kind: Vec<u8>| {
-        let kind = kind.trim_ascii_start();
-        kind.starts_with(b"multipart/") || kind.starts_with(b"application/x-www-form-urlencoded")
-    };
-    if coded.is_empty() {
-        None
-    } else if kinds.any(lenient) {
-        Some("it is a form with a content coding, which servers read differently")
-    } else if std::str::from_utf8(coded).is_ok() {
-        Some("its coded bytes are text as well, which servers read differently")
-    } else {
-        None
-    }
-}
-
 impl Body for Source {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -187,26 +174,5 @@ impl Body for Source {
             hint.set_upper(upper + read);
         }
         hint
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn coded_bytes_that_are_something_else_too() {
-        let of = |kind: &'static str, coded: &[u8]| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-            two_meanings(&headers, coded).is_some()
-        };
-        assert!(!of("application/json", b"\x1f\x8b\x08") && !of("application/json", b""));
-        // As br it is the empty body, and bytes behind it that some leave out.
-        assert!(of("application/json", b"{\"model\": \"other\"}"));
-        assert!(of("Multipart/form-data; boundary=x", b"\x1f\x8b\x08"));
-        assert!(of(" application/x-www-form-urlencoded", b"\x1f\x8b\x08"));
     }
 }

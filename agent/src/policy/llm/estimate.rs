@@ -31,6 +31,8 @@ pub fn estimate(http: &Http<'_>) -> Option<Estimate> {
             // Whoever can read it will find no more in it than it has octets.
             Ok(None) | Err(_) => (body.len() as u64, 0),
         },
+        // What goes over a WebSocket is counted as it passes.
+        Body::Handshake | Body::Message(_) => (0, 0),
         Body::Unread | Body::Unknowable(_) => {
             let length =
                 http.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());

@@ -1,13 +1,18 @@
 //! Judging one request: by its head, by its body where a rule asks for that, and again while it is under way.
 
-use http::{Request, Response};
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, Version};
 
 use super::{Asked, Exchanges};
 use crate::engine::Context;
 use crate::engine::http::body::{Down, Finish};
+use crate::engine::http::messages::Judge;
 use crate::engine::http::meter::Meter;
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
+use crate::engine::http::upgrade;
 use crate::engine::live::{self, Facts, Live};
 use crate::identity::Who;
 use crate::policy::llm;
@@ -16,6 +21,16 @@ use crate::report::Chain;
 use crate::types::Action;
 use crate::types::action::{self, Http};
 
+/// What a request that is allowed goes on with.
+pub(super) struct Leave {
+    pub permit: Permit,
+    pub live: Live,
+    /// Set where limits hold.
+    pub meter: Option<Meter>,
+    /// Set where rules ask for the messages of the WebSocket that it opens.
+    pub messages: Option<Judge>,
+}
+
 impl Exchanges {
     /// Judges a request by its head, and by its body where a rule asks for that.
     pub(super) async fn judge(
@@ -23,7 +38,7 @@ impl Exchanges {
         asked: &Asked,
         who: Who,
         request: &mut Request<Source>,
-    ) -> Result<(Permit, Live, Option<Meter>), Refusal> {
+    ) -> Result<Leave, Refusal> {
         let mut cx = Context { who, ..self.cx.clone() };
         let policy = cx.policy_seen();
         let decide = |request: &Request<Source>| {
@@ -36,8 +51,11 @@ impl Exchanges {
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
         let meter = self.count(asked, &permit, request).await?;
-        let kept = self.wanted(asked, request).keep(asked.protocol);
-        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept))), meter))
+        let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
+        let judges = permit.messages();
+        let messages =
+            judges.then(|| Judge { cx: cx.clone(), handshake: kept.clone(), tally: Arc::default() });
+        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)), meter, messages })
     }
 
     /// Takes of the limits that hold for a request; one on tokens asks for the body, too.
@@ -78,7 +96,7 @@ impl Exchanges {
             path: request.uri().path(),
             query: request.uri().query(),
             headers: request.headers(),
-            body: request.body().known(),
+            body: if asked.handshake { action::Body::Handshake } else { request.body().known() },
         }
     }
 }
@@ -90,4 +108,16 @@ async fn read(request: &mut Request<Source>, max: u64) -> Result<(), Denied> {
         rule: policy::NONE.to_owned(),
         reason: format!("its body broke off before it could be judged: {}", Chain(&error)),
     })
+}
+
+/// The protocol of a request as policy knows it.
+pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let grpc = kind.is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"));
+    match request.version() {
+        _ if websocket || upgrade::asks_websocket(request.headers()) => "websocket",
+        _ if grpc => "grpc",
+        Version::HTTP_2 => "h2",
+        _ => "http/1.1",
+    }
 }
