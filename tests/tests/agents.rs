@@ -28,7 +28,11 @@ verdict = "TRACES"
 "#;
 
 fn world(traces: &str) -> World {
-    let config = RULES.replace("TRACES", traces);
+    with(&RULES.replace("TRACES", traces))
+}
+
+fn with(config: &str) -> World {
+    let config = config.to_owned();
     World::with(Options { config, no_roots: true, ..Options::default() }).expect("a world with the agent")
 }
 
@@ -87,4 +91,26 @@ fn another_model_is_refused_as_the_package_says_it() {
     assert!(!traces.is_empty());
     assert!(traces.iter().all(|t| *t == (403, Verdict::Deny, "traces".to_owned())), "{traces:?}");
     assert_eq!(world.seen().requests().len(), 0, "nothing of either reached the upstream");
+}
+
+#[test]
+fn a_budget_of_tokens_ends_as_the_package_says_it() {
+    let budget = "verdict = \"allow\"\nlimit = { tokens = 12, per = \"1h\" }";
+    let world = with(&RULES.replace("TRACES", "allow").replacen("verdict = \"allow\"", budget, 1));
+    if world.is_direct() {
+        return;
+    }
+    let ended = agent(&world, "gpt-4o-mini");
+    // The first answer costs seven; what would come after it is beyond.
+    let said: Vec<&str> = ended.stdout.lines().collect();
+    assert_eq!(said[0], "tool called for Ulm", "{ended:?}");
+    assert!(said[1].starts_with("RateLimitError 429 ") && said.len() == 2, "{ended:?}");
+    world
+        .expect("the traces", |s| s.path.as_deref() == Some("/v1/traces/ingest") && s.status.is_some())
+        .expect("recorded");
+    let sessions = world.sessions().expect("sessions");
+    let responses = to("/v1/responses", &sessions);
+    assert_eq!(responses[0], (200, Verdict::Allow, "model".to_owned()));
+    let refused = &responses[1..];
+    assert!(!refused.is_empty() && refused.iter().all(|r| (r.0, r.1) == (429, Verdict::Deny)), "{refused:?}");
 }

@@ -78,12 +78,12 @@ impl Compiled {
         if let Match::No(_) = matched {
             return matched;
         }
-        let matched = request(&rule.request, asked, matched);
+        let refuses = rule.verdict != Effect::Allow;
+        let matched = request(&rule.request, asked, refuses, matched);
         if let Match::No(_) = matched {
             return matched;
         }
         let matched = matched.and("windows", || any(&rule.windows, |window| window.holds(asked.now)));
-        let refuses = rule.verdict != Effect::Allow;
         let matched = matched.and("when", || {
             self.when.as_ref().map_or(Known::Yes, |when| when.holds(facts, rule.body_max, refuses))
         });
@@ -201,7 +201,7 @@ fn claim(value: &serde_json::Value, glob: &Glob) -> bool {
     }
 }
 
-fn request(asks: &RequestAsks, asked: &Asked<'_>, matched: Match) -> Match {
+fn request(asks: &RequestAsks, asked: &Asked<'_>, refuses: bool, matched: Match) -> Match {
     let http = match asked.action {
         Action::Http(http) => Some(http),
         Action::Connect { .. } | Action::Name { .. } => {
@@ -215,25 +215,28 @@ fn request(asks: &RequestAsks, asked: &Asked<'_>, matched: Match) -> Match {
         .and("methods", || any_of(&asks.methods, http, |ask, http: &Http<'_>| ask == http.method))
         .and("paths", || any_of(&asks.paths, http, |ask, http: &Http<'_>| ask.matches(http.path)))
         .and("query", || {
-            every(&asks.query, http, |http, name| parameters(http.query.unwrap_or_default(), name))
+            every(&asks.query, refuses, http, |http, name| parameters(http.query.unwrap_or_default(), name))
         })
         .and("headers", || {
-            every(&asks.headers, http, |http, name| {
+            every(&asks.headers, refuses, http, |http, name| {
                 let values = http.headers.get_all(name).iter();
                 values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
             })
         })
 }
 
-/// Every name has a value, and all its values match: a second one cannot hide behind the first.
+/// Every name has a value, and all its values match; for a rule that refuses, any of them: a second one can hide neither
+/// behind the first nor the first behind it.
 fn every(
     asks: &BTreeMap<String, Vec<Glob>>,
+    refuses: bool,
     http: Option<&Http<'_>>,
     values: impl Fn(&Http<'_>, &str) -> Vec<String>,
 ) -> Known {
     Known::of(asks.iter().all(|(name, globs)| {
         let values = http.map(|http| values(http, name)).unwrap_or_default();
-        !values.is_empty() && values.iter().all(|value| globs.iter().any(|glob| glob.matches(value)))
+        let mut matches = values.iter().map(|value| globs.iter().any(|glob| glob.matches(value)));
+        if refuses { matches.any(|is| is) } else { !values.is_empty() && matches.all(|is| is) }
     }))
 }
 

@@ -164,8 +164,7 @@ impl Exchanges {
             Err(mut refusal) => {
                 let mut head = head_of(&request, asked.host.text.clone());
                 head.identity = identity;
-                // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which
-                // the client is told: else its next request would meet a close.
+                // Another policy may come, but no upstream to this connection; and a body that nobody reads ends it.
                 let last = self.cx.refusal.is_some() || request.body().is_coming();
                 refusal.last = last && self.gate.is_some();
                 return Ok(self.refuse(&refusal, asked.shape, head));
