@@ -113,8 +113,8 @@ fn a_budget_of_tokens_ends_in_the_packages_own_error() {
     let all = || {
         let sessions = world.sessions()?;
         let all: Vec<_> = sessions.iter().filter(asked).map(|s| s.status.unwrap_or(0)).collect();
-        Ok((all.len() >= 4).then_some(all))
+        Ok((all.len() >= 2).then_some(all))
     };
     let all = eventually(PATIENCE, all).expect("asked");
-    assert_eq!(all, Some(vec![200, 429, 429, 429]), "the package tries twice again");
+    assert_eq!(all, Some(vec![200, 429]), "an hour is longer than the package waits");
 }

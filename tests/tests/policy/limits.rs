@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use sluice::types::Verdict;
+use sluice::types::{Summary, Verdict};
 use sluice_tests::client;
 use sluice_tests::harness::{World, address};
 use sluice_tests::process::{Ended, PATIENCE, eventually, run};
@@ -108,16 +108,32 @@ fn the_package_tries_again_as_told_and_else_raises_its_rate_limit_error() {
     let [name, status, kind, code, after] = error(&ended)[..] else { panic!("{ended:?}") };
     assert_eq!((name, status, kind, code), ("RateLimitError", "429", "requests", "rate_limit_exceeded"));
     assert!((3500..=3660).contains(&after.parse::<u32>().expect("seconds")), "{after}");
-    let refused = || {
-        let sessions = world.sessions()?;
-        let refused: Vec<_> = sessions.into_iter().filter(|s| s.status == Some(429)).collect();
-        Ok((refused.len() >= 4).then_some(refused))
-    };
-    let refused = eventually(PATIENCE, refused).expect("asked").expect("refusals");
-    let why =
-        |of: &str| refused.iter().filter(|s| s.error.as_deref().unwrap_or_default().contains(of)).count();
-    assert_eq!((why("per = \"5s\""), why("per = \"1h\"")), (1, 3), "told once how long, thrice in vain");
+    // An hour is longer than the package waits for anything.
+    assert_eq!((refusals(&world, "per = \"5s\"", 1), refusals(&world, "per = \"1h\"", 1)), (1, 1));
     assert_eq!(world.seen().requests().len(), 2);
+}
+
+#[test]
+fn the_package_gives_up_after_its_last_try() {
+    let world = limited("{ concurrent = 1 }");
+    let mut command = world.job("stream", "curl").expect("a job");
+    let url = format!("{URL}/sse?n=6000&ms=20");
+    let stream = Running::start(&world, "stream", command.args(["-sSN", "--max-time", "100", &url]));
+    stream.says("at=", 0);
+    let ended = package(&world, TAG, 2, &["chat:4"]);
+    assert_eq!(error(&ended), ["RateLimitError", "429", "concurrent", "rate_limit_exceeded", "1"]);
+    assert_eq!(refusals(&world, "concurrent = 1", 3), 3);
+}
+
+/// How many records say that they were refused for this; waits for at least so many.
+fn refusals(world: &World, why: &str, least: usize) -> usize {
+    let counted = || {
+        let refused =
+            |s: &&Summary| s.status == Some(429) && s.error.as_deref().unwrap_or_default().contains(why);
+        let all = world.sessions()?.iter().filter(refused).count();
+        Ok((all >= least).then_some(all))
+    };
+    eventually(PATIENCE, counted).expect("asked").unwrap_or_default()
 }
 
 #[test]
