@@ -190,7 +190,9 @@ mod tests {
             issuer: "https://i.example".to_owned(),
             subject: "project a:main".to_owned(),
             groups: Vec::new(),
-            claims: serde_json::json!({"team": "(none)", "n": 7, "long": "é".repeat(500), "k.io": {"ns": "x"}}),
+            claims: serde_json::json!({
+                "team": "(none)", "n": 7, "long": "é".repeat(500), "k.io": {"ns": "x"},
+            }),
             expires: i64::MAX,
         };
         let key = |by: By, identity: Option<&Identity>| {

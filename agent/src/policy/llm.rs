@@ -11,7 +11,7 @@ mod tests;
 
 pub use estimate::{Estimate, OCTETS, estimate};
 pub(super) use route::{Route, route};
-pub(super) use shape::texts;
+pub(super) use shape::{texts, texts_of};
 
 /// One request to a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

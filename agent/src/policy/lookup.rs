@@ -198,9 +198,9 @@ pub fn decide(policy: &Policy, _caller: &Caller, lookup: Lookup<'_>) -> Result<P
         rule: super::OBSERVE.into(),
         verdict: crate::types::Verdict::Allow,
         durable: policy.durable,
+        messages: false,
         credential: None,
         bounds: None,
-        messages: false,
     })
 }
 

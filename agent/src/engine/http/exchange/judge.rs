@@ -7,6 +7,7 @@ use http::{Request, Response, Version};
 
 use super::{Asked, Exchanges};
 use crate::engine::Context;
+use crate::engine::held::Held;
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::messages::Judge;
 use crate::engine::http::meter::Meter;
@@ -19,7 +20,7 @@ use crate::policy::llm;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
-use crate::types::action::{self, Http};
+use crate::types::action::{Body, Http};
 
 /// What a request that is allowed goes on with.
 pub(super) struct Leave {
@@ -46,16 +47,19 @@ impl Exchanges {
         };
         let mut verdict = decide(request)?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
+            request.body_mut().hold(Held::of(cx.caller.tag.clone()));
             read(request, max).await.map_err(Refusal::of)?;
-            verdict = decide(request)?;
+            verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
-        let meter = self.count(asked, &permit, request).await?;
         let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
+        let held = request.body_mut().take_held();
         let judges = permit.messages();
         let messages =
             judges.then(|| Judge { cx: cx.clone(), handshake: kept.clone(), tally: Arc::default() });
-        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)), meter, messages })
+        // Behind the copy: what is read for an estimate alone is not judged again.
+        let meter = self.count(asked, &permit, request).await?;
+        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)).holding(held), meter, messages })
     }
 
     /// Takes of the limits that hold for a request; one on tokens asks for the body, too.
@@ -67,8 +71,9 @@ impl Exchanges {
     ) -> Result<Option<Meter>, Refusal> {
         let Some(bounds) = permit.bounds() else { return Ok(None) };
         let estimate = |request: &Request<Source>| llm::estimate(&self.wanted(asked, request));
-        let unread = matches!(request.body().known(), action::Body::Unread);
+        let unread = matches!(request.body().known(), Body::Unread);
         if bounds.reads > 0 && unread && estimate(request).is_some() {
+            request.body_mut().hold(Held::of(self.cx.caller.tag.clone()));
             read(request, bounds.reads).await.map_err(Refusal::of)?;
         }
         let estimate = Some(()).filter(|()| bounds.reads > 0).and_then(|()| estimate(request));
@@ -96,18 +101,19 @@ impl Exchanges {
             path: request.uri().path(),
             query: request.uri().query(),
             headers: request.headers(),
-            body: if asked.handshake { action::Body::Handshake } else { request.body().known() },
+            body: if asked.handshake { Body::Handshake } else { request.body().known() },
         }
     }
 }
 
-/// Reads its body for a rule that asks for so much of it.
-async fn read(request: &mut Request<Source>, max: u64) -> Result<(), Denied> {
-    let headers = request.headers().clone();
-    request.body_mut().read(&headers, max).await.map_err(|error| Denied {
-        rule: policy::NONE.to_owned(),
-        reason: format!("its body broke off before it could be judged: {}", Chain(&error)),
-    })
+/// A refusal that may have come of a body which could not be read says so.
+fn unread(mut denied: Denied, body: Body<'_>) -> Denied {
+    if let Body::Unknowable(why) = body
+        && !denied.reason.contains(why)
+    {
+        denied.reason = format!("{}; its body cannot be judged: {why}", denied.reason);
+    }
+    denied
 }
 
 /// The protocol of a request as policy knows it.
@@ -120,4 +126,13 @@ pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static s
         Version::HTTP_2 => "h2",
         _ => "http/1.1",
     }
+}
+
+/// Reads its body for a rule that asks for so much of it.
+async fn read(request: &mut Request<Source>, max: u64) -> Result<(), Denied> {
+    let headers = request.headers().clone();
+    request.body_mut().read(&headers, max).await.map_err(|error| Denied {
+        rule: policy::NONE.to_owned(),
+        reason: format!("its body broke off before it could be judged: {}", Chain(&error)),
+    })
 }
