@@ -179,18 +179,8 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
     let rules = Rules { policies, settings };
-    if let Some(Ending { grace, aside }) = follow(orders, &mut serving, &rules, &services).await {
-        let settled = async {
-            if aside {
-                settle(serving, &services).await;
-            }
-        };
-        tokio::select! {
-            (outcome, ()) = async { tokio::join!(services.drain.run(grace), settled) } => if let Drained::Cut(cut) = outcome {
-                tracing::warn!(cut, "the drain time ran out: sessions were cut");
-            },
-            () = warden.gone() => {}
-        }
+    if let Some(ending) = follow(orders, &mut serving, &rules, &services).await {
+        drain(ending, serving, &services).await;
     }
     services.limits.close();
     store.close();
@@ -204,6 +194,21 @@ struct Ending {
     grace: Duration,
     /// The next gate begins meanwhile.
     aside: bool,
+}
+
+/// Lets end what is under way, unless the warden is gone meanwhile.
+async fn drain(Ending { grace, aside }: Ending, serving: accept::Listeners, services: &Services) {
+    let settled = async {
+        if aside {
+            settle(serving, services).await;
+        }
+    };
+    tokio::select! {
+        (outcome, ()) = async { tokio::join!(services.drain.run(grace), settled) } => if let Drained::Cut(cut) = outcome {
+            tracing::warn!(cut, "the drain time ran out: sessions were cut");
+        },
+        () = services.warden.gone() => {}
+    }
 }
 
 /// Says that the next gate may begin, as soon as nothing is accepted any more and no question is left that only the warden

@@ -290,7 +290,6 @@ impl Policy {
     }
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
-        let durable = durable || self.durable;
         Verdict::Allow(Permit {
             rule: rule.into(),
             verdict,

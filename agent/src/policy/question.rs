@@ -6,6 +6,7 @@ use http::Uri;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use time::OffsetDateTime;
 
+use super::limit::Bound;
 use super::rule::Effect;
 use super::{Asked, Key, Match, Policy, Verdict, decide};
 use crate::types::action::{Body, Kept, KeptBody};
@@ -33,6 +34,8 @@ pub struct Decision {
     pub rule: String,
     /// Whether it would be sent: allowed, or refused in observe mode only.
     pub sent: bool,
+    /// The limits that it would be on, each with whose count. How much of them is spent only the daemon knows.
+    pub limits: Vec<Bound>,
 }
 
 /// A URL that asks for nothing we know, and what would.
@@ -138,11 +141,12 @@ impl Question {
                 effect: if permit.verdict() == types::Verdict::Allow { Effect::Allow } else { Effect::Deny },
                 rule: permit.rule().to_owned(),
                 sent: true,
+                limits: permit.bounds().map(|bounds| bounds.each.clone()).unwrap_or_default(),
             },
             refused => {
                 let rule =
                     refused.settled().err().map_or_else(|| super::NONE.to_owned(), |denied| denied.rule);
-                Decision { effect: Effect::Deny, rule, sent: false }
+                Decision { effect: Effect::Deny, rule, sent: false, limits: Vec::new() }
             }
         }
     }

@@ -16,9 +16,11 @@ use crate::cli::sessions::default_store;
 use crate::cli::table::{self, Cell, Look, Tone};
 use crate::config;
 use crate::paths;
+use crate::policy::limit::Bound;
 use crate::policy::question::{Decision, Question};
-use crate::policy::rule::Effect;
-use crate::policy::{Match, Policy};
+use crate::policy::rule::{Effect, Rule};
+use crate::policy::{Asked, Match, Policy};
+use crate::record::visible::{Keep, visible};
 use crate::types::{Identity, TagName};
 
 mod recorded;
@@ -239,9 +241,9 @@ fn matched(matched: &Match) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// The verdict of each rule, in order.
-fn verdicts(policy: &Policy) -> impl Iterator<Item = Effect> {
-    policy.source().rules.iter().map(|rule| rule.verdict)
+/// Each rule, in order, and how it matches.
+fn rules<'a>(policy: &'a Policy, asked: &'a Asked<'a>) -> impl Iterator<Item = (&'a Rule, Match)> {
+    policy.source().rules.iter().zip(policy.explain(asked).map(|(_, how)| how))
 }
 
 fn as_json(
@@ -250,17 +252,23 @@ fn as_json(
     question: &Question,
     decision: &Decision,
 ) -> io::Result<()> {
-    for ((rule, how), verdict) in policy.explain(&question.asked()).zip(verdicts(policy)) {
+    for (rule, how) in rules(policy, &question.asked()) {
         let (matches, key) = matched(&how);
-        let decides = rule == decision.rule;
+        let decides = rule.name == decision.rule;
+        let limits: Vec<_> = rule.limits.iter().map(ToString::to_string).collect();
         let line = json!({
-            "rule": rule, "verdict": verdict, "matches": matches, "failed": key, "decides": decides,
+            "rule": rule.name, "verdict": rule.verdict, "matches": matches, "failed": key, "decides": decides,
+            "limits": limits,
         });
         writeln!(out, "{line}")?;
     }
     let mode = policy.mode(&question.caller.tag);
+    let limits = decision.limits.iter();
+    let limits: Vec<_> =
+        limits.map(|Bound { limit, key }| json!({ "limit": limit.to_string(), "count": key })).collect();
     let line = json!({
         "decision": decision.effect, "rule": decision.rule, "sent": decision.sent, "mode": mode,
+        "limits": limits,
     });
     writeln!(out, "{line}")
 }
@@ -272,21 +280,27 @@ fn as_text(
     decision: &Decision,
 ) -> io::Result<()> {
     let mut rows = Vec::new();
-    for ((rule, how), verdict) in policy.explain(&question.asked()).zip(verdicts(policy)) {
+    for (rule, how) in rules(policy, &question.asked()) {
         let says = match matched(&how) {
             (_, Some(key)) if matches!(how, Match::No(_)) => {
                 Cell::new(format!("no: its {key}")).tone(Tone::Dim)
             }
             (_, Some(key)) => Cell::new(format!("cannot be known: its {key}")).tone(Tone::Warn),
-            _ if rule == decision.rule => Cell::new("decides"),
+            _ if rule.name == decision.rule => Cell::new("decides"),
             _ => Cell::new("would match; an earlier rule decides").tone(Tone::Dim),
         };
-        rows.push([Cell::new(rule), Cell::new(verdict.to_string()), says]);
+        rows.push([Cell::new(rule.name.as_str()), Cell::new(rule.verdict.to_string()), says]);
     }
     if !rows.is_empty() {
         table::write(out, Look::of_stdout(), Some(["RULE", "VERDICT", "MATCHES"]), &rows, 60)?;
     }
     let but =
         if decision.effect == Effect::Deny && decision.sent { ", recorded only: it is sent" } else { "" };
-    writeln!(out, "{} by rule {}{but}", decision.effect, decision.rule)
+    writeln!(out, "{} by rule {}{but}", decision.effect, decision.rule)?;
+    for Bound { limit, key } in &decision.limits {
+        let shared = if key.is_empty() { "all callers of the rule".to_owned() } else { key.clone() };
+        let line = format!("limit {{ {limit} }}, on the count of {shared}");
+        writeln!(out, "{}", visible(&line, Keep::Nothing))?;
+    }
+    Ok(())
 }

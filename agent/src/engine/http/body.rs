@@ -94,7 +94,10 @@ impl Finish {
     pub(super) fn finish(&mut self, error: Option<String>) {
         if !std::mem::replace(&mut self.done, true) {
             self.exchange.finish(match self.meter.take() {
-                Some(meter) => meter.end(error.is_none()).note(error),
+                Some(mut meter) => {
+                    meter.end(error.is_none());
+                    meter.spent().note(error)
+                }
                 None => error,
             });
         }
