@@ -17,11 +17,16 @@ pub mod llm;
 pub mod lookup;
 pub mod pattern;
 pub mod question;
+mod readings;
 pub mod rule;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_body;
+#[cfg(test)]
+mod tests_evasion;
+#[cfg(test)]
+mod tests_readings;
 #[cfg(test)]
 mod tests_speed;
 pub mod when;
@@ -43,6 +48,7 @@ use rule::{Effect, Source};
 use when::{Mistake, When};
 
 pub use judge::{Asked, Key, Match};
+pub use readings::decide;
 
 /// Whether verdicts are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +68,8 @@ pub struct Policy {
     rules: Vec<Compiled>,
     credentials: HashMap<CredentialName, Arc<Credential>>,
     index: Index,
+    /// Whether a rule looks at more of a request than where it goes.
+    looks: bool,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
     /// Bounds of name lookups.
@@ -246,15 +254,18 @@ impl Policy {
                 None
             });
             let filter = Filter::compile(&rule.request.prompt_words, &rule.request.prompt_patterns, of);
-            rules.push(Compiled { rule: rule.clone(), when, filter });
+            let mut rule = rule.clone();
+            readings::decoded_too(&mut rule.request.paths);
+            rules.push(Compiled { rule, when, filter });
         }
+        let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
         let credentials = source.credentials.iter().map(credential).collect();
-        Ok(Self { source, rules, credentials, index, ..Self::default() })
+        Ok(Self { source, rules, credentials, index, looks, ..Self::default() })
     }
 
     /// The rules as written.
@@ -317,8 +328,8 @@ impl Policy {
     }
 }
 
-/// Decides.
-pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
+/// Decides as if there were one way to read it.
+fn decide_as_read(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     let mode = policy.mode(&asked.caller.tag);
     if policy.rules.is_empty() && mode == Mode::Observe {
         return policy.permit(OBSERVE, types::Verdict::Allow, false);

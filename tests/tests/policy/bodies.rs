@@ -207,11 +207,8 @@ fn content_codings_are_judged_by_what_they_stand_for() {
     let twice = coded("gzip | zstd -q", small);
     assert_eq!(send(&world, &["gzip, zstd"], path, &twice).0, "200");
     let gzip = coded("gzip", small);
-    let bomb = Command::new("sh")
-        .args(["-c", "head -c 3000000 /dev/zero | gzip"])
-        .output()
-        .expect("started")
-        .stdout;
+    let bomb =
+        Command::new("sh").args(["-c", "head -c 3000000 /dev/zero | gzip"]).output().expect("started").stdout;
     for (fields, body) in [
         (&["gzip"][..], &gzip[..gzip.len() - 1]),
         (&["gzip"], &[&gzip[..], b"x"].concat()),

@@ -4,6 +4,7 @@
 mod bodies;
 mod limits;
 mod messages;
+mod plain;
 mod programs;
 mod refused;
 mod reload;

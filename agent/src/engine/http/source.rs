@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::codec::coding::{Decoder, Fault, Step, two_meanings};
+use crate::engine::held::Held;
 use crate::types::action;
 
 /// A body that is judged must be there within this time.
@@ -37,6 +38,8 @@ pub(super) struct Source {
     /// Whether there is nothing more to poll for, as whoever sends it is told: an empty body that came with a framing goes
     /// on with it, read or not.
     ended: bool,
+    /// What is read takes of the process's memory.
+    held: Option<Held>,
 }
 
 impl Source {
@@ -49,7 +52,18 @@ impl Source {
             rest: Some(body),
             unknowable: None,
             ended,
+            held: None,
         }
+    }
+
+    /// Whatever is read of it is taken of this share, and only so much.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+
+    /// Hands on what was taken: a copy of the body outlives it.
+    pub(super) fn take_held(&mut self) -> Option<Held> {
+        self.held.take()
     }
 
     /// Reads it whole, up to `max` bytes after content codings; what goes wrong is part of what is known of it.
@@ -93,10 +107,14 @@ impl Source {
                 Some(frame) => match frame.into_data() {
                     Ok(data) => {
                         self.read.extend_from_slice(&data);
+                        if let Err(full) = self.reach() {
+                            self.unknowable = Some(full);
+                            return Ok(());
+                        }
                         if let Some(decoder) = &mut decoder
-                            && let Err(fault) = self.decode(decoder, &data, max).await
+                            && let Err(why) = self.decode(decoder, &data, max).await
                         {
-                            self.unknowable = Some(fault.to_string());
+                            self.unknowable = Some(why);
                             return Ok(());
                         }
                     }
@@ -111,16 +129,25 @@ impl Source {
         Ok(())
     }
 
-    async fn decode(&mut self, decoder: &mut Decoder, mut data: &[u8], max: usize) -> Result<(), Fault> {
-        let decoded = self.decoded.get_or_insert_default();
+    async fn decode(&mut self, decoder: &mut Decoder, mut data: &[u8], max: usize) -> Result<(), String> {
         loop {
+            let decoded = self.decoded.get_or_insert_default();
             let upto = decoded.len().saturating_add(TURN).min(max.saturating_add(1));
-            match decoder.step(&mut data, decoded, upto)? {
+            let step = decoder.step(&mut data, decoded, upto).map_err(|fault| fault.to_string())?;
+            let too_long = decoded.len() > max;
+            self.reach()?;
+            match step {
                 Step::Hungry => return Ok(()),
-                Step::Full if decoded.len() > max => return Err(Fault::TooLong(max)),
+                Step::Full if too_long => return Err(Fault::TooLong(max).to_string()),
                 Step::Full => tokio::task::yield_now().await,
             }
         }
+    }
+
+    /// Takes what has been read so far.
+    fn reach(&mut self) -> Result<(), String> {
+        let length = self.read.len() + self.decoded.as_ref().map_or(0, Vec::len);
+        self.held.as_mut().map_or(Ok(()), |held| held.reach(length)).map_err(|full| full.to_string())
     }
 
     /// Whether some of it is still to come from the client, as far as is known.

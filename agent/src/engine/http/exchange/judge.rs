@@ -7,6 +7,7 @@ use http::{Request, Response, Version};
 
 use super::{Asked, Exchanges};
 use crate::engine::Context;
+use crate::engine::held::Held;
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::messages::Judge;
 use crate::engine::http::refusal::Refusal;
@@ -18,7 +19,7 @@ use crate::limit::Spent;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
-use crate::types::action::{self, Http};
+use crate::types::action::{Body, Http};
 
 /// What a request that is allowed goes on with.
 pub(super) struct Leave {
@@ -45,16 +46,19 @@ impl Exchanges {
         };
         let mut verdict = decide(request)?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
+            request.body_mut().hold(Held::of(cx.caller.tag.clone()));
             read(request, max).await.map_err(Refusal::of)?;
-            verdict = decide(request)?;
+            verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
         let spent = cx.limits.take(&permit, 0).map_err(Refusal::over)?;
         let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
+        let held = request.body_mut().take_held();
         let judges = permit.messages();
         let messages =
             judges.then(|| Judge { cx: cx.clone(), handshake: kept.clone(), tally: Arc::default() });
-        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)), spent, messages })
+        let live = Live::new(cx, Facts::Http(kept, judges)).holding(held);
+        Ok(Leave { permit, live, spent, messages })
     }
 
     /// Refuses an exchange under way that rules which came meanwhile do not allow.
@@ -76,7 +80,7 @@ impl Exchanges {
             path: request.uri().path(),
             query: request.uri().query(),
             headers: request.headers(),
-            body: if asked.handshake { action::Body::Handshake } else { request.body().known() },
+            body: if asked.handshake { Body::Handshake } else { request.body().known() },
         }
     }
 }
@@ -91,6 +95,16 @@ pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static s
         Version::HTTP_2 => "h2",
         _ => "http/1.1",
     }
+}
+
+/// A refusal that may have come of a body which could not be read says so.
+fn unread(mut denied: Denied, body: Body<'_>) -> Denied {
+    if let Body::Unknowable(why) = body
+        && !denied.reason.contains(why)
+    {
+        denied.reason = format!("{}; its body cannot be judged: {why}", denied.reason);
+    }
+    denied
 }
 
 /// Reads its body for a rule that asks for so much of it.
