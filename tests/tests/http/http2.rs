@@ -259,10 +259,7 @@ async fn messages_in_an_extended_connect_are_judged() {
     assert_eq!(&data[..], b"\x81\x04yo");
     up.send_data(Bytes::from_static(bad), false).expect("frame");
     down.send_data(Bytes::from_static(b"yo\x81\x01!"), false).expect("its end, and another");
-    let mut came = Vec::new();
-    while let Some(data) = with(&mut p.server, from_server.data()).await {
-        came.extend_from_slice(&data.expect("data"));
-    }
+    let (came, _) = with(&mut p.server, body(from_server)).await;
     assert!(came.starts_with(b"yo"), "{came:?}");
     assert!(came.ends_with(b"\x88\x13\x03\xf0no rule allows it"), "{}", came.escape_ascii());
     let mut reached = Vec::new();

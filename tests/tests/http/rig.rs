@@ -74,7 +74,7 @@ impl Rig {
             verified,
             looked_up: None,
             policy: tokio::sync::watch::channel(Arc::new(Policy::default())).1,
-            limits: sluice::limit::Limits::new(),
+            limits: sluice::limit::Limits::open(dir.path(), Box::new(|trouble| panic!("{trouble}"))),
             refusal: None,
             session: Arc::clone(&session),
             drain: drain.clone(),

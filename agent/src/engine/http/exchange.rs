@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::body::{Down, Finish, Length, Open, Up};
 use super::fault::{h2_reset, is_io};
 use super::messages::Judge;
+use super::meter::Meter;
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
-use super::shared::{Passed, Shared, Undecided};
+use super::shared::{Shared, Undecided};
 use super::source::Source;
 use super::upgrade::{self, Switched};
 use super::upstream_answer;
@@ -32,6 +33,7 @@ mod judge;
 mod told;
 
 use judge::{Leave, protocol};
+use told::unread;
 
 /// The way to the upstream.
 pub(super) enum Sender {
@@ -157,7 +159,7 @@ impl Exchanges {
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;
         let identity = who.standing().shared();
-        let Leave { permit, live, messages, spent } = match self.judge(&asked, who, &mut request).await {
+        let Leave { permit, live, meter, messages } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(mut refusal) => {
                 let mut head = head_of(&request, asked.host.text.clone());
@@ -172,12 +174,12 @@ impl Exchanges {
         let mut head = head_of(&request, asked.host.text.clone());
         head.identity = identity;
         head.rule = Some(permit.rule().to_owned());
-        head.verdict = Spent::verdict(spent.as_ref(), &permit);
+        head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
         let exchange = match self.cx.session.exchange_ahead(head) {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
         };
-        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(spent);
+        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(meter);
         if permit.durable()
             && let Err(error) = finish.exchange().durable().await
         {
@@ -188,7 +190,7 @@ impl Exchanges {
             // What is compressed could not be judged.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
-        let up = (finish.exchange().clone(), finish.spent());
+        let up = (finish.exchange().clone(), finish.meter().map(Meter::sent));
         let sent = tokio::select! {
             biased;
             denied = finish.refused() => return Ok(self.cut(&asked, denied, finish)),
@@ -300,6 +302,9 @@ impl Exchanges {
             finish.finish(Some(error.to_string()));
             return self.unrecordable(&asked, &error);
         }
+        if let Some(meter) = finish.meter() {
+            meter.answered(response.status(), response.headers());
+        }
         if switched && let Some(client) = asked.switch {
             undecided.grant();
             let upstream = hyper::upgrade::on(&mut response);
@@ -360,19 +365,6 @@ struct Unread;
 enum Failed {
     Upstream(hyper::Error),
     Closed,
-}
-
-fn unread(gate: &Shared, number: u64) -> Option<Refusal> {
-    match gate.passed(number) {
-        Passed::Yes => None,
-        Passed::Refused(violation) => {
-            let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            Some(Refusal::new(status, violation.to_string()).last())
-        }
-        Passed::Never => {
-            Some(Refusal::new(StatusCode::BAD_REQUEST, "the request was read in two ways").last())
-        }
-    }
 }
 
 fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {

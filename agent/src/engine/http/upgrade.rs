@@ -207,6 +207,12 @@ struct Counted {
 }
 
 impl Counted {
+    fn passed(&mut self, bytes: &[u8]) {
+        if let Some(meter) = self.finish.meter() {
+            meter.passed(bytes.len());
+        }
+    }
+
     fn ended(&mut self, error: Option<String>) {
         for (direction, frames) in [(Direction::Up, self.up), (Direction::Down, self.down)] {
             let mut counts = HeaderMap::new();
@@ -227,13 +233,13 @@ impl Counted {
 impl Tap for Counted {
     fn up(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
         self.up.count(bytes);
-        self.finish.passed(bytes.len());
+        self.passed(bytes);
         self.finish.exchange().up(bytes)
     }
 
     fn down(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
         self.down.count(bytes);
-        self.finish.passed(bytes.len());
+        self.passed(bytes);
         self.finish.exchange().down(bytes)
     }
 }
