@@ -103,8 +103,7 @@ impl Permit {
         self.durable
     }
 
-    /// It is for a WebSocket's handshake, and each message of the client's is judged by itself: a rule that asks for them
-    /// stands before the one that decided, or is that.
+    /// Each message on the WebSocket that it opens is to be judged: a rule that asks for them decided, or stands before.
     pub fn messages(&self) -> bool {
         self.messages
     }

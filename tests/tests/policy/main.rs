@@ -3,9 +3,7 @@
 
 mod bodies;
 mod limits;
-mod plain;
 mod messages;
-mod plain;
 mod programs;
 mod refused;
 mod reload;
