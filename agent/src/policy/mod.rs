@@ -13,6 +13,7 @@ mod judge;
 mod known;
 pub mod llm;
 pub mod lookup;
+pub mod past;
 pub mod pattern;
 pub mod question;
 pub mod rule;
@@ -213,9 +214,17 @@ impl Policy {
         &self.source
     }
 
+    /// Whether any rule may ask for a body.
+    pub fn asks_body(&self) -> bool {
+        self.rules.iter().any(Compiled::asks_body)
+    }
+
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
     pub fn explain<'a>(&'a self, asked: &'a Asked<'a>) -> impl Iterator<Item = (&'a str, Match)> {
-        let facts = Facts::new(asked);
+        self.explain_by(Facts::new(asked))
+    }
+
+    fn explain_by<'a>(&'a self, facts: Facts<'a>) -> impl Iterator<Item = (&'a str, Match)> {
         self.rules.iter().map(move |compiled| (compiled.rule.name.as_str(), compiled.judge(&facts)))
     }
 
@@ -231,6 +240,11 @@ impl Policy {
 
 /// Decides.
 pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
+    decide_by(policy, &Facts::new(asked))
+}
+
+fn decide_by(policy: &Policy, facts: &Facts<'_>) -> Verdict {
+    let asked = facts.asked;
     let mode = policy.mode(&asked.caller.tag);
     if policy.rules.is_empty() && mode == Mode::Observe {
         return policy.permit(OBSERVE, types::Verdict::Allow, false);
@@ -238,11 +252,10 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     // Whether it is sent once this rule has matched.
     let sends =
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
-    let facts = Facts::new(asked);
     let head = matches!(asked.action, Action::Http(_));
     let (mut body, mut more, mut open, mut last) = (None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
-        let why = match compiled.judge(&facts) {
+        let why = match compiled.judge(facts) {
             Match::No(_) => continue,
             Match::NotYet(_) => {
                 more = true;

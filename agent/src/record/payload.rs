@@ -175,6 +175,9 @@ pub struct ExchangeBegin<'a, H> {
     /// Subject of the verified identity.
     #[serde(default)]
     pub identity: Option<Cow<'a, str>>,
+    /// Its issuer; absent before 0.2.
+    #[serde(default)]
+    pub issuer: Option<Cow<'a, str>>,
     /// Its groups, as far as they fit.
     #[serde(default)]
     pub groups: Cow<'a, [String]>,

@@ -90,7 +90,10 @@ impl<'f> Run<'f> {
             }
             Node::Var(at) => self.vars.get(*at).cloned().ok_or(Fault::Missing),
             Node::Member(of, name) => {
-                let value = self.eval(of)?.member(name);
+                let value = match self.named(of, name) {
+                    Some(value) => value,
+                    None => self.eval(of)?.member(name),
+                };
                 self.or_missing(value)
             }
             Node::Index(of) => self.index(of),
@@ -125,7 +128,17 @@ impl<'f> Run<'f> {
         }
     }
 
+    /// A member of what is not known as a whole.
+    fn named(&self, of: &Node, member: &str) -> Option<Answer<'f>> {
+        if let Node::Name(name) = of { name.named(self.facts, member) } else { None }
+    }
+
     fn index(&mut self, of: &'f (Node, Node)) -> Answer<'f> {
+        if let Node::Const(at) = &of.1
+            && let Some(value) = at.text().and_then(|at| self.named(&of.0, at))
+        {
+            return self.or_missing(value);
+        }
         let (list, at) = (self.eval(&of.0)?, self.eval(&of.1)?);
         let value = match &at {
             Val::Int(at) => list.entry(*at),

@@ -193,7 +193,7 @@ impl Name {
             Self::Container => text(caller.container.as_ref())?,
             Self::Image => text(caller.image.as_ref())?,
             Self::Subject => Val::Text(&facts.identity()?.subject),
-            Self::Issuer => Val::Text(&facts.identity()?.issuer),
+            Self::Issuer => Val::Text(facts.issuer()?),
             Self::Groups => Val::Texts(&facts.identity()?.groups),
             Self::Claims => facts.claims()?.into(),
             Self::Address => Val::Made(action.destination().ip().to_string().into()),
@@ -204,7 +204,10 @@ impl Name {
                 _ => Val::Text(facts.http()?.protocol),
             },
             Self::Method => Val::Text(facts.http()?.method),
-            Self::Path => Val::Text(facts.http()?.path),
+            Self::Path => Val::Text(facts.path()?),
+            // What is withheld of them is asked for by name: the whole is not known then.
+            Self::Query if facts.hides_queries() => return Err(Fault::NotYet),
+            Self::Headers if facts.hides_headers() => return Err(Fault::NotYet),
             Self::Query => facts.query()?.into(),
             Self::Headers => facts.headers()?.into(),
             Self::Json => facts.json(max)?.into(),
@@ -223,6 +226,19 @@ impl Name {
             }
             Self::Now => Val::Time(facts.asked.now),
         })
+    }
+}
+
+impl Name {
+    /// The values of one header field or query parameter, where those of others are withheld.
+    pub fn named<'f>(self, facts: &'f Facts<'_>, member: &str) -> Option<Result<Val<'f>, Fault>> {
+        let (hidden, all) = match self {
+            Self::Query if facts.hides_queries() => (facts.hides_query(member), facts.query()),
+            Self::Headers if facts.hides_headers() => (facts.hides_header(member), facts.headers()),
+            _ => return None,
+        };
+        let value = |all: &'f serde_json::Value| Val::from(all).member(member);
+        Some(if hidden { Err(Fault::NotYet) } else { all.and_then(value) })
     }
 }
 
