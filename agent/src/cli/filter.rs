@@ -37,6 +37,12 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// Everything in a store.
+    #[cfg(test)]
+    pub fn all_of(store: &Path) -> Self {
+        Self { store: store.to_owned(), ..Self::default() }
+    }
+
     /// What they want.
     pub fn filter(&self) -> Filter {
         let service = |unit: &String| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") };

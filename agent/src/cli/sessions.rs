@@ -174,7 +174,7 @@ mod tests {
         let args = SessionsArgs {
             json: true,
             limit: None,
-            of: FilterArgs { store: "/nonexistent/store".into(), ..FilterArgs::default() },
+            of: FilterArgs::all_of("/nonexistent/store".as_ref()),
         };
         let result = args
             .print(&mut Vec::new(), Look { person: false, colour: false })

@@ -1,13 +1,16 @@
 //! `sluice policy`: the tools for who writes rules. They read files and the store; they ask no daemon.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::Failure;
+use super::sessions::unreadable;
+use super::{Failure, table};
 use crate::config;
 use crate::policy::Policy;
+use crate::record::read::Error;
 
 mod check;
 mod explain;
@@ -15,6 +18,28 @@ mod recorded;
 mod replay;
 mod suggest;
 mod template;
+
+/// Why what is recorded tells nothing.
+#[derive(Debug)]
+enum Unread {
+    /// Wrong usage or configuration, or nothing there.
+    Failure(Failure),
+    /// The store cannot be read.
+    Store(Error),
+    /// Nobody can be told.
+    Output(io::Error),
+}
+
+impl Unread {
+    fn told(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Failure(failure) => Err(failure.into()),
+            Self::Store(error) => Ok(unreadable(&error)),
+            Self::Output(error) if table::nobody_reads(&error) => Ok(ExitCode::SUCCESS),
+            Self::Output(error) => Err(anyhow::Error::new(error).context("stdout")),
+        }
+    }
+}
 
 fn wrong(why: impl Into<String>, remedy: impl Into<String>) -> Failure {
     Failure { why: why.into(), remedy: remedy.into(), code: 2 }

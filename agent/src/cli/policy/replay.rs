@@ -7,13 +7,14 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::recorded;
+use super::{Unread, recorded};
 use crate::cli::filter::FilterArgs;
-use crate::cli::sessions::{damaged, unreadable};
-use crate::cli::table::{self, Look};
+use crate::cli::sessions::damaged;
+use crate::cli::table::Look;
 use crate::paths;
 use crate::policy::Policy;
 use crate::record::read::each::{self, Recorded};
+use crate::record::read::Damage;
 use report::Report;
 
 mod report;
@@ -31,15 +32,15 @@ identities, which the record does not have.")]
 pub struct ReplayArgs {
     /// Directory with sluice.toml and policy.d
     #[arg(value_name = "DIR", default_value = paths::CONFIG_DIR)]
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     #[command(flatten)]
-    of: FilterArgs,
+    pub(super) of: FilterArgs,
     /// Also what keeps its verdict, and gets it from another rule
     #[arg(long)]
-    all: bool,
+    pub(super) all: bool,
     /// One JSON object for each changed exchange, then one with the counts
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl ReplayArgs {
@@ -48,35 +49,39 @@ impl ReplayArgs {
     /// # Errors
     /// [`Failure`](crate::cli::Failure): a bad configuration; or stdout cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let policy = super::in_force(&self.directory)?;
         let mut out = BufWriter::new(io::stdout().lock());
+        let (report, damage) = match self.replay(&mut out) {
+            Ok(replayed) => replayed,
+            Err(unread) => return unread.told(),
+        };
+        let code = damaged(&damage);
+        Ok(if report.refuses() { ExitCode::FAILURE } else { code })
+    }
+
+    /// Judges and prints.
+    pub(super) fn replay(&self, out: &mut impl Write) -> Result<(Report, Vec<Damage>), Unread> {
+        let policy = super::in_force(&self.directory).map_err(Unread::Failure)?;
         let mut report = Report::new(self.all);
         let mut wrote = Ok(());
-        let damage = each::each(
+        let read = each::each(
             &self.of.store,
             &self.of.filter(),
             |begin, head| {
                 policy.asks_body() && recorded::of_head(begin, head).is_ok_and(|past| past.asks_body(&policy))
             },
             |recorded| {
-                wrote = self.judge(&policy, &recorded, &mut report, &mut out);
+                wrote = self.judge(&policy, &recorded, &mut report, out);
                 if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             },
         );
         let printed = wrote.and_then(|()| {
-            if self.json { report.as_json(&mut out) } else { report.as_text(&mut out, Look::of_stdout()) }
+            if self.json { report.as_json(out) } else { report.as_text(out, Look::of_stdout()) }
         });
-        match printed.and_then(|()| out.flush()) {
-            Err(error) if !table::nobody_reads(&error) => {
-                return Err(anyhow::Error::new(error).context("stdout"));
-            }
-            _ => {}
+        match (read, printed.and_then(|()| out.flush())) {
+            (Err(error), _) => Err(Unread::Store(error)),
+            (Ok(_), Err(error)) => Err(Unread::Output(error)),
+            (Ok(damage), Ok(())) => Ok((report, damage)),
         }
-        let code = match damage {
-            Ok(damage) => damaged(&damage),
-            Err(error) => unreadable(&error),
-        };
-        Ok(if report.refuses() { ExitCode::FAILURE } else { code })
     }
 
     fn judge(

@@ -6,11 +6,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::recorded;
+use super::{Unread, recorded};
 use crate::cli::Failure;
 use crate::cli::filter::FilterArgs;
-use crate::cli::sessions::{damaged, unreadable};
-use crate::cli::table;
+use crate::cli::sessions::damaged;
 use crate::config;
 use crate::policy::NONE;
 use crate::policy::llm::Llm;
@@ -18,12 +17,15 @@ use crate::policy::past::What;
 use crate::policy::rule::Rule;
 use crate::record::payload::SessionBegin;
 use crate::record::read::each::{self, Head, Recorded};
+use crate::record::read::Damage;
 use crate::types::{Caller, Summary, Verdict};
 use rules::Suggestion;
 use seen::Everything;
 
 mod rules;
 mod seen;
+#[cfg(test)]
+mod tests;
 mod text;
 mod tree;
 
@@ -50,29 +52,35 @@ impl SuggestArgs {
     /// # Errors
     /// [`Failure`]: nothing is there; or stdout cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (text, damage) = match self.suggest() {
+            Ok(suggested) => suggested,
+            Err(unread) => return unread.told(),
+        };
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) => Unread::Output(error).told(),
+            Ok(()) => Ok(damaged(&damage)),
+        }
+    }
+
+    /// The rules as text, and what of the store is damaged.
+    fn suggest(&self) -> Result<(String, Vec<Damage>), Unread> {
         let mut all = Everything::default();
         let damage = each::each(&self.of.store, &self.of.filter(), to_model, |recorded| {
             self.take(&mut all, &recorded);
             ControlFlow::Continue(())
         });
-        let damage = match damage {
-            Ok(damage) => damage,
-            Err(error) => return Ok(unreadable(&error)),
-        };
+        let damage = damage.map_err(Unread::Store)?;
         if all.places.is_empty() {
             let left = all.left.iter().map(|(why, count)| format!("; {count} {why}")).collect::<String>();
             let why = format!("nothing is recorded that rules could be made of{left}");
             let remedy = "see sluice sessions, with the same flags; --with-denied takes what was refused".to_owned();
-            return Err(Failure { why, remedy, code: 1 }.into());
+            return Err(Unread::Failure(Failure { why, remedy, code: 1 }));
         }
         let suggestions = rules::of(&mut all);
         let text = text::file(&mut all, &suggestions, &self.flags());
-        check(&text, &suggestions)?;
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if !table::nobody_reads(&error) => Err(anyhow::Error::new(error).context("stdout")),
-            _ => Ok(damaged(&damage)),
-        }
+        check(&text, &suggestions).map_err(Unread::Failure)?;
+        Ok((text, damage))
     }
 
     fn take(&self, all: &mut Everything, recorded: &Recorded) {

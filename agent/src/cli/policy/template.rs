@@ -111,8 +111,12 @@ fn time_behind(text: &str) -> usize {
     if !is_time {
         return 0;
     }
-    let rest = text[1..].find(|c: char| !(c.is_ascii_digit() || ":.Zz".contains(c)));
-    rest.map_or(text.len(), |rest| rest + 1)
+    let bytes = text.as_bytes();
+    let belongs = |at: usize| match bytes[at] {
+        b'.' => bytes.get(at + 1).is_some_and(u8::is_ascii_digit),
+        b => b.is_ascii_digit() || b":Zz".contains(&b),
+    };
+    (1..bytes.len()).find(|at| !belongs(*at)).unwrap_or(bytes.len())
 }
 
 /// Whether a text begins with this shape, and something else than a letter or digit is behind it, or a time.

@@ -1,0 +1,401 @@
+//! Rules of a store that was written for it, and what `policy replay` of the same store then says.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::SuggestArgs;
+use crate::cli::filter::FilterArgs;
+use crate::cli::policy::Unread;
+use crate::cli::policy::replay::ReplayArgs;
+use crate::cli::policy::template::tests::Dice;
+use crate::record::{ExchangeHead, Settings, Store, TlsFacts};
+use crate::types::{Caller, Destination, HostSource, TagName, Verdict};
+
+/// One exchange of a store.
+#[derive(Clone, Debug)]
+pub struct Did {
+    pub tag: &'static str,
+    pub unit: Option<&'static str>,
+    pub host: String,
+    pub to: &'static str,
+    pub tls: bool,
+    pub protocol: &'static str,
+    pub method: Option<String>,
+    pub path: Option<String>,
+    pub body: Vec<u8>,
+    pub headers: Vec<(&'static str, String)>,
+    pub source: HostSource,
+    pub rule: Option<&'static str>,
+    pub verdict: Verdict,
+    pub status: Option<u16>,
+    pub error: Option<&'static str>,
+}
+
+pub fn did(method: &str, host: &str, path: &str) -> Did {
+    Did {
+        tag: "ci",
+        unit: Some("job.service"),
+        host: host.to_owned(),
+        to: "192.0.2.7:443",
+        tls: true,
+        protocol: "h2",
+        method: Some(method.to_owned()),
+        path: Some(path.to_owned()),
+        body: Vec::new(),
+        headers: vec![("authorization", "Bearer hunter2".to_owned())],
+        source: HostSource::Request,
+        rule: Some("observe"),
+        verdict: Verdict::Allow,
+        status: Some(200),
+        error: None,
+    }
+}
+
+/// A request to a model.
+fn chat(model: &str) -> Did {
+    let body = format!(r#"{{"model": {}, "messages": []}}"#, serde_json::Value::from(model)).into_bytes();
+    let headers = vec![("content-type", "application/json".to_owned())];
+    Did { body, headers, ..did("POST", "api.openai.com", "/v1/chat/completions") }
+}
+
+fn caller(did: &Did) -> Arc<Caller> {
+    let mut caller = Caller::unknown(TagName::parse(did.tag).expect("tag"), 42);
+    caller.unit = did.unit.map(str::to_owned);
+    Arc::new(caller)
+}
+
+pub fn write(dir: &Path, all: &[Did]) {
+    let store = Store::open(Settings::new(dir), Arc::new(|_| {})).expect("a store");
+    for did in all {
+        let to: std::net::SocketAddr = did.to.parse().expect("address");
+        let to = Destination::new(to.ip(), to.port());
+        let session = store.begin(caller(did), to, "127.0.0.1:4000".parse().expect("client")).expect("begun");
+        if did.tls {
+            let facts = TlsFacts { verified_name: did.host.clone(), ..TlsFacts::default() };
+            session.tls(&facts).expect("recorded");
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &did.headers {
+            headers.append(*name, value.parse().expect("value"));
+        }
+        let head = ExchangeHead {
+            protocol: did.protocol,
+            host: did.host.clone(),
+            host_source: did.source,
+            method: did.method.clone(),
+            path: did.path.clone(),
+            headers,
+            rule: did.rule.map(str::to_owned),
+            verdict: did.verdict,
+            identity: None,
+        };
+        let exchange = session.exchange(head).expect("begun");
+        exchange.up(&did.body).expect("recorded");
+        if let Some(status) = did.status {
+            exchange.response(status, &HeaderMap::new()).expect("recorded");
+        }
+        exchange.finish(did.error.map(str::to_owned));
+        session.close(None);
+    }
+    store.close();
+}
+
+pub fn suggested_of(store: &Path, with_denied: bool) -> Result<String, String> {
+    match (SuggestArgs { of: FilterArgs::all_of(store), with_denied }).suggest() {
+        Ok((text, damage)) if damage.is_empty() => Ok(text),
+        Err(Unread::Failure(failure)) => Err(failure.why),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn suggested(all: &[Did]) -> String {
+    let dir = tempfile::tempdir().expect("directory");
+    write(dir.path(), all);
+    suggested_of(dir.path(), false).expect("rules")
+}
+
+/// What a replay of `all` by `rules` says: the counts.
+pub fn replayed(rules: &str, all: &[Did]) -> serde_json::Value {
+    let dir = tempfile::tempdir().expect("directory");
+    let store = dir.path().join("store");
+    write(&store, all);
+    let text = format!("mode = \"enforce\"\n{rules}");
+    fs::write(dir.path().join("sluice.toml"), text).expect("written");
+    let mut out = Vec::new();
+    let args = ReplayArgs { directory: dir.path().to_owned(), of: FilterArgs::all_of(&store), all: false, json: true };
+    let (_, damage) = args.replay(&mut out).expect("replayed");
+    assert_eq!(damage, []);
+    let text = String::from_utf8(out).expect("text");
+    serde_json::from_str(text.lines().last().expect("counts")).expect("JSON")
+}
+
+/// How many of `all` `rules` would refuse.
+fn refused(rules: &str, all: &[Did]) -> u64 {
+    let counts = replayed(rules, all);
+    assert_eq!(counts["unknown"], 0, "{counts}\n{rules}");
+    counts["refused"].as_u64().expect("a number")
+}
+
+/// Lines of the rules that are no comment.
+fn bare(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+#[test]
+fn a_rule_says_who_where_and_what() {
+    let all = [
+        did("GET", "api.example", "/v1/files/file-8vJ2kQ1n5LmZ/content?token=hunter2&x=secret"),
+        did("GET", "api.example", "/v1/files/file-aaBB22cc33DD/content"),
+        did("DELETE", "api.example", "/v1/files/file-aaBB22cc33DD"),
+        chat("gpt-4o-mini"),
+        chat("gpt-4o"),
+    ];
+    let text = suggested(&all);
+    assert_eq!(
+        bare(&text),
+        [
+            "[[rule]]",
+            "name = \"ci/api.example/1\"",
+            "tags = \"ci\"",
+            "units = \"job.service\"",
+            "hosts = \"api.example\"",
+            "ports = 443",
+            "protocols = [\"http/1.1\", \"h2\"]",
+            "methods = \"DELETE\"",
+            "paths = \"/v1/files/file-*\"",
+            "verdict = \"allow\"",
+            "[[rule]]",
+            "name = \"ci/api.example/2\"",
+            "tags = \"ci\"",
+            "units = \"job.service\"",
+            "hosts = \"api.example\"",
+            "ports = 443",
+            "protocols = [\"http/1.1\", \"h2\"]",
+            "methods = \"GET\"",
+            "paths = \"/v1/files/file-*/content\"",
+            "verdict = \"allow\"",
+            "[[rule]]",
+            "name = \"ci/api.openai.com/1\"",
+            "tags = \"ci\"",
+            "units = \"job.service\"",
+            "hosts = \"api.openai.com\"",
+            "ports = 443",
+            "protocols = [\"http/1.1\", \"h2\"]",
+            "methods = \"POST\"",
+            "paths = \"/v1/chat/completions\"",
+            "when = 'request.llm.model in [\"gpt-4o\", \"gpt-4o-mini\"]'",
+            "verdict = \"allow\"",
+        ],
+        "{text}"
+    );
+    assert!(!text.contains("secret") && !text.contains("hunter2") && !text.contains("8vJ2"), "{text}");
+    assert_eq!(refused(&text, &all), 0);
+    let others = [
+        did("GET", "other.example", "/v1/files/file-8vJ2kQ1n5LmZ/content"),
+        did("PUT", "api.example", "/v1/files/file-8vJ2kQ1n5LmZ/content"),
+        did("GET", "api.example", "/v1/models"),
+        did("GET", "api.example", "/v1/files/file-8vJ2kQ1n5LmZ/content/x"),
+        Did { to: "192.0.2.7:8443", ..did("DELETE", "api.example", "/v1/files/file-1") },
+        Did { tag: "other", ..did("DELETE", "api.example", "/v1/files/file-1") },
+        Did { unit: Some("other.service"), ..did("DELETE", "api.example", "/v1/files/file-1") },
+        Did { headers: vec![("upgrade", "websocket".to_owned())], ..did("DELETE", "api.example", "/v1/files/file-1") },
+        chat("gpt-5"),
+    ];
+    assert_eq!(refused(&text, &others), others.len() as u64, "{text}");
+    assert_eq!(refused(&text, &[did("DELETE", "api.example", "/v1/files/file-1")]), 0);
+}
+
+#[test]
+fn what_a_job_writes_cannot_widen_or_break_the_rules() {
+    let odd = |path: &str| did("GET", "a.example", path);
+    let all = [
+        odd("/a/*"),
+        odd("/b/**"),
+        odd("/c\"]\nverdict=\"allow\"\u{1b}[2J"),
+        odd("/c'\\u0022"),
+        odd("*"),
+        did("GETT", "a.example", "/d"),
+        did("get", "a.example", "/d"),
+        Did { host: "*.com".to_owned(), ..odd("/e") },
+        Did { host: "*".to_owned(), ..odd("/e") },
+        Did { host: "evil\u{202e}\n[[rule]]".to_owned(), ..odd("/e") },
+        chat("a\"]; true || \"\n\u{1b}]0;x\u{7}"),
+        chat("'"),
+    ];
+    let text = suggested(&all);
+    assert!(text.chars().all(|c| c == '\n' || (' '..='~').contains(&c)), "{text:?}");
+    assert!(!bare(&text).iter().any(|line| line.starts_with("hosts") && line.contains('*')), "{text}");
+    assert_eq!(refused(&text, &all), 0, "{text}");
+    let others = [odd("/a/x"), odd("/a/"), odd("/b/x/y"), odd("/b/*"), did("GET", "a.example", "/d"), chat("b")];
+    assert_eq!(refused(&text, &others), others.len() as u64, "{text}");
+    let com = [Did { host: "x.com".to_owned(), to: "192.0.2.8:443", ..odd("/e") }];
+    assert_eq!(refused(&text, &com), 1, "{text}");
+}
+
+#[test]
+fn what_drowns_is_left_out_and_nothing_gets_broader() {
+    // Eight ways at each of seven depths: some 18,000 nodes, if they were kept.
+    let mut dice = Dice(3);
+    let letter = |dice: &mut Dice| ["a", "b", "c", "d", "e", "f", "g", "h"][dice.roll(8)];
+    let deep: Vec<Did> = (0..6000)
+        .map(|_| did("GET", "a.example", &(0..7).map(|_| format!("/{}", letter(&mut dice))).collect::<String>()))
+        .collect();
+    let text = suggested(&deep);
+    assert!(text.contains("that have more different paths than are kept"), "{text}");
+    assert!(text.len() < 1 << 20);
+    assert_eq!(refused(&text, &[did("GET", "a.example", "/a/b/c")]), 1);
+    assert!(!bare(&text).iter().any(|line| line.contains('*')), "nothing became a star");
+    let hosts: Vec<Did> = (0..5000).map(|n| did("GET", &format!("h{n}.example"), "/")).collect();
+    let text = suggested(&hosts);
+    assert!(text.contains("LEFT OUT: 904 that go to more destinations than are kept."), "{text}");
+    let models: Vec<Did> = (0..70).map(|n| chat(&format!("model-{n}"))).collect();
+    let text = suggested(&models);
+    assert!(text.contains("LEFT OUT: 6 that ask for more different models than are kept."), "{text}");
+}
+
+#[test]
+fn protocols_tunnels_and_addresses() {
+    let upgrade = vec![("upgrade", "websocket".to_owned())];
+    let grpc = vec![("content-type", "application/grpc".to_owned())];
+    let tunnel = Did {
+        tls: false,
+        protocol: "tunnel",
+        method: None,
+        path: None,
+        headers: Vec::new(),
+        status: None,
+        error: Some("not read: the server speaks first"),
+        source: HostSource::Dns,
+        ..did("", "db.example", "")
+    };
+    let all = [
+        Did { protocol: "http/1.1", headers: upgrade, status: Some(101), ..did("GET", "ws.example", "/ws") },
+        Did { headers: grpc, ..did("POST", "rpc.example", "/echo.Echo/GetUserV2ProfileById2024") },
+        Did { to: "192.0.2.9:5432", ..tunnel.clone() },
+        Did { to: "192.0.2.10:5432", source: HostSource::DnsCaller, ..tunnel.clone() },
+        Did { to: "[2001:db8::1]:22", source: HostSource::Address, host: "2001:db8::1".to_owned(), ..tunnel.clone() },
+        Did { to: "192.0.2.20:80", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
+        Did { to: "192.0.2.21:80", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
+        Did { to: "192.0.2.30:8080", tls: false, protocol: "http/1.1", ..did("GET", "192.0.2.30", "/") },
+        Did { to: "192.0.2.40:3128", tls: false, protocol: "http/1.1", ..did("CONNECT", "far.example", "far.example:443") },
+        Did { protocol: "dns", to: "192.0.2.53:53", tls: false, path: None, ..did("A", "far.example", "") },
+    ];
+    let text = suggested(&all);
+    for wanted in [
+        "protocols = \"websocket\"",
+        "methods = [\"CONNECT\", \"GET\"]",
+        "paths = \"/echo.Echo/GetUserV2ProfileById2024\"",
+        "addresses = \"192.0.2.10\"",
+        "addresses = \"2001:db8::1\"",
+        "addresses = [\"192.0.2.20\", \"192.0.2.21\"]",
+        "1 name lookup(s) need no rule",
+        "name = \"ci/2001.db8..1/1\"",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert_eq!(refused(&text, &all), 0, "{text}");
+    let others = [
+        Did { to: "192.0.2.22:80", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
+        Did { to: "192.0.2.11:5432", source: HostSource::DnsCaller, ..tunnel.clone() },
+        Did { to: "192.0.2.9:5433", ..tunnel.clone() },
+        did("GET", "ws.example", "/ws"),
+        did("POST", "rpc.example", "/echo.Echo/GetUserV2ProfileById2024"),
+    ];
+    assert_eq!(refused(&text, &others), others.len() as u64, "{text}");
+}
+
+#[test]
+fn refused_and_failed_is_suggested_on_demand_only() {
+    let all = [
+        did("GET", "a.example", "/ok"),
+        Did { rule: Some("(none)"), verdict: Verdict::Deny, ..did("GET", "a.example", "/observed") },
+        Did { rule: Some("no"), verdict: Verdict::Deny, ..did("GET", "a.example", "/no") },
+        Did {
+            rule: Some("(none)"),
+            verdict: Verdict::Deny,
+            status: Some(403),
+            error: Some("no rule allows it (rule (none))"),
+            ..did("GET", "a.example", "/refused")
+        },
+        Did { status: Some(502), error: Some("the upstream gave no answer"), ..did("GET", "a.example", "/dead") },
+        Did {
+            rule: None,
+            verdict: Verdict::Deny,
+            protocol: "tls",
+            method: None,
+            path: None,
+            status: None,
+            error: Some("TLS was refused"),
+            ..did("", "bad.example", "")
+        },
+    ];
+    let dir = tempfile::tempdir().expect("directory");
+    write(dir.path(), &all);
+    let text = suggested_of(dir.path(), false).expect("rules");
+    assert!(text.contains("paths = [\"/observed\", \"/ok\"]") || text.contains("paths = [\"/ok\", \"/observed\"]"), "{text}");
+    assert!(!text.contains("/no\"") && !text.contains("/dead") && !text.contains("bad.example"), "{text}");
+    assert!(text.contains("LEFT OUT: 2 that were refused.") && text.contains("LEFT OUT: 1 that failed."), "{text}");
+    let wide = suggested_of(dir.path(), true).expect("rules");
+    for path in ["/no", "/dead", "/refused"] {
+        assert!(wide.contains(&format!("\"{path}\"")), "{path}: {wide}");
+    }
+    let counts = replayed(&text, &all);
+    assert_eq!((counts["refused"].as_u64(), counts["unanswered"].as_u64()), (Some(0), Some(1)), "{counts}");
+    assert_eq!((counts["applied"].as_u64(), counts["unknown"].as_u64()), (Some(1), Some(1)), "{counts}");
+    let none = [Did { rule: Some("no"), verdict: Verdict::Deny, ..did("GET", "a.example", "/no") }];
+    let dir = tempfile::tempdir().expect("directory");
+    write(dir.path(), &none);
+    let why = suggested_of(dir.path(), false).expect_err("nothing");
+    assert!(why.contains("nothing is recorded") && why.contains("1 were refused"), "{why}");
+}
+
+#[test]
+fn whatever_was_done_in_whatever_order_the_rules_allow_it_and_are_the_same() {
+    let mut dice = Dice(0xFACE);
+    for round in 0..12 {
+        let hosts = ["a.example", "b.example", "api.openai.com"];
+        let mut all: Vec<Did> = (0..150)
+            .map(|_| match dice.roll(8) {
+                0 => chat(["gpt-4o", "gpt-5", "o3"][dice.roll(3)]),
+                1 => Did { unit: None, ..did("GET", hosts[dice.roll(3)], &dice.path()) },
+                n => did(["GET", "POST", "PUT"][n % 3], hosts[dice.roll(2)], &dice.path()),
+            })
+            .filter(|did| !did.path.as_ref().is_some_and(|path| path.contains("v1/chat") && did.body.is_empty()))
+            .collect();
+        let text = suggested(&all);
+        let counts = replayed(&text, &all);
+        assert_eq!(counts["refused"].as_u64(), Some(0), "round {round}: {counts}\n{text}");
+        (1..all.len()).rev().for_each(|at| all.swap(at, dice.roll(at + 1)));
+        let other = suggested(&all);
+        assert_eq!(bare(&text), bare(&other), "round {round}");
+    }
+}
+
+#[test]
+#[ignore = "measures"]
+fn a_hundred_thousand_exchanges() {
+    let mut dice = Dice(1);
+    let all: Vec<Did> = (0..100_000)
+        .map(|n| match n % 4 {
+            0 => chat(["gpt-4o", "gpt-5", "o3"][dice.roll(3)]),
+            _ => did("GET", ["a.example", "b.example", "c.example"][dice.roll(3)], &dice.path()),
+        })
+        .collect();
+    let dir = tempfile::tempdir().expect("directory");
+    let store = dir.path().join("store");
+    write(&store, &all);
+    let begun = std::time::Instant::now();
+    let text = suggested_of(&store, false).expect("rules");
+    println!("suggest: {:?}, {} bytes", begun.elapsed(), text.len());
+    fs::write(dir.path().join("sluice.toml"), format!("mode = \"enforce\"\n{text}")).expect("written");
+    let begun = std::time::Instant::now();
+    let args = ReplayArgs { directory: dir.path().to_owned(), of: FilterArgs::all_of(&store), all: false, json: false };
+    let mut out = Vec::new();
+    args.replay(&mut out).expect("replayed");
+    println!("replay: {:?}\n{}", begun.elapsed(), String::from_utf8_lossy(&out));
+    let status = fs::read_to_string("/proc/self/status").expect("status");
+    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default());
+}
