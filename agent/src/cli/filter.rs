@@ -45,7 +45,8 @@ impl FilterArgs {
 
     /// What they want.
     pub fn filter(&self) -> Filter {
-        let service = |unit: &String| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") };
+        let service =
+            |unit: &String| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") };
         Filter {
             since: self.since.clone(),
             until: self.until.clone(),

@@ -171,11 +171,8 @@ mod tests {
 
     #[test]
     fn a_store_that_is_not_there_is_said() {
-        let args = SessionsArgs {
-            json: true,
-            limit: None,
-            of: FilterArgs::all_of("/nonexistent/store".as_ref()),
-        };
+        let args =
+            SessionsArgs { json: true, limit: None, of: FilterArgs::all_of("/nonexistent/store".as_ref()) };
         let result = args
             .print(&mut Vec::new(), Look { person: false, colour: false })
             .expect("no output, no failure");

@@ -91,7 +91,8 @@ impl<'a> Facts<'a> {
 
     /// Whether the values of this header field are withheld.
     pub fn hides_header(&self, name: &str) -> bool {
-        self.withheld.headers_cut || self.withheld.headers.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+        self.withheld.headers_cut
+            || self.withheld.headers.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
     }
 
     /// Whether the values of this query parameter are withheld.

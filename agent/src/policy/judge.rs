@@ -225,10 +225,15 @@ fn request(asks: &RequestAsks, facts: &Facts<'_>, matched: Match) -> Match {
             every(&asks.query, http, |name| facts.hides_query(name), values)
         })
         .and("headers", || {
-            every(&asks.headers, http, |name| facts.hides_header(name), |http, name| {
-                let values = http.headers.get_all(name).iter();
-                values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
-            })
+            every(
+                &asks.headers,
+                http,
+                |name| facts.hides_header(name),
+                |http, name| {
+                    let values = http.headers.get_all(name).iter();
+                    values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+                },
+            )
         })
 }
 

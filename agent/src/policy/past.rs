@@ -131,7 +131,8 @@ impl Past {
             }
             What::Tunnel(destination, host) => self.connect(policy, *destination).map_or_else(
                 || {
-                    let tunnel = Action::Tunnel { destination: *destination, host: host.as_ref(), why: "it was" };
+                    let tunnel =
+                        Action::Tunnel { destination: *destination, host: host.as_ref(), why: "it was" };
                     self.settle(policy, tunnel, self.judge(policy, tunnel))
                 },
                 Outcome::Decided,
@@ -164,7 +165,11 @@ impl Past {
     }
 
     /// How each rule matches it, in order.
-    pub fn explain<'a>(&'a self, policy: &'a Policy, asked: &'a Asked<'a>) -> impl Iterator<Item = (&'a str, Match)> {
+    pub fn explain<'a>(
+        &'a self,
+        policy: &'a Policy,
+        asked: &'a Asked<'a>,
+    ) -> impl Iterator<Item = (&'a str, Match)> {
         policy.explain_by(Facts::without(asked, &self.withheld))
     }
 
@@ -173,10 +178,11 @@ impl Past {
     pub fn nearest(&self, policy: &Policy) -> Option<(String, super::Key)> {
         let asked = self.asked(policy)?;
         let effects = policy.source().rules.iter().map(|rule| rule.verdict);
-        let failed = self.explain(policy, &asked).zip(effects).filter_map(|((name, how), effect)| match how {
-            Match::No(key) | Match::Cannot(key, _) if effect == Effect::Allow => Some((name, key)),
-            _ => None,
-        });
+        let failed =
+            self.explain(policy, &asked).zip(effects).filter_map(|((name, how), effect)| match how {
+                Match::No(key) | Match::Cannot(key, _) if effect == Effect::Allow => Some((name, key)),
+                _ => None,
+            });
         // The first of equals: it is what would have decided.
         let best = failed.reduce(|best, next| if rank(next.1) > rank(best.1) { next } else { best });
         best.map(|(name, key)| (name.to_owned(), key))
@@ -275,8 +281,27 @@ fn refusal(verdict: Verdict) -> Option<Decision> {
 /// Keys in the order in which they are judged.
 fn rank(key: super::Key) -> usize {
     const KEYS: [&str; 22] = [
-        "ports", "addresses", "hosts", "protocols", "tags", "units", "users", "exes", "exe_sha256", "containers",
-        "identities", "groups", "issuers", "claims", "request", "methods", "paths", "query", "headers", "windows", "when",
+        "ports",
+        "addresses",
+        "hosts",
+        "protocols",
+        "tags",
+        "units",
+        "users",
+        "exes",
+        "exe_sha256",
+        "containers",
+        "identities",
+        "groups",
+        "issuers",
+        "claims",
+        "request",
+        "methods",
+        "paths",
+        "query",
+        "headers",
+        "windows",
+        "when",
         "prompt_words",
     ];
     KEYS.iter().position(|known| *known == key).unwrap_or(KEYS.len())

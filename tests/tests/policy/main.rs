@@ -4,4 +4,5 @@
 mod refused;
 mod reload;
 mod rig;
+mod suggest;
 mod tools;

@@ -267,8 +267,7 @@ fn as_text(out: &mut impl Write, policy: &Policy, past: &Past, outcome: &Outcome
     }
     match outcome {
         Outcome::Decided(Decision { effect, rule, sent }) => {
-            let but =
-                if *effect == Effect::Deny && *sent { ", recorded only: it is sent" } else { "" };
+            let but = if *effect == Effect::Deny && *sent { ", recorded only: it is sent" } else { "" };
             writeln!(out, "{effect} by rule {rule}{but}")
         }
         Outcome::Unknown(why) => writeln!(out, "cannot be judged: {}", visible(why, Keep::Nothing)),

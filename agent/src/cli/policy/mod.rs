@@ -47,6 +47,13 @@ fn wrong(why: impl Into<String>, remedy: impl Into<String>) -> Failure {
 
 /// What would be in force with the configuration in `directory`.
 fn in_force(directory: &Path) -> Result<Policy, Failure> {
+    if !directory.is_dir() {
+        let why = format!("{} is no directory", directory.display());
+        return Err(wrong(
+            why,
+            format!("name the one that has {} or {}", config::MAIN_FILE, config::POLICY_DIR),
+        ));
+    }
     let config = config::load(directory).map_err(|problems| {
         let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
         wrong(

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -46,7 +46,8 @@ pub(super) fn read(store: &Path, id: &str) -> Result<Past, Failure> {
     let exchange = exchange.ok_or_else(|| missing(format!("the session has no exchange {number}")))?;
     let head = exchange.head.ok_or_else(|| missing(LOST.to_owned()))?;
     let (up, summary) = exchange.end.map(|end| (end.up, end.summary)).unzip();
-    let asked = Asked { begin: &begin, head: &head, summary: summary.as_ref(), up, body: Cow::Owned(exchange.up) };
+    let asked =
+        Asked { begin: &begin, head: &head, summary: summary.as_ref(), up, body: Cow::Owned(exchange.up) };
     asked.past().map_err(|why| missing(why.to_owned()))
 }
 
@@ -151,17 +152,35 @@ impl Asked<'_> {
     /// The body as policy saw it, and its length.
     fn body(self, http: &Kept) -> (KeptBody, Option<u64>) {
         // What follows a switch of protocols is no body.
-        let switched = http.method == "CONNECT" || self.summary.is_some_and(|summary| summary.status == Some(101));
+        let switched =
+            http.method == "CONNECT" || self.summary.is_some_and(|summary| summary.status == Some(101));
         if switched {
             return (KeptBody::Whole(Vec::new()), Some(0));
         }
-        let length = self.up.map(|up| up.total);
+        let length = self.length(http);
         if let Some(coding) = http.headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
             return (KeptBody::Unknowable(format!("its content coding is {coding:?}")), length);
         }
         match length {
-            Some(total) if total == self.body.len() as u64 => (KeptBody::Whole(self.body.into_owned()), length),
+            Some(length) if length == self.body.len() as u64 => {
+                (KeptBody::Whole(self.body.into_owned()), Some(length))
+            }
             _ => (KeptBody::Unread, length),
+        }
+    }
+
+    /// Bytes of the body; `None` where that is not known. What was refused or broke off was not sent whole, and what was not
+    /// sent is not in the record.
+    fn length(&self, http: &Kept) -> Option<u64> {
+        if let Some(told) = http.headers.get(CONTENT_LENGTH) {
+            return told.to_str().ok()?.parse().ok();
+        }
+        let clean = self.summary.is_some_and(|summary| summary.error.is_none());
+        let none = &*self.head.protocol != "h2" && !http.headers.contains_key(TRANSFER_ENCODING);
+        match self.up {
+            Some(up) if clean => Some(up.total),
+            // HTTP/1 says so when there is a body (RFC 9112 §6.3).
+            _ => none.then_some(0),
         }
     }
 }

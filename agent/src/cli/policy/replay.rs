@@ -13,8 +13,8 @@ use crate::cli::sessions::damaged;
 use crate::cli::table::Look;
 use crate::paths;
 use crate::policy::Policy;
-use crate::record::read::each::{self, Recorded};
 use crate::record::read::Damage;
+use crate::record::read::each::{self, Recorded};
 use report::Report;
 
 mod report;

@@ -16,9 +16,10 @@ use crate::policy::llm::Llm;
 use crate::policy::past::What;
 use crate::policy::rule::Rule;
 use crate::record::payload::SessionBegin;
-use crate::record::read::each::{self, Head, Recorded};
 use crate::record::read::Damage;
-use crate::types::{Caller, Summary, Verdict};
+use crate::record::read::each::{self, Head, Recorded};
+use crate::types::action::{Body, Http};
+use crate::types::{Caller, HostName, Summary, Verdict};
 use rules::Suggestion;
 use seen::Everything;
 
@@ -74,7 +75,8 @@ impl SuggestArgs {
         if all.places.is_empty() {
             let left = all.left.iter().map(|(why, count)| format!("; {count} {why}")).collect::<String>();
             let why = format!("nothing is recorded that rules could be made of{left}");
-            let remedy = "see sluice sessions, with the same flags; --with-denied takes what was refused".to_owned();
+            let remedy =
+                "see sluice sessions, with the same flags; --with-denied takes what was refused".to_owned();
             return Err(Unread::Failure(Failure { why, remedy, code: 1 }));
         }
         let suggestions = rules::of(&mut all);
@@ -114,9 +116,20 @@ impl SuggestArgs {
 
 /// Whether a body may say which model is asked.
 fn to_model(begin: &SessionBegin<Caller>, head: &Head) -> bool {
-    let Ok(past) = recorded::of_head(begin, head) else { return false };
-    let What::Request { http, .. } = past.what else { return false };
-    Llm::of(&http.http(), &[]).is_ok_and(|llm| llm.is_some())
+    let target = head.path.as_deref().unwrap_or_default();
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (host, headers) = (HostName::parse(&head.host).ok(), http::HeaderMap::new());
+    let http = Http {
+        destination: begin.destination,
+        host: host.as_ref(),
+        protocol: "http/1.1",
+        method: head.method.as_deref().unwrap_or_default(),
+        path,
+        query,
+        headers: &headers,
+        body: Body::Unread,
+    };
+    Llm::of(&http, &[]).is_ok_and(|llm| llm.is_some())
 }
 
 /// Whether a rule refused it. What no rule matched and was sent all the same is what rules are wanted for.

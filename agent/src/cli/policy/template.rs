@@ -3,9 +3,9 @@
 
 /// Names that stand before an id, behind `-` or `_`: what follows is one even when it is short. OpenAI's, mostly.
 const PREFIXES: [&str; 34] = [
-    "asst", "batch", "call", "chatcmpl", "cmpl", "conv", "cus", "eval", "evalrun", "fc", "file", "ft", "ftjob", "img",
-    "key", "modr", "msg", "org", "part", "proj", "req", "resp", "rs", "run", "sess", "snapshot", "step", "sub", "thread",
-    "upload", "user", "vs", "vsfb", "ws",
+    "asst", "batch", "call", "chatcmpl", "cmpl", "conv", "cus", "eval", "evalrun", "fc", "file", "ft",
+    "ftjob", "img", "key", "modr", "msg", "org", "part", "proj", "req", "resp", "rs", "run", "sess",
+    "snapshot", "step", "sub", "thread", "upload", "user", "vs", "vsfb", "ws",
 ];
 
 /// Bytes of the longest path that is made a pattern of; a glob holds 1,024.
@@ -36,8 +36,10 @@ pub fn segment(text: &str, next: Option<&str>) -> String {
         return text.to_owned();
     }
     // A git object: the first two digits of its name are a folder.
-    let folder = text.len() == 2 && is_hex(text) && next.is_some_and(|next| is_hex(next) && [38, 62].contains(&next.len()));
-    if folder || is_digits(text) || is_token(text) {
+    let folder = text.len() == 2
+        && is_hex(text)
+        && next.is_some_and(|next| is_hex(next) && [38, 62].contains(&next.len()));
+    if folder || is_digits(text) {
         return "*".to_owned();
     }
     for (at, _) in text.match_indices(['-', '_']) {
@@ -49,7 +51,7 @@ pub fn segment(text: &str, next: Option<&str>) -> String {
             return format!("{}*", &text[..=at]);
         }
     }
-    collapsed(&parts(&dates_and_uuids(text)))
+    if is_token(text) { "*".to_owned() } else { collapsed(&parts(&dates_and_uuids(text))) }
 }
 
 /// Each part between marks, ids as stars.
@@ -71,7 +73,9 @@ fn parts(text: &str) -> String {
 fn collapsed(text: &str) -> String {
     let mut text = text.to_owned();
     loop {
-        let shorter = ["**", "*-*", "*_*", "*.*", "*:*", "*~*"].iter().fold(text.clone(), |text, run| text.replace(run, "*"));
+        let shorter = ["**", "*-*", "*_*", "*.*", "*:*", "*~*"]
+            .iter()
+            .fold(text.clone(), |text, run| text.replace(run, "*"));
         if shorter == text {
             return text;
         }
@@ -148,7 +152,8 @@ fn has(text: &str, of: fn(&u8) -> bool) -> bool {
 fn changes(text: &str) -> usize {
     let change = |two: &[u8]| {
         let (a, b) = (two[0], two[1]);
-        let digit = (a.is_ascii_digit() && b.is_ascii_alphabetic()) || (a.is_ascii_alphabetic() && b.is_ascii_digit());
+        let digit = (a.is_ascii_digit() && b.is_ascii_alphabetic())
+            || (a.is_ascii_alphabetic() && b.is_ascii_digit());
         digit || (a.is_ascii_lowercase() && b.is_ascii_uppercase())
     };
     text.as_bytes().windows(2).filter(|two| change(two)).count()
@@ -158,7 +163,8 @@ fn changes(text: &str) -> usize {
 fn is_token(text: &str) -> bool {
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~:=+".contains(&b));
     let mixed = has(text, u8::is_ascii_lowercase) && has(text, u8::is_ascii_uppercase);
-    let enough = if has(text, u8::is_ascii_digit) { (text.len() / 8).max(4) } else { (text.len() / 4).max(4) };
+    let enough =
+        if has(text, u8::is_ascii_digit) { (text.len() / 8).max(4) } else { (text.len() / 4).max(4) };
     text.len() >= 20 && plain && mixed && changes(text) >= enough
 }
 
@@ -193,9 +199,30 @@ pub mod tests {
         /// A path of words, marks and ids.
         pub fn path(&mut self) -> String {
             const WORDS: [&str; 24] = [
-                "v1", "files", "chat", "file-", "resp_", "-", "_", ".", "%2F", "..", "", "a", "7", "2024-01-31",
-                "0123abcd", "01JZ8Q4T9VABCDEFGHJKMNPQRS", "Tz0aQ9xK2mB7cD", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "bü",
-                "~", "T10:00:00Z", ";x=1", "pack-", "99",
+                "v1",
+                "files",
+                "chat",
+                "file-",
+                "resp_",
+                "-",
+                "_",
+                ".",
+                "%2F",
+                "..",
+                "",
+                "a",
+                "7",
+                "2024-01-31",
+                "0123abcd",
+                "01JZ8Q4T9VABCDEFGHJKMNPQRS",
+                "Tz0aQ9xK2mB7cD",
+                "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+                "bü",
+                "~",
+                "T10:00:00Z",
+                ";x=1",
+                "pack-",
+                "99",
             ];
             let mut path = String::new();
             for _ in 0..=self.roll(6) {
@@ -226,10 +253,19 @@ pub mod tests {
             ("/logs/day-2024-01-31T10:00:00Z.log", "/logs/day-*.log"),
             ("/bot123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11/getMe", "/*/getMe"),
             ("/t/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.Ab0_-9xYz", "/t/*"),
-            ("/simple/requests/requests-2.31.0-py3-none-any.whl", "/simple/requests/requests-2.31.0-py3-none-any.whl"),
-            ("/v1beta/models/gemini-1.5-pro:generateContent", "/v1beta/models/gemini-1.5-pro:generateContent"),
+            (
+                "/simple/requests/requests-2.31.0-py3-none-any.whl",
+                "/simple/requests/requests-2.31.0-py3-none-any.whl",
+            ),
+            (
+                "/v1beta/models/gemini-1.5-pro:generateContent",
+                "/v1beta/models/gemini-1.5-pro:generateContent",
+            ),
             ("/git/demo.git/info/refs", "/git/demo.git/info/refs"),
-            ("/MyVeryLongControllerNameHandler/x86_64/sha256", "/MyVeryLongControllerNameHandler/x86_64/sha256"),
+            (
+                "/MyVeryLongControllerNameHandler/x86_64/sha256",
+                "/MyVeryLongControllerNameHandler/x86_64/sha256",
+            ),
             ("/a%201234/b", "/a%201234/b"),
             ("/", "/"),
             ("//", "//"),
@@ -253,7 +289,8 @@ pub mod tests {
             assert!(!text.contains("**"), "{path} {text}");
             assert_eq!(made.len(), path.split('/').count() - 1, "{path}");
             let next = |at: usize| made.get(at + 1).map(String::as_str);
-            let again: Vec<String> = made.iter().enumerate().map(|(at, text)| segment(text, next(at))).collect();
+            let again: Vec<String> =
+                made.iter().enumerate().map(|(at, text)| segment(text, next(at))).collect();
             assert_eq!(again, made, "twice: {path}");
         }
     }

@@ -126,7 +126,6 @@ struct Verified<'a> {
     verified_name: Cow<'a, str>,
 }
 
-
 impl<W: Fn(&SessionBegin<Caller>, &Head) -> bool> Walk<'_, W> {
     fn frame(
         &mut self,
@@ -172,7 +171,9 @@ impl<W: Fn(&SessionBegin<Caller>, &Head) -> bool> Walk<'_, W> {
 
     fn body(&mut self, payload: &[u8]) {
         let Some((at, data)) = BodyAt::read(payload).filter(|(at, _)| !at.down) else { return };
-        let Some(open) = self.exchanges.get_mut(&(ulid::Ulid(at.session).to_string(), at.exchange)) else { return };
+        let Some(open) = self.exchanges.get_mut(&(ulid::Ulid(at.session).to_string(), at.exchange)) else {
+            return;
+        };
         let Some(body) = &mut open.body else { return };
         // Pieces come in order; one that leaves a gap ends what is known.
         if at.offset == body.len() as u64 && self.held + data.len() <= BODIES {

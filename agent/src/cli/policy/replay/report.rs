@@ -216,7 +216,11 @@ impl Report {
             writeln!(out, "{} cannot be judged:", self.unknown())?;
         }
         for (why, count) in &self.unjudged {
-            writeln!(out, "  {count}: {}", crate::record::visible::visible(why, crate::record::visible::Keep::Nothing))?;
+            writeln!(
+                out,
+                "  {count}: {}",
+                crate::record::visible::visible(why, crate::record::visible::Keep::Nothing)
+            )?;
         }
         if self.groups.is_empty() {
             return Ok(());
@@ -260,8 +264,12 @@ fn counted(summary: &Summary, decision: &Decision) -> Option<&'static str> {
         return None;
     }
     match summary.rule.as_deref() {
-        Some("dns.rate" | "dns.new_names") => Some("it was refused by a rate of lookups, and rates are not replayed"),
-        Some("dns.deny") if summary.error.as_ref().is_some_and(|why| why.contains("alias")) => Some("it was an alias of a name, and answers of name servers are not replayed"),
+        Some("dns.rate" | "dns.new_names") => {
+            Some("it was refused by a rate of lookups, and rates are not replayed")
+        }
+        Some("dns.deny") if summary.error.as_ref().is_some_and(|why| why.contains("alias")) => {
+            Some("it was an alias of a name, and answers of name servers are not replayed")
+        }
         _ if summary.status == Some(429) => Some("it was refused by a limit, and limits are not replayed"),
         _ => None,
     }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::seen::{Done, Everything, Place, Protocol, To, Use};
-use crate::cli::policy::template;
 use super::text::quoted;
 use super::tree::Seen as _;
+use crate::cli::policy::template;
 use crate::policy::lookup::NamePattern;
 use crate::policy::pattern::{Addresses, Glob, Ports};
 use crate::policy::rule::{BODY_LIMIT, BODY_MAX, Effect, Rule};
@@ -57,7 +57,9 @@ impl Condition {
 
     /// In CEL.
     fn code(&self) -> Option<String> {
-        let list = |models: &BTreeSet<Arc<str>>| models.iter().map(|model| quoted(model)).collect::<Vec<_>>().join(", ");
+        let list = |models: &BTreeSet<Arc<str>>| {
+            models.iter().map(|model| quoted(model)).collect::<Vec<_>>().join(", ")
+        };
         match self {
             Self::None | Self::AnyModel => None,
             Self::Models(models, _) if models.is_empty() => Some("!has(request.llm.model)".to_owned()),
@@ -78,8 +80,6 @@ pub fn of(all: &mut Everything) -> Vec<Suggestion> {
     let mut left = 0;
     for (place, done) in &all.places {
         let mut rules = of_place(place, done);
-        // What a wider rule allows needs no rule of its own.
-        rules.retain(|one| !suggestions.iter().any(|earlier| earlier.rule.covers(&one.rule)));
         let room = RULES.saturating_sub(suggestions.len());
         left += rules.iter().skip(room).map(|one| one.seen.count).sum::<u64>();
         rules.truncate(room);
@@ -130,13 +130,19 @@ fn of_place(place: &Place, done: &Done) -> Vec<Suggestion> {
     }
     for ((method, path), seen) in &done.odd {
         let condition = Condition::Exactly(method.clone(), path.clone());
-        suggestions.extend(suggestion(place, done, condition, &BTreeSet::new(), vec![(String::new(), seen.clone())]));
+        suggestions.extend(suggestion(
+            place,
+            done,
+            condition,
+            &BTreeSet::new(),
+            vec![(String::new(), seen.clone())],
+        ));
     }
     if let Some(seen) = &done.tunnels {
         let paths = vec![(String::new(), seen.clone())];
         suggestions.extend(suggestion(place, done, Condition::None, &BTreeSet::new(), paths));
     }
-    // The narrower first, so that none stands behind what covers it.
+    // What a wider rule allows needs no rule of its own. The order of places sees to it that no other place's covers it.
     let mut kept: Vec<Suggestion> = Vec::new();
     for one in suggestions {
         if kept.iter().any(|wider| wider.rule.covers(&one.rule)) {
@@ -175,7 +181,9 @@ fn suggestion(
     rule.to.protocols = protocols.iter().map(|text| (*text).to_owned()).collect();
     rule.request.methods = methods.iter().map(|text| (*text).to_owned()).collect();
     // An extended CONNECT (HTTP/2) does what a GET with Upgrade (HTTP/1.1) does.
-    if place.protocol == Protocol::WebSocket && methods.iter().any(|method| matches!(*method, "GET" | "CONNECT")) {
+    if place.protocol == Protocol::WebSocket
+        && methods.iter().any(|method| matches!(*method, "GET" | "CONNECT"))
+    {
         rule.request.methods = vec!["CONNECT".to_owned(), "GET".to_owned()];
     }
     let mut seen = Use::default();

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::cli::policy::template;
 use super::tree::{Seen, Tree};
+use crate::cli::policy::template;
 use crate::config::METHODS;
 use crate::policy::llm::Llm;
 use crate::policy::past::{Past, What};
 use crate::record::read::each::Recorded;
-use crate::types::action::{Body, Http, KeptBody};
 use crate::types::Caller;
+use crate::types::action::{Body, Http, KeptBody};
 
 /// Different destinations of callers.
 const PLACES: usize = 4096;
@@ -35,8 +35,8 @@ const EXAMPLES: usize = 2;
 /// Bytes of the longest.
 const EXAMPLE: usize = 120;
 
-/// Who, where to, and in which protocol: what one rule, or a few, are for. Units come before what has none, so that the
-/// narrower rule stands first.
+/// Who, where to, and in which protocol: what one rule, or a few, are for. In order, so that the narrower rule stands first:
+/// units before what has none, names before addresses, names with addresses before names alone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Tag.
@@ -51,8 +51,8 @@ pub struct Place {
     pub port: u16,
     /// In which words.
     pub protocol: Protocol,
-    /// Whether nothing proves the name: HTTP without TLS.
-    pub unproved: bool,
+    /// Whether it is not the job alone that names the host, as it is in HTTP without TLS.
+    pub proved: bool,
 }
 
 /// The other side.
@@ -148,6 +148,10 @@ impl Everything {
 
     /// Takes one exchange in.
     pub fn add(&mut self, recorded: &Recorded, past: &Past) {
+        if let What::Lookup { .. } = past.what {
+            self.lookups += 1;
+            return;
+        }
         match self.try_add(recorded, past) {
             Ok(()) => {
                 self.taken += 1;
@@ -160,34 +164,36 @@ impl Everything {
 
     fn try_add(&mut self, recorded: &Recorded, past: &Past) -> Result<(), &'static str> {
         let (place, http) = match &past.what {
-            What::Lookup { .. } => {
-                self.lookups += 1;
-                return Ok(());
+            What::Connect(_) | What::Name(..) | What::Lookup { .. } => {
+                return Err("were refused before they asked for anything");
             }
-            What::Connect(_) | What::Name(..) => return Err("were refused before they asked for anything"),
             What::Tunnel(to, host) => {
                 let to_host = host.as_ref().map(|host| To::Host(host.to_string()));
                 let to_host = to_host.unwrap_or(To::Address(to.ip()));
-                (place(&past.caller, to_host, to.port(), Protocol::Tunnel, false), None)
+                (place(&past.caller, to_host, to.port(), Protocol::Tunnel, true), None)
             }
             What::Request { http, .. } => {
-                let to = http.host.as_ref().map_or(To::Address(http.destination.ip()), |host| To::Host(host.to_string()));
+                let to = http
+                    .host
+                    .as_ref()
+                    .map_or(To::Address(http.destination.ip()), |host| To::Host(host.to_string()));
                 let protocol = match &*http.protocol {
                     "websocket" => Protocol::WebSocket,
                     "grpc" => Protocol::Grpc,
                     _ => Protocol::Http,
                 };
-                let unproved = !recorded.verified && http.host.is_some();
-                (place(&past.caller, to, http.destination.port(), protocol, unproved), Some(http))
+                let proved = recorded.verified || http.host.is_none();
+                (place(&past.caller, to, http.destination.port(), protocol, proved), Some(http))
             }
         };
         let mut once = Use::once(&recorded.summary.time);
-        let request = http.map(|http| Request::of(&http.http(), &http.body, past, recorded, &mut once)).transpose()?;
+        let request =
+            http.map(|http| Request::of(&http.http(), &http.body, past, recorded, &mut once)).transpose()?;
         if self.places.len() >= PLACES && !self.places.contains_key(&place) {
             return Err("go to more destinations than are kept");
         }
         let room = Room { nodes: NODES.saturating_sub(self.nodes), odd: ODD_ALL.saturating_sub(self.odd) };
-        let address = http.map(|http| http.destination.ip()).filter(|_| place.unproved);
+        let address = http.map(|http| http.destination.ip()).filter(|_| !place.proved);
         let done = self.places.entry(place.clone()).or_default();
         let (nodes, odd) = (done.tree.nodes(), done.odd.len());
         let added = done.add(request, once, &room, address, &past.caller);
@@ -200,14 +206,14 @@ impl Everything {
     }
 }
 
-fn place(caller: &Caller, to: To, port: u16, protocol: Protocol, unproved: bool) -> Place {
+fn place(caller: &Caller, to: To, port: u16, protocol: Protocol, proved: bool) -> Place {
     // A scope is made anew each time, and so are numbered services.
     let lasting = |unit: &&String| {
         let stem = unit.strip_suffix(".service").unwrap_or("*");
         !template::segment(stem, None).contains('*') && !stem.bytes().all(|b| b.is_ascii_digit())
     };
     let unit = caller.unit.as_ref().filter(lasting).cloned();
-    Place { tag: caller.tag.as_str().to_owned(), apart: unit.is_none(), unit, to, port, protocol, unproved }
+    Place { tag: caller.tag.as_str().to_owned(), apart: unit.is_none(), unit, to, port, protocol, proved }
 }
 
 /// A request as far as a rule asks for it.
@@ -234,9 +240,13 @@ impl Request {
         let segments = if connects { Some(Vec::new()) } else { template::segments(http.path) };
         let segments = segments.filter(|_| known).map(|segments| {
             // The name of a method is no id, whatever it looks like.
-            if http.protocol == "grpc" { http.path.split('/').skip(1).map(str::to_owned).collect() } else { segments }
+            if http.protocol == "grpc" {
+                http.path.split('/').skip(1).map(str::to_owned).collect()
+            } else {
+                segments
+            }
         });
-        once.model(http, body, recorded.up.map(|up| up.total))?;
+        once.model(http, body, recorded)?;
         if segments.is_none() && once.other == 0 {
             return Err("are to a model, by a method or path that no pattern says");
         }
@@ -289,7 +299,8 @@ impl Done {
             }
             Some(Request { method, path, .. }) => {
                 let key = (method, path);
-                let fits = self.odd.len() < ODD && room.odd > 0 && key.0.len().max(key.1.len()) <= ODD_LONGEST;
+                let fits =
+                    self.odd.len() < ODD && room.odd > 0 && key.0.len().max(key.1.len()) <= ODD_LONGEST;
                 if !fits && !self.odd.contains_key(&key) {
                     return Err("have more odd paths or methods than are kept");
                 }
@@ -312,19 +323,28 @@ impl Use {
     }
 
     /// Sees what a request asks of a model.
-    fn model(&mut self, http: &Http<'_>, body: &KeptBody, length: Option<u64>) -> Result<(), &'static str> {
+    fn model(&mut self, http: &Http<'_>, body: &KeptBody, recorded: &Recorded) -> Result<(), &'static str> {
         let read = match body {
             KeptBody::Whole(body) => Llm::of(http, body),
             KeptBody::Unread | KeptBody::Unknowable(_) => {
                 // By the head alone: is there a model at all?
-                let to_model = Llm::of(&Http { body: Body::Unread, ..*http }, &[]).is_ok_and(|llm| llm.is_some());
-                *(if to_model { &mut self.unknown } else { &mut self.other }) += 1;
+                let to_model =
+                    Llm::of(&Http { body: Body::Unread, ..*http }, &[]).is_ok_and(|llm| llm.is_some());
+                // Where no bodies are kept, no job decided that; one that is too long, or was refused, is the job's doing.
+                let kept_none = recorded.up.is_some_and(|up| up.kept == 0 && up.total > 0);
+                match to_model {
+                    false => self.other += 1,
+                    true if kept_none && recorded.summary.error.is_none() => self.unknown += 1,
+                    true => return Err("are to a model, and the record has not all of their body"),
+                }
                 return Ok(());
             }
         };
         match read {
             Ok(None) => self.other += 1,
-            Ok(Some(Llm { model: Some(model), .. })) if model.len() <= MODEL => drop(self.models.insert(model.into())),
+            Ok(Some(Llm { model: Some(model), .. })) if model.len() <= MODEL => {
+                drop(self.models.insert(model.into()))
+            }
             Ok(Some(Llm { model: Some(_), .. })) => return Err("ask for a model by too long a name"),
             // What fetches has nothing that could name one.
             Ok(Some(_)) if matches!(http.method, "GET" | "HEAD" | "DELETE" | "OPTIONS") => self.other += 1,
@@ -334,7 +354,7 @@ impl Use {
             Err(_) => return Err("are to a model, with a body that cannot be read"),
         }
         if self.other == 0 {
-            self.longest = length.unwrap_or_default();
+            self.longest = recorded.up.map_or(0, |up| up.total);
         }
         Ok(())
     }

@@ -1,143 +1,14 @@
 //! Rules of a store that was written for it, and what `policy replay` of the same store then says.
 
 use std::fs;
-use std::path::Path;
-use std::sync::Arc;
 
-use http::HeaderMap;
-
-use super::SuggestArgs;
 use crate::cli::filter::FilterArgs;
-use crate::cli::policy::Unread;
 use crate::cli::policy::replay::ReplayArgs;
 use crate::cli::policy::template::tests::Dice;
-use crate::record::{ExchangeHead, Settings, Store, TlsFacts};
-use crate::types::{Caller, Destination, HostSource, TagName, Verdict};
+use crate::types::{HostSource, Verdict};
+use store::{Did, chat, did, refused, replayed, suggested, suggested_of, write};
 
-/// One exchange of a store.
-#[derive(Clone, Debug)]
-pub struct Did {
-    pub tag: &'static str,
-    pub unit: Option<&'static str>,
-    pub host: String,
-    pub to: &'static str,
-    pub tls: bool,
-    pub protocol: &'static str,
-    pub method: Option<String>,
-    pub path: Option<String>,
-    pub body: Vec<u8>,
-    pub headers: Vec<(&'static str, String)>,
-    pub source: HostSource,
-    pub rule: Option<&'static str>,
-    pub verdict: Verdict,
-    pub status: Option<u16>,
-    pub error: Option<&'static str>,
-}
-
-pub fn did(method: &str, host: &str, path: &str) -> Did {
-    Did {
-        tag: "ci",
-        unit: Some("job.service"),
-        host: host.to_owned(),
-        to: "192.0.2.7:443",
-        tls: true,
-        protocol: "h2",
-        method: Some(method.to_owned()),
-        path: Some(path.to_owned()),
-        body: Vec::new(),
-        headers: vec![("authorization", "Bearer hunter2".to_owned())],
-        source: HostSource::Request,
-        rule: Some("observe"),
-        verdict: Verdict::Allow,
-        status: Some(200),
-        error: None,
-    }
-}
-
-/// A request to a model.
-fn chat(model: &str) -> Did {
-    let body = format!(r#"{{"model": {}, "messages": []}}"#, serde_json::Value::from(model)).into_bytes();
-    let headers = vec![("content-type", "application/json".to_owned())];
-    Did { body, headers, ..did("POST", "api.openai.com", "/v1/chat/completions") }
-}
-
-fn caller(did: &Did) -> Arc<Caller> {
-    let mut caller = Caller::unknown(TagName::parse(did.tag).expect("tag"), 42);
-    caller.unit = did.unit.map(str::to_owned);
-    Arc::new(caller)
-}
-
-pub fn write(dir: &Path, all: &[Did]) {
-    let store = Store::open(Settings::new(dir), Arc::new(|_| {})).expect("a store");
-    for did in all {
-        let to: std::net::SocketAddr = did.to.parse().expect("address");
-        let to = Destination::new(to.ip(), to.port());
-        let session = store.begin(caller(did), to, "127.0.0.1:4000".parse().expect("client")).expect("begun");
-        if did.tls {
-            let facts = TlsFacts { verified_name: did.host.clone(), ..TlsFacts::default() };
-            session.tls(&facts).expect("recorded");
-        }
-        let mut headers = HeaderMap::new();
-        for (name, value) in &did.headers {
-            headers.append(*name, value.parse().expect("value"));
-        }
-        let head = ExchangeHead {
-            protocol: did.protocol,
-            host: did.host.clone(),
-            host_source: did.source,
-            method: did.method.clone(),
-            path: did.path.clone(),
-            headers,
-            rule: did.rule.map(str::to_owned),
-            verdict: did.verdict,
-            identity: None,
-        };
-        let exchange = session.exchange(head).expect("begun");
-        exchange.up(&did.body).expect("recorded");
-        if let Some(status) = did.status {
-            exchange.response(status, &HeaderMap::new()).expect("recorded");
-        }
-        exchange.finish(did.error.map(str::to_owned));
-        session.close(None);
-    }
-    store.close();
-}
-
-pub fn suggested_of(store: &Path, with_denied: bool) -> Result<String, String> {
-    match (SuggestArgs { of: FilterArgs::all_of(store), with_denied }).suggest() {
-        Ok((text, damage)) if damage.is_empty() => Ok(text),
-        Err(Unread::Failure(failure)) => Err(failure.why),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn suggested(all: &[Did]) -> String {
-    let dir = tempfile::tempdir().expect("directory");
-    write(dir.path(), all);
-    suggested_of(dir.path(), false).expect("rules")
-}
-
-/// What a replay of `all` by `rules` says: the counts.
-pub fn replayed(rules: &str, all: &[Did]) -> serde_json::Value {
-    let dir = tempfile::tempdir().expect("directory");
-    let store = dir.path().join("store");
-    write(&store, all);
-    let text = format!("mode = \"enforce\"\n{rules}");
-    fs::write(dir.path().join("sluice.toml"), text).expect("written");
-    let mut out = Vec::new();
-    let args = ReplayArgs { directory: dir.path().to_owned(), of: FilterArgs::all_of(&store), all: false, json: true };
-    let (_, damage) = args.replay(&mut out).expect("replayed");
-    assert_eq!(damage, []);
-    let text = String::from_utf8(out).expect("text");
-    serde_json::from_str(text.lines().last().expect("counts")).expect("JSON")
-}
-
-/// How many of `all` `rules` would refuse.
-fn refused(rules: &str, all: &[Did]) -> u64 {
-    let counts = replayed(rules, all);
-    assert_eq!(counts["unknown"], 0, "{counts}\n{rules}");
-    counts["refused"].as_u64().expect("a number")
-}
+mod store;
 
 /// Lines of the rules that are no comment.
 fn bare(text: &str) -> Vec<&str> {
@@ -193,6 +64,10 @@ fn a_rule_says_who_where_and_what() {
     );
     assert!(!text.contains("secret") && !text.contains("hunter2") && !text.contains("8vJ2"), "{text}");
     assert_eq!(refused(&text, &all), 0);
+    refuses_others(&text);
+}
+
+fn refuses_others(text: &str) {
     let others = [
         did("GET", "other.example", "/v1/files/file-8vJ2kQ1n5LmZ/content"),
         did("PUT", "api.example", "/v1/files/file-8vJ2kQ1n5LmZ/content"),
@@ -201,11 +76,14 @@ fn a_rule_says_who_where_and_what() {
         Did { to: "192.0.2.7:8443", ..did("DELETE", "api.example", "/v1/files/file-1") },
         Did { tag: "other", ..did("DELETE", "api.example", "/v1/files/file-1") },
         Did { unit: Some("other.service"), ..did("DELETE", "api.example", "/v1/files/file-1") },
-        Did { headers: vec![("upgrade", "websocket".to_owned())], ..did("DELETE", "api.example", "/v1/files/file-1") },
+        Did {
+            headers: vec![("upgrade", "websocket".to_owned())],
+            ..did("DELETE", "api.example", "/v1/files/file-1")
+        },
         chat("gpt-5"),
     ];
-    assert_eq!(refused(&text, &others), others.len() as u64, "{text}");
-    assert_eq!(refused(&text, &[did("DELETE", "api.example", "/v1/files/file-1")]), 0);
+    assert_eq!(refused(text, &others), others.len() as u64, "{text}");
+    assert_eq!(refused(text, &[did("DELETE", "api.example", "/v1/files/file-1")]), 0);
 }
 
 #[test]
@@ -229,7 +107,8 @@ fn what_a_job_writes_cannot_widen_or_break_the_rules() {
     assert!(text.chars().all(|c| c == '\n' || (' '..='~').contains(&c)), "{text:?}");
     assert!(!bare(&text).iter().any(|line| line.starts_with("hosts") && line.contains('*')), "{text}");
     assert_eq!(refused(&text, &all), 0, "{text}");
-    let others = [odd("/a/x"), odd("/a/"), odd("/b/x/y"), odd("/b/*"), did("GET", "a.example", "/d"), chat("b")];
+    let others =
+        [odd("/a/x"), odd("/a/"), odd("/b/x/y"), odd("/b/*"), did("GET", "a.example", "/d"), chat("b")];
     assert_eq!(refused(&text, &others), others.len() as u64, "{text}");
     let com = [Did { host: "x.com".to_owned(), to: "192.0.2.8:443", ..odd("/e") }];
     assert_eq!(refused(&text, &com), 1, "{text}");
@@ -241,7 +120,9 @@ fn what_drowns_is_left_out_and_nothing_gets_broader() {
     let mut dice = Dice(3);
     let letter = |dice: &mut Dice| ["a", "b", "c", "d", "e", "f", "g", "h"][dice.roll(8)];
     let deep: Vec<Did> = (0..6000)
-        .map(|_| did("GET", "a.example", &(0..7).map(|_| format!("/{}", letter(&mut dice))).collect::<String>()))
+        .map(|_| {
+            did("GET", "a.example", &(0..7).map(|_| format!("/{}", letter(&mut dice))).collect::<String>())
+        })
         .collect();
     let text = suggested(&deep);
     assert!(text.contains("that have more different paths than are kept"), "{text}");
@@ -276,11 +157,26 @@ fn protocols_tunnels_and_addresses() {
         Did { headers: grpc, ..did("POST", "rpc.example", "/echo.Echo/GetUserV2ProfileById2024") },
         Did { to: "192.0.2.9:5432", ..tunnel.clone() },
         Did { to: "192.0.2.10:5432", source: HostSource::DnsCaller, ..tunnel.clone() },
-        Did { to: "[2001:db8::1]:22", source: HostSource::Address, host: "2001:db8::1".to_owned(), ..tunnel.clone() },
+        Did {
+            to: "[2001:db8::1]:22",
+            source: HostSource::Address,
+            host: "2001:db8::1".to_owned(),
+            ..tunnel.clone()
+        },
         Did { to: "192.0.2.20:80", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
         Did { to: "192.0.2.21:80", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
+        did("GET", "plain.example", "/"),
+        Did { to: "192.0.2.7:443", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
+        Did { to: "192.0.2.7:443", tls: false, protocol: "http/1.1", ..did("GET", "192.0.2.7", "/") },
+        Did { unit: None, ..did("GET", "plain.example", "/") },
+        Did { unit: Some("run-u12345.service"), ..did("GET", "plain.example", "/") },
         Did { to: "192.0.2.30:8080", tls: false, protocol: "http/1.1", ..did("GET", "192.0.2.30", "/") },
-        Did { to: "192.0.2.40:3128", tls: false, protocol: "http/1.1", ..did("CONNECT", "far.example", "far.example:443") },
+        Did {
+            to: "192.0.2.40:3128",
+            tls: false,
+            protocol: "http/1.1",
+            ..did("CONNECT", "far.example", "far.example:443")
+        },
         Did { protocol: "dns", to: "192.0.2.53:53", tls: false, path: None, ..did("A", "far.example", "") },
     ];
     let text = suggested(&all);
@@ -320,7 +216,11 @@ fn refused_and_failed_is_suggested_on_demand_only() {
             error: Some("no rule allows it (rule (none))"),
             ..did("GET", "a.example", "/refused")
         },
-        Did { status: Some(502), error: Some("the upstream gave no answer"), ..did("GET", "a.example", "/dead") },
+        Did {
+            status: Some(502),
+            error: Some("the upstream gave no answer"),
+            ..did("GET", "a.example", "/dead")
+        },
         Did {
             rule: None,
             verdict: Verdict::Deny,
@@ -335,9 +235,16 @@ fn refused_and_failed_is_suggested_on_demand_only() {
     let dir = tempfile::tempdir().expect("directory");
     write(dir.path(), &all);
     let text = suggested_of(dir.path(), false).expect("rules");
-    assert!(text.contains("paths = [\"/observed\", \"/ok\"]") || text.contains("paths = [\"/ok\", \"/observed\"]"), "{text}");
+    assert!(
+        text.contains("paths = [\"/observed\", \"/ok\"]")
+            || text.contains("paths = [\"/ok\", \"/observed\"]"),
+        "{text}"
+    );
     assert!(!text.contains("/no\"") && !text.contains("/dead") && !text.contains("bad.example"), "{text}");
-    assert!(text.contains("LEFT OUT: 2 that were refused.") && text.contains("LEFT OUT: 1 that failed."), "{text}");
+    assert!(
+        text.contains("LEFT OUT: 2 that were refused.") && text.contains("LEFT OUT: 1 that failed."),
+        "{text}"
+    );
     let wide = suggested_of(dir.path(), true).expect("rules");
     for path in ["/no", "/dead", "/refused"] {
         assert!(wide.contains(&format!("\"{path}\"")), "{path}: {wide}");
@@ -363,7 +270,9 @@ fn whatever_was_done_in_whatever_order_the_rules_allow_it_and_are_the_same() {
                 1 => Did { unit: None, ..did("GET", hosts[dice.roll(3)], &dice.path()) },
                 n => did(["GET", "POST", "PUT"][n % 3], hosts[dice.roll(2)], &dice.path()),
             })
-            .filter(|did| !did.path.as_ref().is_some_and(|path| path.contains("v1/chat") && did.body.is_empty()))
+            .filter(|did| {
+                !did.path.as_ref().is_some_and(|path| path.contains("v1/chat") && did.body.is_empty())
+            })
             .collect();
         let text = suggested(&all);
         let counts = replayed(&text, &all);
@@ -372,6 +281,39 @@ fn whatever_was_done_in_whatever_order_the_rules_allow_it_and_are_the_same() {
         let other = suggested(&all);
         assert_eq!(bare(&text), bare(&other), "round {round}");
     }
+}
+
+#[test]
+fn bodies_that_the_record_has_not_are_not_guessed() {
+    let long = Did {
+        body: format!(r#"{{"model": "big", "x": "{}"}}"#, "x".repeat(2 << 20)).into_bytes(),
+        ..chat("")
+    };
+    let refused = Did {
+        body: Vec::new(),
+        headers: vec![("content-length", "40".to_owned())],
+        rule: Some("(none)"),
+        verdict: Verdict::Deny,
+        status: Some(403),
+        error: Some("no rule allows it"),
+        ..chat("")
+    };
+    let packed = Did { headers: vec![("content-encoding", "gzip".to_owned())], ..chat("a") };
+    let all = [chat("a"), long, refused, packed];
+    let dir = tempfile::tempdir().expect("directory");
+    write(dir.path(), &all);
+    let text = suggested_of(dir.path(), true).expect("rules");
+    assert!(text.contains("request.llm.model in [\"a\"]") && !text.contains("NOT LIMITED"), "{text}");
+    assert!(
+        text.contains("LEFT OUT: 3 that are to a model, and the record has not all of their body."),
+        "{text}"
+    );
+    let counts = replayed(&text, &all);
+    // The long one is longer than what the rule reads, and packed ones are not read: no guess is needed.
+    assert_eq!((counts["refused"].as_u64(), counts["unknown"].as_u64()), (Some(2), Some(1)), "{counts}");
+    let wide = text.replace("verdict =", "body_max = \"4MiB\"\nverdict =");
+    let counts = replayed(&wide, &all);
+    assert_eq!((counts["refused"].as_u64(), counts["unknown"].as_u64()), (Some(1), Some(2)), "{counts}");
 }
 
 #[test]
@@ -392,7 +334,12 @@ fn a_hundred_thousand_exchanges() {
     println!("suggest: {:?}, {} bytes", begun.elapsed(), text.len());
     fs::write(dir.path().join("sluice.toml"), format!("mode = \"enforce\"\n{text}")).expect("written");
     let begun = std::time::Instant::now();
-    let args = ReplayArgs { directory: dir.path().to_owned(), of: FilterArgs::all_of(&store), all: false, json: false };
+    let args = ReplayArgs {
+        directory: dir.path().to_owned(),
+        of: FilterArgs::all_of(&store),
+        all: false,
+        json: false,
+    };
     let mut out = Vec::new();
     args.replay(&mut out).expect("replayed");
     println!("replay: {:?}\n{}", begun.elapsed(), String::from_utf8_lossy(&out));

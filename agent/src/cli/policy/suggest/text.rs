@@ -64,13 +64,22 @@ fn comment(out: &mut String, text: &str) {
 fn head(all: &Everything, filters: &str) -> String {
     let mut out = String::new();
     let mut say = |text: &str| comment(&mut out, text);
-    say(&format!("Suggested by sluice policy suggest{filters}: {} exchange(s), {} to {}.", all.taken, all.first, all.last));
+    say(&format!(
+        "Suggested by sluice policy suggest{filters}: {} exchange(s), {} to {}.",
+        all.taken, all.first, all.last
+    ));
     say("It allows what was done, which may not be what should be. Read it, put it into policy.d, and ask");
     say("sluice policy check and sluice policy replay. Under mode = \"enforce\" everything else is refused.");
     say("");
-    say("Wider than what was seen, on purpose: in paths * stands for ids (numbers, hashes, UUIDs, tokens, dates), and");
-    say(&format!("for any segment where more than {SIBLINGS} different ones stood in one place; HTTP/1.1 and HTTP/2 stand for each"));
-    say("other; queries, header fields and bodies are free, but for the models of requests to them. Hosts never are.");
+    say(
+        "Wider than what was seen, on purpose: in paths * stands for ids (numbers, hashes, UUIDs, tokens, dates), and",
+    );
+    say(&format!(
+        "for any segment where more than {SIBLINGS} different ones stood in one place; HTTP/1.1 and HTTP/2 stand for each"
+    ));
+    say(
+        "other; queries, header fields and bodies are free, but for the models of requests to them. Hosts never are.",
+    );
     if all.lookups > 0 {
         say(&format!("{} name lookup(s) need no rule: [dns] says what may be looked up.", all.lookups));
     }
@@ -93,7 +102,13 @@ fn rule(suggestion: &Suggestion) -> String {
     if suggestion.unlimited {
         comment(&mut out, "NOT LIMITED TO MODELS: the record does not have the bodies.");
     } else if seen.unknown > 0 {
-        comment(&mut out, &format!("of {} the record does not have the body: they may have been for other models", seen.unknown));
+        comment(
+            &mut out,
+            &format!(
+                "of {} the record does not have the body: they may have been for other models",
+                seen.unknown
+            ),
+        );
     }
     if !suggestion.addresses.is_empty() && !rule.to.hosts.is_empty() {
         comment(&mut out, "without TLS nothing proves the name: the addresses that it stood for");
@@ -113,7 +128,9 @@ fn list<'t>(texts: impl Iterator<Item = &'t str>) -> Option<String> {
     match &all[..] {
         [] => None,
         [one] => Some(one.clone()),
-        _ if all.iter().map(String::len).sum::<usize>() > LINE => Some(format!("[\n  {},\n]", all.join(",\n  "))),
+        _ if all.iter().map(String::len).sum::<usize>() > LINE => {
+            Some(format!("[\n  {},\n]", all.join(",\n  ")))
+        }
         _ => Some(format!("[{}]", all.join(", "))),
     }
 }

@@ -142,8 +142,8 @@ impl<S: Seen> Node<S> {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::policy::template::{pattern, segments, tests::Dice};
     use super::*;
+    use crate::cli::policy::template::{pattern, segments, tests::Dice};
     use crate::policy::pattern::Glob;
 
     #[derive(Debug, Default, PartialEq)]
@@ -178,7 +178,9 @@ mod tests {
     fn whatever_the_order_every_path_is_matched_and_counted_once() {
         let mut dice = Dice(7);
         for round in 0..300 {
-            let word = |dice: &mut Dice| ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k1234", ""][dice.roll(12)];
+            let word = |dice: &mut Dice| {
+                ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k1234", ""][dice.roll(12)]
+            };
             let mut paths: Vec<String> = (0..dice.roll(80) + 1)
                 .map(|_| (0..=dice.roll(4)).map(|_| format!("/{}", word(&mut dice))).collect())
                 .collect();
