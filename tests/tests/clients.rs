@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 
 use sluice_tests::client;
 use sluice_tests::client::check::{job, ok, recorded, repository, wanted, world};
-use sluice_tests::harness::World;
 use sluice_tests::process::{PATIENCE, finish};
 
 #[test]

@@ -327,3 +327,6 @@ fn longest_label(name: &str) -> usize {
     }
     longest
 }
+
+#[cfg(test)]
+mod tests;

@@ -343,7 +343,7 @@ impl Use {
         match read {
             Ok(None) => self.other += 1,
             Ok(Some(Llm { model: Some(model), .. })) if model.len() <= MODEL => {
-                drop(self.models.insert(model.into()))
+                self.models.insert(model.into());
             }
             Ok(Some(Llm { model: Some(_), .. })) => return Err("ask for a model by too long a name"),
             // What fetches has nothing that could name one.

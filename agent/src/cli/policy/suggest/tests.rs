@@ -138,45 +138,15 @@ fn what_drowns_is_left_out_and_nothing_gets_broader() {
 }
 
 #[test]
-fn protocols_tunnels_and_addresses() {
+fn protocols_and_tunnels() {
     let upgrade = vec![("upgrade", "websocket".to_owned())];
     let grpc = vec![("content-type", "application/grpc".to_owned())];
-    let tunnel = Did {
-        tls: false,
-        protocol: "tunnel",
-        method: None,
-        path: None,
-        headers: Vec::new(),
-        status: None,
-        error: Some("not read: the server speaks first"),
-        source: HostSource::Dns,
-        ..did("", "db.example", "")
-    };
     let all = [
         Did { protocol: "http/1.1", headers: upgrade, status: Some(101), ..did("GET", "ws.example", "/ws") },
         Did { headers: grpc, ..did("POST", "rpc.example", "/echo.Echo/GetUserV2ProfileById2024") },
-        Did { to: "192.0.2.9:5432", ..tunnel.clone() },
-        Did { to: "192.0.2.10:5432", source: HostSource::DnsCaller, ..tunnel.clone() },
-        Did {
-            to: "[2001:db8::1]:22",
-            source: HostSource::Address,
-            host: "2001:db8::1".to_owned(),
-            ..tunnel.clone()
-        },
-        Did { to: "192.0.2.20:80", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
-        Did { to: "192.0.2.21:80", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
-        did("GET", "plain.example", "/"),
-        Did { to: "192.0.2.7:443", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
-        Did { to: "192.0.2.7:443", tls: false, protocol: "http/1.1", ..did("GET", "192.0.2.7", "/") },
-        Did { unit: None, ..did("GET", "plain.example", "/") },
-        Did { unit: Some("run-u12345.service"), ..did("GET", "plain.example", "/") },
-        Did { to: "192.0.2.30:8080", tls: false, protocol: "http/1.1", ..did("GET", "192.0.2.30", "/") },
-        Did {
-            to: "192.0.2.40:3128",
-            tls: false,
-            protocol: "http/1.1",
-            ..did("CONNECT", "far.example", "far.example:443")
-        },
+        tunnel("192.0.2.9:5432", "db.example", HostSource::Dns),
+        tunnel("192.0.2.10:5432", "db.example", HostSource::DnsCaller),
+        tunnel("[2001:db8::1]:22", "2001:db8::1", HostSource::Address),
         Did { protocol: "dns", to: "192.0.2.53:53", tls: false, path: None, ..did("A", "far.example", "") },
     ];
     let text = suggested(&all);
@@ -186,7 +156,6 @@ fn protocols_tunnels_and_addresses() {
         "paths = \"/echo.Echo/GetUserV2ProfileById2024\"",
         "addresses = \"192.0.2.10\"",
         "addresses = \"2001:db8::1\"",
-        "addresses = [\"192.0.2.20\", \"192.0.2.21\"]",
         "1 name lookup(s) need no rule",
         "name = \"ci/2001.db8..1/1\"",
     ] {
@@ -194,12 +163,52 @@ fn protocols_tunnels_and_addresses() {
     }
     assert_eq!(refused(&text, &all), 0, "{text}");
     let others = [
-        Did { to: "192.0.2.22:80", tls: false, protocol: "http/1.1", ..did("GET", "plain.example", "/") },
-        Did { to: "192.0.2.11:5432", source: HostSource::DnsCaller, ..tunnel.clone() },
-        Did { to: "192.0.2.9:5433", ..tunnel.clone() },
+        tunnel("192.0.2.11:5432", "db.example", HostSource::DnsCaller),
+        tunnel("192.0.2.9:5433", "db.example", HostSource::Dns),
         did("GET", "ws.example", "/ws"),
         did("POST", "rpc.example", "/echo.Echo/GetUserV2ProfileById2024"),
     ];
+    assert_eq!(refused(&text, &others), others.len() as u64, "{text}");
+}
+
+fn tunnel(to: &'static str, host: &str, source: HostSource) -> Did {
+    Did {
+        to,
+        tls: false,
+        protocol: "tunnel",
+        method: None,
+        path: None,
+        headers: Vec::new(),
+        status: None,
+        error: Some("not read: the server speaks first"),
+        source,
+        ..did("", host, "")
+    }
+}
+
+#[test]
+fn a_name_that_nothing_proves_holds_for_its_addresses() {
+    let plain = |to, host: &str| Did { to, tls: false, protocol: "http/1.1", ..did("GET", host, "/") };
+    let all = [
+        plain("192.0.2.20:80", "plain.example"),
+        plain("192.0.2.21:80", "plain.example"),
+        did("GET", "plain.example", "/"),
+        plain("192.0.2.7:443", "plain.example"),
+        plain("192.0.2.7:443", "192.0.2.7"),
+        plain("192.0.2.30:8080", "192.0.2.30"),
+        Did { unit: None, ..did("GET", "plain.example", "/") },
+        Did { unit: Some("run-u12345.service"), ..did("GET", "plain.example", "/") },
+        Did {
+            method: Some("CONNECT".to_owned()),
+            path: Some("far.example:443".to_owned()),
+            ..plain("192.0.2.40:3128", "far.example")
+        },
+    ];
+    let text = suggested(&all);
+    assert!(text.contains("addresses = [\"192.0.2.20\", \"192.0.2.21\"]"), "{text}");
+    assert!(!text.contains("run-u"), "a unit that never comes again: {text}");
+    assert_eq!(refused(&text, &all), 0, "{text}");
+    let others = [plain("192.0.2.22:80", "plain.example"), plain("192.0.2.41:3128", "far.example")];
     assert_eq!(refused(&text, &others), others.len() as u64, "{text}");
 }
 
