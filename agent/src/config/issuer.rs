@@ -82,7 +82,7 @@ pub(super) fn resolve(
 }
 
 /// What is wrong with an issuer's URL (OpenID Connect Discovery §3: https, no query, no fragment).
-fn bad_url(text: &str) -> Option<&'static str> {
+pub(super) fn bad_url(text: &str) -> Option<&'static str> {
     let Ok(url) = text.parse::<Uri>() else { return Some("it is no URL") };
     if url.scheme_str() != Some("https") || !text.starts_with("https://") {
         return Some("it must begin with https://: whoever can change the keys on their way can be anybody");
@@ -94,16 +94,18 @@ fn bad_url(text: &str) -> Option<&'static str> {
     (url.query().is_some() || text.contains('#')).then_some("it has a query or a fragment")
 }
 
+/// Whether a text names a variable of an environment.
+pub(super) fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 255
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 fn variables(texts: Vec<Sited<String>>, problems: &mut Problems<'_>) -> Vec<String> {
-    let name = |name: &str| {
-        !name.is_empty()
-            && name.len() <= 255
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    };
     let mut found = Vec::new();
     for text in texts {
-        if !name(&text.value) {
+        if !is_variable(&text.value) {
             let what = format!("issuer.token_env has {:?}", text.value);
             problems.add(&text.place, what, "write names of variables, such as \"SLUICE_ID_TOKEN\"");
         } else if found.len() == VARIABLES {

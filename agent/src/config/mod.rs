@@ -12,9 +12,11 @@ use crate::paths;
 use crate::policy::rule::Source as Rules;
 
 mod case;
+mod credential;
 mod dns;
 mod intercept;
 mod issuer;
+mod limit;
 mod options;
 mod quantity;
 mod reach;

@@ -17,7 +17,7 @@ pub(super) fn check(rules: &[Read], problems: &mut Problems<'_>) {
         return problems.add(&beyond.rule.place, format!("more than {MAX_RULES} [[rule]]"), remedy);
     }
     let mut taken = HashMap::new();
-    for (at, Read { rule, sound }) in rules.iter().enumerate() {
+    for (at, Read { rule, sound, .. }) in rules.iter().enumerate() {
         let name = &rule.value.name;
         if let Some(earlier) = taken.insert(name, &rule.place) {
             let what = format!("[[rule]] {name}: its name is taken already at {earlier}");

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use super::quantity;
 use super::section::{Code, Named, Problems, Section, Sited, nearest};
+use super::{limit, quantity};
 use crate::policy::lookup::NamePattern;
 use crate::policy::pattern::{Addresses, Glob, Ports, Window};
 use crate::policy::rule::{BODY_LIMIT, BODY_MAX, CallerAsks, Effect, RequestAsks, Rule, ToAsks};
 use crate::policy::when::When;
 use crate::policy::{Mode, prompt_mistakes};
-use crate::types::HostName;
+use crate::types::{CredentialName, HostName};
 
 /// A rule as it was read.
 pub(super) struct Read {
     pub rule: Sited<Rule>,
+    /// The credential that it names, and where.
+    pub credential: Option<Sited<CredentialName>>,
     /// Whether nothing of it is wrong: only then it asks what its writer meant.
     pub sound: bool,
 }
@@ -44,11 +46,9 @@ pub const METHODS: [&str; 17] = [
 /// Longest name of a rule or a test.
 const NAME_MAX: usize = 100;
 /// What a rule will have, and has not yet.
-const LATER: [(&str, &str); 4] = [
+const LATER: [(&str, &str); 2] = [
     ("exe_sha256", "programs are told apart by path, and by content in a later version"),
-    ("credential", "credentials are injected in a later version"),
     ("mask", "content is masked in a later version"),
-    ("limit", "requests are counted in a later version"),
 ];
 
 /// Reads one `[[rule]]`; whatever is wrong is reported. Without a name there is none.
@@ -77,16 +77,24 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
             ),
         }
     }
+    let credential = section.text("credential", problems).and_then(|text| named(text, problems));
+    rule.credential = credential.as_ref().map(|name| name.value.clone());
     for (key, why) in LATER {
         if let Some(place) = section.not_yet(key) {
             problems.add(&place, format!("rule.{key} is not there yet"), format!("leave it out: {why}"));
         }
     }
-    section.finish(problems);
+    let mut refuses = false;
     match verdict {
         None => problems.add(&place, "[[rule]] has no verdict", "add verdict = \"allow\" or \"deny\""),
-        Some(text) => rule.verdict = effect(&text, problems).unwrap_or_default(),
+        Some(text) => {
+            let effect = effect(&text, problems);
+            refuses = effect == Some(Effect::Deny);
+            rule.verdict = effect.unwrap_or_default();
+        }
     }
+    rule.limits = limit::resolve(&mut section, refuses, problems);
+    section.finish(problems);
     let Some(name) = name else {
         problems.add(&place, "[[rule]] has no name", "add name = \"…\"");
         return None;
@@ -95,7 +103,19 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
         problems.add(&name.place, format!("rule.name is {:?}", name.value), remedy);
     }
     rule.name = name.value;
-    Some(Read { rule: Sited { value: rule, place }, sound: problems.0.len() == before })
+    Some(Read { rule: Sited { value: rule, place }, credential, sound: problems.0.len() == before })
+}
+
+/// The name of a credential.
+fn named(text: Sited<String>, problems: &mut Problems<'_>) -> Option<Sited<CredentialName>> {
+    match CredentialName::parse(&text.value) {
+        Ok(value) => Some(Sited { value, place: text.place }),
+        Err(_) => {
+            let what = format!("rule.credential is {:?}", text.value);
+            problems.add(&text.place, what, "write the name of a [[credential]]");
+            None
+        }
+    }
 }
 
 /// Names stand in journals, answers and on command lines.
@@ -151,9 +171,9 @@ fn one_of(word: &str, names: &[&str]) -> String {
 }
 
 /// What is wrong with a value, and what to do.
-type Wrong = (String, String);
+pub(super) type Wrong = (String, String);
 
-fn each<T>(
+pub(super) fn each<T>(
     texts: Option<Vec<Sited<String>>>,
     problems: &mut Problems<'_>,
     parse: impl Fn(&str) -> Result<T, Wrong>,
@@ -168,11 +188,11 @@ fn each<T>(
     texts.unwrap_or_default().into_iter().filter_map(read).collect()
 }
 
-fn wrong(what: impl Display, remedy: &str) -> Wrong {
+pub(super) fn wrong(what: impl Display, remedy: &str) -> Wrong {
     (what.to_string(), remedy.to_owned())
 }
 
-fn glob(text: &str) -> Result<Glob, Wrong> {
+pub(super) fn glob(text: &str) -> Result<Glob, Wrong> {
     Glob::parse(text).map_err(|e| wrong(e, "* is anything but a slash, ** is anything"))
 }
 
@@ -239,7 +259,7 @@ fn to(section: &mut Section<'_>, problems: &mut Problems<'_>) -> ToAsks {
     ToAsks { protocols, hosts, addresses, ports }
 }
 
-fn host(text: &str) -> Result<NamePattern, Wrong> {
+pub(super) fn host(text: &str) -> Result<NamePattern, Wrong> {
     let address = text.parse::<std::net::IpAddr>().is_ok();
     let name = text.strip_prefix("*.").unwrap_or(text);
     let named = text == "*" || HostName::parse(name).is_ok();
@@ -287,7 +307,7 @@ fn prompts(section: &mut Section<'_>, problems: &mut Problems<'_>) -> RequestAsk
     RequestAsks { prompt_words, prompt_patterns, ..RequestAsks::default() }
 }
 
-fn method(text: &str) -> Result<String, Wrong> {
+pub(super) fn method(text: &str) -> Result<String, Wrong> {
     let upper = text.to_ascii_uppercase();
     let token = http::Method::from_bytes(text.as_bytes()).is_ok();
     let slip = nearest(&upper, &METHODS).filter(|near| *near != text);
@@ -298,7 +318,7 @@ fn method(text: &str) -> Result<String, Wrong> {
     }
 }
 
-fn path(text: &str) -> Result<Glob, Wrong> {
+pub(super) fn path(text: &str) -> Result<Glob, Wrong> {
     if text.contains('?') {
         return Err(wrong(
             format!("path {text:?} has a query"),

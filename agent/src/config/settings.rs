@@ -8,14 +8,11 @@ use std::time::Duration;
 use super::intercept::{self, Intercept, user_name};
 use super::issuer;
 use super::section::{Place, Problems, Section, Sited};
-use super::{Config, Problem, Source, UnixRule, case, dns, quantity, reach, rule};
+use super::{Config, Problem, Source, case, credential, dns, quantity, reach, rule, sockets};
 use crate::policy::Mode;
 
 /// The cgroup tree and the kernel's maps are sized for this many tags at once, run-time ones included.
 const MAX_INTERCEPTS: usize = 200;
-
-/// The kernel's list of Unix sockets has room for this many.
-const MAX_SOCKETS: usize = agent_ebpf::lsm::UNIX_RULES as usize;
 
 /// Resolves all files into one configuration; what is wrong goes to `problems` and keeps its default.
 pub(super) fn resolve(sources: &[Source], dir: &Path, problems: &mut Vec<Problem>) -> Config {
@@ -24,6 +21,7 @@ pub(super) fn resolve(sources: &[Source], dir: &Path, problems: &mut Vec<Problem
         set: HashMap::new(),
         intercepts: Vec::new(),
         rules: Vec::new(),
+        credentials: Vec::new(),
         dir,
         problems: Problems(problems),
     };
@@ -39,6 +37,7 @@ struct Resolver<'a> {
     set: HashMap<&'static str, Place>,
     intercepts: Vec<Sited<Intercept>>,
     rules: Vec<rule::Read>,
+    credentials: Vec<credential::Read>,
     dir: &'a Path,
     problems: Problems<'a>,
 }
@@ -67,6 +66,9 @@ impl Resolver<'_> {
         }
         for section in top.tables("rule", &mut self.problems) {
             self.rules.extend(rule::resolve(section, &mut self.problems));
+        }
+        for section in top.tables("credential", &mut self.problems) {
+            self.credentials.extend(credential::resolve(section, &mut self.problems));
         }
         for section in top.tables("test", &mut self.problems) {
             self.config.cases.extend(case::resolve(section, &mut self.problems));
@@ -239,46 +241,13 @@ impl Resolver<'_> {
         }
     }
 
-    /// Unix sockets: `deny` adds to the list, `allow` takes off it what stands there by that name.
     fn sockets(&mut self, mut section: Section<'_>) {
         let place = section.place().clone();
         for (key, name) in [("deny", "sockets.deny"), ("allow", "sockets.allow")] {
-            let Some(texts) = section.texts(key, &mut self.problems) else { continue };
-            if !self.first(name, &place) {
-                continue;
-            }
-            for text in texts {
-                let rule = match UnixRule::parse(&text.value) {
-                    Ok(rule) => rule,
-                    Err(why) => {
-                        let what = format!("{name}: {:?} is no Unix socket: {why}", text.value);
-                        self.problems.add(
-                            &text.place,
-                            what,
-                            "write /run/some.sock, /run/some/*, or @abstract",
-                        );
-                        continue;
-                    }
-                };
-                let listed = self.config.denied_sockets.iter().position(|one| *one == rule);
-                match (key, listed) {
-                    ("deny", None) if self.config.denied_sockets.len() >= MAX_SOCKETS => {
-                        let what = format!("{name}: more than {MAX_SOCKETS} sockets");
-                        self.problems.add(
-                            &text.place,
-                            what,
-                            "name folders (/run/some/*) instead of their sockets",
-                        );
-                    }
-                    ("deny", None) => self.config.denied_sockets.push(rule),
-                    ("deny", Some(_)) => {}
-                    (_, Some(at)) => drop(self.config.denied_sockets.remove(at)),
-                    (_, None) => self.problems.add(
-                        &text.place,
-                        format!("{name}: {} is not on the list", rule.as_str()),
-                        "name an entry of the list as it stands there (see sluice.toml)",
-                    ),
-                }
+            if let Some(texts) = section.texts(key, &mut self.problems)
+                && self.first(name, &place)
+            {
+                sockets::change(&mut self.config.denied_sockets, (key, name), texts, &mut self.problems);
             }
         }
         section.finish(&mut self.problems);
@@ -368,6 +337,10 @@ impl Resolver<'_> {
         self.config.intercepts = kept.into_iter().map(|k| k.value).collect();
         reach::check(&self.rules, &mut self.problems);
         reach::check_cases(&self.config.cases, &self.rules, &mut self.problems);
+        credential::check(&self.credentials, &self.rules, &mut self.problems);
+        credential::unused(&self.credentials, &self.rules, &mut Problems(&mut self.config.warnings));
+        self.config.policy.credentials =
+            self.credentials.into_iter().map(|read| read.credential.value).collect();
         self.config.policy.rules = self.rules.into_iter().map(|read| read.rule.value).collect();
         let enforced = |mode: &Mode| *mode == Mode::Enforce;
         let policy = &self.config.policy;

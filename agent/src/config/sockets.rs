@@ -1,6 +1,11 @@
 //! Unix sockets that no tag may talk to, as the kernel compares their names: in one form, and by prefixes of it.
 
-use agent_ebpf::lsm::UNIX_NAME;
+use agent_ebpf::lsm::{UNIX_NAME, UNIX_RULES};
+
+use super::section::{Problems, Sited};
+
+/// The kernel's list of Unix sockets has room for this many.
+const MAX_SOCKETS: usize = UNIX_RULES as usize;
 
 /// A Unix socket, or all that begin alike, that no tag may talk to: `/run/docker.sock`, `@/tmp/dbus-*` (abstract).
 ///
@@ -128,6 +133,43 @@ pub const DENIED_BY_DEFAULT: [&str; 40] = [
     "/var/guix/daemon-socket/*",
     "/run/user/*/gvfsd/*",
 ];
+
+/// `sockets.deny` adds to the list, `sockets.allow` takes off it what stands there by that name.
+pub(super) fn change(
+    denied: &mut Vec<UnixRule>,
+    (key, name): (&str, &str),
+    texts: Vec<Sited<String>>,
+    problems: &mut Problems<'_>,
+) {
+    for text in texts {
+        let rule = match UnixRule::parse(&text.value) {
+            Ok(rule) => rule,
+            Err(why) => {
+                let what = format!("{name}: {:?} is no Unix socket: {why}", text.value);
+                problems.add(&text.place, what, "write /run/some.sock, /run/some/*, or @abstract");
+                continue;
+            }
+        };
+        let listed = denied.iter().position(|one| *one == rule);
+        match (key, listed) {
+            ("deny", None) if denied.len() >= MAX_SOCKETS => {
+                let what = format!("{name}: more than {MAX_SOCKETS} sockets");
+                problems.add(&text.place, what, "name folders (/run/some/*) instead of their sockets");
+            }
+            ("deny", None) => denied.push(rule),
+            ("deny", Some(_)) => {}
+            (_, Some(at)) => drop(denied.remove(at)),
+            (_, None) => {
+                let what = format!("{name}: {} is not on the list", rule.as_str());
+                problems.add(
+                    &text.place,
+                    what,
+                    "name an entry of the list as it stands there (see sluice.toml)",
+                );
+            }
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::fs;
 use super::*;
 use crate::policy::lookup::Denial;
 
+mod credentials;
 mod rules;
 
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -93,6 +94,18 @@ fn every_key() -> (tempfile::TempDir, Config) {
     ]);
     let config = load(dir.path()).expect("good configuration");
     (dir, config)
+}
+
+#[test]
+fn what_the_page_on_identity_shows_is_good() {
+    let page = include_str!("../../../docs/identity.md");
+    let shown: Vec<&str> =
+        page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!shown.is_empty());
+    for text in shown {
+        let dir = directory(&[("sluice.toml", text)]);
+        load(dir.path()).unwrap_or_else(|problems| panic!("{problems:?}"));
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::task::{Context as Waking, Poll};
 use futures_util::future::BoxFuture;
 
 use super::Context;
+use super::held::Held;
 use crate::policy::{Denied, Permit, Verdict};
 use crate::types::Action;
 use crate::types::action::Kept;
@@ -31,12 +32,20 @@ struct Judged {
 pub(super) struct Live {
     judged: Option<Box<Judged>>,
     waiting: Option<BoxFuture<'static, Denied>>,
+    /// What the facts take of the process's memory.
+    _held: Option<Held>,
 }
 
 impl Live {
     /// Watches from the rules on that `cx` has seen last.
     pub fn new(cx: Context, facts: Facts) -> Self {
-        Self { judged: Some(Box::new(Judged { cx, facts })), waiting: None }
+        Self { judged: Some(Box::new(Judged { cx, facts })), waiting: None, _held: None }
+    }
+
+    /// With what a body among the facts takes.
+    pub fn holding(mut self, held: Option<Held>) -> Self {
+        self._held = held;
+        self
     }
 
     /// Ready when rules that came meanwhile refuse it. `wait`: the task is woken when there are others; without that it

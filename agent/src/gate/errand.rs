@@ -13,6 +13,7 @@ use http::{Request, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -56,15 +57,23 @@ async fn get(url: &str, tls: &Tls, dns: &dns::Resolver, warden: &Warden) -> Resu
     };
     let stream = dial(&addresses, port).await?;
     let stream = tls.errand(&to, Box::new(stream)).await?;
+    ask(stream, authority.as_str(), url.path_and_query().map_or("/", |path| path.as_str())).await
+}
+
+/// One question and its answer.
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    authority: &str,
+    path: &str,
+) -> Result<Fetched, String> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Chain(&error).to_string())?;
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path).header(HOST, authority.as_str()).header(ACCEPT, "application/json");
+    let request = Request::get(path).header(HOST, authority).header(ACCEPT, "application/json");
     let request = request.body(String::new()).map_err(|error| error.to_string())?;
-    let exchange = async {
+    let mut exchange = std::pin::pin!(async {
         let response = sender.send_request(request).await.map_err(|error| Chain(&error).to_string())?;
         let (head, body) = response.into_parts();
         // No redirect is followed: who may say where keys are is the issuer, by name.
@@ -72,15 +81,18 @@ async fn get(url: &str, tls: &Tls, dns: &dns::Resolver, warden: &Warden) -> Resu
             return Err(format!("it answered {}", head.status.as_u16()));
         }
         Ok(Fetched { body: whole(body).await?, max_age: max_age(&head.headers) })
-    };
-    tokio::select! {
+    });
+    // Both ends of one conversation in one task: it ends with it.
+    let ended = tokio::select! {
         biased;
-        fetched = exchange => fetched,
-        // Both ends of one conversation in one task: it ends with it.
-        ended = connection => match ended {
-            Ok(()) => Err("it closed without an answer".to_owned()),
-            Err(error) => Err(Chain(&error).to_string()),
-        },
+        fetched = &mut exchange => return fetched,
+        ended = connection => ended,
+    };
+    // A server that answers and closes at once (gunicorn does) ends the connection before its answer was looked at; what
+    // came of it is kept for us, and what did not is an error there.
+    match (exchange.await, ended) {
+        (Err(_), Err(error)) => Err(Chain(&error).to_string()),
+        (fetched, _) => fetched,
     }
 }
 
@@ -131,7 +143,47 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    /// Asks a server that writes `answer` whole and closes.
+    async fn answered(answer: &'static str) -> Result<Fetched, String> {
+        let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+        let server = async move {
+            let mut question = Vec::new();
+            while !question.ends_with(b"\r\n\r\n") {
+                theirs.read_buf(&mut question).await.expect("a question");
+            }
+            theirs.write_all(answer.as_bytes()).await.expect("it fits");
+        };
+        tokio::join!(ask(ours, "id.example.com", "/jwks"), server).0
+    }
+
+    #[tokio::test]
+    async fn a_server_may_close_as_soon_as_it_has_answered() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.0 200 OK\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        ] {
+            assert_eq!(answered(answer).await.map(|fetched| fetched.body), Ok(b"{}".to_vec()), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_whole_is_none() {
+        for answer in [
+            "",
+            "HTTP/1.1 200 OK\r\nContent-Le",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+            "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            assert!(answered(answer).await.is_err(), "{answer}");
+        }
+    }
 
     #[test]
     fn how_long_an_answer_may_be_kept() {

@@ -17,6 +17,8 @@ impl Rule {
                 verdict: self.verdict,
                 durable: self.durable,
                 body_max: self.body_max,
+                credential: self.credential.clone(),
+                limits: self.limits.clone(),
                 ..Self::default()
             }
     }

@@ -220,7 +220,7 @@ impl<'a> Facts<'a> {
                 Some((kind, _)) if kind == "application/x-www-form-urlencoded" => {
                     Ok(body::form(http.headers, body)?.map(|form| llm::texts(&form)).unwrap_or_default())
                 }
-                _ => Ok(String::from_utf8_lossy(body).into_owned()),
+                _ => llm::texts_of(body).ok_or_else(|| why.clone()),
             },
         });
         text.as_deref().map_err(|why| Fault::Cannot(why.clone()))

@@ -194,7 +194,13 @@ pub fn decide(policy: &Policy, _caller: &Caller, lookup: Lookup<'_>) -> Result<P
     if !bounds.types.is_empty() && !bounds.types.iter().any(|kind| kind == lookup.kind) {
         return Err(Denied::Type { kind: lookup.kind.to_owned() });
     }
-    Ok(Permit { rule: super::OBSERVE.into(), verdict: crate::types::Verdict::Allow, durable: policy.durable })
+    Ok(Permit {
+        rule: super::OBSERVE.into(),
+        verdict: crate::types::Verdict::Allow,
+        durable: policy.durable,
+        credential: None,
+        bounds: None,
+    })
 }
 
 /// Decides where an alias leads: a denied name is not reached by another that points at it.

@@ -6,38 +6,50 @@
 
 mod body;
 mod cover;
+pub mod credential;
 mod facts;
 mod filter;
 mod index;
 mod judge;
 mod known;
+pub mod limit;
 pub mod llm;
 pub mod lookup;
 pub mod past;
 pub mod pattern;
 pub mod question;
+pub mod readings;
 pub mod rule;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_body;
 #[cfg(test)]
+mod tests_evasion;
+#[cfg(test)]
+mod tests_readings;
+#[cfg(test)]
 mod tests_speed;
 pub mod when;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{self, Action};
+use crate::types::{self, Action, CredentialName};
+use credential::Credential;
 use facts::Facts;
 use filter::Filter;
 use index::Index;
 use judge::Compiled;
+use limit::Bounds;
+use past::Withheld;
 use rule::{Effect, Source};
 use when::{Mistake, When};
 
 pub use judge::{Asked, Key, Match};
+pub use readings::decide;
 
 /// Whether verdicts are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +67,10 @@ pub enum Mode {
 pub struct Policy {
     source: Source,
     rules: Vec<Compiled>,
+    credentials: HashMap<CredentialName, Arc<Credential>>,
     index: Index,
+    /// Whether a rule looks at more of a request than where it goes.
+    looks: bool,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
     /// Bounds of name lookups.
@@ -68,6 +83,8 @@ pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
+    credential: Option<Arc<Credential>>,
+    bounds: Option<Box<Bounds>>,
 }
 
 impl Permit {
@@ -84,6 +101,16 @@ impl Permit {
     /// Whether the record of the exchange must be on disk before the exchange is sent.
     pub fn durable(&self) -> bool {
         self.durable
+    }
+
+    /// The credential that the exchange is to bear, as it was bound when this was decided.
+    pub fn credential(&self) -> Option<&Arc<Credential>> {
+        self.credential.as_ref()
+    }
+
+    /// What bounds it, where its rule has limits. Whoever sends it counts it first.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        self.bounds.as_deref()
     }
 }
 
@@ -140,6 +167,16 @@ impl Verdict {
                 reason: "a rule asks for what cannot be known of it".to_owned(),
             }),
         }
+    }
+
+    /// The same with the limits that hold for it.
+    fn within(mut self, bounds: impl FnOnce() -> Option<Box<Bounds>>) -> Self {
+        if let Self::Allow(permit) = &mut self
+            && permit.verdict == types::Verdict::Allow
+        {
+            permit.bounds = bounds();
+        }
+        self
     }
 
     /// The same, a refusal put into other words.
@@ -203,10 +240,18 @@ impl Policy {
                 None
             });
             let filter = Filter::compile(&rule.request.prompt_words, &rule.request.prompt_patterns, of);
-            rules.push(Compiled { rule: rule.clone(), when, filter });
+            let mut rule = rule.clone();
+            readings::decoded_too(&mut rule.request.paths);
+            rules.push(Compiled { rule, when, filter });
         }
+        let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
-        if wrong.is_empty() { Ok(Self { source, rules, index, ..Self::default() }) } else { Err(wrong) }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
+        let credentials = source.credentials.iter().map(credential).collect();
+        Ok(Self { source, rules, credentials, index, looks, ..Self::default() })
     }
 
     /// The rules as written.
@@ -217,6 +262,11 @@ impl Policy {
     /// Whether any rule may ask for a body.
     pub fn asks_body(&self) -> bool {
         self.rules.iter().any(Compiled::asks_body)
+    }
+
+    /// The credentials, by name.
+    pub fn credentials(&self) -> &HashMap<CredentialName, Arc<Credential>> {
+        &self.credentials
     }
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
@@ -234,17 +284,32 @@ impl Policy {
     }
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable: durable || self.durable })
+        let durable = durable || self.durable;
+        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, credential: None, bounds: None })
+    }
+
+    /// What a rule allows. One that names a credential which is not there allows nothing.
+    fn allow(&self, rule: &rule::Rule) -> Verdict {
+        let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
+        match credential.transpose() {
+            Ok(credential) => Verdict::Allow(Permit {
+                rule: rule.name.as_str().into(),
+                verdict: types::Verdict::Allow,
+                durable: rule.durable || self.durable,
+                credential,
+                bounds: None,
+            }),
+            Err(name) => {
+                let reason = format!("there is no credential {name}");
+                Verdict::Deny(Denied { rule: rule.name.clone(), reason })
+            }
+        }
     }
 }
 
-/// Decides.
-pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
-    decide_by(policy, &Facts::new(asked))
-}
-
-fn decide_by(policy: &Policy, facts: &Facts<'_>) -> Verdict {
-    let asked = facts.asked;
+/// Decides as if there were one way to read it.
+fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Verdict {
+    let facts = Facts::without(asked, withheld);
     let mode = policy.mode(&asked.caller.tag);
     if policy.rules.is_empty() && mode == Mode::Observe {
         return policy.permit(OBSERVE, types::Verdict::Allow, false);
@@ -255,7 +320,7 @@ fn decide_by(policy: &Policy, facts: &Facts<'_>) -> Verdict {
     let head = matches!(asked.action, Action::Http(_));
     let (mut body, mut more, mut open, mut last) = (None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
-        let why = match compiled.judge(facts) {
+        let why = match compiled.judge(&facts) {
             Match::No(_) => continue,
             Match::NotYet(_) => {
                 more = true;
@@ -283,7 +348,8 @@ fn decide_by(policy: &Policy, facts: &Facts<'_>) -> Verdict {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
     match (last, mode) {
-        (Some((rule, why)), _) => apply(policy, rule, mode, why),
+        (Some((rule, why)), _) => apply(policy, rule, mode, why)
+            .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
         (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
         (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
@@ -294,7 +360,7 @@ fn decide_by(policy: &Policy, facts: &Facts<'_>) -> Verdict {
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.
 fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode, why: Option<String>) -> Verdict {
     match (rule.verdict, rule.mode.unwrap_or(mode)) {
-        (Effect::Allow, _) => policy.permit(&rule.name, types::Verdict::Allow, rule.durable),
+        (Effect::Allow, _) => policy.allow(rule),
         (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
         (Effect::Deny, Mode::Enforce) => {
             let reason = why.unwrap_or_else(|| "the rule refuses it".to_owned());

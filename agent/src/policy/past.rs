@@ -6,8 +6,9 @@ use time::OffsetDateTime;
 use super::facts::Facts;
 use super::lookup::{self, Lookup};
 use super::question::{Decision, Question};
+use super::readings::decide_without;
 use super::rule::Effect;
-use super::{Asked, Match, Policy, Verdict, decide_by};
+use super::{Asked, Match, Passage, Policy, Verdict};
 use crate::types::action::{Body, Http, Kept, KeptBody};
 use crate::types::{self, Action, Caller, Destination, HostName, Identity};
 
@@ -71,8 +72,10 @@ pub enum What {
     Request {
         /// The request.
         http: Box<Kept>,
-        /// Bytes of its body; `None` where it is not known when it ended.
+        /// Bytes of its body, content codings undone; `None` where that is not known.
         length: Option<u64>,
+        /// Whom it really went to.
+        real: Real,
     },
     /// A name lookup.
     Lookup {
@@ -81,6 +84,15 @@ pub enum What {
         /// As [`Lookup::kind`].
         kind: String,
     },
+}
+
+/// The name of the other side, as far as somebody said it whom the job cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Real {
+    /// This, or none.
+    Name(Option<HostName>),
+    /// Not recorded.
+    Unknown,
 }
 
 /// What a policy says to something past.
@@ -112,7 +124,8 @@ impl From<Question> for Past {
                 KeptBody::Whole(body) => Some(body.len() as u64),
                 KeptBody::Unread | KeptBody::Unknowable(_) => None,
             };
-            What::Request { http: Box::new(http), length }
+            let real = Real::Name(http.host.clone());
+            What::Request { http: Box::new(http), length, real }
         };
         Self { caller, identity, what, now, withheld: Withheld::NOTHING }
     }
@@ -137,7 +150,7 @@ impl Past {
                 },
                 Outcome::Decided,
             ),
-            What::Request { http, length } => self
+            What::Request { http, length, .. } => self
                 .connect(policy, http.destination)
                 .map_or_else(|| self.request(policy, http, *length), Outcome::Decided),
         }
@@ -152,7 +165,7 @@ impl Past {
             What::Tunnel(destination, host) => {
                 Action::Tunnel { destination: *destination, host: host.as_ref(), why: "it was" }
             }
-            What::Request { http, length } => {
+            What::Request { http, length, .. } => {
                 let head = Http { body: Body::Unread, ..http.http() };
                 let body = match self.judge(policy, Action::Http(head)) {
                     Verdict::More { body: Some(max), .. } if long(*length, max) => Body::Unknowable(LONG),
@@ -200,7 +213,18 @@ impl Past {
     }
 
     fn judge(&self, policy: &Policy, action: Action<'_>) -> Verdict {
-        decide_by(policy, &Facts::without(&self.of(action), &self.withheld))
+        let verdict = decide_without(policy, &self.of(action), &self.withheld);
+        let (What::Request { real, .. }, Action::Http(http)) = (&self.what, action) else { return verdict };
+        // As the gate does: a host that is the caller's word only is judged as the one that it really goes to, too.
+        match real {
+            Real::Unknown if matches!(verdict, Verdict::Deny(_)) => verdict,
+            Real::Unknown => Verdict::More { passage: Passage(()), body: None },
+            Real::Name(real) if real.as_ref() == http.host => verdict,
+            Real::Name(real) => {
+                let really = Action::Http(Http { host: real.as_ref(), ..http });
+                verdict.and(decide_without(policy, &self.of(really), &self.withheld))
+            }
+        }
     }
 
     /// A refusal before anything is dialled.

@@ -7,9 +7,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
+use super::credential::Credential;
+use super::limit::Limit;
 use super::lookup::NamePattern;
 use super::pattern::{Addresses, Glob, Ports, Window};
-use crate::types::TagName;
+use crate::types::{CredentialName, TagName};
 
 /// Everything that decides, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub struct Source {
     pub tag_modes: BTreeMap<TagName, Mode>,
     /// In order: the first that matches decides.
     pub rules: Vec<Rule>,
+    /// What rules may name under `credential`, and what those need. Names are unique.
+    pub credentials: Vec<Credential>,
 }
 
 /// What a rule says of what it matches.
@@ -66,6 +70,10 @@ pub struct Rule {
     pub when: Option<String>,
     /// Bytes of the body that are read at most for this rule.
     pub body_max: u64,
+    /// The credential that what it allows is to bear.
+    pub credential: Option<CredentialName>,
+    /// How much of what it allows goes through. Beyond it is refused, and not left to later rules.
+    pub limits: Vec<Limit>,
 }
 
 /// What a rule asks of the caller.

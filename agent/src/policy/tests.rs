@@ -165,7 +165,8 @@ fn a_mode_is_the_rules_or_the_tags_or_the_whole_ones() {
     assert_eq!(says(&observed, get(&hard, "/", &headers)), "observed hard");
     assert_eq!(says(&observed, get(&other, "/", &headers)), "observed (none)");
     let tag_modes = [(TagName::parse("ci").expect("tag"), Mode::Observe)].into();
-    let tagged = Policy::compile(Source { mode: Mode::Enforce, tag_modes, rules }).expect("compiles");
+    let tagged = Policy::compile(Source { mode: Mode::Enforce, tag_modes, rules, ..Source::default() })
+        .expect("compiles");
     assert_eq!(says(&tagged, get(&hard, "/", &headers)), "observed hard");
     let mut another = caller();
     another.tag = TagName::parse("other").expect("tag");

@@ -3,6 +3,7 @@
 pub mod action;
 pub mod addr;
 pub mod caller;
+pub mod credential;
 pub mod enforcement;
 pub mod id;
 pub mod identity;
@@ -14,6 +15,7 @@ pub mod way;
 pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
+pub use credential::{CredentialName, Secret};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
 pub use identity::Identity;

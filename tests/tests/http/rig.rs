@@ -9,7 +9,7 @@ use sluice::engine::{Context, Verified, tunnel};
 use sluice::policy::Policy;
 use sluice::record::{Session, Settings, Store};
 use sluice::stream::BoxStream;
-use sluice::types::{Caller, Destination, HostName, Summary, TagName};
+use sluice::types::{Caller, Destination, HostName, HostSource, LookedUp, Summary, TagName};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
@@ -74,6 +74,7 @@ impl Rig {
             verified,
             looked_up: None,
             policy: tokio::sync::watch::channel(Arc::new(Policy::default())).1,
+            limits: sluice::limit::Limits::new(),
             refusal: None,
             session: Arc::clone(&session),
             drain: drain.clone(),
@@ -84,6 +85,41 @@ impl Rig {
             }),
         };
         Self { drain, again, behind, session, context, records, _store: store, dir }
+    }
+
+    /// With rules.
+    pub fn judging(verified: Verified, policy: Policy) -> Self {
+        let mut rig = Self::verified(verified);
+        rig.context.policy = tokio::sync::watch::channel(Arc::new(policy)).1;
+        rig
+    }
+
+    /// Whose address the host's own name servers said that the destination is.
+    pub fn looked_up(mut self, name: &str) -> Self {
+        let name = HostName::parse(name).expect("name");
+        self.context.looked_up = Some(LookedUp { name, by: HostSource::Dns });
+        self
+    }
+
+    /// Where the store is.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// How many exchanges are finished now.
+    pub fn count(&self) -> usize {
+        self.records.lock().expect("records").len()
+    }
+
+    /// The record of the `n`th exchange, from 0, once it is finished.
+    pub async fn nth(&self, n: usize) -> Summary {
+        for _ in 0..20_000 {
+            if let Some(record) = self.records.lock().expect("records").get(n) {
+                return record.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("waited for record {n}, there are {}", self.count());
     }
 
     /// Runs the HTTP engine.
@@ -120,6 +156,11 @@ impl Rig {
     /// Takes the store's directory away: it can make no further segment.
     pub fn break_store(&self) {
         std::fs::remove_dir_all(self.dir.path()).expect("directory");
+    }
+
+    /// The records of exchanges that are finished now.
+    pub fn so_far(&self) -> Vec<Summary> {
+        self.records.lock().expect("records").clone()
     }
 
     /// The records of finished exchanges, once there are `n` of them.

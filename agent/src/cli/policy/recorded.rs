@@ -5,13 +5,14 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::wrong;
 use crate::cli::Failure;
-use crate::policy::past::{Past, What, Withheld};
+use crate::codec::coding::{Decoder, two_meanings};
+use crate::policy::past::{Past, Real, What, Withheld};
 use crate::policy::rule::BODY_LIMIT;
 use crate::record::headers::{Stored, secret_name};
 use crate::record::payload::{Kept as Sizes, SessionBegin};
@@ -46,8 +47,15 @@ pub(super) fn read(store: &Path, id: &str) -> Result<Past, Failure> {
     let exchange = exchange.ok_or_else(|| missing(format!("the session has no exchange {number}")))?;
     let head = exchange.head.ok_or_else(|| missing(LOST.to_owned()))?;
     let (up, summary) = exchange.end.map(|end| (end.up, end.summary)).unzip();
-    let asked =
-        Asked { begin: &begin, head: &head, summary: summary.as_ref(), up, body: Cow::Owned(exchange.up) };
+    let names = session.tls.iter().map(|tls| tls.facts.verified_name.clone()).collect::<Vec<_>>();
+    let asked = Asked {
+        names: &names,
+        begin: &begin,
+        head: &head,
+        summary: summary.as_ref(),
+        up,
+        body: Cow::Owned(exchange.up),
+    };
     asked.past().map_err(|why| missing(why.to_owned()))
 }
 
@@ -58,21 +66,28 @@ pub(super) fn read(store: &Path, id: &str) -> Result<Past, Failure> {
 pub(super) fn past(recorded: &Recorded) -> Result<Past, &'static str> {
     let (begin, head) = recorded.session.as_deref().zip(recorded.head.as_ref()).ok_or(LOST)?;
     let body = Cow::Borrowed(&recorded.body[..]);
-    Asked { begin, head, summary: Some(&recorded.summary), up: recorded.up, body }.past()
+    Asked { begin, head, names: &recorded.names, summary: Some(&recorded.summary), up: recorded.up, body }
+        .past()
 }
 
 /// A head alone: its body is not known.
 ///
 /// # Errors
 /// Why it cannot be judged at all.
-pub(super) fn of_head(begin: &SessionBegin<Caller>, head: &Head) -> Result<Past, &'static str> {
-    Asked { begin, head, summary: None, up: None, body: Cow::Borrowed(&[]) }.past()
+pub(super) fn of_head(
+    begin: &SessionBegin<Caller>,
+    head: &Head,
+    names: &[String],
+) -> Result<Past, &'static str> {
+    Asked { begin, head, names, summary: None, up: None, body: Cow::Borrowed(&[]) }.past()
 }
 
 /// Where what was asked lies.
 struct Asked<'a> {
     begin: &'a SessionBegin<Caller>,
     head: &'a Head,
+    /// What TLS was verified for before it.
+    names: &'a [String],
     summary: Option<&'a Summary>,
     up: Option<Sizes>,
     body: Cow<'a, [u8]>,
@@ -128,8 +143,9 @@ impl Asked<'_> {
             body: KeptBody::Unread,
             headers,
         };
+        let real = self.real();
         let (body, length) = self.body(&http);
-        Ok(What::Request { http: Box::new(Kept { body, ..http }), length })
+        Ok(What::Request { http: Box::new(Kept { body, ..http }), length, real })
     }
 
     /// The protocol as policy knows it; records bear the connection's, until the exchange became another.
@@ -158,14 +174,42 @@ impl Asked<'_> {
             return (KeptBody::Whole(Vec::new()), Some(0));
         }
         let length = self.length(http);
-        if let Some(coding) = http.headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-            return (KeptBody::Unknowable(format!("its content coding is {coding:?}")), length);
-        }
-        match length {
-            Some(length) if length == self.body.len() as u64 => {
+        let decoder = match Decoder::of_request(&http.headers) {
+            Ok(decoder) => decoder,
+            Err(unsupported) => return (KeptBody::Unknowable(unsupported.to_string()), length),
+        };
+        match (length, decoder) {
+            (Some(length), Some(decoder)) if length == self.body.len() as u64 => {
+                match decoded(decoder, &http.headers, &self.body) {
+                    Ok(body) => (KeptBody::Whole(body), None),
+                    Err(why) => (KeptBody::Unknowable(why), None),
+                }
+            }
+            // How long it is decoded nobody knows.
+            (_, Some(_)) => (KeptBody::Unread, None),
+            (Some(length), None) if length == self.body.len() as u64 => {
                 (KeptBody::Whole(self.body.into_owned()), Some(length))
             }
-            _ => (KeptBody::Unread, length),
+            (length, None) => (KeptBody::Unread, length),
+        }
+    }
+
+    /// Whom it went to, by the word of somebody else than the job: TLS, or the host's name servers. A CONNECT goes to whom
+    /// the connection was opened to.
+    fn real(&self) -> Real {
+        let proved = |name: &str| Real::Name(HostName::parse(name).ok());
+        let connects = self.head.method.as_deref() == Some("CONNECT")
+            && !self.head.path.as_deref().is_some_and(|path| path.starts_with('/'));
+        match (self.names, &self.begin.looked_up) {
+            (names, _) if !connects && names.iter().any(|name| *name == self.head.host) => {
+                proved(&self.head.host)
+            }
+            ([first, ..], _) => proved(first),
+            ([], None) => Real::Unknown,
+            ([], Some(found)) => {
+                let found = found.iter().find(|found| found.by == HostSource::Dns);
+                Real::Name(found.map(|found| found.name.clone()))
+            }
         }
     }
 
@@ -185,6 +229,13 @@ impl Asked<'_> {
     }
 }
 
+/// What a coded body stands for, as far as the gate would read it.
+fn decoded(mut decoder: Decoder, headers: &HeaderMap, coded: &[u8]) -> Result<Vec<u8>, String> {
+    let (mut body, max) = (Vec::new(), usize::try_from(BODY_LIMIT).unwrap_or(usize::MAX));
+    decoder.push(coded, &mut body, max).and_then(|()| decoder.finish()).map_err(|fault| fault.to_string())?;
+    two_meanings(headers, coded).map_or(Ok(body), |why| Err(why.to_owned()))
+}
+
 /// Path and query as policy saw them.
 fn target(head: &Head, withheld: &mut Withheld) -> (String, Option<String>) {
     let target = head.path.as_deref().unwrap_or_default();
@@ -197,7 +248,10 @@ fn target(head: &Head, withheld: &mut Withheld) -> (String, Option<String>) {
         None => (target, None),
     };
     withheld.path = path.contains(REDACTED) || target.len() >= CUT_PATH;
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+    // Some separate at `;`, too.
+    let query_too = query.unwrap_or_default().replace(';', "&");
+    let pairs = [query.unwrap_or_default(), &query_too];
+    for (name, value) in pairs.into_iter().flat_map(|query| form_urlencoded::parse(query.as_bytes())) {
         if value.contains(REDACTED) || (secret_name(&name) && !value.is_empty()) {
             withheld.query.push(name.into_owned());
         }

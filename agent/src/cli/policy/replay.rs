@@ -66,8 +66,9 @@ impl ReplayArgs {
         let read = each::each(
             &self.of.store,
             &self.of.filter(),
-            |begin, head| {
-                policy.asks_body() && recorded::of_head(begin, head).is_ok_and(|past| past.asks_body(&policy))
+            |begin, head, names| {
+                policy.asks_body()
+                    && recorded::of_head(begin, head, names).is_ok_and(|past| past.asks_body(&policy))
             },
             |recorded| {
                 wrote = self.judge(&policy, &recorded, &mut report, out);

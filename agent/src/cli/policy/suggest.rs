@@ -115,7 +115,7 @@ impl SuggestArgs {
 }
 
 /// Whether a body may say which model is asked.
-fn to_model(begin: &SessionBegin<Caller>, head: &Head) -> bool {
+fn to_model(begin: &SessionBegin<Caller>, head: &Head, _: &[String]) -> bool {
     let target = head.path.as_deref().unwrap_or_default();
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let (host, headers) = (HostName::parse(&head.host).ok(), http::HeaderMap::new());

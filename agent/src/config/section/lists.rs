@@ -49,6 +49,22 @@ impl Section<'_> {
         Some(texts)
     }
 
+    /// Whether true or false stands there, for a key that may be that or something else.
+    pub fn is_flag(&self, key: &str) -> bool {
+        let mut entries = (&self.table).into_iter();
+        entries.any(|(name, value)| name.get_ref() == key && matches!(value.get_ref(), DeValue::Boolean(_)))
+    }
+
+    /// A key that says yes or is not there.
+    pub fn is_true(&mut self, key: &'static str, problems: &mut Problems<'_>) -> bool {
+        let flag = self.flag(key, problems);
+        if let Some(flag) = flag.as_ref().filter(|flag| !flag.value) {
+            let what = format!("{}{key} is false", self.prefix);
+            problems.add(&flag.place, what, "write true, or leave the key out");
+        }
+        flag.is_some()
+    }
+
     /// A table of names of the writer's choice, each with a text or a list of texts.
     pub fn lists(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Vec<Named> {
         let Some(section) = self.table(key, problems) else { return Vec::new() };

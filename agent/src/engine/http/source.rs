@@ -1,5 +1,8 @@
 //! A request's body on its way in: a stream, of which the begin may have been read to be judged. What was judged is what
-//! goes on, byte for byte.
+//! goes on, byte for byte: where a content coding was undone for the judgement, the coded bytes go on.
+//!
+//! A server may leave a coding as it is and read the coded bytes themselves. So a coded body is judged only where nobody
+//! could take those for something else: see [`two_meanings`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,74 +10,156 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::codec::coding::{Decoder, Fault, Step, two_meanings};
+use crate::engine::held::Held;
 use crate::types::action;
 
 /// A body that is judged must be there within this time.
 const WITHIN: Duration = Duration::from_secs(60);
+/// Decoded at once before others get their turn.
+const TURN: usize = 256 << 10;
+/// By how much coded bytes may be more than what they stand for: a sixteenth, and this.
+const CODED_MORE: usize = 4096;
 
 /// See the module.
 pub(super) struct Source {
     /// Read already.
     read: BytesMut,
+    /// What that stands for, where it has a content coding.
+    decoded: Option<Vec<u8>>,
     trailers: Option<HeaderMap>,
     /// What was not read; `None` when all was.
     rest: Option<Incoming>,
     /// Why the whole is not known, where it is not.
     unknowable: Option<String>,
+    /// Whether there is nothing more to poll for, as whoever sends it is told: an empty body that came with a framing goes
+    /// on with it, read or not.
+    ended: bool,
+    /// What is read takes of the process's memory.
+    held: Option<Held>,
 }
 
 impl Source {
     pub(super) fn new(body: Incoming) -> Self {
-        Self { read: BytesMut::new(), trailers: None, rest: Some(body), unknowable: None }
+        let ended = body.is_end_stream();
+        Self {
+            read: BytesMut::new(),
+            decoded: None,
+            trailers: None,
+            rest: Some(body),
+            unknowable: None,
+            ended,
+            held: None,
+        }
     }
 
-    /// Reads it whole, up to `max` bytes; what goes wrong is part of what is known of it.
+    /// Whatever is read of it is taken of this share, and only so much.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+
+    /// Hands on what was taken: a copy of the body outlives it.
+    pub(super) fn take_held(&mut self) -> Option<Held> {
+        self.held.take()
+    }
+
+    /// Reads it whole, up to `max` bytes after content codings; what goes wrong is part of what is known of it.
     ///
     /// # Errors
     /// The client's connection broke.
     pub(super) async fn read(&mut self, headers: &HeaderMap, max: u64) -> Result<(), hyper::Error> {
-        if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-            self.unknowable = Some(format!("its content coding is {coding:?}"));
-            return Ok(());
-        }
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        let reading = tokio::time::timeout(WITHIN, self.fill(max));
-        match reading.await {
-            Ok(filled) => filled,
-            Err(_) => {
-                self.unknowable = Some(format!("it was not there within {} s", WITHIN.as_secs()));
-                Ok(())
+        let decoder = match Decoder::of_request(headers) {
+            Ok(decoder) => decoder,
+            Err(unsupported) => {
+                self.unknowable = Some(unsupported.to_string());
+                return Ok(());
             }
+        };
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let coded = decoder.is_some();
+        let reading = tokio::time::timeout(WITHIN, self.fill(decoder, max));
+        match reading.await {
+            Ok(filled) => filled?,
+            Err(_) => self.unknowable = Some(format!("it was not there within {} s", WITHIN.as_secs())),
         }
+        if coded && self.unknowable.is_none() {
+            self.unknowable = two_meanings(headers, &self.read).map(ToOwned::to_owned);
+        }
+        Ok(())
     }
 
-    async fn fill(&mut self, max: usize) -> Result<(), hyper::Error> {
+    async fn fill(&mut self, mut decoder: Option<Decoder>, max: usize) -> Result<(), hyper::Error> {
+        let coded_max = match &decoder {
+            Some(_) => max.saturating_add(max / 16).saturating_add(CODED_MORE),
+            None => max,
+        };
         // Kept as it comes: a reading that is cut short has lost nothing.
         while let Some(rest) = &mut self.rest {
-            if self.read.len() > max {
-                self.unknowable = Some(format!("it is longer than {max} bytes"));
-                break;
+            if self.read.len() > coded_max {
+                self.unknowable = Some(format!("it is longer than {coded_max} bytes"));
+                return Ok(());
             }
             match std::future::poll_fn(|cx| Pin::new(&mut *rest).poll_frame(cx)).await.transpose()? {
                 None => self.rest = None,
                 Some(frame) => match frame.into_data() {
-                    Ok(data) => self.read.extend_from_slice(&data),
+                    Ok(data) => {
+                        self.read.extend_from_slice(&data);
+                        if let Err(full) = self.reach() {
+                            self.unknowable = Some(full);
+                            return Ok(());
+                        }
+                        if let Some(decoder) = &mut decoder
+                            && let Err(why) = self.decode(decoder, &data, max).await
+                        {
+                            self.unknowable = Some(why);
+                            return Ok(());
+                        }
+                    }
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
             }
         }
+        if let Some(decoder) = decoder {
+            self.decoded.get_or_insert_default();
+            self.unknowable = decoder.finish().err().map(|fault| fault.to_string());
+        }
         Ok(())
+    }
+
+    async fn decode(&mut self, decoder: &mut Decoder, mut data: &[u8], max: usize) -> Result<(), String> {
+        loop {
+            let decoded = self.decoded.get_or_insert_default();
+            let upto = decoded.len().saturating_add(TURN).min(max.saturating_add(1));
+            let step = decoder.step(&mut data, decoded, upto).map_err(|fault| fault.to_string())?;
+            let too_long = decoded.len() > max;
+            self.reach()?;
+            match step {
+                Step::Hungry => return Ok(()),
+                Step::Full if too_long => return Err(Fault::TooLong(max).to_string()),
+                Step::Full => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Takes what has been read so far.
+    fn reach(&mut self) -> Result<(), String> {
+        let length = self.read.len() + self.decoded.as_ref().map_or(0, Vec::len);
+        self.held.as_mut().map_or(Ok(()), |held| held.reach(length)).map_err(|full| full.to_string())
+    }
+
+    /// Whether some of it is still to come from the client, as far as is known.
+    pub(super) fn is_coming(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| !rest.is_end_stream())
     }
 
     /// What policy may know of it.
     pub(super) fn known(&self) -> action::Body<'_> {
         match (&self.unknowable, &self.rest) {
             (Some(why), _) => action::Body::Unknowable(why),
-            (None, None) => action::Body::Whole(&self.read),
+            (None, None) => action::Body::Whole(self.decoded.as_deref().unwrap_or(&self.read)),
             (None, Some(_)) => action::Body::Unread,
         }
     }
@@ -91,14 +176,19 @@ impl Body for Source {
         if !self.read.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(self.read.split().freeze()))));
         }
-        match &mut self.rest {
-            Some(rest) => Pin::new(rest).poll_frame(cx),
-            None => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
-        }
+        let next = match &mut self.rest {
+            Some(rest) => std::task::ready!(Pin::new(rest).poll_frame(cx)),
+            None => self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+        };
+        self.ended = next.is_none();
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        match &self.rest {
+            Some(rest) => self.read.is_empty() && rest.is_end_stream(),
+            None => self.ended,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {

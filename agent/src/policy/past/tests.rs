@@ -118,7 +118,7 @@ fn a_body_is_judged_when_it_is_known_or_does_not_matter() {
     let asks = when(r#"request.json.model == "a""#);
     let with = |body: KeptBody, told: Option<u64>| {
         let mut one = past("https://a.example/");
-        if let What::Request { http, length } = &mut one.what {
+        if let What::Request { http, length, .. } = &mut one.what {
             http.body = body;
             *length = told;
         }

@@ -230,15 +230,22 @@ impl Name {
 }
 
 impl Name {
-    /// The values of one header field or query parameter, where those of others are withheld.
-    pub fn named<'f>(self, facts: &'f Facts<'_>, member: &str) -> Option<Result<Val<'f>, Fault>> {
+    /// Whether some of its members' values are withheld.
+    pub fn is_partly_known(self, facts: &Facts<'_>) -> bool {
+        match self {
+            Self::Query => facts.hides_queries(),
+            Self::Headers => facts.hides_headers(),
+            _ => false,
+        }
+    }
+
+    /// Its value, to ask it for this member only.
+    pub fn holder<'f>(self, facts: &'f Facts<'_>, member: &str) -> Result<Val<'f>, Fault> {
         let (hidden, all) = match self {
-            Self::Query if facts.hides_queries() => (facts.hides_query(member), facts.query()),
-            Self::Headers if facts.hides_headers() => (facts.hides_header(member), facts.headers()),
-            _ => return None,
+            Self::Query => (facts.hides_query(member), facts.query()?),
+            _ => (facts.hides_header(member), facts.headers()?),
         };
-        let value = |all: &'f serde_json::Value| Val::from(all).member(member);
-        Some(if hidden { Err(Fault::NotYet) } else { all.and_then(value) })
+        if hidden { Err(Fault::NotYet) } else { Ok(all.into()) }
     }
 }
 

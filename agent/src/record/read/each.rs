@@ -35,8 +35,8 @@ pub struct Recorded {
     pub session: Option<Arc<SessionBegin<Caller>>>,
     /// The request's head; `None` where the store has lost it.
     pub head: Option<Head>,
-    /// Whether it stood inside TLS whose upstream was verified for the host that it names.
-    pub verified: bool,
+    /// What TLS was verified for in its session before it began, in order.
+    pub names: Vec<String>,
     /// How much of the request's body there was; `None` where it was not seen to end.
     pub up: Option<Kept>,
     /// The request's body from its start, where it was wanted.
@@ -46,14 +46,14 @@ pub struct Recorded {
 }
 
 /// Gives every exchange that `filter` wants to `each`, in the order in which they ended, those under way last. `wants` says
-/// of a head whether its body is wanted.
+/// of a head, and of what TLS was verified for before it, whether its body is wanted.
 ///
 /// # Errors
 /// [`Error`]: the store cannot be read.
 pub fn each(
     dir: &Path,
     filter: &Filter,
-    wants: impl Fn(&SessionBegin<Caller>, &Head) -> bool,
+    wants: impl Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool,
     mut each: impl FnMut(Recorded) -> ControlFlow<()>,
 ) -> Result<Vec<Damage>, Error> {
     let reader = Reader::open(dir)?;
@@ -113,7 +113,7 @@ struct Live {
 struct Open {
     session: Option<Arc<SessionBegin<Caller>>>,
     head: Head,
-    verified: bool,
+    names: Vec<String>,
     /// `None`: not wanted, or there was no room.
     body: Option<Vec<u8>>,
 }
@@ -126,7 +126,7 @@ struct Verified<'a> {
     verified_name: Cow<'a, str>,
 }
 
-impl<W: Fn(&SessionBegin<Caller>, &Head) -> bool> Walk<'_, W> {
+impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
     fn frame(
         &mut self,
         frame: &Frame<'_>,
@@ -160,11 +160,11 @@ impl<W: Fn(&SessionBegin<Caller>, &Head) -> bool> Walk<'_, W> {
             self.look_back()?;
         }
         let live = self.sessions.get(head.session.as_ref());
-        let verified = live.is_some_and(|live| live.names.iter().any(|name| *name == head.host));
+        let names = live.map_or_else(Vec::new, |live| live.names.clone());
         let session = live.map(|live| Arc::clone(&live.begin));
-        let wanted = session.as_ref().is_some_and(|session| (self.wants)(session, &head));
+        let wanted = session.as_ref().is_some_and(|session| (self.wants)(session, &head, &names));
         let key = (head.session.to_string(), head.exchange);
-        self.exchanges.insert(key, Open { session, head, verified, body: wanted.then(Vec::new) });
+        self.exchanges.insert(key, Open { session, head, names, body: wanted.then(Vec::new) });
         let oldest = if self.exchanges.len() > OPEN { self.exchanges.pop_first() } else { None };
         Ok(oldest.map_or(ControlFlow::Continue(()), |(_, open)| each(self.unended(open, None))))
     }
@@ -188,16 +188,16 @@ impl<W: Fn(&SessionBegin<Caller>, &Head) -> bool> Walk<'_, W> {
     fn ended(&mut self, end: ExchangeEnd<'_>) -> Recorded {
         let summary = end.summary.into_owned();
         let open = self.exchanges.remove(&(end.session.into_owned(), end.exchange));
-        let (session, head, verified, body) = match open {
-            Some(open) => (open.session, Some(open.head), open.verified, open.body.unwrap_or_default()),
-            None => (None, None, false, Vec::new()),
+        let (session, head, names, body) = match open {
+            Some(open) => (open.session, Some(open.head), open.names, open.body.unwrap_or_default()),
+            None => (None, None, Vec::new(), Vec::new()),
         };
         self.held -= body.len();
-        Recorded { session, head, verified, up: Some(end.up), body, summary }
+        Recorded { session, head, names, up: Some(end.up), body, summary }
     }
 
     fn unended(&mut self, open: Open, error: Option<&str>) -> Recorded {
-        let Open { session, head, verified, body } = open;
+        let Open { session, head, names, body } = open;
         let mut summary = of_begin(&head, session.as_deref());
         summary.error = error.map(str::to_owned);
         if session.is_none() {
@@ -205,7 +205,7 @@ impl<W: Fn(&SessionBegin<Caller>, &Head) -> bool> Walk<'_, W> {
         }
         let body = body.unwrap_or_default();
         self.held -= body.len();
-        Recorded { session, head: Some(head), verified, up: None, body, summary }
+        Recorded { session, head: Some(head), names, up: None, body, summary }
     }
 
     /// Everything that is under way will not be ended by a record: `error` says why.

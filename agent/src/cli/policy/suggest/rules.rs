@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::seen::{Done, Everything, Place, Protocol, To, Use};
+use super::seen::{Done, Everything, Lines, Place, Protocol, To, Use};
 use super::text::quoted;
 use super::tree::Seen as _;
 use crate::cli::policy::template;
 use crate::policy::lookup::NamePattern;
-use crate::policy::pattern::{Addresses, Glob, Ports};
+use crate::policy::pattern::{Glob, Ports};
 use crate::policy::rule::{BODY_LIMIT, BODY_MAX, Effect, Rule};
 
 /// Rules in all; more are left out.
@@ -23,8 +23,8 @@ pub struct Suggestion {
     pub rule: Rule,
     /// The port, as it is written.
     pub port: u16,
-    /// The addresses, likewise.
-    pub addresses: BTreeSet<IpAddr>,
+    /// The address, likewise.
+    pub address: Option<IpAddr>,
     /// What it is for.
     pub seen: Use,
     /// Programs.
@@ -42,8 +42,8 @@ enum Condition {
     AnyModel,
     /// These models; perhaps none at all.
     Models(BTreeSet<Arc<str>>, bool),
-    /// This very request.
-    Exactly(String, String),
+    /// This very request, as any server reads it.
+    Exactly(Lines),
 }
 
 impl Condition {
@@ -67,11 +67,15 @@ impl Condition {
             Self::Models(models, true) => {
                 Some(format!("!has(request.llm.model) || request.llm.model in [{}]", list(models)))
             }
-            Self::Exactly(method, path) => {
-                Some(format!("request.method == {} && request.path == {}", quoted(method), quoted(path)))
+            Self::Exactly((methods, paths)) => {
+                Some(format!("request.method in [{}] && request.path in [{}]", texts(methods), texts(paths)))
             }
         }
     }
+}
+
+fn texts(texts: &BTreeSet<String>) -> String {
+    texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ")
 }
 
 /// The rules, in order. What does not fit is counted in `all`.
@@ -97,7 +101,7 @@ fn name(suggestions: &mut [Suggestion]) {
     let mut taken: BTreeMap<String, u32> = BTreeMap::new();
     for suggestion in suggestions {
         let rule = &mut suggestion.rule;
-        let address = || suggestion.addresses.first().map(|ip| ip.to_string().replace(':', "."));
+        let address = || suggestion.address.map(|ip| ip.to_string().replace(':', "."));
         let host = rule.to.hosts.first().map(|host| host.as_str().to_owned()).or_else(address);
         let host: String = host.unwrap_or_default().chars().take(NAME).collect();
         let tag = rule.caller.tags.first().map_or("", Glob::as_str);
@@ -108,39 +112,39 @@ fn name(suggestions: &mut [Suggestion]) {
     }
 }
 
-/// Methods and paths that go together.
-type Groups<'d> = BTreeMap<(Condition, BTreeSet<&'d str>), Vec<(String, Use)>>;
+/// Methods and what they are for, by the paths that they go to.
+type Groups<'d> = BTreeMap<(Condition, Vec<String>), (BTreeSet<&'d str>, Use)>;
 
-fn of_place(place: &Place, done: &Done) -> Vec<Suggestion> {
-    let mut groups: Groups<'_> = BTreeMap::new();
-    for (path, by_method) in done.tree.paths() {
-        let mut alike: BTreeMap<Condition, (BTreeSet<&str>, Use)> = BTreeMap::new();
-        for (method, one) in &by_method.0 {
-            let (methods, seen) = alike.entry(Condition::of(one)).or_default();
-            methods.insert(method);
+/// All paths of a method stand in one rule: a path that servers read as another of them is allowed by one rule or by none.
+fn groups(done: &Done) -> Groups<'_> {
+    let mut by_method: BTreeMap<(Condition, &str), (Vec<String>, Use)> = BTreeMap::new();
+    for (path, methods) in done.tree.paths() {
+        for (method, one) in &methods.0 {
+            let (paths, seen) = by_method.entry((Condition::of(one), method)).or_default();
+            paths.push(template::pattern(&path));
             seen.merge(one.clone());
         }
-        for (condition, (methods, seen)) in alike {
-            groups.entry((condition, methods)).or_default().push((template::pattern(&path), seen));
-        }
     }
+    let mut groups: Groups<'_> = BTreeMap::new();
+    for ((condition, method), (paths, one)) in by_method {
+        let (methods, seen) = groups.entry((condition, paths)).or_default();
+        methods.insert(method);
+        seen.merge(one);
+    }
+    groups
+}
+
+fn of_place(place: &Place, done: &Done) -> Vec<Suggestion> {
     let mut suggestions = Vec::new();
-    for ((condition, methods), paths) in groups {
-        suggestions.extend(suggestion(place, done, condition, &methods, paths));
+    for ((condition, paths), (methods, seen)) in groups(done) {
+        suggestions.extend(suggestion(place, done, condition, &methods, &paths, seen));
     }
-    for ((method, path), seen) in &done.odd {
-        let condition = Condition::Exactly(method.clone(), path.clone());
-        suggestions.extend(suggestion(
-            place,
-            done,
-            condition,
-            &BTreeSet::new(),
-            vec![(String::new(), seen.clone())],
-        ));
+    for (lines, seen) in &done.odd {
+        let condition = Condition::Exactly(lines.clone());
+        suggestions.extend(suggestion(place, done, condition, &BTreeSet::new(), &[], seen.clone()));
     }
     if let Some(seen) = &done.tunnels {
-        let paths = vec![(String::new(), seen.clone())];
-        suggestions.extend(suggestion(place, done, Condition::None, &BTreeSet::new(), paths));
+        suggestions.extend(suggestion(place, done, Condition::None, &BTreeSet::new(), &[], seen.clone()));
     }
     // What a wider rule allows needs no rule of its own. The order of places sees to it that no other place's covers it.
     let mut kept: Vec<Suggestion> = Vec::new();
@@ -158,19 +162,25 @@ fn suggestion(
     done: &Done,
     condition: Condition,
     methods: &BTreeSet<&str>,
-    paths: Vec<(String, Use)>,
+    paths: &[String],
+    seen: Use,
 ) -> Option<Suggestion> {
     let mut rule = Rule { verdict: Effect::Allow, body_max: BODY_MAX, ..Rule::default() };
     rule.caller.tags.push(Glob::parse(&place.tag).ok()?);
     if let Some(unit) = &place.unit {
         rule.caller.units.push(Glob::parse(unit).ok()?);
     }
-    let mut addresses = done.addresses.clone();
+    let mut address = None;
     match &place.to {
         To::Host(host) => rule.to.hosts.push(NamePattern::parse(host).ok()?),
-        To::Address(ip) => drop(addresses.insert(*ip)),
+        To::Hosts(one, other) => {
+            rule.to.hosts = vec![NamePattern::parse(one).ok()?, NamePattern::parse(other).ok()?];
+        }
+        To::Address(ip) => {
+            rule.to.addresses.add(&ip.to_string()).ok()?;
+            address = Some(*ip);
+        }
     }
-    rule.to.addresses = list(&addresses)?;
     rule.to.ports = ports(place.port)?;
     let protocols: &[&str] = match place.protocol {
         Protocol::Http => &["http/1.1", "h2"],
@@ -186,14 +196,8 @@ fn suggestion(
     {
         rule.request.methods = vec!["CONNECT".to_owned(), "GET".to_owned()];
     }
-    let mut seen = Use::default();
-    let mut globs: Vec<Glob> = Vec::new();
-    for (path, one) in paths {
-        seen.merge(one);
-        if !path.is_empty() {
-            globs.push(Glob::parse(&path).ok()?);
-        }
-    }
+    let patterns = paths.iter().filter(|path| !path.is_empty());
+    let mut globs: Vec<Glob> = patterns.map(|path| Glob::parse(path).ok()).collect::<Option<_>>()?;
     let all = globs.clone();
     globs.retain(|one| !all.iter().any(|wide| wide != one && wide.covers(one)));
     rule.request.paths = globs;
@@ -202,13 +206,7 @@ fn suggestion(
         rule.body_max = seen.longest.next_power_of_two().min(BODY_LIMIT);
     }
     let unlimited = condition == Condition::AnyModel;
-    Some(Suggestion { rule, port: place.port, addresses, seen, exes: done.exes.clone(), unlimited })
-}
-
-fn list(ips: &BTreeSet<IpAddr>) -> Option<Addresses> {
-    let mut addresses = Addresses::default();
-    ips.iter().try_for_each(|ip| addresses.add(&ip.to_string())).ok()?;
-    Some(addresses)
+    Some(Suggestion { rule, port: place.port, address, seen, exes: done.exes.clone(), unlimited })
 }
 
 fn ports(port: u16) -> Option<Ports> {

@@ -8,7 +8,8 @@ use super::tree::{Seen, Tree};
 use crate::cli::policy::template;
 use crate::config::METHODS;
 use crate::policy::llm::Llm;
-use crate::policy::past::{Past, What};
+use crate::policy::past::{Past, Real, What};
+use crate::policy::readings::others;
 use crate::record::read::each::Recorded;
 use crate::types::Caller;
 use crate::types::action::{Body, Http, KeptBody};
@@ -36,7 +37,7 @@ const EXAMPLES: usize = 2;
 const EXAMPLE: usize = 120;
 
 /// Who, where to, and in which protocol: what one rule, or a few, are for. In order, so that the narrower rule stands first:
-/// units before what has none, names before addresses, names with addresses before names alone.
+/// units before what has none, one name before two, names before addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Tag.
@@ -51,16 +52,16 @@ pub struct Place {
     pub port: u16,
     /// In which words.
     pub protocol: Protocol,
-    /// Whether it is not the job alone that names the host, as it is in HTTP without TLS.
-    pub proved: bool,
 }
 
 /// The other side.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum To {
-    /// By name.
+    /// By name, which TLS or the host's name servers vouch for.
     Host(String),
-    /// By address.
+    /// By the name that the job gave and the one that the host's name servers know: either is asked for.
+    Hosts(String, String),
+    /// By address: nobody but the job gave a name, or none was given.
     Address(IpAddr),
 }
 
@@ -82,17 +83,18 @@ pub enum Protocol {
 pub struct Done {
     /// Requests by path, then by method.
     pub tree: Tree<ByMethod>,
-    /// Requests that no pattern says, by method and path.
-    pub odd: BTreeMap<(String, String), Use>,
+    /// Requests that no pattern says.
+    pub odd: BTreeMap<Lines, Use>,
     /// Tunnels.
     pub tunnels: Option<Use>,
-    /// The addresses that the name stood for, where nothing proves it.
-    pub addresses: BTreeSet<IpAddr>,
     /// Programs.
     pub exes: BTreeSet<String>,
     /// Every model.
     models: BTreeSet<Arc<str>>,
 }
+
+/// A request line in every way in which servers read it: methods and paths.
+pub type Lines = (BTreeSet<String>, BTreeSet<String>);
 
 /// By method.
 #[derive(Debug, Default, PartialEq)]
@@ -168,35 +170,40 @@ impl Everything {
                 return Err("were refused before they asked for anything");
             }
             What::Tunnel(to, host) => {
-                let to_host = host.as_ref().map(|host| To::Host(host.to_string()));
-                let to_host = to_host.unwrap_or(To::Address(to.ip()));
-                (place(&past.caller, to_host, to.port(), Protocol::Tunnel, true), None)
+                let host = host.as_ref().map(|host| To::Host(host.to_string()));
+                (place(&past.caller, host.unwrap_or(To::Address(to.ip())), to.port(), Protocol::Tunnel), None)
             }
-            What::Request { http, .. } => {
-                let to = http
-                    .host
-                    .as_ref()
-                    .map_or(To::Address(http.destination.ip()), |host| To::Host(host.to_string()));
+            What::Request { http, real, .. } => {
+                let to = match (&http.host, real) {
+                    (_, Real::Unknown) => return Err("went without TLS to nobody knows whom"),
+                    (Some(host), Real::Name(Some(real))) if host == real => To::Host(host.to_string()),
+                    (Some(host), Real::Name(Some(real))) => {
+                        let (one, other) = (host.to_string(), real.to_string());
+                        To::Hosts(one.clone().min(other.clone()), one.max(other))
+                    }
+                    (None, _) | (_, Real::Name(None)) => To::Address(http.destination.ip()),
+                };
                 let protocol = match &*http.protocol {
                     "websocket" => Protocol::WebSocket,
                     "grpc" => Protocol::Grpc,
                     _ => Protocol::Http,
                 };
-                let proved = recorded.verified || http.host.is_none();
-                (place(&past.caller, to, http.destination.port(), protocol, proved), Some(http))
+                (place(&past.caller, to, http.destination.port(), protocol), Some(http))
             }
         };
         let mut once = Use::once(&recorded.summary.time);
-        let request =
-            http.map(|http| Request::of(&http.http(), &http.body, past, recorded, &mut once)).transpose()?;
+        let mut request = None;
+        if let Some(http) = http {
+            once.model(&http.http(), &http.body, recorded)?;
+            request = Some(Request::of(past, &http.http(), &mut once)?);
+        }
         if self.places.len() >= PLACES && !self.places.contains_key(&place) {
             return Err("go to more destinations than are kept");
         }
         let room = Room { nodes: NODES.saturating_sub(self.nodes), odd: ODD_ALL.saturating_sub(self.odd) };
-        let address = http.map(|http| http.destination.ip()).filter(|_| !place.proved);
         let done = self.places.entry(place.clone()).or_default();
         let (nodes, odd) = (done.tree.nodes(), done.odd.len());
-        let added = done.add(request, once, &room, address, &past.caller);
+        let added = done.add(request, once, &room, &past.caller);
         self.nodes = self.nodes + done.tree.nodes() - nodes;
         self.odd = self.odd + done.odd.len() - odd;
         if added.is_err() && done.is_empty() {
@@ -206,55 +213,58 @@ impl Everything {
     }
 }
 
-fn place(caller: &Caller, to: To, port: u16, protocol: Protocol, proved: bool) -> Place {
+fn place(caller: &Caller, to: To, port: u16, protocol: Protocol) -> Place {
     // A scope is made anew each time, and so are numbered services.
     let lasting = |unit: &&String| {
         let stem = unit.strip_suffix(".service").unwrap_or("*");
         !template::segment(stem, None).contains('*') && !stem.bytes().all(|b| b.is_ascii_digit())
     };
     let unit = caller.unit.as_ref().filter(lasting).cloned();
-    Place { tag: caller.tag.as_str().to_owned(), apart: unit.is_none(), unit, to, port, protocol, proved }
+    Place { tag: caller.tag.as_str().to_owned(), apart: unit.is_none(), unit, to, port, protocol }
 }
 
 /// A request as far as a rule asks for it.
-struct Request {
-    method: String,
-    path: String,
-    /// As segments without ids, where a pattern says it.
-    segments: Option<Vec<String>>,
+enum Request {
+    /// A method, and each way in which servers read the path: segments without ids.
+    Plain(String, Vec<Vec<String>>),
+    /// One that no pattern says.
+    Odd(Lines),
 }
 
 impl Request {
-    fn of(
-        http: &Http<'_>,
-        body: &KeptBody,
-        past: &Past,
-        recorded: &Recorded,
-        once: &mut Use,
-    ) -> Result<Self, &'static str> {
+    fn of(past: &Past, http: &Http<'_>, once: &mut Use) -> Result<Self, &'static str> {
         if past.withheld.path {
             return Err("have a secret in their path, which the record does not have");
         }
-        let known = METHODS.contains(&http.method);
+        let others = others(http).map_err(|_| "servers would read in too many ways: no rule allows them")?;
+        let paths: BTreeSet<String> = [http.path]
+            .into_iter()
+            .chain(others.iter().map(|other| &*other.path))
+            .map(str::to_owned)
+            .collect();
+        let methods: BTreeSet<String> = [http.method]
+            .into_iter()
+            .chain(others.iter().map(|other| &*other.method))
+            .map(str::to_owned)
+            .collect();
+        let known = methods.len() == 1 && METHODS.contains(&http.method);
         let connects = http.method == "CONNECT" && http.path.is_empty();
-        let segments = if connects { Some(Vec::new()) } else { template::segments(http.path) };
-        let segments = segments.filter(|_| known).map(|segments| {
+        let segments = |path: &String| match template::segments(path) {
             // The name of a method is no id, whatever it looks like.
-            if http.protocol == "grpc" {
-                http.path.split('/').skip(1).map(str::to_owned).collect()
-            } else {
-                segments
+            Some(_) if http.protocol == "grpc" => Some(path.split('/').skip(1).map(str::to_owned).collect()),
+            segments => segments,
+        };
+        let plain: Option<Vec<Vec<String>>> =
+            if connects { Some(vec![Vec::new()]) } else { paths.iter().map(segments).collect() };
+        match plain.filter(|_| known) {
+            Some(all) => {
+                let shown = template::segments(http.path).map(|segments| template::pattern(&segments));
+                once.examples.extend(shown.map(|shown| shown.chars().take(EXAMPLE).collect()));
+                Ok(Self::Plain(http.method.to_owned(), all))
             }
-        });
-        once.model(http, body, recorded)?;
-        if segments.is_none() && once.other == 0 {
-            return Err("are to a model, by a method or path that no pattern says");
+            None if once.other == 0 => Err("are to a model, by a method or path that no pattern says"),
+            None => Ok(Self::Odd((methods, paths))),
         }
-        if let Some(segments) = &segments {
-            let shown = template::pattern(segments);
-            once.examples.insert(shown.chars().take(EXAMPLE).collect());
-        }
-        Ok(Self { method: http.method.to_owned(), path: http.path.to_owned(), segments })
     }
 }
 
@@ -274,15 +284,8 @@ impl Done {
         request: Option<Request>,
         mut once: Use,
         room: &Room,
-        address: Option<IpAddr>,
         caller: &Caller,
     ) -> Result<(), &'static str> {
-        if let Some(address) = address
-            && !self.addresses.contains(&address)
-            && self.addresses.len() >= VALUES
-        {
-            return Err("go to more addresses of one name than are kept");
-        }
         // Each is held once.
         let models = once.models.iter().map(|model| self.models.get(model).unwrap_or(model).clone());
         once.models = models.collect();
@@ -292,22 +295,16 @@ impl Done {
         let models = once.models.clone();
         match request {
             None => self.tunnels.get_or_insert_default().merge(once),
-            Some(Request { segments: Some(segments), method, .. }) => {
-                let room = room.nodes.min(NODES_EACH.saturating_sub(self.tree.nodes()));
-                let seen = self.tree.at(&segments, room).ok_or("have more different paths than are kept")?;
-                seen.0.entry(method).or_default().merge(once);
-            }
-            Some(Request { method, path, .. }) => {
-                let key = (method, path);
-                let fits =
-                    self.odd.len() < ODD && room.odd > 0 && key.0.len().max(key.1.len()) <= ODD_LONGEST;
-                if !fits && !self.odd.contains_key(&key) {
+            Some(Request::Plain(method, paths)) => self.take(&method, &paths, once, room)?,
+            Some(Request::Odd(lines)) => {
+                let bytes: usize = lines.0.iter().chain(&lines.1).map(String::len).sum();
+                let fits = self.odd.len() < ODD && room.odd > 0 && bytes <= ODD_LONGEST;
+                if !fits && !self.odd.contains_key(&lines) {
                     return Err("have more odd paths or methods than are kept");
                 }
-                self.odd.entry(key).or_default().merge(once);
+                self.odd.entry(lines).or_default().merge(once);
             }
         }
-        self.addresses.extend(address);
         self.models.extend(models);
         self.exes.extend(caller.exe.as_ref().map(|exe| exe.path.chars().take(EXAMPLE).collect()));
         while self.exes.len() > EXES {
@@ -316,6 +313,31 @@ impl Done {
         Ok(())
     }
 }
+
+impl Done {
+    /// Every way in which a path is read, in the one rule: else no rule would allow it.
+    fn take(
+        &mut self,
+        method: &str,
+        paths: &[Vec<String>],
+        once: Use,
+        room: &Room,
+    ) -> Result<(), &'static str> {
+        let room = room.nodes.min(NODES_EACH.saturating_sub(self.tree.nodes()));
+        if paths.len() > 1 && paths.iter().map(Vec::len).sum::<usize>() > room {
+            return Err(FULL);
+        }
+        let read = Use { count: 0, examples: BTreeSet::new(), ..once.clone() };
+        let mut once = Some(once);
+        for path in paths {
+            let seen = self.tree.at(path, room).ok_or(FULL)?;
+            seen.0.entry(method.to_owned()).or_default().merge(once.take().unwrap_or_else(|| read.clone()));
+        }
+        Ok(())
+    }
+}
+
+const FULL: &str = "have more different paths than are kept";
 
 impl Use {
     fn once(time: &str) -> Self {

@@ -110,8 +110,8 @@ fn rule(suggestion: &Suggestion) -> String {
             ),
         );
     }
-    if !suggestion.addresses.is_empty() && !rule.to.hosts.is_empty() {
-        comment(&mut out, "without TLS nothing proves the name: the addresses that it stood for");
+    if suggestion.address.is_some() && !rule.to.protocols.iter().any(|one| one == "tunnel") {
+        comment(&mut out, "nobody but the job gave it a name: whatever name is asked for at this address");
     }
     out.push_str("[[rule]]\n");
     for (key, value) in keys(suggestion) {
@@ -137,14 +137,13 @@ fn list<'t>(texts: impl Iterator<Item = &'t str>) -> Option<String> {
 
 fn keys(suggestion: &Suggestion) -> Vec<(&'static str, String)> {
     let rule = &suggestion.rule;
-    let addresses: Vec<String> = suggestion.addresses.iter().map(ToString::to_string).collect();
     let body_max = (rule.body_max != BODY_MAX).then(|| quoted(&format!("{}MiB", rule.body_max >> 20)));
     let all = [
         ("name", Some(quoted(&rule.name))),
         ("tags", list(rule.caller.tags.iter().map(Glob::as_str))),
         ("units", list(rule.caller.units.iter().map(Glob::as_str))),
         ("hosts", list(rule.to.hosts.iter().map(NamePattern::as_str))),
-        ("addresses", list(addresses.iter().map(String::as_str))),
+        ("addresses", suggestion.address.map(|ip| quoted(&ip.to_string()))),
         ("ports", Some(suggestion.port.to_string())),
         ("protocols", list(rule.to.protocols.iter().map(String::as_str))),
         ("methods", list(rule.request.methods.iter().map(String::as_str))),

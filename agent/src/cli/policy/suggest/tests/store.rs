@@ -11,7 +11,7 @@ use crate::cli::policy::Unread;
 use crate::cli::policy::replay::ReplayArgs;
 use crate::cli::policy::suggest::SuggestArgs;
 use crate::record::{ExchangeHead, Settings, Store, TlsFacts};
-use crate::types::{Caller, Destination, HostSource, TagName, Verdict};
+use crate::types::{Caller, Destination, HostName, HostSource, LookedUp, TagName, Verdict};
 
 /// One exchange of a store.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Did {
     pub verdict: Verdict,
     pub status: Option<u16>,
     pub error: Option<&'static str>,
+    /// The name that the host's name servers gave the address for.
+    pub looked_up: Option<&'static str>,
 }
 
 pub fn did(method: &str, host: &str, path: &str) -> Did {
@@ -50,6 +52,7 @@ pub fn did(method: &str, host: &str, path: &str) -> Did {
         verdict: Verdict::Allow,
         status: Some(200),
         error: None,
+        looked_up: None,
     }
 }
 
@@ -71,7 +74,11 @@ pub fn write(dir: &Path, all: &[Did]) {
     for did in all {
         let to: std::net::SocketAddr = did.to.parse().expect("address");
         let to = Destination::new(to.ip(), to.port());
-        let session = store.begin(caller(did), to, "127.0.0.1:4000".parse().expect("client")).expect("begun");
+        let name = did
+            .looked_up
+            .map(|name| LookedUp { name: HostName::parse(name).expect("name"), by: HostSource::Dns });
+        let client = "127.0.0.1:4000".parse().expect("client");
+        let session = store.begin(caller(did), to, client, name.as_ref()).expect("begun");
         if did.tls {
             let facts = TlsFacts { verified_name: did.host.clone(), ..TlsFacts::default() };
             session.tls(&facts).expect("recorded");

@@ -1,0 +1,144 @@
+//! What is wrong with credentials together, and with rules about them: names that are taken or unknown, credentials that
+//! need each other, that no rule can use, that could never be sent where a rule has them go.
+
+use std::collections::HashMap;
+
+use super::{CREDENTIALS, Read};
+use crate::config::rule;
+use crate::config::section::{Problems, Sited, nearest};
+use crate::policy::credential::Credential;
+use crate::policy::rule::{Effect, Rule};
+use crate::types::HostName;
+use crate::types::credential::CredentialName;
+
+/// Reports what does not fit together.
+pub(in crate::config) fn check(read: &[Read], rules: &[rule::Read], problems: &mut Problems<'_>) {
+    if let Some(beyond) = read.get(CREDENTIALS) {
+        let what = format!("more than {CREDENTIALS} [[credential]]");
+        return problems.add(&beyond.credential.place, what, "keep them in a secret store, by path");
+    }
+    let mut known: HashMap<&CredentialName, &Read> = HashMap::new();
+    for one in read {
+        let name = &one.credential.value.name;
+        if let Some(earlier) = known.insert(name, one) {
+            let what =
+                format!("[[credential]] {name}: its name is taken already at {}", earlier.credential.place);
+            problems.add(&one.credential.place, what, "give each credential its own name");
+        }
+    }
+    for one in read {
+        needs(one, &known, problems);
+    }
+    let chosen = rules.iter().filter_map(|read| Some((read, read.credential.as_ref()?)));
+    for (rule, name) in chosen {
+        chooses(&rule.rule.value, name, &known, problems);
+    }
+}
+
+/// Tells of credentials that nothing uses: no mistake for certain, and a secret that need not be here.
+pub(in crate::config) fn unused(read: &[Read], rules: &[rule::Read], warnings: &mut Problems<'_>) {
+    for one in read {
+        let name = &one.credential.value.name;
+        let rule =
+            rules.iter().filter_map(|read| read.credential.as_ref()).any(|chosen| chosen.value == *name);
+        let other = read.iter().any(|other| other.needs.iter().any(|need| need.value == *name));
+        if !rule && !other {
+            let remedy = format!("name it in a rule, credential = \"{name}\", or take it away");
+            warnings.add(&one.credential.place, format!("[[credential]] {name}: no rule uses it"), remedy);
+        }
+    }
+}
+
+fn unknown(
+    name: &Sited<CredentialName>,
+    of: &str,
+    known: &HashMap<&CredentialName, &Read>,
+    problems: &mut Problems<'_>,
+) {
+    let names: Vec<&str> = known.keys().map(|name| name.as_str()).collect();
+    let remedy = match nearest(name.value.as_str(), &names) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "name a [[credential]] of this configuration".to_owned(),
+    };
+    problems.add(&name.place, format!("{of}: there is no credential {:?}", name.value.as_str()), remedy);
+}
+
+fn needs(one: &Read, known: &HashMap<&CredentialName, &Read>, problems: &mut Problems<'_>) {
+    let Credential { name, .. } = &one.credential.value;
+    for need in &one.needs {
+        let Some(other) = known.get(&need.value) else {
+            unknown(need, &format!("[[credential]] {name}"), known, problems);
+            continue;
+        };
+        if leads_to(other, name, known) {
+            let what = format!("[[credential]] {name} needs {}, which needs {name}", need.value);
+            problems.add(&need.place, what, "begin with a file, a command or another source of this host");
+        }
+        sends(one, other, need, problems);
+    }
+}
+
+/// Whether `from` is `name`, or needs it, however far away.
+fn leads_to(from: &Read, name: &CredentialName, known: &HashMap<&CredentialName, &Read>) -> bool {
+    let (mut seen, mut next) = (Vec::new(), vec![&from.credential.value.name]);
+    while let Some(at) = next.pop() {
+        if at == name {
+            return true;
+        }
+        if !seen.contains(&at) {
+            seen.push(at);
+            next.extend(known.get(at).into_iter().flat_map(|read| read.needs.iter().map(|need| &need.value)));
+        }
+    }
+    false
+}
+
+/// What is bound to hosts is not sent to another's token endpoint either.
+fn sends(one: &Read, other: &Read, need: &Sited<CredentialName>, problems: &mut Problems<'_>) {
+    let hosts = &other.credential.value.binding.hosts;
+    let named = |url: &String| Some(HostName::parse(url.parse::<http::Uri>().ok()?.host()?).ok()?);
+    for host in one.urls.iter().filter_map(named) {
+        if !hosts.is_empty() && !hosts.iter().any(|pattern| pattern.matches(host.as_str())) {
+            let what = format!(
+                "[[credential]] {} sends {} to {host}, which it is not bound to",
+                one.credential.value.name, need.value
+            );
+            problems.add(&need.place, what, format!("add {:?} to its hosts", host.as_str()));
+        }
+    }
+}
+
+fn chooses(
+    rule: &Rule,
+    name: &Sited<CredentialName>,
+    known: &HashMap<&CredentialName, &Read>,
+    problems: &mut Problems<'_>,
+) {
+    let Some(read) = known.get(&name.value) else {
+        return unknown(name, &format!("[[rule]] {}", rule.name), known, problems);
+    };
+    let credential = &read.credential.value;
+    let mut say = |what: &str, remedy: &str| {
+        problems.add(&name.place, format!("[[rule]] {}: {what}", rule.name), remedy);
+    };
+    if credential.inject.is_none() {
+        let what = format!("credential {} has no inject: it serves other credentials only", name.value);
+        say(&what, "give it an inject, or name another");
+    }
+    if rule.verdict != Effect::Allow {
+        say("it refuses, and names a credential", "leave the credential out, or write verdict = \"allow\"");
+    }
+    if let Some(key) = credential.binding.excludes(rule) {
+        let what = format!("credential {} is bound to none of its {key}", name.value);
+        let remedy = match key {
+            "ports" if !credential.binding.insecure => {
+                "name them in the credential too; plain HTTP takes insecure = true there"
+            }
+            _ => "name them in the credential too, or another credential here",
+        };
+        say(&what, remedy);
+    }
+    if !rule.to.protocols.is_empty() && rule.to.protocols.iter().all(|protocol| protocol == "tunnel") {
+        say("nothing can be put into a tunnel", "leave the credential out");
+    }
+}
