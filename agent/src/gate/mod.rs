@@ -5,6 +5,7 @@ mod accept;
 mod dns;
 mod errand;
 mod identify;
+mod later;
 mod link;
 pub mod sandbox;
 mod session;
@@ -12,6 +13,7 @@ mod share;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,7 +155,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let identities = identities(&settings.issuers, &tls, &dns, &warden);
     let services = Arc::new(Services {
         policy: in_force,
-        limits: Limits::new(),
+        limits: limits(&settings, &warden),
         store: store.clone(),
         tls,
         warden: warden.clone(),
@@ -190,6 +192,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
             () = warden.gone() => {}
         }
     }
+    services.limits.close();
     store.close();
     folding.flush();
     warden.drained().await;
@@ -224,7 +227,10 @@ async fn follow(
         match orders.recv().await? {
             Order::Drain(grace) => return Some(Ending { grace, aside: false }),
             Order::StandAside(grace) => match services.store.stand_aside() {
-                Ok(()) => return Some(Ending { grace, aside: true }),
+                Ok(()) => {
+                    services.limits.stand_aside(Path::new(&rules.settings.store));
+                    return Some(Ending { grace, aside: true });
+                }
                 Err(why) => services.warden.aside(Some(why)).await,
             },
             Order::Listen(netns, listener) => {
@@ -310,6 +316,16 @@ async fn report(services: Arc<Services>, folding: Folding) {
             }
         }
     }
+}
+
+/// What limits count, kept beside the records.
+fn limits(settings: &GateSettings, warden: &Warden) -> Arc<Limits> {
+    let warden = warden.clone();
+    let tell = move |text| {
+        tracing::warn!("{text}");
+        warden.tell(ToWarden::Trouble(text));
+    };
+    Limits::open(Path::new(&settings.store), Box::new(tell))
 }
 
 /// The issuers, whose keys are fetched from now on.

@@ -10,7 +10,7 @@ use super::judge::Asked;
 use super::known::Fault;
 use super::llm::{self, Llm};
 use super::past::Withheld;
-use crate::types::action::{Body, Http};
+use crate::types::action::{Body, Http, Message};
 use crate::types::{Action, Identity};
 
 /// See the module.
@@ -30,6 +30,7 @@ pub(super) struct Facts<'a> {
     grpc: OnceCell<Option<Value>>,
     llm: OnceCell<Result<Option<Llm>, String>>,
     text: OnceCell<Result<String, String>>,
+    message: OnceCell<View>,
     folded: OnceCell<String>,
 }
 
@@ -54,6 +55,7 @@ impl<'a> Facts<'a> {
             grpc: OnceCell::new(),
             llm: OnceCell::new(),
             text: OnceCell::new(),
+            message: OnceCell::new(),
             folded: OnceCell::new(),
         }
     }
@@ -78,9 +80,11 @@ impl<'a> Facts<'a> {
 
     /// The executable's SHA-256.
     pub fn exe_sha256(&self) -> Result<&'a str, Fault> {
-        let exe = self.asked.caller.exe.as_ref().ok_or(Fault::Missing)?;
-        let missing = if self.withheld.exe_sha256 { Fault::NotYet } else { Fault::Missing };
-        exe.sha256.as_deref().ok_or(missing)
+        let exe = self.asked.caller.exe.as_ref();
+        exe.and_then(|exe| exe.sha256.as_deref()).ok_or_else(|| match self.withheld.exe_sha256 {
+            true => Fault::NotYet,
+            false => Fault::Cannot("the content of the caller's program is not known".to_owned()),
+        })
     }
 
     /// The request's path.
@@ -151,7 +155,50 @@ impl<'a> Facts<'a> {
                 Err(Fault::Cannot(format!("the body is longer than {max} bytes")))
             }
             Body::Whole(body) => Ok(body),
+            // What is judged then has none.
+            Body::Handshake | Body::Message(_) => Err(Fault::Missing),
         }
+    }
+
+    /// The message on a WebSocket that is judged, and whether it is binary; of which a rule reads at most `max` bytes.
+    /// Missing where it is none: a request, whose messages, where it opens a WebSocket, are not known yet.
+    pub fn message(&self, max: u64) -> Result<(bool, &'a [u8]), Fault> {
+        match self.http()?.body {
+            Body::Handshake => Err(Fault::NotYet),
+            Body::Unread | Body::Whole(_) | Body::Unknowable(_) => Err(Fault::Missing),
+            Body::Message(Message { data: Err(why), .. }) => {
+                Err(Fault::Cannot(format!("the message cannot be read: {why}")))
+            }
+            Body::Message(Message { data: Ok(data), .. }) if data.len() as u64 > max => {
+                Err(Fault::Cannot(format!("the message is longer than {max} bytes")))
+            }
+            Body::Message(Message { binary, data: Ok(data) }) => Ok((binary, data)),
+        }
+    }
+
+    /// Its text; a binary one has none.
+    pub fn message_text(&self, max: u64) -> Result<&'a str, Fault> {
+        match self.message(max)? {
+            (true, _) => Err(Fault::Missing),
+            (false, data) => {
+                std::str::from_utf8(data).map_err(|_| Fault::Cannot("the message is no UTF-8".to_owned()))
+            }
+        }
+    }
+
+    /// What it says, text or binary, as JSON.
+    pub fn message_json(&self, max: u64) -> Result<&Value, Fault> {
+        let (_, data) = self.message(max)?;
+        read(self.message_view(data))
+    }
+
+    fn message_view(&self, data: &[u8]) -> &View {
+        self.message.get_or_init(|| if data.is_empty() { Ok(None) } else { body::json(data).map(Some) })
+    }
+
+    /// Whether messages on a WebSocket are what is judged, or will be.
+    fn is_websocket(&self) -> Result<bool, Fault> {
+        Ok(matches!(self.http()?.body, Body::Handshake | Body::Message(_)))
     }
 
     /// `None` where there is no body, or none that is JSON.
@@ -193,6 +240,14 @@ impl<'a> Facts<'a> {
     pub fn llm(&self, max: u64) -> Result<&Llm, Fault> {
         let http = self.http()?;
         let route = llm::route(http).ok_or(Fault::Missing)?;
+        if self.is_websocket()? {
+            let (_, data) = self.message(max)?;
+            let view = self.llm.get_or_init(|| {
+                let json = self.message_view(data).as_ref().map_err(Clone::clone)?;
+                route.json(http, json.as_ref())
+            });
+            return view.as_ref().map_err(|why| Fault::Cannot(why.clone()))?.as_ref().ok_or(Fault::Missing);
+        }
         let body = self.body(max)?;
         let view = self.llm.get_or_init(|| {
             if let Some(parts) = body::parts(http.headers, body).ok().flatten() {
@@ -204,8 +259,16 @@ impl<'a> Facts<'a> {
         view.as_ref().map_err(|why| Fault::Cannot(why.clone()))?.as_ref().ok_or(Fault::Missing)
     }
 
-    /// What a prompt filter looks at: the prompt where there is one, else every text in the body.
+    /// What a prompt filter looks at: the prompt where there is one, else every text in the body; every text in a message.
     pub fn prompt(&self, max: u64) -> Result<&str, Fault> {
+        if self.is_websocket()? {
+            let (_, data) = self.message(max)?;
+            let text = self.text.get_or_init(|| match self.message_view(data) {
+                Ok(Some(json)) => Ok(llm::texts(json)),
+                Ok(None) | Err(_) => Ok(String::from_utf8_lossy(data).into_owned()),
+            });
+            return text.as_deref().map_err(|why| Fault::Cannot(why.clone()));
+        }
         match self.llm(max) {
             Ok(llm) => return Ok(&llm.prompt),
             Err(Fault::Missing) => {}

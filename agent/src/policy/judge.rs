@@ -91,6 +91,11 @@ impl Compiled {
         matched.and("prompt_patterns", || self.filter.patterns(facts, rule.body_max))
     }
 
+    /// Whether it may ask for messages on a WebSocket.
+    pub fn asks_message(&self) -> bool {
+        self.rule.request.asks_body() || self.when.as_ref().is_some_and(When::asks_message)
+    }
+
     /// Whether it may ask for the body.
     pub fn asks_body(&self) -> bool {
         self.rule.request.asks_body() || self.when.as_ref().is_some_and(When::asks_body)

@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::action::{Body, Http};
 use crate::types::{self, Action, CredentialName};
 use credential::Credential;
 use facts::Facts;
@@ -83,6 +84,7 @@ pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
+    messages: bool,
     credential: Option<Arc<Credential>>,
     bounds: Option<Box<Bounds>>,
 }
@@ -101,6 +103,12 @@ impl Permit {
     /// Whether the record of the exchange must be on disk before the exchange is sent.
     pub fn durable(&self) -> bool {
         self.durable
+    }
+
+    /// It is for a WebSocket's handshake, and each message of the client's is judged by itself: a rule that asks for them
+    /// stands before the one that decided, or is that.
+    pub fn messages(&self) -> bool {
+        self.messages
     }
 
     /// The credential that the exchange is to bear, as it was bound when this was decided.
@@ -175,6 +183,14 @@ impl Verdict {
             && permit.verdict == types::Verdict::Allow
         {
             permit.bounds = bounds();
+        }
+        self
+    }
+
+    /// The same; whether the messages of the WebSocket that it opens are judged.
+    fn judging(mut self, messages: bool) -> Self {
+        if let Self::Allow(permit) = &mut self {
+            permit.messages = messages;
         }
         self
     }
@@ -285,7 +301,21 @@ impl Policy {
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
         let durable = durable || self.durable;
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, credential: None, bounds: None })
+        Verdict::Allow(Permit {
+            rule: rule.into(),
+            verdict,
+            durable,
+            messages: false,
+            credential: None,
+            bounds: None,
+        })
+    }
+
+    /// How much of a message on a WebSocket any rule looks at.
+    pub fn message_max(&self) -> usize {
+        let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
+        let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// What a rule allows. One that names a credential which is not there allows nothing.
@@ -296,6 +326,7 @@ impl Policy {
                 rule: rule.name.as_str().into(),
                 verdict: types::Verdict::Allow,
                 durable: rule.durable || self.durable,
+                messages: false,
                 credential,
                 bounds: None,
             }),
@@ -318,10 +349,19 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Ve
     let sends =
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let head = matches!(asked.action, Action::Http(_));
-    let (mut body, mut more, mut open, mut last) = (None, false, false, None);
+    let opens = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
+    let (mut messages, mut body, mut more, mut open, mut last) = (false, None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(&facts) {
             Match::No(_) => continue,
+            // What a handshake opens is judged message by message: a refusal of some passes it over, a leave lets it through.
+            Match::NotYet(_) if opens && compiled.asks_message() => {
+                messages = true;
+                match compiled.rule.verdict {
+                    Effect::Deny => continue,
+                    Effect::Allow => None,
+                }
+            }
             Match::NotYet(_) => {
                 more = true;
                 open |= sends(&compiled.rule);
@@ -347,14 +387,15 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Ve
     if more && (open || connects || (last.is_none() && mode == Mode::Observe)) {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
-    match (last, mode) {
+    let verdict = match (last, mode) {
         (Some((rule, why)), _) => apply(policy, rule, mode, why)
             .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
         (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
         (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
         }
-    }
+    };
+    verdict.judging(messages)
 }
 
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.

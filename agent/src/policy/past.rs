@@ -29,6 +29,8 @@ pub struct Withheld {
     pub claims: bool,
     /// The executable's SHA-256, where there is none.
     pub exe_sha256: bool,
+    /// The messages on the WebSocket that a handshake opens.
+    pub messages: bool,
 }
 
 impl Withheld {
@@ -41,6 +43,7 @@ impl Withheld {
         issuer: false,
         claims: false,
         exe_sha256: false,
+        messages: false,
     };
 }
 
@@ -116,13 +119,16 @@ impl Outcome {
 
 impl From<Question> for Past {
     fn from(question: Question) -> Self {
-        let Question { caller, identity, http, now } = question;
+        let Question { caller, identity, mut http, now } = question;
+        if http.protocol == "websocket" && http.body == KeptBody::Whole(Vec::new()) {
+            http.body = KeptBody::Handshake;
+        }
         let what = if http.protocol == "tunnel" {
             What::Tunnel(http.destination, http.host)
         } else {
             let length = match &http.body {
                 KeptBody::Whole(body) => Some(body.len() as u64),
-                KeptBody::Unread | KeptBody::Unknowable(_) => None,
+                _ => None,
             };
             let real = Real::Name(http.host.clone());
             What::Request { http: Box::new(http), length, real }
@@ -166,7 +172,7 @@ impl Past {
                 Action::Tunnel { destination: *destination, host: host.as_ref(), why: "it was" }
             }
             What::Request { http, length, .. } => {
-                let head = Http { body: Body::Unread, ..http.http() };
+                let head = unread(http.http());
                 let body = match self.judge(policy, Action::Http(head)) {
                     Verdict::More { body: Some(max), .. } if long(*length, max) => Body::Unknowable(LONG),
                     _ => http.http().body,
@@ -204,7 +210,7 @@ impl Past {
     /// Whether the verdict depends on the body.
     pub fn asks_body(&self, policy: &Policy) -> bool {
         let What::Request { http, .. } = &self.what else { return false };
-        let head = Http { body: Body::Unread, ..http.http() };
+        let head = unread(http.http());
         matches!(self.judge(policy, Action::Http(head)), Verdict::More { body: Some(_), .. })
     }
 
@@ -240,7 +246,7 @@ impl Past {
 
     fn request(&self, policy: &Policy, http: &Kept, length: Option<u64>) -> Outcome {
         let known = http.http();
-        let head = Http { body: Body::Unread, ..known };
+        let head = unread(known);
         let action = Action::Name { destination: http.destination, host: http.host.as_ref() };
         if let Some(refused) = refusal(self.judge(policy, action)) {
             return Outcome::Decided(refused);
@@ -259,6 +265,13 @@ impl Past {
 
     fn settle(&self, policy: &Policy, action: Action<'_>, verdict: Verdict) -> Outcome {
         let (effect, rule, sent) = match verdict {
+            Verdict::Allow(permit) if permit.messages() && self.withheld.messages => {
+                let why = format!(
+                    "rule {} judges each message on the WebSocket, and they are not replayed",
+                    permit.rule()
+                );
+                return Outcome::Unknown(why);
+            }
             Verdict::Allow(permit) if permit.verdict() == types::Verdict::Allow => {
                 (Effect::Allow, permit.rule().to_owned(), true)
             }
@@ -285,6 +298,14 @@ impl Past {
             Ok(permit) => Decision { effect: Effect::Allow, rule: permit.rule().to_owned(), sent: true },
             Err(denied) => Decision { effect: Effect::Deny, rule: denied.rule().to_owned(), sent: false },
         }
+    }
+}
+
+/// A request as it is judged first: a handshake has no body that could be read.
+fn unread(http: Http<'_>) -> Http<'_> {
+    match http.body {
+        Body::Handshake | Body::Message(_) => http,
+        _ => Http { body: Body::Unread, ..http },
     }
 }
 

@@ -24,5 +24,6 @@ pub mod resolver;
 pub mod self_test;
 mod supervise;
 pub mod tags;
+mod programs;
 mod tokens;
 mod witness;

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::wrong;
 use crate::cli::Failure;
-use crate::codec::coding::{Decoder, two_meanings};
+use crate::codec::coding;
 use crate::policy::past::{Past, Real, What, Withheld};
 use crate::policy::rule::BODY_LIMIT;
 use crate::record::headers::{Stored, secret_name};
@@ -96,7 +96,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn past(self) -> Result<Past, &'static str> {
         let (begin, head) = (self.begin, self.head);
-        let mut withheld = Withheld { exe_sha256: true, claims: true, ..Withheld::NOTHING };
+        let mut withheld = Withheld { exe_sha256: true, claims: true, messages: true, ..Withheld::NOTHING };
         let identity = head.identity.as_ref().map(|subject| Identity {
             issuer: head.issuer.as_ref().map(ToString::to_string).unwrap_or_default(),
             subject: subject.to_string(),
@@ -168,29 +168,24 @@ impl Asked<'_> {
     /// The body as policy saw it, and its length.
     fn body(self, http: &Kept) -> (KeptBody, Option<u64>) {
         // What follows a switch of protocols is no body.
-        let switched =
-            http.method == "CONNECT" || self.summary.is_some_and(|summary| summary.status == Some(101));
-        if switched {
-            return (KeptBody::Whole(Vec::new()), Some(0));
+        match &*http.protocol {
+            "websocket" => return (KeptBody::Handshake, Some(0)),
+            _ if http.method == "CONNECT" => return (KeptBody::Whole(Vec::new()), Some(0)),
+            _ if self.summary.is_some_and(|summary| summary.status == Some(101)) => {
+                return (KeptBody::Whole(Vec::new()), Some(0));
+            }
+            _ => {}
         }
         let length = self.length(http);
-        let decoder = match Decoder::of_request(&http.headers) {
-            Ok(decoder) => decoder,
-            Err(unsupported) => return (KeptBody::Unknowable(unsupported.to_string()), length),
-        };
-        match (length, decoder) {
-            (Some(length), Some(decoder)) if length == self.body.len() as u64 => {
-                match decoded(decoder, &http.headers, &self.body) {
-                    Ok(body) => (KeptBody::Whole(body), None),
-                    Err(why) => (KeptBody::Unknowable(why), None),
-                }
-            }
+        let whole = length == Some(self.body.len() as u64);
+        let coded = http.headers.contains_key(CONTENT_ENCODING);
+        let max = usize::try_from(BODY_LIMIT).unwrap_or(usize::MAX);
+        match coding::request_body(&http.headers, &self.body, max) {
+            Ok(None) if whole => (KeptBody::Whole(self.body.into_owned()), length),
+            Ok(Some(decoded)) if whole => (KeptBody::Whole(decoded), None),
+            Err(why) if whole => (KeptBody::Unknowable(why), None),
             // How long it is decoded nobody knows.
-            (_, Some(_)) => (KeptBody::Unread, None),
-            (Some(length), None) if length == self.body.len() as u64 => {
-                (KeptBody::Whole(self.body.into_owned()), Some(length))
-            }
-            (length, None) => (KeptBody::Unread, length),
+            _ => (KeptBody::Unread, length.filter(|_| !coded)),
         }
     }
 
@@ -227,13 +222,6 @@ impl Asked<'_> {
             _ => none.then_some(0),
         }
     }
-}
-
-/// What a coded body stands for, as far as the gate would read it.
-fn decoded(mut decoder: Decoder, headers: &HeaderMap, coded: &[u8]) -> Result<Vec<u8>, String> {
-    let (mut body, max) = (Vec::new(), usize::try_from(BODY_LIMIT).unwrap_or(usize::MAX));
-    decoder.push(coded, &mut body, max).and_then(|()| decoder.finish()).map_err(|fault| fault.to_string())?;
-    two_meanings(headers, coded).map_or(Ok(body), |why| Err(why.to_owned()))
 }
 
 /// Path and query as policy saw them.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, EXPECT, HeaderValue, UPGRADE};
+use http::header::{EXPECT, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
 use super::fault::{h2_reset, is_io};
+use super::messages::Judge;
+use super::meter::Meter;
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
-use super::shared::{Passed, Shared, Undecided};
+use super::shared::{Shared, Undecided};
 use super::source::Source;
 use super::upgrade::{self, Switched};
 use super::upstream_answer;
@@ -29,6 +31,9 @@ use crate::types;
 
 mod judge;
 mod told;
+
+use judge::{Leave, protocol};
+use told::unread;
 
 /// The way to the upstream.
 pub(super) enum Sender {
@@ -83,6 +88,8 @@ struct Asked {
     switch: Option<OnUpgrade>,
     /// Set when it is an extended CONNECT for a WebSocket.
     websocket: bool,
+    /// Set when it opens a WebSocket in due form: that, or a GET without a body (RFC 6455 §4.1).
+    handshake: bool,
     /// Set when it asks for a tunnel to elsewhere: a plain CONNECT.
     tunnels: bool,
     length: Length,
@@ -152,7 +159,7 @@ impl Exchanges {
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;
         let identity = who.standing().shared();
-        let (permit, live, spent) = match self.judge(&asked, who, &mut request).await {
+        let Leave { permit, live, meter, messages } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(mut refusal) => {
                 let mut head = head_of(&request, asked.host.text.clone());
@@ -167,26 +174,30 @@ impl Exchanges {
         let mut head = head_of(&request, asked.host.text.clone());
         head.identity = identity;
         head.rule = Some(permit.rule().to_owned());
-        head.verdict = Spent::verdict(spent.as_ref(), &permit);
+        head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
         let exchange = match self.cx.session.exchange_ahead(head) {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
         };
-        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(spent);
+        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(meter);
         if permit.durable()
             && let Err(error) = finish.exchange().durable().await
         {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
-        let up = (finish.exchange().clone(), finish.spent());
+        if messages.is_some() {
+            // What is compressed could not be judged.
+            request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
+        }
+        let up = (finish.exchange().clone(), finish.meter().map(Meter::sent));
         let sent = tokio::select! {
             biased;
             denied = finish.refused() => return Ok(self.cut(&asked, denied, finish)),
             sent = self.send(permit, request, up, asked.length) => sent,
         };
         match sent {
-            Ok(response) => Ok(self.pass_on(asked, undecided, response, finish)),
+            Ok(response) => Ok(self.pass_on(asked, undecided, response, finish, messages)),
             Err(error) => self.failed(&asked, error, finish),
         }
     }
@@ -228,7 +239,9 @@ impl Exchanges {
         let length = if http1 { Length::Told } else { Length::Untold };
         let method = request.method().clone();
         let protocol = protocol(request, websocket);
-        Ok(Asked { number, host, shape, method, protocol, switch, websocket, tunnels, length })
+        let handshake = websocket
+            || (asks && protocol == "websocket" && method == Method::GET && request.body().is_end_stream());
+        Ok(Asked { number, host, shape, method, protocol, switch, websocket, handshake, tunnels, length })
     }
 
     /// The one place from which a request goes upstream; it costs the permit.
@@ -277,21 +290,27 @@ impl Exchanges {
         undecided: Undecided,
         mut response: Response<Incoming>,
         mut finish: Finish,
+        messages: Option<Judge>,
     ) -> Response<Down> {
         let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
-        if let Err(what) = upstream_answer::check(&mut response, switched) {
+        let checked = upstream_answer::check(&mut response, switched)
+            .and_then(|()| upgrade::check(switched, asked.handshake, &response));
+        if let Err(what) = checked {
             return self.bad_upstream(&asked, what.to_owned(), finish);
         }
         if let Err(error) = finish.exchange().response(response.status().as_u16(), response.headers()) {
             finish.finish(Some(error.to_string()));
             return self.unrecordable(&asked, &error);
         }
+        if let Some(meter) = finish.meter() {
+            meter.answered(response.status(), response.headers());
+        }
         if switched && let Some(client) = asked.switch {
             undecided.grant();
             let upstream = hyper::upgrade::on(&mut response);
             let verified = if asked.tunnels { Verified::Plain } else { self.cx.verified.clone() };
             let switched = Switched::new(client, upstream, &response, asked.websocket, verified, finish);
-            (self.on_switch)(switched);
+            (self.on_switch)(switched.judged(messages));
             return response.map(|_| Down::Own(None));
         }
         let (mut head, inner) = response.into_parts();
@@ -339,20 +358,6 @@ impl Exchanges {
     }
 }
 
-/// The protocol of a request as policy knows it.
-fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
-    let is = |name, wanted: &str| {
-        let value = request.headers().get(name);
-        value.is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(wanted.as_bytes()))
-    };
-    match request.version() {
-        _ if websocket || is(UPGRADE, "websocket") => "websocket",
-        _ if is(CONTENT_TYPE, "application/grpc") => "grpc",
-        Version::HTTP_2 => "h2",
-        _ => "http/1.1",
-    }
-}
-
 /// Marks the request that stands for a refused one.
 #[derive(Clone)]
 struct Unread;
@@ -360,19 +365,6 @@ struct Unread;
 enum Failed {
     Upstream(hyper::Error),
     Closed,
-}
-
-fn unread(gate: &Shared, number: u64) -> Option<Refusal> {
-    match gate.passed(number) {
-        Passed::Yes => None,
-        Passed::Refused(violation) => {
-            let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            Some(Refusal::new(status, violation.to_string()).last())
-        }
-        Passed::Never => {
-            Some(Refusal::new(StatusCode::BAD_REQUEST, "the request was read in two ways").last())
-        }
-    }
 }
 
 fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {

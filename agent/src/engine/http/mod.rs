@@ -17,6 +17,8 @@ mod fault;
 mod frames;
 mod h1;
 mod h2;
+mod messages;
+mod meter;
 mod names;
 mod parked;
 mod refusal;

@@ -346,9 +346,14 @@ impl Use {
 
     /// Sees what a request asks of a model.
     fn model(&mut self, http: &Http<'_>, body: &KeptBody, recorded: &Recorded) -> Result<(), &'static str> {
+        // A model that a WebSocket is for stands in its query, which is free.
+        if http.protocol == "websocket" {
+            self.other += 1;
+            return Ok(());
+        }
         let read = match body {
             KeptBody::Whole(body) => Llm::of(http, body),
-            KeptBody::Unread | KeptBody::Unknowable(_) => {
+            _ => {
                 // By the head alone: is there a model at all?
                 let to_model =
                     Llm::of(&Http { body: Body::Unread, ..*http }, &[]).is_ok_and(|llm| llm.is_some());

@@ -1,20 +1,36 @@
 //! Judging one request: by its head, by its body where a rule asks for that, and again while it is under way.
 
-use http::{Request, Response};
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, Version};
 
 use super::{Asked, Exchanges};
 use crate::engine::Context;
 use crate::engine::held::Held;
 use crate::engine::http::body::{Down, Finish};
+use crate::engine::http::messages::Judge;
+use crate::engine::http::meter::Meter;
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
+use crate::engine::http::upgrade;
 use crate::engine::live::{self, Facts, Live};
 use crate::identity::Who;
-use crate::limit::Spent;
+use crate::policy::llm;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
 use crate::types::action::{Body, Http};
+
+/// What a request that is allowed goes on with.
+pub(super) struct Leave {
+    pub permit: Permit,
+    pub live: Live,
+    /// Set where limits hold.
+    pub meter: Option<Meter>,
+    /// Set where rules ask for the messages of the WebSocket that it opens.
+    pub messages: Option<Judge>,
+}
 
 impl Exchanges {
     /// Judges a request by its head, and by its body where a rule asks for that.
@@ -23,7 +39,7 @@ impl Exchanges {
         asked: &Asked,
         who: Who,
         request: &mut Request<Source>,
-    ) -> Result<(Permit, Live, Option<Spent>), Refusal> {
+    ) -> Result<Leave, Refusal> {
         let mut cx = Context { who, ..self.cx.clone() };
         let policy = cx.policy_seen();
         let decide = |request: &Request<Source>| {
@@ -36,10 +52,33 @@ impl Exchanges {
             verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
-        let spent = cx.limits.take(&permit, 0).map_err(Refusal::over)?;
-        let kept = self.wanted(asked, request).keep(asked.protocol);
+        let meter = self.count(asked, &permit, request).await?;
+        let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
         let held = request.body_mut().take_held();
-        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept))).holding(held), spent))
+        let judges = permit.messages();
+        let messages =
+            judges.then(|| Judge { cx: cx.clone(), handshake: kept.clone(), tally: Arc::default() });
+        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)).holding(held), meter, messages })
+    }
+
+    /// Takes of the limits that hold for a request; one on tokens asks for the body, too.
+    async fn count(
+        &self,
+        asked: &Asked,
+        permit: &Permit,
+        request: &mut Request<Source>,
+    ) -> Result<Option<Meter>, Refusal> {
+        let Some(bounds) = permit.bounds() else { return Ok(None) };
+        let estimate = |request: &Request<Source>| llm::estimate(&self.wanted(asked, request));
+        let unread = matches!(request.body().known(), Body::Unread);
+        if bounds.reads > 0 && unread && estimate(request).is_some() {
+            request.body_mut().hold(Held::of(self.cx.caller.tag.clone()));
+            read(request, bounds.reads).await.map_err(Refusal::of)?;
+        }
+        let estimate = Some(()).filter(|()| bounds.reads > 0).and_then(|()| estimate(request));
+        let tokens = estimate.unwrap_or_default().most;
+        let spent = self.cx.limits.take(permit, tokens).map_err(Refusal::over)?;
+        Ok(spent.map(|spent| Meter::new(spent, estimate)))
     }
 
     /// Refuses an exchange under way that rules which came meanwhile do not allow.
@@ -61,7 +100,7 @@ impl Exchanges {
             path: request.uri().path(),
             query: request.uri().query(),
             headers: request.headers(),
-            body: request.body().known(),
+            body: if asked.handshake { Body::Handshake } else { request.body().known() },
         }
     }
 }
@@ -83,4 +122,16 @@ async fn read(request: &mut Request<Source>, max: u64) -> Result<(), Denied> {
         rule: policy::NONE.to_owned(),
         reason: format!("its body broke off before it could be judged: {}", Chain(&error)),
     })
+}
+
+/// The protocol of a request as policy knows it.
+pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let grpc = kind.is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"));
+    match request.version() {
+        _ if websocket || upgrade::asks_websocket(request.headers()) => "websocket",
+        _ if grpc => "grpc",
+        Version::HTTP_2 => "h2",
+        _ => "http/1.1",
+    }
 }
