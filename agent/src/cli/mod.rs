@@ -17,6 +17,7 @@ use crate::report::Chain;
 
 mod daemon;
 mod doctor;
+mod filter;
 mod man;
 mod policy;
 mod run;

@@ -4,8 +4,10 @@
 mod bodies;
 mod limits;
 mod messages;
+mod plain;
 mod programs;
 mod refused;
 mod reload;
 mod rig;
+mod suggest;
 mod tools;
