@@ -390,5 +390,6 @@ fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
         rule: None,
         verdict: types::Verdict::Allow,
         identity: None,
+        credential: None,
     }
 }
