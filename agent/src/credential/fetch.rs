@@ -8,6 +8,13 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use zeroize::Zeroizing;
 
+mod azure;
+mod gcp;
+mod github;
+mod jwt;
+mod oauth2;
+mod provider;
+
 use super::keep::{Keeper, Value};
 use crate::policy::credential::Credential;
 use crate::types::credential::{CredentialName, Scope, Secret, Source};
@@ -106,6 +113,12 @@ pub fn network(fetching: Fetching) -> BoxFuture<'static, Result<Fetched, Failed>
             Source::File(_) | Source::Systemd(_) | Source::Command(_) | Source::Env(_) => {
                 Err(Failed("the warden reads this source".to_owned()))
             }
+            Source::OAuth2(source) => oauth2::fetch(source, &fetching).await,
+            Source::Exchange(source) => oauth2::exchange(source, &fetching).await,
+            Source::Jwt(source) => jwt::fetch(source, &fetching).await,
+            Source::GithubApp(source) => github::fetch(source, &fetching).await,
+            Source::GcpSecret(source) => gcp::fetch(source, &fetching).await,
+            Source::AzureSecret(source) => azure::fetch(source, &fetching).await,
             other => Err(Failed(format!("source.{} is not there yet", other.key()))),
         }
     })

@@ -73,13 +73,14 @@ pub fn basic(user: Option<&str>, secret: &Secret) -> Result<Zeroizing<String>, U
     Ok(Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes())))
 }
 
-/// A field of these parts, in place of what was there: wiped when nobody holds it any more, and in no table of HPACK.
+/// A field of these parts, in place of what was there.
 fn set(headers: &mut HeaderMap, name: HeaderName, parts: &[&str]) -> Result<(), Uninjectable> {
     headers.insert(name, value(parts)?);
     Ok(())
 }
 
-fn value(parts: &[&str]) -> Result<HeaderValue, Uninjectable> {
+/// A field's value of these parts: wiped when nobody holds it any more, and in no table of HPACK.
+pub(super) fn value(parts: &[&str]) -> Result<HeaderValue, Uninjectable> {
     let mut text = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
     parts.iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
     // Looked at when it was read; a provider's word is not taken for it.
