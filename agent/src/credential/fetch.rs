@@ -148,3 +148,6 @@ impl For {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

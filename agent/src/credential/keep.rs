@@ -30,7 +30,7 @@ pub struct Value {
 }
 
 impl Value {
-    fn new(fetched: Fetched) -> Self {
+    pub(super) fn new(fetched: Fetched) -> Self {
         let Fetched { secret, expires, revoke } = fetched;
         Self { secret, fetched: SystemTime::now(), expires, revoke: Mutex::new(revoke) }
     }
@@ -200,7 +200,7 @@ impl Keeper {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fetching(&self, credential: &Arc<Credential>, ask: &Ask, again: bool) -> Option<(Fetch, Fetching)> {
+    pub(super) fn fetching(&self, credential: &Arc<Credential>, ask: &Ask, again: bool) -> Option<(Fetch, Fetching)> {
         let fetch = if credential.source.is_local() { &self.local } else { &self.network };
         let fetching = Fetching {
             credential: Arc::clone(credential),
