@@ -142,9 +142,9 @@ impl For {
             (Scope::Identity, Some(identity)) => {
                 Ok(Self::Identity(identity.issuer.clone(), identity.subject.clone()))
             }
-            (Scope::Identity, None) => {
-                Err(Failed("it is made of the caller's own token, and the caller has none that is verified".to_owned()))
-            }
+            (Scope::Identity, None) => Err(Failed(
+                "it is made of the caller's own token, and the caller has none that is verified".to_owned(),
+            )),
         }
     }
 }

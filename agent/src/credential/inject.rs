@@ -87,13 +87,15 @@ pub(super) fn value(parts: &[&str]) -> Result<HeaderValue, Uninjectable> {
     if text.iter().any(u8::is_ascii_control) {
         return Err(Uninjectable::Field);
     }
-    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text)).map_err(|_| Uninjectable::Field)?;
+    let mut value =
+        HeaderValue::from_maybe_shared(Bytes::from_owner(text)).map_err(|_| Uninjectable::Field)?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 fn add_parameter(uri: &mut Uri, name: &str, text: &str) {
-    let encoded = Zeroizing::new(form_urlencoded::Serializer::new(String::new()).append_pair(name, text).finish());
+    let encoded =
+        Zeroizing::new(form_urlencoded::Serializer::new(String::new()).append_pair(name, text).finish());
     let whole = match uri.query() {
         Some(query) if !query.is_empty() => Zeroizing::new(format!("{}?{query}&{}", uri.path(), *encoded)),
         _ => Zeroizing::new(format!("{}?{}", uri.path(), *encoded)),
@@ -150,11 +152,19 @@ mod tests {
     use crate::types::credential::Source;
     use crate::types::{CredentialName, HostName, TagName};
 
-    fn injected(inject: Inject, secret: &str, uri: &str, cookie: Option<&str>) -> Result<Parts, Uninjectable> {
+    fn injected(
+        inject: Inject,
+        secret: &str,
+        uri: &str,
+        cookie: Option<&str>,
+    ) -> Result<Parts, Uninjectable> {
         let host = HostName::parse("a.example").expect("name");
         let credential = Arc::new(Credential {
             name: CredentialName::parse("c").expect("name"),
-            binding: Binding { hosts: vec![NamePattern::parse("a.example").expect("name")], ..Binding::default() },
+            binding: Binding {
+                hosts: vec![NamePattern::parse("a.example").expect("name")],
+                ..Binding::default()
+            },
             source: Source::Env("C".into()),
             inject: Some(inject),
             ttl: std::time::Duration::from_secs(1),

@@ -54,7 +54,8 @@ pub fn strip(inject: &Inject, parts: &mut Parts) {
         Inject::Header { name, .. } => Some(name.as_str()),
         _ => None,
     };
-    let held: Vec<HeaderName> = parts.headers.keys().filter(|name| holds(name.as_str(), own)).cloned().collect();
+    let held: Vec<HeaderName> =
+        parts.headers.keys().filter(|name| holds(name.as_str(), own)).cloned().collect();
     for name in held {
         parts.headers.remove(name);
     }
@@ -81,7 +82,9 @@ fn holds(field: &str, own: Option<&str>) -> bool {
 
 /// Takes one cookie out, by name; the others stay as they are.
 fn without_cookie(headers: &mut HeaderMap, name: &str) {
-    let is = |pair: &[u8]| pair.trim_ascii().split(|b| *b == b'=').next().map(<[u8]>::trim_ascii) == Some(name.as_bytes());
+    let is = |pair: &[u8]| {
+        pair.trim_ascii().split(|b| *b == b'=').next().map(<[u8]>::trim_ascii) == Some(name.as_bytes())
+    };
     let fields: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
     if !fields.iter().any(|field| field.as_bytes().split(|b| *b == b';').any(is)) {
         return;
@@ -139,7 +142,8 @@ mod tests {
         let (mut parts, ()) = request.body(()).expect("request").into_parts();
         strip(inject, &mut parts);
         let text = |v: &HeaderValue| v.to_str().expect("text").to_owned();
-        let left = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        let left =
+            parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
         (parts.uri.to_string(), left)
     }
 
@@ -155,7 +159,8 @@ mod tests {
             ("accept", "*/*"),
             ("cookie", "a=1; session=x"),
         ];
-        let (uri, left) = stripped(&Inject::Bearer, "/v1?a=1&access_token=x&b=%20&API_KEY=y&X-Amz-Signature=z", &fields);
+        let (uri, left) =
+            stripped(&Inject::Bearer, "/v1?a=1&access_token=x&b=%20&API_KEY=y&X-Amz-Signature=z", &fields);
         assert_eq!(uri, "/v1?a=1&b=%20");
         let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["accept", "cookie"]);
@@ -172,8 +177,11 @@ mod tests {
         let query = Inject::Query { name: "key".into() };
         assert_eq!(stripped(&query, "/?key=a&key=b&c=d&k%65y=e", &[]).0, "/?c=d");
         let cookie = Inject::Cookie { name: "session".into() };
-        let (_, left) =
-            stripped(&cookie, "/", &[("cookie", "a=1; session=x ;b=2"), ("cookie", "session=y"), ("cookie", "c=3")]);
+        let (_, left) = stripped(
+            &cookie,
+            "/",
+            &[("cookie", "a=1; session=x ;b=2"), ("cookie", "session=y"), ("cookie", "c=3")],
+        );
         let values: Vec<&str> = left.iter().map(|(_, value)| value.as_str()).collect();
         assert_eq!(values, ["a=1;b=2", "c=3"]);
     }

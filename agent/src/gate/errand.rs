@@ -15,12 +15,13 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use rustls::sign::CertifiedKey;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{Warden, dns};
-use crate::credential::{Errand, Reply, Run};
+use crate::credential::{Errand, Reply};
 use crate::identity::keys::JWKS_MAX;
 use crate::identity::{Fetch, Fetched};
 use crate::report::Chain;
@@ -53,7 +54,7 @@ pub(super) fn fetch(tls: Arc<Tls>, dns: Arc<dns::Resolver>, warden: Warden) -> F
                 body: Zeroizing::default(),
                 certificate: None,
             };
-            let reply = converse(get, target, &addresses, &tls, JWKS_MAX).await?;
+            let reply = converse(get, target, &addresses, &tls, None, JWKS_MAX).await?;
             // No redirect is followed: who may say where keys are is the issuer, by name.
             if reply.status != StatusCode::OK.as_u16() {
                 return Err(format!("it answered {}", reply.status));
@@ -64,22 +65,24 @@ pub(super) fn fetch(tls: Arc<Tls>, dns: Arc<dns::Resolver>, warden: Warden) -> F
     })
 }
 
-/// Running errands as `credential` wants it.
-#[cfg_attr(not(test), expect(dead_code, reason = "the gate starts the keeper of credentials with it"))]
-pub(super) fn run(tls: Arc<Tls>, dns: Arc<dns::Resolver>, warden: Warden) -> Run {
-    Arc::new(move |errand| {
-        let (tls, dns, warden) = (Arc::clone(&tls), Arc::clone(&dns), warden.clone());
-        async move {
-            let target = Target::of(&errand.url)?;
-            let all = async {
-                let addresses = target.addresses(&dns, &warden).await?;
-                converse(errand, target, &addresses, &tls, ANSWER_MAX).await
-            };
-            let late = |_| Err(format!("it did not answer within {} s", WITHIN.as_secs()));
-            timeout(WITHIN, all).await.unwrap_or_else(late)
-        }
-        .boxed()
-    })
+/// Runs an errand to a provider of credentials.
+///
+/// # Errors
+/// Why there is no answer, in a sentence without secrets.
+pub(super) async fn run(
+    errand: Errand,
+    tls: &Tls,
+    dns: &dns::Resolver,
+    warden: &Warden,
+) -> Result<Reply, String> {
+    let target = Target::of(&errand.url)?;
+    let all = async {
+        let addresses = target.addresses(dns, warden).await?;
+        let shown = errand.certificate.as_ref().map(|pem| tls::certificate(pem.secret().expose()));
+        converse(errand, target, &addresses, tls, shown.transpose()?, ANSWER_MAX).await
+    };
+    let late = |_| Err(format!("it did not answer within {} s", WITHIN.as_secs()));
+    timeout(WITHIN, all).await.unwrap_or_else(late)
 }
 
 /// Where an errand goes.
@@ -107,15 +110,16 @@ impl Target {
         Ok(Self { to, port, authority, path })
     }
 
-    async fn addresses(&self, dns: &dns::Resolver, warden: &Warden) -> Result<Vec<IpAddr>, String> {
-        match &self.to {
-            Verified::Address(address) => Ok(vec![*address]),
+    async fn addresses(&self, dns: &dns::Resolver, warden: &Warden) -> Result<Vec<SocketAddr>, String> {
+        let addresses = match &self.to {
+            Verified::Address(address) => vec![*address],
             Verified::Name(name) => {
                 let addresses = dns.own_addresses(name, warden).await;
-                addresses.map_err(|why| format!("{name} cannot be looked up: {why}"))
+                addresses.map_err(|why| format!("{name} cannot be looked up: {why}"))?
             }
-            Verified::Plain => Err("it is no https URL".to_owned()),
-        }
+            Verified::Plain => Vec::new(),
+        };
+        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, self.port)).collect())
     }
 }
 
@@ -123,13 +127,13 @@ impl Target {
 async fn converse(
     errand: Errand,
     target: Target,
-    addresses: &[IpAddr],
+    addresses: &[SocketAddr],
     tls: &Tls,
+    shown: Option<Arc<CertifiedKey>>,
     most: usize,
 ) -> Result<Reply, String> {
-    let certificate = errand.certificate.as_ref().map(|pem| tls::certificate(pem.secret().expose()));
-    let stream = dial(addresses, target.port).await?;
-    let stream = tls.errand(&target.to, certificate.transpose()?, Box::new(stream)).await?;
+    let stream = dial(addresses).await?;
+    let stream = tls.errand(&target.to, shown, Box::new(stream)).await?;
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))
@@ -202,10 +206,10 @@ impl Body for Once {
     }
 }
 
-async fn dial(addresses: &[IpAddr], port: u16) -> Result<TcpStream, String> {
+/// Dials one of these.
+pub(super) async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
     let mut why = "there is no address".to_owned();
-    for address in addresses.iter().take(ADDRESSES) {
-        let at = SocketAddr::new(*address, port);
+    for at in addresses.iter().take(ADDRESSES) {
         #[expect(clippy::disallowed_methods, reason = "the gate's own errands are dialled here only")]
         match timeout(DIAL, TcpStream::connect(at)).await {
             Ok(Ok(stream)) => return Ok(stream),

@@ -69,7 +69,8 @@ impl State {
     }
 
     fn settled(&self, ttl: Duration) -> Result<Arc<Value>, Failed> {
-        let why = || self.failing.as_ref().map_or_else(|| Failed("it has ended".to_owned()), |f| f.why.clone());
+        let why =
+            || self.failing.as_ref().map_or_else(|| Failed("it has ended".to_owned()), |f| f.why.clone());
         self.usable(ttl, Instant::now()).ok_or_else(why)
     }
 }
@@ -215,7 +216,8 @@ impl Entry {
     /// Gives the value back to the provider, where that can be done.
     pub(super) fn give_back(&self) {
         let value = self.state().good.take().map(|good| good.value);
-        let revoke = value.and_then(|value| value.revoke.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let revoke =
+            value.and_then(|value| value.revoke.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let (Some(revoke), Ok(runtime)) = (revoke, tokio::runtime::Handle::try_current()) {
             let name = self.credential.name.clone();
             #[expect(clippy::disallowed_methods, reason = "bounded by its deadline, and no session's own")]
