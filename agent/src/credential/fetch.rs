@@ -8,12 +8,14 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use zeroize::Zeroizing;
 
+mod aws;
 mod azure;
 mod gcp;
 mod github;
 mod jwt;
 mod oauth2;
 mod provider;
+mod vault;
 
 use super::keep::{Keeper, Value};
 use crate::policy::credential::Credential;
@@ -119,7 +121,10 @@ pub fn network(fetching: Fetching) -> BoxFuture<'static, Result<Fetched, Failed>
             Source::GithubApp(source) => github::fetch(source, &fetching).await,
             Source::GcpSecret(source) => gcp::fetch(source, &fetching).await,
             Source::AzureSecret(source) => azure::fetch(source, &fetching).await,
-            other => Err(Failed(format!("source.{} is not there yet", other.key()))),
+            Source::Vault(source) => vault::fetch(source, &fetching).await,
+            Source::AwsSecret(source) => aws::secret_manager(source, &fetching).await,
+            Source::AwsSsm(source) => aws::parameter(source, &fetching).await,
+            Source::Sts(source) => aws::assume_role(source, &fetching).await,
         }
     })
 }

@@ -34,7 +34,7 @@ const FIELDS: [&str; 20] = [
 ];
 
 /// Parameters of a query that hold a key or a token (RFC 6750 §2.3, and what is common).
-const PARAMETERS: [&str; 8] = [
+const PARAMETERS: [&str; 7] = [
     "access_token",
     "api_key",
     "apikey",
@@ -42,11 +42,26 @@ const PARAMETERS: [&str; 8] = [
     "private_token",
     "job_token",
     "x-amz-security-token",
-    "x-goog-signature",
 ];
 
-/// What belongs to a signature in the query (SigV4, Google's V4).
-const SIGNED: [&str; 2] = ["x-amz-", "x-goog-"];
+/// What a signature in the query (SigV4, Google's V4) is made of. Others that begin like these are the request's own: which
+/// part of an upload, which access an object gets.
+const SIGNED: [&str; 14] = [
+    "x-amz-algorithm",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-expires",
+    "x-amz-region-set",
+    "x-amz-signature",
+    "x-amz-signedheaders",
+    "x-amz-content-sha256",
+    "x-goog-algorithm",
+    "x-goog-credential",
+    "x-goog-date",
+    "x-goog-expires",
+    "x-goog-signedheaders",
+    "x-goog-signature",
+];
 
 /// Strips a request's head.
 pub fn strip(inject: &Inject, parts: &mut Parts) {
@@ -108,7 +123,7 @@ fn without_parameters(uri: &mut Uri, own: Option<&str>) {
         let Some((name, _)) = form_urlencoded::parse(pair.as_bytes()).next() else { return false };
         let lower = name.to_ascii_lowercase();
         PARAMETERS.contains(&lower.as_str())
-            || SIGNED.iter().any(|prefix| lower.starts_with(prefix))
+            || SIGNED.contains(&lower.as_str())
             || own.is_some_and(|own| own == name)
     };
     if !query.split('&').any(gone) {

@@ -176,6 +176,10 @@ impl Answer {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }
 
+    pub(super) fn is_object(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(Value::is_object)
+    }
+
     pub(super) fn is(&self, name: &str, wanted: bool) -> bool {
         self.members.get(name).and_then(Value::as_bool) == Some(wanted)
     }
