@@ -125,7 +125,7 @@ fn caller(section: &mut Section<'_>, question: &mut Question, problems: &mut Pro
             issuer: issuer.unwrap_or_default(),
             subject: subject.unwrap_or_default(),
             groups: groups.into_iter().map(|group| group.value).collect(),
-            claims: claims.map_or_else(|| "{}".to_owned(), |claims| claims.value.to_string()),
+            claims: claims.map_or_else(|| serde_json::json!({}), |claims| claims.value),
             expires: i64::MAX,
         });
     }

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use crate::drain::Drain;
 use crate::identity::Who;
+use crate::limit::Limits;
 use crate::policy::{self, Asked, Denied, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
@@ -34,6 +35,8 @@ pub struct Context {
     pub looked_up: Option<LookedUp>,
     /// What is in force.
     pub policy: InForce,
+    /// What its limits count.
+    pub limits: Arc<Limits>,
     /// Set when everything is refused: there is nobody behind the upstream's side.
     pub refusal: Option<Refusal>,
     /// The record of this session.

@@ -16,6 +16,7 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -47,7 +48,10 @@ async fn get(url: &str, tls: &Tls, dns: &dns::Resolver, warden: &Warden) -> Resu
     let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
     let (method, body) = (Method::GET, Zeroizing::default());
     let errand = Errand { method, url: url.to_owned(), headers, body, certificate: None };
-    let reply = run(errand, tls, dns, warden).await?;
+    fetched(run(errand, tls, dns, warden).await?)
+}
+
+fn fetched(reply: Reply) -> Result<Fetched, String> {
     // No redirect is followed: who may say where keys are is the issuer, by name.
     if reply.status != StatusCode::OK.as_u16() {
         return Err(format!("it answered {}", reply.status));
@@ -83,29 +87,37 @@ pub(super) async fn run(
     let addresses: Vec<SocketAddr> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
     let stream = dial(&addresses).await?;
     let stream = tls.errand(&to, Box::new(stream)).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(HEAD_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Chain(&error).to_string())?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::builder().method(errand.method).uri(path).header(HOST, authority.as_str());
     let body = Whole(Some(Bytes::from_owner(errand.body)));
     let mut request = request.body(body).map_err(|error| error.to_string())?;
     request.headers_mut().extend(errand.headers);
-    let exchange = async {
+    ask(stream, request).await
+}
+
+/// One question and its answer.
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Whole>) -> Result<Reply, String> {
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(HEAD_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Chain(&error).to_string())?;
+    let mut exchange = std::pin::pin!(async {
         let response = sender.send_request(request).await.map_err(|error| Chain(&error).to_string())?;
         let (head, body) = response.into_parts();
         Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: whole(body).await? })
-    };
-    tokio::select! {
+    });
+    // Both ends of one conversation in one task: it ends with it.
+    let ended = tokio::select! {
         biased;
-        replied = exchange => replied,
-        // Both ends of one conversation in one task: it ends with it.
-        ended = connection => match ended {
-            Ok(()) => Err("it closed without an answer".to_owned()),
-            Err(error) => Err(Chain(&error).to_string()),
-        },
+        replied = &mut exchange => return replied,
+        ended = connection => ended,
+    };
+    // A server that answers and closes at once (gunicorn does) ends the connection before its answer was looked at; what
+    // came of it is kept for us, and what did not is an error there.
+    match (exchange.await, ended) {
+        (Err(_), Err(error)) => Err(Chain(&error).to_string()),
+        (replied, _) => replied,
     }
 }
 
@@ -179,7 +191,48 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    /// Asks a server that writes `answer` whole and closes.
+    async fn answered(answer: &'static str) -> Result<Fetched, String> {
+        let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+        let server = async move {
+            let mut question = Vec::new();
+            while !question.ends_with(b"\r\n\r\n") {
+                theirs.read_buf(&mut question).await.expect("a question");
+            }
+            theirs.write_all(answer.as_bytes()).await.expect("it fits");
+        };
+        let request = Request::get("/jwks").header(HOST, "id.example.com").body(Whole(None));
+        tokio::join!(ask(ours, request.expect("a request")), server).0.and_then(fetched)
+    }
+
+    #[tokio::test]
+    async fn a_server_may_close_as_soon_as_it_has_answered() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.0 200 OK\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        ] {
+            assert_eq!(answered(answer).await.map(|fetched| fetched.body), Ok(b"{}".to_vec()), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_whole_is_none() {
+        for answer in [
+            "",
+            "HTTP/1.1 200 OK\r\nContent-Le",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+            "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            assert!(answered(answer).await.is_err(), "{answer}");
+        }
+    }
 
     #[test]
     fn how_long_an_answer_may_be_kept() {

@@ -342,6 +342,7 @@ impl Line {
             verified,
             looked_up: self.looked_up.clone(),
             policy: self.services.policy.clone(),
+            limits: Arc::clone(&self.services.limits),
             refusal: self.refusal.clone(),
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),

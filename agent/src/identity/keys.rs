@@ -3,7 +3,7 @@
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde_json::{Map, Value};
 
-use super::json;
+use crate::codec::json;
 
 /// Largest JWK set that is read. GitHub's has 4 keys in 6 KiB; Google's, Entra's and Okta's are smaller than 20 KiB.
 pub const JWKS_MAX: usize = 256 * 1024;

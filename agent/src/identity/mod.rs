@@ -4,7 +4,6 @@
 //!
 //! Not here: how an URL is fetched (`gate`), what an identity may do (`policy`).
 
-mod json;
 pub mod keys;
 mod source;
 pub mod token;
@@ -29,7 +28,7 @@ pub use who::{Standing, Who};
 /// A connection does not wait longer for an issuer's keys.
 const WAIT: Duration = Duration::from_secs(2);
 /// Verified tokens that are remembered, by hash; the one used least recently goes first and is verified again. Each takes
-/// at most about 40 KiB (16 KiB of token).
+/// at most about 200 KiB (16 KiB of token, all of it the smallest claims that there are; a usual one 5 KiB).
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
 /// Why a token proves nothing.
@@ -90,7 +89,7 @@ impl Identities {
     /// [`Unverified`].
     pub async fn verify(&self, token: &str) -> Result<Arc<Identity>, Unverified> {
         let hash = hash(token)?;
-        if let Some(identity) = self.remembered(&hash) {
+        if let Some((identity, _)) = self.remembered(&hash) {
             return Ok(identity);
         }
         let claimed = token::claimed(token).ok_or(Invalid::Claims)?;
@@ -125,11 +124,25 @@ impl Identities {
         Standing::unverified(why.as_ref())
     }
 
-    fn remembered(&self, hash: &[u8; 32]) -> Option<Arc<Identity>> {
+    /// Verifies a token that a request bears, as [`Identities::verify`] does; `None` when it is not for us.
+    pub async fn of_request(&self, token: &str) -> Option<Result<Arc<Identity>, Unverified>> {
+        // One that was verified is known again without being read.
+        let known = hash(token).ok().and_then(|hash| self.remembered(&hash));
+        if let Some((identity, _)) = known.filter(|(_, at)| self.sources[*at].issuer.accept_bearer) {
+            return Some(Ok(identity));
+        }
+        if !self.is_for_us(token) {
+            return None;
+        }
+        Some(self.verify(token).await)
+    }
+
+    /// A token's identity, and its source's number, if it was verified and still counts.
+    fn remembered(&self, hash: &[u8; 32]) -> Option<(Arc<Identity>, usize)> {
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         let Remembered { identity, source, generation } = verified.get(hash)?;
         if unix_now() < identity.expires && self.sources[*source].stands(*generation) {
-            return Some(Arc::clone(identity));
+            return Some((Arc::clone(identity), *source));
         }
         verified.pop(hash);
         None

@@ -9,8 +9,8 @@ use futures_util::future::{BoxFuture, Shared};
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::json;
 use super::keys::Keys;
+use crate::codec::json;
 use crate::types::Issuer;
 
 /// How long keys count, whatever the issuer says: a key that was taken back counts no longer than the most …

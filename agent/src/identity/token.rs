@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use super::json;
 use super::keys::{Found, Keys};
+use crate::codec::json;
 use crate::types::identity::claim_at;
 use crate::types::issuer::TOKEN_MAX;
 use crate::types::{Identity, Issuer};
@@ -236,7 +236,7 @@ fn judge(claims: &Map<String, Value>, issuer: &Issuer, now: i64) -> Result<Ident
         issuer: issuer.url.clone(),
         subject: subject.to_owned(),
         groups: groups(claims, &issuer.groups_claim),
-        claims: Value::Object(claims.clone()).to_string(),
+        claims: Value::Object(claims.clone()),
         expires,
     })
 }

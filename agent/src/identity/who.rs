@@ -92,10 +92,8 @@ impl Who {
         if !self.identities.accept_bearer() {
             return self.clone();
         }
-        let Some(token) = bearer(headers).filter(|token| self.identities.is_for_us(token)) else {
-            return self.clone();
-        };
-        let verified = self.identities.verify(token).await;
+        let Some(token) = bearer(headers) else { return self.clone() };
+        let Some(verified) = self.identities.of_request(token).await else { return self.clone() };
         headers.remove(AUTHORIZATION);
         self.with(match verified {
             Ok(identity) => Standing::verified(identity),

@@ -18,7 +18,6 @@ pub(super) struct Facts<'a> {
     pub asked: &'a Asked<'a>,
     /// Steps that conditions took so far.
     pub steps: Cell<u64>,
-    claims: OnceCell<Option<Value>>,
     query: OnceCell<Value>,
     headers: OnceCell<Value>,
     json: OnceCell<View>,
@@ -36,7 +35,6 @@ impl<'a> Facts<'a> {
         Self {
             asked,
             steps: Cell::new(0),
-            claims: OnceCell::new(),
             query: OnceCell::new(),
             headers: OnceCell::new(),
             json: OnceCell::new(),
@@ -57,10 +55,8 @@ impl<'a> Facts<'a> {
     }
 
     /// Its verified claims.
-    pub fn claims(&self) -> Result<&Value, Fault> {
-        let identity = self.identity()?;
-        let claims = self.claims.get_or_init(|| serde_json::from_str(&identity.claims).ok());
-        claims.as_ref().ok_or(Fault::Missing)
+    pub fn claims(&self) -> Result<&'a Value, Fault> {
+        self.identity().map(|identity| &identity.claims)
     }
 
     /// The request's head.

@@ -184,7 +184,7 @@ fn an_identity_is_nobodys_when_it_has_ended_and_not_yet_known_before_the_request
         issuer: "https://idp.example".to_owned(),
         subject: "ann".to_owned(),
         groups: vec![groups.to_owned()],
-        claims: claims.to_owned(),
+        claims: serde_json::from_str(claims).expect("JSON"),
         expires,
     };
     let of =

@@ -1,10 +1,9 @@
 //! Who stands behind a caller, as an issuer whom the host trusts says it. Never what the caller says of itself.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A verified identity. Made by the verifier alone; it ends with its token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The issuer's URL (`iss`), as configured.
     pub issuer: String,
@@ -12,8 +11,8 @@ pub struct Identity {
     pub subject: String,
     /// Groups, from the claim that the configuration names.
     pub groups: Vec<String>,
-    /// Every verified claim: the token's payload as JSON text, an object.
-    pub claims: String,
+    /// Every verified claim: the token's payload, an object.
+    pub claims: Value,
     /// Unix seconds from which on it is nobody's: `exp`, and what clocks may differ by.
     pub expires: i64,
 }

@@ -189,12 +189,11 @@ impl ExplainArgs {
         if !given && self.group.is_empty() {
             return Ok(None);
         }
-        let claims = self.claims.clone().unwrap_or_else(|| "{}".to_owned());
-        let object =
-            serde_json::from_str::<serde_json::Value>(&claims).is_ok_and(|claims| claims.is_object());
-        if !object {
+        let text = self.claims.as_deref().unwrap_or("{}");
+        let claims: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        if !claims.is_object() {
             return Err(wrong(
-                format!("--claims {claims:?} is no JSON object"),
+                format!("--claims {text:?} is no JSON object"),
                 "write such as '{\"ref\": \"main\"}'",
             ));
         }

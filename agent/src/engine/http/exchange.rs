@@ -21,6 +21,7 @@ use super::upgrade::{self, Switched};
 use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::{Context, Verified};
+use crate::limit::Spent;
 use crate::policy::Permit;
 use crate::record::{Exchange, ExchangeHead};
 use crate::report::Chain;
@@ -151,37 +152,38 @@ impl Exchanges {
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;
         let identity = who.standing().shared();
-        let (permit, live) = match self.judge(&asked, who, &mut request).await {
+        let (permit, live, spent) = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
-            Err(denied) => {
+            Err(mut refusal) => {
                 let mut head = head_of(&request, asked.host.text.clone());
                 head.identity = identity;
-                let mut refusal = Refusal::of(denied);
-                // Another policy may come, but no upstream to this connection.
-                refusal.last = self.cx.refusal.is_some() && self.gate.is_some();
+                // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which
+                // the client is told: else its next request would meet a close.
+                let last = self.cx.refusal.is_some() || request.body().is_coming();
+                refusal.last = last && self.gate.is_some();
                 return Ok(self.refuse(&refusal, asked.shape, head));
             }
         };
         let mut head = head_of(&request, asked.host.text.clone());
         head.identity = identity;
         head.rule = Some(permit.rule().to_owned());
-        head.verdict = permit.verdict();
+        head.verdict = Spent::verdict(spent.as_ref(), &permit);
         let exchange = match self.cx.session.exchange_ahead(head) {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
         };
-        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live);
+        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(spent);
         if permit.durable()
             && let Err(error) = finish.exchange().durable().await
         {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
-        let exchange = finish.exchange().clone();
+        let up = (finish.exchange().clone(), finish.spent());
         let sent = tokio::select! {
             biased;
             denied = finish.refused() => return Ok(self.cut(&asked, denied, finish)),
-            sent = self.send(permit, request, exchange, asked.length) => sent,
+            sent = self.send(permit, request, up, asked.length) => sent,
         };
         match sent {
             Ok(response) => Ok(self.pass_on(asked, undecided, response, finish)),
@@ -234,11 +236,12 @@ impl Exchanges {
         &self,
         permit: Permit,
         request: Request<Source>,
-        exchange: Exchange,
+        (exchange, spent): (Exchange, Option<Arc<Spent>>),
         length: Length,
     ) -> Result<Response<Incoming>, Failed> {
         let _spent = permit;
-        let mut request = request.map(|inner| Up { inner, exchange, length, _open: Arc::clone(&self.open) });
+        let mut request =
+            request.map(|inner| Up { inner, exchange, spent, length, _open: Arc::clone(&self.open) });
         match &self.sender {
             Sender::Http1(slot) => {
                 if request.version() == Version::HTTP_11

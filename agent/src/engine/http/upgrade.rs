@@ -156,11 +156,13 @@ impl Counted {
 impl Tap for Counted {
     fn up(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
         self.up.count(bytes);
+        self.finish.passed(bytes.len());
         self.finish.exchange().up(bytes)
     }
 
     fn down(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
         self.down.count(bytes);
+        self.finish.passed(bytes.len());
         self.finish.exchange().down(bytes)
     }
 }

@@ -1,127 +1,21 @@
-//! JSON, strictly (RFC 8259 and I-JSON, RFC 7493): what any two parsers would read alike.
+//! JSON bodies, read as strictly as [`crate::codec::json`] can.
 
-use std::cell::Cell;
-use std::collections::HashSet;
-use std::fmt;
+use serde_json::Value;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use crate::codec::json::Strict;
 
 /// Lists and objects inside one another.
-pub(super) const DEPTH: usize = 64;
+const DEPTH: usize = 64;
 /// Values in all.
-pub(super) const NODES: usize = 100_000;
+const NODES: usize = 100_000;
 
 /// Reads a body.
 ///
 /// # Errors
-/// Why it is not read: no JSON, something behind it, invalid UTF-8, lone surrogates, a number that no double holds, a
-/// member twice in an object (also in another letter case: some parsers fold it), more than 64 deep, more than 100,000
-/// values.
+/// Why it is not read.
 pub fn json(body: &[u8]) -> Result<Value, String> {
-    let nodes = Cell::new(0);
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = Strict { depth: 0, nodes: &nodes }.deserialize(&mut reader);
-    let value = value.and_then(|value| reader.end().map(|()| value));
-    value.map_err(|error| format!("it is not strict JSON: {error}"))
-}
-
-#[derive(Clone, Copy)]
-struct Strict<'n> {
-    depth: usize,
-    nodes: &'n Cell<usize>,
-}
-
-impl Strict<'_> {
-    fn deeper<E: Error>(self) -> Result<Self, E> {
-        if self.depth == DEPTH {
-            return Err(E::custom(format_args!("more than {DEPTH} levels deep")));
-        }
-        Ok(Self { depth: self.depth + 1, ..self })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Value;
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        self.nodes.set(self.nodes.get() + 1);
-        if self.nodes.get() > NODES {
-            return Err(D::Error::custom(format_args!("more than {NODES} values")));
-        }
-        from.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
-        let mut list = Vec::new();
-        while let Some(value) = from.next_element_seed(inner)? {
-            list.push(value);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
-        let (mut map, mut folded) = (Map::new(), HashSet::new());
-        while let Some(key) = from.next_key::<String>()? {
-            if key.contains('\0') {
-                return Err(A::Error::custom("a member's name has a zero in it"));
-            }
-            let twice = if key.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
-                map.contains_key(&key) || folded.contains(&key)
-            } else {
-                let fold = fold(&key);
-                (fold != key && map.contains_key(&fold)) || map.contains_key(&key) || !folded.insert(fold)
-            };
-            if twice {
-                return Err(A::Error::custom("an object has a member twice, perhaps in another letter case"));
-            }
-            let value = from.next_value_seed(inner)?;
-            map.insert(key, value);
-        }
-        Ok(Value::Object(map))
-    }
-}
-
-/// As the parsers do that ignore case (Go's `encoding/json` folds the long s and the Kelvin sign too).
-fn fold(key: &str) -> String {
-    key.chars().flat_map(|c| if c == 'ſ' { 's' } else { c }.to_lowercase()).collect()
+    let strict = Strict { depth: DEPTH, values: NODES, fold: true };
+    strict.read(body).map_err(|error| format!("it is not strict JSON: {error}"))
 }
 
 #[cfg(test)]

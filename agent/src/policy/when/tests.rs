@@ -33,7 +33,7 @@ impl Sample {
             issuer: "https://gitlab.example.com".to_owned(),
             subject: "project_path:a/b".to_owned(),
             groups: vec!["ml-team".to_owned(), "all".to_owned()],
-            claims: r#"{"ref": "main", "runner": {"id": 7}, "ref_protected": true}"#.to_owned(),
+            claims: serde_json::json!({"ref": "main", "runner": {"id": 7}, "ref_protected": true}),
             expires: 4_000_000_000,
         };
         let mut headers = HeaderMap::new();
