@@ -39,6 +39,7 @@ pub mod drain;
 pub mod turn;
 pub mod wire;
 pub mod record;
+pub mod limit;
 pub mod stream;
 pub mod trust;
 

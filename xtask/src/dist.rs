@@ -18,6 +18,7 @@ const FILES: &[(&str, &str)] = &[
     ("config/sluice.toml", "etc/sluice/sluice.toml"),
     ("README.md", "usr/share/doc/sluice/README.md"),
     ("SECURITY.md", "usr/share/doc/sluice/SECURITY.md"),
+    ("docs/identity.md", "usr/share/doc/sluice/identity.md"),
     ("xtask/debian/copyright", "usr/share/doc/sluice/copyright"),
     ("xtask/debian/lintian-overrides", "usr/share/lintian/overrides/sluice"),
 ];

@@ -100,6 +100,12 @@ const PACKAGES: &[Package] = &[
     package("default-jdk-headless", File("/usr/bin/javac"), &[Test], "a client in Java, and keytool"),
     package("xz-utils", Program("xz"), &[Test], "unpacks x509-limbo"),
     package("nginx-light", Program("nginx"), &[Test, Bench], "an upstream that is not ours"),
+    package(
+        "xmlsec1",
+        Program("xmlsec1"),
+        &[Test],
+        "verifies SAML assertions for the bridge that is tested with",
+    ),
     package("podman", Program("podman"), &[Test], "containers of a real engine"),
     package("wrk", Program("wrk"), &[Bench], "load over HTTP/1.1"),
     package("haproxy", Program("haproxy"), &[Bench], "the peer in the same place"),

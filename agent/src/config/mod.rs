@@ -16,6 +16,7 @@ mod credential;
 mod dns;
 mod intercept;
 mod issuer;
+mod limit;
 mod options;
 mod quantity;
 mod reach;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use super::quantity;
 use super::section::{Code, Named, Problems, Section, Sited, nearest};
+use super::{limit, quantity};
 use crate::policy::lookup::NamePattern;
 use crate::policy::pattern::{Addresses, Glob, Ports, Window};
 use crate::policy::rule::{BODY_LIMIT, BODY_MAX, CallerAsks, Effect, RequestAsks, Rule, ToAsks};
@@ -46,10 +46,9 @@ const METHODS: [&str; 17] = [
 /// Longest name of a rule or a test.
 const NAME_MAX: usize = 100;
 /// What a rule will have, and has not yet.
-const LATER: [(&str, &str); 3] = [
+const LATER: [(&str, &str); 2] = [
     ("exe_sha256", "programs are told apart by path, and by content in a later version"),
     ("mask", "content is masked in a later version"),
-    ("limit", "requests are counted in a later version"),
 ];
 
 /// Reads one `[[rule]]`; whatever is wrong is reported. Without a name there is none.
@@ -85,11 +84,17 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
             problems.add(&place, format!("rule.{key} is not there yet"), format!("leave it out: {why}"));
         }
     }
-    section.finish(problems);
+    let mut refuses = false;
     match verdict {
         None => problems.add(&place, "[[rule]] has no verdict", "add verdict = \"allow\" or \"deny\""),
-        Some(text) => rule.verdict = effect(&text, problems).unwrap_or_default(),
+        Some(text) => {
+            let effect = effect(&text, problems);
+            refuses = effect == Some(Effect::Deny);
+            rule.verdict = effect.unwrap_or_default();
+        }
     }
+    rule.limits = limit::resolve(&mut section, refuses, problems);
+    section.finish(problems);
     let Some(name) = name else {
         problems.add(&place, "[[rule]] has no name", "add name = \"…\"");
         return None;

@@ -226,6 +226,20 @@ impl<'s> Section<'s> {
         sections
     }
 
+    /// A table `{ … }`, or a list of them.
+    pub fn table_or_tables(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Vec<Section<'s>> {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Table(_)) => self.table(key, problems).into_iter().collect(),
+            None | Some(DeValue::Array(_)) => self.tables(key, problems),
+            Some(_) => {
+                if let Some((place, other)) = self.take(key) {
+                    self.wrong(key, &place, "a table { … } or a list of them", &other, problems);
+                }
+                Vec::new()
+            }
+        }
+    }
+
     fn child(&self, prefix: String, place: Place, table: DeTable<'s>) -> Section<'s> {
         Section { source: self.source, prefix, place, table, asked: Vec::new() }
     }

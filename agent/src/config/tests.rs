@@ -97,6 +97,18 @@ fn every_key() -> (tempfile::TempDir, Config) {
 }
 
 #[test]
+fn what_the_page_on_identity_shows_is_good() {
+    let page = include_str!("../../../docs/identity.md");
+    let shown: Vec<&str> =
+        page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!shown.is_empty());
+    for text in shown {
+        let dir = directory(&[("sluice.toml", text)]);
+        load(dir.path()).unwrap_or_else(|problems| panic!("{problems:?}"));
+    }
+}
+
+#[test]
 fn every_key_of_an_intercept() {
     let (_dir, config) = every_key();
     let udp = ["10.0.0.0/8:123", "[2001:db8::1/128]:*"].map(|rule| rule.parse().expect("a rule"));

@@ -4,8 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, Uri};
 use zeroize::Zeroizing;
 
 use super::bind::Bound;
@@ -39,23 +38,23 @@ pub enum Uninjectable {
 ///
 /// # Errors
 /// [`Uninjectable`]; the head is as it was.
-pub fn apply(bound: Bound, value: &Value, parts: &mut Parts) -> Result<(), Uninjectable> {
+pub fn apply<B>(bound: Bound, value: &Value, request: &mut Request<B>) -> Result<(), Uninjectable> {
     let secret = value.secret();
     match bound.credential().inject.as_ref().ok_or(Uninjectable::NoWay)? {
-        Inject::Bearer => set(&mut parts.headers, AUTHORIZATION, &["Bearer ", secret.expose()]),
+        Inject::Bearer => set(request.headers_mut(), AUTHORIZATION, &["Bearer ", secret.expose()]),
         Inject::Header { name, prefix } => {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Uninjectable::Field)?;
-            set(&mut parts.headers, name, &[prefix, secret.expose()])
+            set(request.headers_mut(), name, &[prefix, secret.expose()])
         }
         Inject::Basic { user } => {
             let pair = basic(user.as_deref(), secret)?;
-            set(&mut parts.headers, AUTHORIZATION, &["Basic ", &pair])
+            set(request.headers_mut(), AUTHORIZATION, &["Basic ", &pair])
         }
         Inject::Query { name } => {
-            add_parameter(&mut parts.uri, name, secret.expose());
+            add_parameter(request.uri_mut(), name, secret.expose());
             Ok(())
         }
-        Inject::Cookie { name } => add_cookie(&mut parts.headers, name, secret),
+        Inject::Cookie { name } => add_cookie(request.headers_mut(), name, secret),
         Inject::Sigv4 { .. } | Inject::Tls => Err(Uninjectable::NotTheHead),
     }
 }
@@ -142,8 +141,6 @@ pub fn borne(credential: &Credential) -> Option<Borne> {
 mod tests {
     use std::sync::Arc;
 
-    use http::Request;
-
     use super::*;
     use crate::credential::bind::bind;
     use crate::credential::fetch::Fetched;
@@ -157,7 +154,7 @@ mod tests {
         secret: &str,
         uri: &str,
         cookie: Option<&str>,
-    ) -> Result<Parts, Uninjectable> {
+    ) -> Result<Request<()>, Uninjectable> {
         let host = HostName::parse("a.example").expect("name");
         let credential = Arc::new(Credential {
             name: CredentialName::parse("c").expect("name"),
@@ -187,16 +184,16 @@ mod tests {
         if let Some(cookie) = cookie {
             request = request.header(COOKIE, cookie);
         }
-        let (mut parts, ()) = request.body(()).expect("request").into_parts();
-        apply(bound, &value, &mut parts).map(|()| parts)
+        let mut request = request.body(()).expect("request");
+        apply(bound, &value, &mut request).map(|()| request)
     }
 
     #[test]
     fn each_way_into_a_head() {
         let field = |inject, secret: &str, name: &str| {
             let parts = injected(inject, secret, "/x", None).expect("injected");
-            let value = parts.headers.get(name).expect("the field").clone();
-            assert!(value.is_sensitive() && parts.headers.len() == 1);
+            let value = parts.headers().get(name).expect("the field").clone();
+            assert!(value.is_sensitive() && parts.headers().len() == 1);
             value.to_str().expect("text").to_owned()
         };
         assert_eq!(field(Inject::Bearer, "sk-1", "authorization"), "Bearer sk-1");
@@ -210,7 +207,7 @@ mod tests {
         let cookie = || Inject::Cookie { name: "s".into() };
         assert_eq!(field(cookie(), "abc", "cookie"), "s=abc");
         let parts = injected(cookie(), "abc", "/", Some("a=1")).expect("injected");
-        assert_eq!(parts.headers[COOKIE], "a=1; s=abc");
+        assert_eq!(parts.headers()[COOKIE], "a=1; s=abc");
     }
 
     #[test]
@@ -223,7 +220,7 @@ mod tests {
             ("https://a.example/x?a=1", "https://a.example/x?a=1&key=a%26b%3D%23%20c"),
         ] {
             let parts = injected(query(), "a&b=# c", uri, None).expect("injected");
-            assert_eq!(parts.uri.to_string().replace('+', "%20"), wanted);
+            assert_eq!(parts.uri().to_string().replace('+', "%20"), wanted);
         }
     }
 

@@ -21,8 +21,8 @@ use aws_sigv4::http_request::{
     UriPathNormalizationMode,
 };
 use aws_sigv4::sign::v4;
+use http::Request;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use http::request::Parts;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -109,9 +109,9 @@ impl Claim {
     ///
     /// # Errors
     /// [`Unsignable::Way`], [`Unsignable::Malformed`].
-    pub fn of(parts: &Parts) -> Result<Self, Unsignable> {
+    pub fn of<B>(request: &Request<B>) -> Result<Self, Unsignable> {
         let (mut credential, mut signed, mut presigned) = (None, None, false);
-        if let Some(value) = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
+        if let Some(value) = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
             if value.starts_with("AWS4-ECDSA") {
                 return Err(Unsignable::Way("SigV4A"));
             }
@@ -123,7 +123,7 @@ impl Claim {
                 signed = field("SignedHeaders").map(str::to_owned);
             }
         }
-        for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+        for (name, value) in form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
             match name.as_ref() {
                 "X-Amz-Algorithm" if value != "AWS4-HMAC-SHA256" => return Err(Unsignable::Way("SigV4A")),
                 "X-Amz-Algorithm" => presigned = true,
@@ -141,7 +141,7 @@ impl Claim {
             region = Some(part(back.next()).ok_or(Unsignable::Malformed("credential scope"))?);
         }
         let signed = signed.map(|list| list.split(';').map(str::to_ascii_lowercase).collect());
-        let payload = payload(parts, presigned)?;
+        let payload = payload(request, presigned)?;
         Ok(Self { region, service, signed: signed.unwrap_or_default(), payload })
     }
 
@@ -153,8 +153,8 @@ impl Claim {
     }
 }
 
-fn payload(parts: &Parts, presigned: bool) -> Result<Payload, Unsignable> {
-    let mut said = parts.headers.get_all(SHA).iter();
+fn payload<B>(request: &Request<B>, presigned: bool) -> Result<Payload, Unsignable> {
+    let mut said = request.headers().get_all(SHA).iter();
     match (said.next().map(HeaderValue::to_str), said.next()) {
         (None, _) => Ok(Payload::Unsaid),
         // A URL that was signed before there was a body.
@@ -175,13 +175,13 @@ fn payload(parts: &Parts, presigned: bool) -> Result<Payload, Unsignable> {
 ///
 /// # Errors
 /// [`Unsignable`]; the head may have been changed, and must not be sent.
-pub fn sign(
+pub fn sign<B>(
     bound: &Bound,
     value: &Value,
     claim: &Claim,
     host: &str,
     body: Option<&[u8]>,
-    parts: &mut Parts,
+    request: &mut Request<B>,
 ) -> Result<Option<Chunks>, Unsignable> {
     let Some(Inject::Sigv4 { region, service }) = &bound.credential().inject else {
         return Err(Unsignable::Another);
@@ -195,7 +195,7 @@ pub fn sign(
         time: SystemTime::now(),
     };
     let keys = Keys::parse(value.secret().expose()).map_err(Unsignable::Keys)?;
-    sign_with(&keys, &scope, claim, body, parts)
+    sign_with(&keys, &scope, claim, body, request)
 }
 
 /// For what, and when, a signature is.
@@ -207,8 +207,8 @@ pub(in crate::credential) struct Scope {
 
 impl Claim {
     /// Of a request of our own, whose body is known: its fields are signed.
-    pub(in crate::credential) fn own(parts: &Parts) -> Self {
-        let signed = parts.headers.keys().map(|name| name.as_str().to_owned()).collect();
+    pub(in crate::credential) fn own<B>(request: &Request<B>) -> Self {
+        let signed = request.headers().keys().map(|name| name.as_str().to_owned()).collect();
         Self { region: None, service: None, signed, payload: Payload::Unsaid }
     }
 
@@ -219,12 +219,12 @@ impl Claim {
 }
 
 /// [`sign`] with everything said.
-pub(in crate::credential) fn sign_with(
+pub(in crate::credential) fn sign_with<B>(
     keys: &Keys,
     scope: &Scope,
     claim: &Claim,
     body: Option<&[u8]>,
-    parts: &mut Parts,
+    request: &mut Request<B>,
 ) -> Result<Option<Chunks>, Unsignable> {
     let s3 = scope::is_s3(&scope.service);
     let payload = match (&claim.payload, body) {
@@ -237,7 +237,7 @@ pub(in crate::credential) fn sign_with(
     };
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Double;
-    if s3 || parts.headers.contains_key(SHA) {
+    if s3 || request.headers().contains_key(SHA) {
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
     }
     if s3 {
@@ -245,9 +245,9 @@ pub(in crate::credential) fn sign_with(
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
     }
     for own in [AUTHORIZATION, DATE, TOKEN, SHA] {
-        parts.headers.remove(own);
+        request.headers_mut().remove(own);
     }
-    let request = signable(claim, s3, SignableBody::Precomputed(payload), parts)?;
+    let signable = signable(claim, s3, SignableBody::Precomputed(payload), request)?;
     let token = keys.token.as_ref().map(|token| token.to_string());
     let credentials = Credentials::new(&*keys.id, keys.secret.as_str(), token, None, "sluice").into();
     let params = v4::SigningParams::builder()
@@ -259,14 +259,14 @@ pub(in crate::credential) fn sign_with(
         .build()
         .map_err(|_| Unsignable::Malformed("request"))?
         .into();
-    let signed = aws_sigv4::http_request::sign(request, &params);
+    let signed = aws_sigv4::http_request::sign(signable, &params);
     let (put, seed) = signed.map_err(|_| Unsignable::Malformed("request"))?.into_parts();
     let fields: Vec<(HeaderName, HeaderValue)> = put
         .headers()
         .map(|(name, value)| Some((HeaderName::from_bytes(name.as_bytes()).ok()?, inject::value(&[value]).ok()?)))
         .collect::<Option<_>>()
         .ok_or(Unsignable::Malformed("request"))?;
-    parts.headers.extend(fields);
+    request.headers_mut().extend(fields);
     let Payload::Chunks { trailer } = claim.payload else { return Ok(None) };
     let key = v4::generate_signing_key(&keys.secret, scope.time, &scope.region, &scope.service);
     let time = OffsetDateTime::from(scope.time);
@@ -278,25 +278,25 @@ pub(in crate::credential) fn sign_with(
 }
 
 /// The request as it is signed.
-fn signable<'a>(
+fn signable<'a, B>(
     claim: &Claim,
     s3: bool,
     body: SignableBody<'a>,
-    parts: &'a Parts,
+    request: &'a Request<B>,
 ) -> Result<SignableRequest<'a>, Unsignable> {
-    let authority = match (parts.headers.get(HOST), parts.uri.authority()) {
+    let authority = match (request.headers().get(HOST), request.uri().authority()) {
         (Some(host), _) => host.to_str().map_err(|_| Unsignable::Malformed("host"))?,
         (None, Some(authority)) => authority.as_str(),
         (None, None) => return Err(Unsignable::Malformed("host")),
     };
-    let path = if s3 { scope::encoded_once(parts.uri.path()) } else { parts.uri.path().to_owned() };
-    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let path = if s3 { scope::encoded_once(request.uri().path()) } else { request.uri().path().to_owned() };
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut fields = vec![(HOST.as_str(), authority)];
-    for (name, value) in parts.headers.iter().filter(|(name, _)| **name != HOST && claim.signs(name.as_str())) {
+    for (name, value) in request.headers().iter().filter(|(name, _)| **name != HOST && claim.signs(name.as_str())) {
         fields.push((name.as_str(), value.to_str().map_err(|_| Unsignable::Malformed("signed header field"))?));
     }
     let uri = format!("https://{authority}{path}{query}");
-    let made = SignableRequest::new(parts.method.as_str(), uri, fields.into_iter(), body);
+    let made = SignableRequest::new(request.method().as_str(), uri, fields.into_iter(), body);
     made.map_err(|_| Unsignable::Malformed("request"))
 }
 

@@ -2,9 +2,8 @@
 //! left would decide in whose name, and into whose account, the request goes.
 
 use http::header::{COOKIE, HeaderName, HeaderValue};
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, Uri};
 
 use crate::types::credential::Inject;
 
@@ -64,24 +63,24 @@ const SIGNED: [&str; 14] = [
 ];
 
 /// Strips a request's head.
-pub fn strip(inject: &Inject, parts: &mut Parts) {
+pub fn strip<B>(inject: &Inject, request: &mut Request<B>) {
     let own = match inject {
         Inject::Header { name, .. } => Some(name.as_str()),
         _ => None,
     };
     let held: Vec<HeaderName> =
-        parts.headers.keys().filter(|name| holds(name.as_str(), own)).cloned().collect();
+        request.headers().keys().filter(|name| holds(name.as_str(), own)).cloned().collect();
     for name in held {
-        parts.headers.remove(name);
+        request.headers_mut().remove(name);
     }
     if let Inject::Cookie { name } = inject {
-        without_cookie(&mut parts.headers, name);
+        without_cookie(request.headers_mut(), name);
     }
     let own = match inject {
         Inject::Query { name } => Some(name.as_str()),
         _ => None,
     };
-    without_parameters(&mut parts.uri, own);
+    without_parameters(request.uri_mut(), own);
 }
 
 fn holds(field: &str, own: Option<&str>) -> bool {
@@ -145,8 +144,6 @@ pub(super) fn put(uri: &mut Uri, path_and_query: &str) {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
 
     fn stripped(inject: &Inject, uri: &str, fields: &[(&str, &str)]) -> (String, Vec<(String, String)>) {
@@ -154,12 +151,12 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let (mut parts, ()) = request.body(()).expect("request").into_parts();
-        strip(inject, &mut parts);
+        let mut request = request.body(()).expect("request");
+        strip(inject, &mut request);
         let text = |v: &HeaderValue| v.to_str().expect("text").to_owned();
         let left =
-            parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-        (parts.uri.to_string(), left)
+            request.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        (request.uri().to_string(), left)
     }
 
     #[test]

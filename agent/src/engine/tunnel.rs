@@ -7,6 +7,7 @@ use http::HeaderMap;
 use super::Context;
 use super::live::{self, Facts, Live};
 use super::pump::{self, Tap};
+use crate::limit::{Over, Spent};
 use crate::policy::{self, Permit};
 use crate::record::{Exchange, ExchangeHead, Unrecordable};
 use crate::report::Chain;
@@ -26,6 +27,9 @@ pub enum Error {
     /// Policy refuses it.
     #[error("refused by rule {:?}: {}", .0.rule, .0.reason)]
     Denied(policy::Denied),
+    /// A limit refuses it.
+    #[error("refused by rule {:?}: {}", .0.rule, .0)]
+    Over(Over),
     /// Rules that came later refuse it.
     #[error("{0}")]
     Cut(String),
@@ -62,8 +66,16 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
             return Err(Error::Denied(denied));
         }
     };
+    let spent = match cx.limits.take(&permit, 0) {
+        Ok(spent) => spent,
+        Err(over) => {
+            head.rule = Some(over.rule.clone());
+            cx.session.refused(head, over.to_string());
+            return Err(Error::Over(over));
+        }
+    };
     head.rule = Some(permit.rule().to_owned());
-    head.verdict = permit.verdict();
+    head.verdict = Spent::verdict(spent.as_ref(), &permit);
     let exchange = cx.session.exchange(head).map_err(Error::Unrecordable)?;
     if permit.durable()
         && let Err(error) = exchange.durable().await
@@ -71,7 +83,7 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
         exchange.finish(Some(error.to_string()));
         return Err(Error::Unrecordable(error));
     }
-    let mut tap = Recorded { exchange, why, ended: false };
+    let mut tap = Recorded { exchange, spent, why, ended: false };
     let mut live = Live::new(cx, Facts::Tunnel(why.to_owned()));
     let result = tokio::select! {
         biased;
@@ -95,6 +107,7 @@ async fn send(
 
 struct Recorded<'a> {
     exchange: Exchange,
+    spent: Option<Spent>,
     why: &'a str,
     ended: bool,
 }
@@ -103,7 +116,17 @@ impl Recorded<'_> {
     fn ended(&mut self, error: Option<&str>) {
         if !std::mem::replace(&mut self.ended, true) {
             let not_read = format!("not read: {}", self.why);
-            self.exchange.finish(Some(error.map_or(not_read.clone(), |e| format!("{not_read}; {e}"))));
+            let error = Some(error.map_or(not_read.clone(), |e| format!("{not_read}; {e}")));
+            self.exchange.finish(match &self.spent {
+                Some(spent) => spent.note(error),
+                None => error,
+            });
+        }
+    }
+
+    fn passed(&self, bytes: &[u8]) {
+        if let Some(spent) = &self.spent {
+            spent.bytes(bytes.len() as u64);
         }
     }
 }
@@ -116,10 +139,12 @@ impl Drop for Recorded<'_> {
 
 impl Tap for Recorded<'_> {
     fn up(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
+        self.passed(bytes);
         self.exchange.up(bytes)
     }
 
     fn down(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
+        self.passed(bytes);
         self.exchange.down(bytes)
     }
 }

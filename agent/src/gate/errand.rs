@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -54,15 +55,18 @@ pub(super) fn fetch(tls: Arc<Tls>, dns: Arc<dns::Resolver>, warden: Warden) -> F
                 body: Zeroizing::default(),
                 certificate: None,
             };
-            let reply = converse(get, target, &addresses, &tls, None, JWKS_MAX).await?;
-            // No redirect is followed: who may say where keys are is the issuer, by name.
-            if reply.status != StatusCode::OK.as_u16() {
-                return Err(format!("it answered {}", reply.status));
-            }
-            Ok(Fetched { body: reply.body.to_vec(), max_age: max_age(&reply.headers) })
+            fetched(converse(get, target, &addresses, &tls, None, JWKS_MAX).await?)
         }
         .boxed()
     })
+}
+
+fn fetched(reply: Reply) -> Result<Fetched, String> {
+    // No redirect is followed: who may say where keys are is the issuer, by name.
+    if reply.status != StatusCode::OK.as_u16() {
+        return Err(format!("it answered {}", reply.status));
+    }
+    Ok(Fetched { body: reply.body.to_vec(), max_age: max_age(&reply.headers) })
 }
 
 /// Runs an errand to a provider of credentials.
@@ -134,11 +138,6 @@ async fn converse(
 ) -> Result<Reply, String> {
     let stream = dial(addresses).await?;
     let stream = tls.errand(&target.to, shown, Box::new(stream)).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(HEAD_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Chain(&error).to_string())?;
     let mut request = Request::new(Once(Some(Bytes::from_owner(errand.body)).filter(|body| !body.is_empty())));
     *request.method_mut() = errand.method;
     *request.uri_mut() = target.path.parse().map_err(|_| "it is no URL".to_owned())?;
@@ -149,19 +148,32 @@ async fn converse(
     }
     headers.insert(HOST, target.authority);
     headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
-    let exchange = async {
+    ask(stream, request, most).await
+}
+
+/// One question and its answer.
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Once>, most: usize) -> Result<Reply, String> {
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(HEAD_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Chain(&error).to_string())?;
+    let mut exchange = std::pin::pin!(async {
         let response = sender.send_request(request).await.map_err(|error| Chain(&error).to_string())?;
         let (head, body) = response.into_parts();
         Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: whole(body, most).await? })
-    };
-    tokio::select! {
+    });
+    // Both ends of one conversation in one task: it ends with it.
+    let ended = tokio::select! {
         biased;
-        reply = exchange => reply,
-        // Both ends of one conversation in one task: it ends with it.
-        ended = connection => match ended {
-            Ok(()) => Err("it closed without an answer".to_owned()),
-            Err(error) => Err(Chain(&error).to_string()),
-        },
+        replied = &mut exchange => return replied,
+        ended = connection => ended,
+    };
+    // A server that answers and closes at once (gunicorn does) ends the connection before its answer was looked at; what
+    // came of it is kept for us, and what did not is an error there.
+    match (exchange.await, ended) {
+        (Err(_), Err(error)) => Err(Chain(&error).to_string()),
+        (replied, _) => replied,
     }
 }
 

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::credential::Keeper;
 use crate::drain::{Drain, Drained};
 use crate::identity::{self, Identities};
+use crate::limit::Limits;
 use crate::policy::rule::Source;
 use crate::policy::{self, InForce, Policy};
 use crate::record::fold::Folding;
@@ -68,6 +69,7 @@ pub enum Error {
 /// What every session needs. One for the process.
 pub(crate) struct Services {
     pub policy: InForce,
+    pub limits: Arc<Limits>,
     pub store: Store,
     pub tls: Arc<Tls>,
     pub warden: Warden,
@@ -156,6 +158,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let credentials = credentials::keeper(in_force.clone(), &tls, &dns, &warden);
     let services = Arc::new(Services {
         policy: in_force,
+        limits: Limits::new(),
         store: store.clone(),
         tls,
         warden: warden.clone(),

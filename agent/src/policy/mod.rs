@@ -12,6 +12,7 @@ mod filter;
 mod index;
 mod judge;
 mod known;
+pub mod limit;
 pub mod llm;
 pub mod lookup;
 pub mod pattern;
@@ -36,6 +37,7 @@ use facts::Facts;
 use filter::Filter;
 use index::Index;
 use judge::Compiled;
+use limit::Bounds;
 use rule::{Effect, Source};
 use when::{Mistake, When};
 
@@ -72,6 +74,7 @@ pub struct Permit {
     verdict: types::Verdict,
     durable: bool,
     credential: Option<Arc<Credential>>,
+    bounds: Option<Box<Bounds>>,
 }
 
 impl Permit {
@@ -93,6 +96,11 @@ impl Permit {
     /// The credential that the exchange is to bear, as it was bound when this was decided.
     pub fn credential(&self) -> Option<&Arc<Credential>> {
         self.credential.as_ref()
+    }
+
+    /// What bounds it, where its rule has limits. Whoever sends it counts it first.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        self.bounds.as_deref()
     }
 }
 
@@ -149,6 +157,16 @@ impl Verdict {
                 reason: "a rule asks for what cannot be known of it".to_owned(),
             }),
         }
+    }
+
+    /// The same with the limits that hold for it.
+    fn within(mut self, bounds: impl FnOnce() -> Option<Box<Bounds>>) -> Self {
+        if let Self::Allow(permit) = &mut self
+            && permit.verdict == types::Verdict::Allow
+        {
+            permit.bounds = bounds();
+        }
+        self
     }
 
     /// The same, a refusal put into other words.
@@ -246,7 +264,7 @@ impl Policy {
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
         let durable = durable || self.durable;
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, credential: None })
+        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, credential: None, bounds: None })
     }
 
     /// What a rule allows. One that names a credential which is not there allows nothing.
@@ -258,6 +276,7 @@ impl Policy {
                 verdict: types::Verdict::Allow,
                 durable: rule.durable || self.durable,
                 credential,
+                bounds: None,
             }),
             Err(name) => {
                 let reason = format!("there is no credential {name}");
@@ -308,7 +327,8 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
     match (last, mode) {
-        (Some((rule, why)), _) => apply(policy, rule, mode, why),
+        (Some((rule, why)), _) => apply(policy, rule, mode, why)
+            .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
         (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
         (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Mode;
 use super::credential::Credential;
+use super::limit::Limit;
 use super::lookup::NamePattern;
 use super::pattern::{Addresses, Glob, Ports, Window};
 use crate::types::{CredentialName, TagName};
@@ -71,6 +72,8 @@ pub struct Rule {
     pub body_max: u64,
     /// The credential that what it allows is to bear.
     pub credential: Option<CredentialName>,
+    /// How much of what it allows goes through. Beyond it is refused, and not left to later rules.
+    pub limits: Vec<Limit>,
 }
 
 /// What a rule asks of the caller.

@@ -160,7 +160,7 @@ impl Bench {
     }
 
     fn round(&mut self, round: u64, side: Side) -> Result<()> {
-        let parts: [(&str, Part); 8] = [
+        let parts: [(&str, Part); 9] = [
             ("h1_1", |b, _, side| b.wrk(side, 1)),
             ("h1", |b, _, side| b.wrk(side, 32)),
             ("h2", |b, _, side| b.h2load(side)),
@@ -168,6 +168,7 @@ impl Bench {
             ("bulk", |b, _, side| b.bulk(side)),
             ("first", Self::first_bytes),
             ("sse", |b, _, side| b.events(side)),
+            ("policy", |b, _, side| b.rules(side)),
             ("connect", |b, _, side| {
                 let connect = b.generate(side, "connect", PORT, &["2000"])?;
                 b.spread(side, "connect", &connect["connect_us"])
@@ -179,6 +180,24 @@ impl Bench {
             }
         }
         Ok(())
+    }
+
+    /// Requests/s without rules and, right after, with a hundred that are all asked; the first stand as "direct".
+    fn rules(&mut self, side: Side) -> Result<()> {
+        if side != Side::Through {
+            return Ok(());
+        }
+        for (of, rules) in [(Side::Direct, String::new()), (Side::Through, load::rules::hundred(HOST))] {
+            let url = self.url(side, PORT, load::rules::MARKER);
+            load::rules::put(&self.world, &rules, &url)?;
+            let mut command = self.client(side, "wrk")?;
+            command.args(["-t1", "-c32", &format!("-d{}s", self.seconds)]).arg(self.url(side, PORT, "/1k"));
+            let text = good(&mut command)?.stdout;
+            ensure!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "wrk met errors:\n{text}");
+            self.rounds.add(of, "policy_rps_32", after(&text, "Requests/sec:")?.parse()?);
+        }
+        let url = self.url(side, PORT, load::rules::MARKER);
+        load::rules::put(&self.world, "", &url)
     }
 
     fn first_bytes(&mut self, round: u64, side: Side) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Unchanged clients: where their programs are, and the packages they need, installed once below `target/clients`.
 //!
-//! Versions are pinned in `tests/clients/{requirements.txt,package-lock.json}`. Installing asks the registries through
+//! Versions are pinned in `{requirements,agents,servers}.txt` and `package-lock.json` of `tests/clients` and of
+//! `tests/clients/saml`. Installing asks the registries through
 //! pip and npm as the machine has them configured; a later run with the same pins asks nobody.
 
 pub mod check;
@@ -24,17 +25,23 @@ pub fn program(name: &str) -> PathBuf {
 /// # Errors
 /// python3-venv is missing, or pip failed.
 pub fn python() -> Result<PathBuf> {
-    let dir = installed("python", &program("requirements.txt"), |dir| {
-        // Debian's interpreter, not one that a version manager puts first on PATH.
-        must(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(dir))?;
-        let pip = dir.join("bin/pip");
-        must(
-            Command::new(pip)
-                .args(["install", "--quiet", "--no-input", "-r"])
-                .arg(program("requirements.txt")),
-        )
-    })?;
-    Ok(dir.join("bin/python"))
+    environment("python", "requirements.txt")
+}
+
+/// The same with OpenAI's agents.
+///
+/// # Errors
+/// As [`python`].
+pub fn python_agents() -> Result<PathBuf> {
+    environment("agents", "agents.txt")
+}
+
+/// The same with gunicorn.
+///
+/// # Errors
+/// As [`python`].
+pub fn python_server() -> Result<PathBuf> {
+    environment("servers", "servers.txt")
 }
 
 /// A directory with the pinned `node_modules` and the Node clients beside them (ES modules are resolved by place).
@@ -42,17 +49,24 @@ pub fn python() -> Result<PathBuf> {
 /// # Errors
 /// npm is missing or failed.
 pub fn node() -> Result<PathBuf> {
-    let dir = installed("node", &program("package-lock.json"), |dir| {
-        fs::create_dir_all(dir)?;
-        for name in ["package.json", "package-lock.json"] {
-            fs::copy(program(name), dir.join(name))?;
-        }
-        must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(dir))
-    })?;
-    for name in ["fetch.mjs", "issuer.mjs", "openai_chat.mjs"] {
-        fresh_copy(&program(name), &dir.join(name))?;
-    }
-    Ok(dir)
+    modules("node", "", &["fetch.mjs", "issuer.mjs", "openai_chat.mjs"])
+}
+
+/// The Python interpreter that has a bridge from SAML to OpenID Connect (SATOSA) and gunicorn beside it. An environment of its
+/// own: its many packages are pinned whole, and none of them bears on the clients under test.
+///
+/// # Errors
+/// As [`python`].
+pub fn saml_bridge() -> Result<PathBuf> {
+    environment("saml-bridge", "saml/requirements.txt")
+}
+
+/// A directory with a SAML identity provider, `idp.mjs`, and what it needs.
+///
+/// # Errors
+/// As [`node`].
+pub fn saml_provider() -> Result<PathBuf> {
+    modules("saml-provider", "saml", &["idp.mjs"])
 }
 
 /// The Go client, built.
@@ -60,13 +74,7 @@ pub fn node() -> Result<PathBuf> {
 /// # Errors
 /// golang-go is missing or refuses the program.
 pub fn go() -> Result<PathBuf> {
-    let dir = installed("go", &program("get.go"), |dir| {
-        fs::create_dir_all(dir)?;
-        let mut go = Command::new("/usr/bin/go");
-        go.args(["build", "-o"]).arg(dir.join("get")).arg(program("get.go"));
-        must(go.env("GOCACHE", dir.join("cache")).env("GO111MODULE", "off").env("CGO_ENABLED", "0"))
-    })?;
-    Ok(dir.join("get"))
+    go_program("go", &program("get.go"), "get")
 }
 
 /// A program that looks names up with Go's own resolver, built.
@@ -74,13 +82,25 @@ pub fn go() -> Result<PathBuf> {
 /// # Errors
 /// golang-go is missing or refuses the program.
 pub fn go_resolver() -> Result<PathBuf> {
-    let dir = installed("go-resolver", &program("resolve.go"), |dir| {
+    go_program("go-resolver", &program("resolve.go"), "resolve")
+}
+
+/// The Go server of the corpus in `tests/desync`, built.
+///
+/// # Errors
+/// golang-go is missing or refuses the program.
+pub fn go_server() -> Result<PathBuf> {
+    go_program("go-server", &workspace().join("tests/desync/servers/app.go"), "app")
+}
+
+fn go_program(name: &str, source: &Path, binary: &str) -> Result<PathBuf> {
+    let dir = installed(name, source, |dir| {
         fs::create_dir_all(dir)?;
         let mut go = Command::new("/usr/bin/go");
-        go.args(["build", "-o"]).arg(dir.join("resolve")).arg(program("resolve.go"));
+        go.args(["build", "-o"]).arg(dir.join(binary)).arg(source);
         must(go.env("GOCACHE", dir.join("cache")).env("GO111MODULE", "off").env("CGO_ENABLED", "0"))
     })?;
-    Ok(dir.join("resolve"))
+    Ok(dir.join(binary))
 }
 
 /// A program that looks names up with musl's resolver, built.
@@ -94,6 +114,34 @@ pub fn musl_resolver() -> Result<PathBuf> {
         must(musl.args(["-static", "-O1", "-o"]).arg(dir.join("resolve")).arg(program("resolve.c")))
     })?;
     Ok(dir.join("resolve"))
+}
+
+/// A virtual environment with the packages of a requirements file of `tests/clients`: its interpreter.
+fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
+    let pins = program(requirements);
+    let dir = installed(name, &pins, |dir| {
+        // Debian's interpreter, not one that a version manager puts first on PATH.
+        must(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(dir))?;
+        let mut pip = Command::new(dir.join("bin/pip"));
+        must(pip.args(["install", "--quiet", "--no-input", "-r"]).arg(&pins))
+    })?;
+    Ok(dir.join("bin/python"))
+}
+
+/// The packages that the lock file of a folder of `tests/clients` pins, and programs of that folder beside them.
+fn modules(name: &str, folder: &str, programs: &[&str]) -> Result<PathBuf> {
+    let folder = program(folder);
+    let dir = installed(name, &folder.join("package-lock.json"), |dir| {
+        fs::create_dir_all(dir)?;
+        for name in ["package.json", "package-lock.json"] {
+            fs::copy(folder.join(name), dir.join(name))?;
+        }
+        must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(dir))
+    })?;
+    for name in programs {
+        fresh_copy(&folder.join(name), &dir.join(name))?;
+    }
+    Ok(dir)
 }
 
 /// Makes `target/clients/NAME` by `make` unless it was made from the same `pins` before. One process at a time.

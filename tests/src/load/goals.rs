@@ -65,7 +65,7 @@ const fn goal(key: &'static str, text: &'static str, kind: Kind, goal: f64, peer
 }
 
 /// All goals, in the order in which they are printed.
-pub const GOALS: [Goal; 15] = [
+pub const GOALS: [Goal; 16] = [
     goal(
         "h1_rps_1",
         "requests/s, 1 connection (no goal: wake-ups across cores)",
@@ -86,6 +86,13 @@ pub const GOALS: [Goal; 15] = [
         Kind::AtMost,
         45.0,
         [Some(33.0), Some(32.0)],
+    ),
+    goal(
+        "policy_rps_32",
+        "the same with 100 rules (10 in CEL), to none (\"direct\")",
+        Kind::RatioAtLeast,
+        0.95,
+        [None, None],
     ),
     goal("h2_rps_32", "requests/s, HTTP/2, 32 streams", Kind::RatioAtLeast, 0.60, [Some(0.73), Some(0.67)]),
     goal(

@@ -23,6 +23,7 @@ use crate::upstream::{SSE_STAMP, monotonic_ns};
 
 pub mod goals;
 mod measure;
+pub mod rules;
 mod words;
 
 pub use measure::{Spread, spread};

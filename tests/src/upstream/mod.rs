@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::netns::{AGENT_V4, AGENT_V6};
 
 pub mod certs;
+pub mod counted;
 mod git;
 pub mod haproxy;
 pub mod hostile;

@@ -1,5 +1,6 @@
 //! A stand-in for api.openai.com: the two endpoints that the `openai` packages call first, plain and streaming, in
-//! the shapes that those packages parse. It answers with the request's own last words.
+//! the shapes that those packages parse. It answers with the request's own last words; where a tool is offered (responses
+//! only), it first asks for that with the last of them. And it takes the traces that agents send.
 
 use std::time::Duration;
 
@@ -31,17 +32,41 @@ pub(super) async fn answer(request: Request<Incoming>) -> Answer {
     match (path.as_str(), asked["stream"].as_bool().unwrap_or(false)) {
         ("/v1/chat/completions", false) => json_answer(&chat(&model, &words)),
         ("/v1/chat/completions", true) => sse(chat_events(&model, &words)),
-        ("/v1/responses", false) => json_answer(&response(&model, &words, "completed")),
-        ("/v1/responses", true) => sse(response_events(&model, &words)),
+        ("/v1/responses", stream) => match (wanted_call(&asked), stream) {
+            (Some(call), false) => json_answer(&response(&model, &[call], "completed")),
+            (Some(call), true) => sse(call_events(&model, &call)),
+            (None, false) => json_answer(&response(&model, &[item(&words, "completed")], "completed")),
+            (None, true) => sse(response_events(&model, &words)),
+        },
+        ("/v1/traces/ingest", _) => with_type(StatusCode::NO_CONTENT, "application/json", full(String::new())),
         _ => problem(StatusCode::NOT_FOUND, "Unknown request URL."),
     }
 }
 
 /// The last thing that the caller said, each word prefixed by its place.
 fn said(asked: &Value) -> Vec<String> {
-    let last = asked["messages"].as_array().and_then(|m| m.last());
-    let text = last.and_then(|m| m["content"].as_str()).or(asked["input"].as_str()).unwrap_or("nothing");
-    format!("echo: {text}").split_inclusive(' ').map(str::to_owned).collect()
+    let last = last_said(asked);
+    let text = [&last["content"], &last["output"], &asked["input"]].into_iter().find_map(Value::as_str);
+    format!("echo: {}", text.unwrap_or("nothing")).split_inclusive(' ').map(str::to_owned).collect()
+}
+
+/// The last of a list of messages or items; null where there is none.
+fn last_said(asked: &Value) -> &Value {
+    let list = asked["messages"].as_array().or(asked["input"].as_array());
+    list.and_then(|list| list.last()).unwrap_or(&Value::Null)
+}
+
+/// The call of the tool that is offered, with the last word for its city; `None` once it has answered.
+fn wanted_call(asked: &Value) -> Option<Value> {
+    let name = asked["tools"][0]["name"].as_str()?;
+    let last = last_said(asked);
+    if last["type"] == "function_call_output" {
+        return None;
+    }
+    let text = last["content"].as_str().or(asked["input"].as_str())?;
+    let arguments = json!({"city": text.split(' ').next_back()}).to_string();
+    Some(json!({"type": "function_call", "id": "fc_test", "call_id": "call_test", "name": name,
+        "arguments": arguments, "status": "completed"}))
 }
 
 fn chat(model: &str, words: &[String]) -> Value {
@@ -77,8 +102,7 @@ fn item(words: &[String], status: &str) -> Value {
     json!({"type": "message", "id": "msg_test", "status": status, "role": "assistant", "content": content})
 }
 
-fn response(model: &str, words: &[String], status: &str) -> Value {
-    let output = if words.is_empty() { json!([]) } else { json!([item(words, status)]) };
+fn response(model: &str, output: &[Value], status: &str) -> Value {
     json!({
         "id": "resp_test", "object": "response", "created_at": 1_700_000_000, "status": status, "model": model,
         "output": output, "error": null, "incomplete_details": null, "instructions": null, "metadata": {},
@@ -89,6 +113,7 @@ fn response(model: &str, words: &[String], status: &str) -> Value {
 }
 
 fn response_events(model: &str, words: &[String]) -> Vec<String> {
+    let whole = item(words, "completed");
     let at = json!({"item_id": "msg_test", "output_index": 0, "content_index": 0});
     let place = |mut event: Value| {
         for (key, value) in at.as_object().into_iter().flatten() {
@@ -109,9 +134,29 @@ fn response_events(model: &str, words: &[String]) -> Vec<String> {
     events.push(place(json!({"type": "response.output_text.done", "text": words.concat(), "logprobs": []})));
     events.push(place(json!({"type": "response.content_part.done", "part": part(words)})));
     events.push(
-        json!({"type": "response.output_item.done", "output_index": 0, "item": item(words, "completed")}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": whole}),
     );
-    events.push(json!({"type": "response.completed", "response": response(model, words, "completed")}));
+    events.push(json!({"type": "response.completed", "response": response(model, &[whole], "completed")}));
+    numbered(events)
+}
+
+fn call_events(model: &str, call: &Value) -> Vec<String> {
+    let mut begun = call.clone();
+    (begun["arguments"], begun["status"]) = (json!(""), json!("in_progress"));
+    let arguments = &call["arguments"];
+    numbered(vec![
+        json!({"type": "response.created", "response": response(model, &[], "in_progress")}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": begun}),
+        json!({"type": "response.function_call_arguments.delta", "item_id": "fc_test", "output_index": 0,
+            "delta": arguments}),
+        json!({"type": "response.function_call_arguments.done", "item_id": "fc_test", "output_index": 0,
+            "name": call["name"], "arguments": arguments}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": call}),
+        json!({"type": "response.completed", "response": response(model, &[call.clone()], "completed")}),
+    ])
+}
+
+fn numbered(events: Vec<Value>) -> Vec<String> {
     let numbered = events.into_iter().enumerate().map(|(n, mut event)| {
         event["sequence_number"] = json!(n);
         format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default())

@@ -3,9 +3,11 @@
 mod answers;
 mod attacks;
 mod desync;
+mod differential;
 mod ends;
 mod hostile;
 mod http1;
 mod http2;
 mod rig;
+mod servers;
 mod speed;

@@ -86,6 +86,34 @@ impl Rig {
         Self { drain, again, behind, session, context, records, _store: store, dir }
     }
 
+    /// With rules.
+    pub fn judging(verified: Verified, policy: Policy) -> Self {
+        let mut rig = Self::verified(verified);
+        rig.context.policy = tokio::sync::watch::channel(Arc::new(policy)).1;
+        rig
+    }
+
+    /// Where the store is.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// How many exchanges are finished now.
+    pub fn count(&self) -> usize {
+        self.records.lock().expect("records").len()
+    }
+
+    /// The record of the `n`th exchange, from 0, once it is finished.
+    pub async fn nth(&self, n: usize) -> Summary {
+        for _ in 0..20_000 {
+            if let Some(record) = self.records.lock().expect("records").get(n) {
+                return record.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("waited for record {n}, there are {}", self.count());
+    }
+
     /// Runs the HTTP engine.
     pub fn http(&self, version: Version) -> Ends {
         self.ends(64 * 1024, |client, upstream, cx| async move {
@@ -120,6 +148,11 @@ impl Rig {
     /// Takes the store's directory away: it can make no further segment.
     pub fn break_store(&self) {
         std::fs::remove_dir_all(self.dir.path()).expect("directory");
+    }
+
+    /// The records of exchanges that are finished now.
+    pub fn so_far(&self) -> Vec<Summary> {
+        self.records.lock().expect("records").clone()
     }
 
     /// The records of finished exchanges, once there are `n` of them.

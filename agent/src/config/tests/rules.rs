@@ -31,6 +31,7 @@ mode = "observe"
 durable = true
 body_max = "2MiB"
 verdict = "allow"
+limit = [{ requests = 60, bytes = "1MiB", tokens = 1_000, per = "1m" }, { concurrent = 4, by = "claim:a.b" }]
 "#;
 
 #[test]
@@ -62,6 +63,71 @@ fn every_key_of_a_rule() {
     assert_eq!(texts(&rule.request.headers["x-team"]), ["a", "b"]);
     assert_eq!((rule.windows.len(), rule.request.query.len(), rule.to.protocols.len()), (1, 1, 2));
     assert!(rule.asks());
+    let limits: Vec<_> = rule.limits.iter().map(ToString::to_string).collect();
+    let first = "requests = 60, bytes = 1048576, tokens = 1000, per = \"1m\", by = \"rule\"";
+    assert_eq!(limits, [first, "concurrent = 4, by = \"claim:a.b\""]);
+}
+
+#[test]
+fn each_mistake_in_a_limit_has_its_place() {
+    let text = r#"[[rule]]
+name = "a"
+verdict = "allow"
+limit = [
+  { requests = 0, per = "1m" },
+  { requests = "many", bytes = "10MB/s", tokens = -5, concurrent = 1.5, per = 60 },
+  { requests = 1, per = "1m", by = "tags" },
+  { requests = 1, per = "999ms", by = "claim:" },
+  { requests = 1, per = "745h", by = "host" },
+  { by = "tag" },
+  { concurrent = 1, per = "1m" },
+  { request = 1, per = "1m" },
+  1,
+]
+[[rule]]
+name = "b"
+verdict = "allow"
+limit = [{ requests = 1, per = "1m" }, { bytes = 1, per = "60s" }, { bytes = 1, per = "1h" }, { concurrent = 1 },
+         { concurrent = 2 }, { concurrent = 2, by = "tag" }]
+[[rule]]
+name = "c"
+path = "/x"
+verdict = "deny"
+limit = { requests = 1, per = "1m" }
+[[rule]]
+name = "d"
+path = "/y"
+verdict = "allow"
+limit = 1
+"#;
+    let found = complaints(&[(MAIN_FILE, text)]);
+    let found: Vec<_> = found.iter().map(|f| f.trim_start_matches("sluice.toml:")).collect();
+    const AMOUNT: &str = "write a whole number from 1 on; to refuse all, verdict = \"deny\"";
+    const KINDS: &str = "write one of \"rule\", \"identity\", \"tag\", \"unit\", \"user\", \"claim:NAME\"";
+    const PER: &str = "write a duration from 1s to 744h, such as \"1m\"";
+    const TWICE: &str = "two limits by rule that count the same (write all amounts of one `by` and `per` into one table, and `concurrent` once)";
+    let want = [
+        format!("5:16: limit.requests is \"0\" ({AMOUNT})"),
+        format!("6:16: limit.requests is \"many\" ({AMOUNT})"),
+        "6:32: limit.bytes is \"10MB/s\" (write a size such as \"10MiB\")".to_owned(),
+        format!("6:51: limit.tokens is \"-5\" ({AMOUNT})"),
+        "6:68: rule.limit.concurrent is a fraction, not a number or a text in quotes (write a number or a text in quotes)".to_owned(),
+        format!("6:79: limit.per is \"60\" ({PER})"),
+        "7:36: limit.by is \"tags\" (did you mean \"tag\"?)".to_owned(),
+        format!("8:25: limit.per is \"999ms\" ({PER})"),
+        format!("8:39: limit.by is \"claim:\" ({KINDS})"),
+        format!("9:25: limit.per is \"745h\" ({PER})"),
+        format!("9:38: limit.by is \"host\" ({KINDS})"),
+        "10:3: the limit has no amount (add requests, bytes, tokens or concurrent)".to_owned(),
+        "11:3: the limit has a window, and `concurrent` alone has none (leave per out, or add requests, bytes or tokens)".to_owned(),
+        "12:5: unknown key rule.limit.request (did you mean rule.limit.requests?)".to_owned(),
+        "13:3: rule.limit is a whole number, not a list of tables [[rule.limit]] (write a list of tables [[rule.limit]])".to_owned(),
+        format!("18:40: {TWICE}"),
+        format!("19:10: {TWICE}"),
+        "24:9: the rule has a limit and refuses all that it matches (leave the limit out, or write verdict = \"allow\")".to_owned(),
+        "29:9: rule.limit is a whole number, not a table { … } or a list of them (write a table { … } or a list of them)".to_owned(),
+    ];
+    assert_eq!(found, want);
 }
 
 /// What is said of them, in order.
@@ -92,7 +158,7 @@ const MISTAKES: &[&str] = &[
     "17:7: rule.tag and rule.tags are the same key (keep one of the two)",
     "19:8: mode is \"on\" (write one of \"observe\", \"enforce\")",
     "20:12: rule.body_max is \"1GiB\" (write a size from 1 to 64MiB, such as \"1MiB\")",
-    "21:1: rule.limit is not there yet (leave it out: requests are counted in a later version)",
+    "21:9: the limit has no window (add per = \"1m\")",
     "24:11: verdict = \"hold\" is not there yet: nobody could approve what is held (write \"deny\" until approvals are there)",
     "25:1: [[rule]] has no name (add name = \"…\")",
     "27:1: [[rule]] has no verdict (add verdict = \"allow\" or \"deny\")",

@@ -67,16 +67,16 @@ async fn signed(mut errand: Errand, aws: &AwsEndpoint, service: &str, cx: &Fetch
     let keys = Keys::parse(keys.secret().expose());
     let keys = keys.map_err(|why| Failed(format!("credential {}: {why}", aws.keys)))?;
     let uri: Uri = errand.url.parse().map_err(|_| Failed("its endpoint is no URL".to_owned()))?;
-    let mut parts = http::Request::new(()).into_parts().0;
+    let mut request = http::Request::new(());
     let host = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     errand.headers.insert(HOST, host.ok_or_else(|| Failed("its endpoint is no URL".to_owned()))?);
-    (parts.method, parts.uri, parts.headers) = (errand.method.clone(), uri, errand.headers);
+    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (errand.method.clone(), uri, errand.headers);
     let scope =
         sigv4::Scope { service: service.to_owned(), region: aws.region.clone(), time: SystemTime::now() };
-    let claim = Claim::own(&parts);
-    let done = sigv4::sign_with(&keys, &scope, &claim, Some(&errand.body), &mut parts);
+    let claim = Claim::own(&request);
+    let done = sigv4::sign_with(&keys, &scope, &claim, Some(&errand.body), &mut request);
     done.map_err(|why| Failed(why.to_string()))?;
-    errand.headers = parts.headers;
+    errand.headers = std::mem::take(request.headers_mut());
     Ok(errand)
 }
 

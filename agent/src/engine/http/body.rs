@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use super::source::Source;
 use crate::drain::Drain;
 use crate::engine::live::{self, Live};
+use crate::limit::Spent;
 use crate::policy::Denied;
 use crate::record::{Direction, Exchange, Unrecordable};
 use crate::report::Chain;
@@ -35,18 +36,38 @@ pub(super) struct Finish {
     exchange: Exchange,
     drain: Drain,
     live: Option<Live>,
+    /// Shared with the request's body: what is open is open until both are over.
+    spent: Option<Arc<Spent>>,
     done: bool,
 }
 
 impl Finish {
     pub(super) fn new(exchange: Exchange, drain: Drain) -> Self {
-        Self { exchange, drain, live: None, done: false }
+        Self { exchange, drain, live: None, spent: None, done: false }
     }
 
     /// The exchange is cut when rules come that refuse it.
     pub(super) fn while_allowed(mut self, live: Live) -> Self {
         self.live = Some(live);
         self
+    }
+
+    /// The exchange is on the count of limits.
+    pub(super) fn counted(mut self, spent: Option<Spent>) -> Self {
+        self.spent = spent.map(Arc::new);
+        self
+    }
+
+    /// What it has taken of them.
+    pub(super) fn spent(&self) -> Option<Arc<Spent>> {
+        self.spent.clone()
+    }
+
+    /// So many octets have passed.
+    pub(super) fn passed(&self, octets: usize) {
+        if let Some(spent) = &self.spent {
+            spent.bytes(octets as u64);
+        }
     }
 
     /// Completes when rules that came meanwhile refuse the exchange.
@@ -78,7 +99,11 @@ impl Finish {
     /// The exchange is over; only the first call counts.
     pub(super) fn finish(&mut self, error: Option<String>) {
         if !std::mem::replace(&mut self.done, true) {
-            self.exchange.finish(error);
+            let spent = self.spent.take();
+            self.exchange.finish(match spent {
+                Some(spent) => spent.note(error),
+                None => error,
+            });
         }
     }
 }
@@ -112,7 +137,9 @@ pub(super) type Open = Arc<()>;
 /// A request's body.
 pub(super) struct Up {
     pub(super) inner: Source,
-    pub(super) exchange: Exchange,
+    /// `None`: what is sent again, and was recorded when it was sent first.
+    pub(super) exchange: Option<Exchange>,
+    pub(super) spent: Option<Arc<Spent>>,
     pub(super) length: Length,
     pub(super) _open: Open,
 }
@@ -129,7 +156,12 @@ impl Body for Up {
         Pin::new(&mut this.inner).poll_frame(cx).map(|frame| {
             frame.map(|frame| {
                 let frame = frame.map_err(Broke::Sender)?;
-                record(&this.exchange, Direction::Up, &frame).map_err(Broke::Unrecordable)?;
+                if let Some(exchange) = &this.exchange {
+                    record(exchange, Direction::Up, &frame).map_err(Broke::Unrecordable)?;
+                }
+                if let Some(spent) = &this.spent {
+                    spent.bytes(frame.data_ref().map_or(0, Bytes::len) as u64);
+                }
                 Ok(frame)
             })
         })
@@ -174,6 +206,7 @@ impl Body for Down {
                 let passed = frame.map(|frame| {
                     let frame = frame.map_err(Broke::Sender)?;
                     record(&finish.exchange, Direction::Down, &frame).map_err(Broke::Unrecordable)?;
+                    finish.passed(frame.data_ref().map_or(0, Bytes::len));
                     Ok(frame)
                 });
                 match &passed {

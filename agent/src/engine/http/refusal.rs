@@ -1,10 +1,11 @@
 //! What a refused client is told: in the shape that the destination's clients parse, with rule, reason and session.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
+use crate::limit::Over;
 use crate::policy::Denied;
 use crate::types::SessionId;
 
@@ -18,6 +19,8 @@ pub(super) struct Refusal {
     pub(super) rule: Option<String>,
     /// Whether the connection cannot go on after it.
     pub(super) last: bool,
+    /// Set when a limit refused: what is spent, and for how many seconds.
+    pub(super) over: Option<(&'static str, u64)>,
 }
 
 /// In whose words a refusal is put.
@@ -49,13 +52,20 @@ impl Shape {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into(), rule: None, last: false }
+        Self { status, reason: reason.into(), rule: None, last: false, over: None }
     }
 
     /// What policy says.
     pub(super) fn of(denied: Denied) -> Self {
         let reason = format!("{} (rule {})", denied.reason, denied.rule);
-        Self { status: StatusCode::FORBIDDEN, reason, rule: Some(denied.rule), last: false }
+        Self { rule: Some(denied.rule), ..Self::new(StatusCode::FORBIDDEN, reason) }
+    }
+
+    /// What a limit says.
+    pub(super) fn over(over: Over) -> Self {
+        let reason = format!("{over} (rule {})", over.rule);
+        let told = Some((over.what, over.seconds()));
+        Self { rule: Some(over.rule), over: told, ..Self::new(StatusCode::TOO_MANY_REQUESTS, reason) }
     }
 
     /// The connection ends with it.
@@ -77,6 +87,9 @@ impl Refusal {
                 response
             }
         };
+        if let Some((_, seconds)) = self.over {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if self.last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -87,10 +100,16 @@ impl Refusal {
         let session = session.to_string();
         let message = format!("sluice: {}", self.reason);
         match shape {
-            Shape::OpenAi => json!({ "error": {
-                "message": message, "type": "sluice_refused", "param": null, "code": self.status.as_u16().to_string(),
-                "rule": self.rule, "session": session,
-            }}),
+            Shape::OpenAi => {
+                let (kind, code) = match self.over {
+                    Some((what, _)) => (what, "rate_limit_exceeded".to_owned()),
+                    None => ("sluice_refused", self.status.as_u16().to_string()),
+                };
+                json!({ "error": {
+                    "message": message, "type": kind, "param": null, "code": code,
+                    "rule": self.rule, "session": session,
+                }})
+            }
             Shape::Anthropic => json!({ "type": "error", "request_id": session, "error": {
                 "type": self.anthropic_type(), "message": message, "rule": self.rule, "session": session,
             }}),

@@ -9,6 +9,7 @@ use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
 use crate::engine::live::{self, Facts, Live};
 use crate::identity::Who;
+use crate::limit::Spent;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
@@ -21,21 +22,21 @@ impl Exchanges {
         asked: &Asked,
         who: Who,
         request: &mut Request<Source>,
-    ) -> Result<(Permit, Live), Denied> {
+    ) -> Result<(Permit, Live, Option<Spent>), Refusal> {
         let mut cx = Context { who, ..self.cx.clone() };
         let policy = cx.policy_seen();
-        let mut verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
+        let decide = |request: &Request<Source>| {
+            cx.decide(&policy, Action::Http(self.wanted(asked, request))).map_err(Refusal::of)
+        };
+        let mut verdict = decide(request)?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
-            let headers = request.headers().clone();
-            if let Err(error) = request.body_mut().read(&headers, max).await {
-                let reason = format!("its body broke off before it could be judged: {}", Chain(&error));
-                return Err(Denied { rule: policy::NONE.to_owned(), reason });
-            }
-            verdict = cx.decide(&policy, Action::Http(self.wanted(asked, request)))?;
+            read(request, max).await.map_err(Refusal::of)?;
+            verdict = decide(request)?;
         }
-        let permit = verdict.settled()?;
+        let permit = verdict.settled().map_err(Refusal::of)?;
+        let spent = cx.limits.take(&permit, 0).map_err(Refusal::over)?;
         let kept = self.wanted(asked, request).keep(asked.protocol);
-        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept)))))
+        Ok((permit, Live::new(cx, Facts::Http(Box::new(kept))), spent))
     }
 
     /// Refuses an exchange under way that rules which came meanwhile do not allow.
@@ -60,4 +61,13 @@ impl Exchanges {
             body: request.body().known(),
         }
     }
+}
+
+/// Reads its body for a rule that asks for so much of it.
+async fn read(request: &mut Request<Source>, max: u64) -> Result<(), Denied> {
+    let headers = request.headers().clone();
+    request.body_mut().read(&headers, max).await.map_err(|error| Denied {
+        rule: policy::NONE.to_owned(),
+        reason: format!("its body broke off before it could be judged: {}", Chain(&error)),
+    })
 }
