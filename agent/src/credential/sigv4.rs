@@ -170,8 +170,13 @@ fn payload<B>(request: &Request<B>, presigned: bool) -> Result<Payload, Unsignab
     }
 }
 
-/// Signs a stripped head; costs the right to. `host` is the name of the other side, `body` the whole body where
-/// [`Claim::wants_body`] says so. What is given back, if anything, the body must go through.
+/// The hash of a body, as a signature has it.
+pub fn hash(body: &[u8]) -> String {
+    chunks::hex(digest(&SHA256, body).as_ref())
+}
+
+/// Signs a stripped head; costs the right to. `host` is the name of the other side, `body` the [`hash`] of the whole body
+/// where [`Claim::wants_body`] says so. What is given back, if anything, the body must go through.
 ///
 /// # Errors
 /// [`Unsignable`]; the head may have been changed, and must not be sent.
@@ -180,7 +185,7 @@ pub fn sign<B>(
     value: &Value,
     claim: &Claim,
     host: &str,
-    body: Option<&[u8]>,
+    body: Option<&str>,
     request: &mut Request<B>,
 ) -> Result<Option<Chunks>, Unsignable> {
     let Some(Inject::Sigv4 { region, service }) = &bound.credential().inject else {
@@ -223,7 +228,7 @@ pub(in crate::credential) fn sign_with<B>(
     keys: &Keys,
     scope: &Scope,
     claim: &Claim,
-    body: Option<&[u8]>,
+    body: Option<&str>,
     request: &mut Request<B>,
 ) -> Result<Option<Chunks>, Unsignable> {
     let s3 = scope::is_s3(&scope.service);
@@ -231,7 +236,7 @@ pub(in crate::credential) fn sign_with<B>(
         (Payload::Said(said), _) => said.clone(),
         (Payload::Chunks { trailer: true }, _) => STREAMING_TRAILER.to_owned(),
         (Payload::Chunks { trailer: false }, _) => STREAMING.to_owned(),
-        (Payload::Unsaid, Some(body)) => chunks::hex(digest(&SHA256, body).as_ref()),
+        (Payload::Unsaid, Some(hash)) => hash.to_owned(),
         (Payload::Unsaid, None) if s3 => UNSIGNED[0].to_owned(),
         (Payload::Unsaid, None) => return Err(Unsignable::Body),
     };

@@ -74,7 +74,7 @@ async fn signed(mut errand: Errand, aws: &AwsEndpoint, service: &str, cx: &Fetch
     let scope =
         sigv4::Scope { service: service.to_owned(), region: aws.region.clone(), time: SystemTime::now() };
     let claim = Claim::own(&request);
-    let done = sigv4::sign_with(&keys, &scope, &claim, Some(&errand.body), &mut request);
+    let done = sigv4::sign_with(&keys, &scope, &claim, Some(&sigv4::hash(&errand.body)), &mut request);
     done.map_err(|why| Failed(why.to_string()))?;
     errand.headers = std::mem::take(request.headers_mut());
     Ok(errand)

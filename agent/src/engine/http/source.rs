@@ -83,6 +83,24 @@ impl Source {
         Ok(())
     }
 
+    /// Reads all of it as it comes, up to `max` bytes; whether that is all.
+    ///
+    /// # Errors
+    /// The client's connection broke.
+    pub(super) async fn whole(&mut self, max: u64) -> Result<bool, hyper::Error> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        match tokio::time::timeout(WITHIN, self.fill(None, max)).await {
+            Ok(filled) => filled?,
+            Err(_) => return Ok(false),
+        }
+        Ok(self.bytes().is_some_and(|bytes| bytes.len() <= max))
+    }
+
+    /// All of it as it came, where it was read whole.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        self.rest.is_none().then_some(&self.read)
+    }
+
     async fn fill(&mut self, mut decoder: Option<Decoder>, max: usize) -> Result<(), hyper::Error> {
         let coded_max = match &decoder {
             Some(_) => max.saturating_add(max / 16).saturating_add(CODED_MORE),

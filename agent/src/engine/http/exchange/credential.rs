@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Request, StatusCode};
 
 use super::{Asked, Exchanges, Failed};
+use crate::credential::sigv4::{self, Chunks, Claim, Unsignable};
 use crate::credential::{Ask, Bound, Failed as Unfetched, Value, bind, inject, strip};
 use crate::engine::Verified;
 use crate::engine::http::refusal::Refusal;
@@ -14,6 +15,7 @@ use crate::policy::Permit;
 use crate::policy::credential::{Credential, Sending, Unbound};
 use crate::record::Borne;
 use crate::types::CredentialName;
+use crate::types::credential::Inject;
 
 /// A credential that an exchange is to bear, and its value.
 pub(super) struct Bearing {
@@ -21,6 +23,8 @@ pub(super) struct Bearing {
     ask: Ask,
     value: Arc<Value>,
     rule: String,
+    /// What the client's own signature said, where it is replaced.
+    claim: Option<Claim>,
 }
 
 impl Bearing {
@@ -70,33 +74,63 @@ impl Exchanges {
         let value = value.map_err(|Unfetched(why)| {
             no(StatusCode::SERVICE_UNAVAILABLE, &format!("it cannot be had: {why}"))
         })?;
+        let claim = match way {
+            Inject::Sigv4 { .. } => {
+                let claim = self.claim(way, asked, request).await;
+                Some(claim.map_err(|why| no(StatusCode::BAD_REQUEST, &why))?)
+            }
+            _ => None,
+        };
         strip::strip(way, request);
         let (credential, rule) = (Arc::clone(credential), permit.rule().to_owned());
-        Ok(Some(Bearing { credential, ask, value, rule }))
+        Ok(Some(Bearing { credential, ask, value, rule, claim }))
     }
 
-    /// Puts the value in, if this exchange may bear it.
+    /// What the client's own signature says; with the body, where its hash is to be signed.
+    async fn claim(
+        &self,
+        way: &Inject,
+        asked: &Asked,
+        request: &mut Request<Source>,
+    ) -> Result<Claim, Unsignable> {
+        let claim = Claim::of(request)?;
+        if claim.wants_body(way, &asked.host.text)
+            && !request.body_mut().whole(sigv4::BODY_MAX).await.is_ok_and(|whole| whole)
+        {
+            return Err(Unsignable::Body);
+        }
+        Ok(claim)
+    }
+
+    /// Puts the value in, if this exchange may bear it. What is given back, if anything, the body must go through.
     pub(super) fn put_in(
         &self,
         bearing: &Bearing,
         asked: &Asked,
         request: &mut Request<Source>,
-    ) -> Result<(), Failed> {
+    ) -> Result<Option<Chunks>, Failed> {
         let no = |status, why: &dyn std::fmt::Display| {
             Failed::Refused(Refusal { last: self.gate.is_some(), ..bearing.refused(status, why) })
         };
         let bound = self.bound(&bearing.credential, &bearing.ask, asked, request);
         let bound = bound.map_err(|unbound| no(StatusCode::FORBIDDEN, &unbound))?;
-        let put = inject::apply(bound, &bearing.value, request);
-        put.map_err(|why| no(StatusCode::SERVICE_UNAVAILABLE, &why))
+        let Some(claim) = &bearing.claim else {
+            let put = inject::apply(bound, &bearing.value, request).map(|()| None);
+            return put.map_err(|why| no(StatusCode::SERVICE_UNAVAILABLE, &why));
+        };
+        let host = asked.host.text.as_str();
+        let wants = bearing.credential.inject.as_ref().is_some_and(|way| claim.wants_body(way, host));
+        let hash = request.body().bytes().filter(|_| wants).map(sigv4::hash);
+        let signed = sigv4::sign(&bound, &bearing.value, claim, host, hash.as_deref(), request);
+        signed.map_err(|why| no(StatusCode::BAD_REQUEST, &why))
     }
 
     /// The same with the value that comes after one which the upstream refused; `None`: there is no other.
     pub(super) async fn renewed(&self, bearing: Bearing) -> Option<Bearing> {
-        let Bearing { credential, ask, value: refused, rule } = bearing;
+        let Bearing { credential, ask, value: refused, rule, claim } = bearing;
         let value = self.cx.credentials.renewed(&credential, &ask, &refused).await.ok()?;
         let other = !value.secret().same(refused.secret());
-        other.then_some(Bearing { credential, ask, value, rule })
+        other.then_some(Bearing { credential, ask, value, rule, claim })
     }
 
     fn bound(

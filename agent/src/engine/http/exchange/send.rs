@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::credential::Bearing;
 use super::{Asked, Exchanges, Failed, Sender};
+use crate::credential::sigv4::Chunks;
 use crate::engine::http::body::{Length, Up};
 use crate::engine::http::source::Source;
 use crate::engine::http::upstream_answer;
@@ -37,12 +38,12 @@ impl Exchanges {
     ) -> Result<Response<Incoming>, Failed> {
         let _spent = permit;
         let Some(bearing) = bearing else {
-            return self.send(request, (Some(exchange), spent), asked.length).await;
+            return self.send(request, (Some(exchange), spent), None, asked.length).await;
         };
         let again = asked.switch.is_none().then(|| copy(&mut request)).flatten();
-        self.put_in(&bearing, asked, &mut request)?;
+        let signing = self.put_in(&bearing, asked, &mut request)?;
         let up = (Some(exchange.clone()), spent.clone());
-        let mut response = self.send(request, up, asked.length).await?;
+        let mut response = self.send(request, up, signing, asked.length).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
@@ -55,19 +56,20 @@ impl Exchanges {
             "credential {}: the upstream refused it; sent once more with a new value",
             bearing.name()
         );
-        self.put_in(&bearing, asked, &mut request)?;
+        let signing = self.put_in(&bearing, asked, &mut request)?;
         aside(response).await?;
-        self.send(request, (None, spent), asked.length).await
+        self.send(request, (None, spent), signing, asked.length).await
     }
 
     async fn send(
         &self,
         request: Request<Source>,
         (exchange, spent): (Option<Exchange>, Option<Arc<Spent>>),
+        signing: Option<Chunks>,
         length: Length,
     ) -> Result<Response<Incoming>, Failed> {
         let mut request =
-            request.map(|inner| Up { inner, exchange, spent, length, _open: Arc::clone(&self.open) });
+            request.map(|inner| Up { inner, exchange, spent, signing, length, _open: Arc::clone(&self.open) });
         match &self.sender {
             Sender::Http1(slot) => {
                 if request.version() == Version::HTTP_11
