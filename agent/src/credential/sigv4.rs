@@ -99,7 +99,9 @@ pub struct Claim {
 enum Payload {
     /// The client's word: a hash, or that there is none.
     Said(String),
-    Chunks { trailer: bool },
+    Chunks {
+        trailer: bool,
+    },
     /// S3 need not be told; others hash what they get.
     Unsaid,
 }
@@ -148,7 +150,8 @@ impl Claim {
     /// Whether [`sign`] must be given the body: `host` is where it goes.
     pub fn wants_body(&self, inject: &Inject, host: &str) -> bool {
         let Inject::Sigv4 { service, .. } = inject else { return false };
-        let service = service.clone().or_else(|| self.service.clone()).or_else(|| scope::of(host).map(|(s, _)| s));
+        let service =
+            service.clone().or_else(|| self.service.clone()).or_else(|| scope::of(host).map(|(s, _)| s));
         self.payload == Payload::Unsaid && !service.is_some_and(|service| scope::is_s3(&service))
     }
 }
@@ -165,7 +168,9 @@ fn payload<B>(request: &Request<B>, presigned: bool) -> Result<Payload, Unsignab
         (Some(Ok(said)), None) if said.len() == 64 && said.bytes().all(|b| b.is_ascii_hexdigit()) => {
             Ok(Payload::Said(said.to_owned()))
         }
-        (Some(Ok(said)), None) if said.starts_with("STREAMING-") => Err(Unsignable::Way("this kind of streaming")),
+        (Some(Ok(said)), None) if said.starts_with("STREAMING-") => {
+            Err(Unsignable::Way("this kind of streaming"))
+        }
         _ => Err(Unsignable::Malformed("x-amz-content-sha256")),
     }
 }
@@ -192,7 +197,8 @@ pub fn sign<B>(
         return Err(Unsignable::Another);
     };
     let guess = scope::of(host);
-    let service = service.clone().or_else(|| claim.service.clone()).or(guess.as_ref().map(|(s, _)| s.clone()));
+    let service =
+        service.clone().or_else(|| claim.service.clone()).or(guess.as_ref().map(|(s, _)| s.clone()));
     let region = region.clone().or_else(|| claim.region.clone()).or(guess.map(|(_, r)| r));
     let scope = Scope {
         service: service.ok_or(Unsignable::Unsaid("service"))?,
@@ -268,14 +274,17 @@ pub(in crate::credential) fn sign_with<B>(
     let (put, seed) = signed.map_err(|_| Unsignable::Malformed("request"))?.into_parts();
     let fields: Vec<(HeaderName, HeaderValue)> = put
         .headers()
-        .map(|(name, value)| Some((HeaderName::from_bytes(name.as_bytes()).ok()?, inject::value(&[value]).ok()?)))
+        .map(|(name, value)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, inject::value(&[value]).ok()?))
+        })
         .collect::<Option<_>>()
         .ok_or(Unsignable::Malformed("request"))?;
     request.headers_mut().extend(fields);
     let Payload::Chunks { trailer } = claim.payload else { return Ok(None) };
     let key = v4::generate_signing_key(&keys.secret, scope.time, &scope.region, &scope.service);
     let time = OffsetDateTime::from(scope.time);
-    let (day, moment) = (format_description!("[year][month][day]"), format_description!("T[hour][minute][second]Z"));
+    let (day, moment) =
+        (format_description!("[year][month][day]"), format_description!("T[hour][minute][second]Z"));
     let text = |format| time.format(format).map_err(|_| Unsignable::Malformed("request"));
     let (day, moment) = (text(day)?, text(moment)?);
     let between = format!("{day}{moment}\n{day}/{}/{}/aws4_request", scope.region, scope.service);
@@ -297,8 +306,11 @@ fn signable<'a, B>(
     let path = if s3 { scope::encoded_once(request.uri().path()) } else { request.uri().path().to_owned() };
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut fields = vec![(HOST.as_str(), authority)];
-    for (name, value) in request.headers().iter().filter(|(name, _)| **name != HOST && claim.signs(name.as_str())) {
-        fields.push((name.as_str(), value.to_str().map_err(|_| Unsignable::Malformed("signed header field"))?));
+    for (name, value) in
+        request.headers().iter().filter(|(name, _)| **name != HOST && claim.signs(name.as_str()))
+    {
+        fields
+            .push((name.as_str(), value.to_str().map_err(|_| Unsignable::Malformed("signed header field"))?));
     }
     let uri = format!("https://{authority}{path}{query}");
     let made = SignableRequest::new(request.method().as_str(), uri, fields.into_iter(), body);

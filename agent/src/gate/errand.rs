@@ -138,7 +138,8 @@ async fn converse(
 ) -> Result<Reply, String> {
     let stream = dial(addresses).await?;
     let stream = tls.errand(&target.to, shown, Box::new(stream)).await?;
-    let mut request = Request::new(Once(Some(Bytes::from_owner(errand.body)).filter(|body| !body.is_empty())));
+    let mut request =
+        Request::new(Once(Some(Bytes::from_owner(errand.body)).filter(|body| !body.is_empty())));
     *request.method_mut() = errand.method;
     *request.uri_mut() = target.path.parse().map_err(|_| "it is no URL".to_owned())?;
     *request.headers_mut() = errand.headers;
@@ -152,7 +153,11 @@ async fn converse(
 }
 
 /// One question and its answer.
-async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Once>, most: usize) -> Result<Reply, String> {
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Once>,
+    most: usize,
+) -> Result<Reply, String> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))
@@ -179,7 +184,8 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Once>
 
 async fn whole(mut body: Incoming, most: usize) -> Result<Zeroizing<Vec<u8>>, String> {
     let too_long = || format!("its answer is longer than {most} bytes");
-    let told = usize::try_from(body.size_hint().lower()).ok().filter(|told| *told <= most).ok_or_else(too_long)?;
+    let told =
+        usize::try_from(body.size_hint().lower()).ok().filter(|told| *told <= most).ok_or_else(too_long)?;
     // Never moved by growing, where a copy would stay behind: what is not told of is taken for the most.
     let room = if body.size_hint().exact().is_some() { told } else { most };
     let mut read = Zeroizing::new(Vec::with_capacity(room));

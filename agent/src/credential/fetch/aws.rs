@@ -3,8 +3,8 @@
 
 use std::time::SystemTime;
 
-use http::header::{ACCEPT, HOST, HeaderName, HeaderValue};
 use http::Uri;
+use http::header::{ACCEPT, HOST, HeaderName, HeaderValue};
 use serde_json::{Value as Json, json};
 use zeroize::Zeroizing;
 
@@ -39,7 +39,11 @@ pub(super) async fn parameter(source: &AwsSsm, cx: &Fetching) -> Result<Fetched,
     if parameter.maybe_text("Type")?.is_some_and(|kind| *kind == "StringList") {
         return Err(Failed("it is a list of texts in the Parameter Store".to_owned()));
     }
-    Ok(Fetched { secret: secret(&parameter.text("Value")?, cx.credential.shape())?, expires: None, revoke: None })
+    Ok(Fetched {
+        secret: secret(&parameter.text("Value")?, cx.credential.shape())?,
+        expires: None,
+        revoke: None,
+    })
 }
 
 async fn call(
@@ -62,7 +66,12 @@ fn endpoint(aws: &AwsEndpoint, service: &str) -> String {
     format!("{}/", base.trim_end_matches('/'))
 }
 
-async fn signed(mut errand: Errand, aws: &AwsEndpoint, service: &str, cx: &Fetching) -> Result<Errand, Failed> {
+async fn signed(
+    mut errand: Errand,
+    aws: &AwsEndpoint,
+    service: &str,
+    cx: &Fetching,
+) -> Result<Errand, Failed> {
     let keys = cx.needed(&aws.keys).await?;
     let keys = Keys::parse(keys.secret().expose());
     let keys = keys.map_err(|why| Failed(format!("credential {}: {why}", aws.keys)))?;
@@ -70,7 +79,8 @@ async fn signed(mut errand: Errand, aws: &AwsEndpoint, service: &str, cx: &Fetch
     let mut request = http::Request::new(());
     let host = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     errand.headers.insert(HOST, host.ok_or_else(|| Failed("its endpoint is no URL".to_owned()))?);
-    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (errand.method.clone(), uri, errand.headers);
+    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) =
+        (errand.method.clone(), uri, errand.headers);
     let scope =
         sigv4::Scope { service: service.to_owned(), region: aws.region.clone(), time: SystemTime::now() };
     let claim = Claim::own(&request);
@@ -116,7 +126,8 @@ fn assumed(body: &[u8]) -> Result<(Secret, SystemTime), &'static str> {
     let id = element(credentials, "AccessKeyId")?;
     let secret = element(credentials, "SecretAccessKey")?;
     let token = element(credentials, "SessionToken")?;
-    let expires = moment(element(credentials, "Expiration")?).ok_or("its keys have ended, or it says no end")?;
+    let expires =
+        moment(element(credentials, "Expiration")?).ok_or("its keys have ended, or it says no end")?;
     let base64 = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
     if !id.bytes().all(|b| b.is_ascii_alphanumeric()) || !base64(secret) || !base64(token) {
         return Err("its keys have characters that no key has");

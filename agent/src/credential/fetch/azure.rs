@@ -8,7 +8,8 @@ use crate::types::credential::AzureSecret;
 
 const LOGIN: &str = "https://login.microsoftonline.com";
 /// Vaults of Azure's public cloud, and of the others.
-const VAULTS: [&str; 4] = ["vault.azure.net", "vault.azure.cn", "vault.usgovcloudapi.net", "vault.microsoftazure.de"];
+const VAULTS: [&str; 4] =
+    ["vault.azure.net", "vault.azure.cn", "vault.usgovcloudapi.net", "vault.microsoftazure.de"];
 
 pub(super) async fn fetch(source: &AzureSecret, cx: &Fetching) -> Result<Fetched, Failed> {
     let vault = source.vault_url.trim_end_matches('/');
@@ -24,7 +25,8 @@ pub(super) async fn fetch(source: &AzureSecret, cx: &Fetching) -> Result<Fetched
     let login = source.login_url.as_deref().unwrap_or(LOGIN).trim_end_matches('/');
     let url = format!("{login}/{}/oauth2/v2.0/token", segment(&source.tenant));
     let token = Errand::form(url, &form).send(&cx.run).await?.text("access_token")?;
-    let version = source.version.as_deref().map(|version| format!("/{}", segment(version))).unwrap_or_default();
+    let version =
+        source.version.as_deref().map(|version| format!("/{}", segment(version))).unwrap_or_default();
     let url = format!("{vault}/secrets/{}{version}?api-version=7.4", segment(&source.name));
     let mut answer = Errand::get(url).bearer(&token)?.send(&cx.run).await?;
     let mut expires = None;

@@ -18,7 +18,8 @@ pub(super) async fn fetch(source: &GcpSecret, cx: &Fetching) -> Result<Fetched, 
     let key = cx.needed(&source.key).await?;
     let token = token(key.secret())?;
     let api = source.endpoint.as_deref().unwrap_or(API).trim_end_matches('/');
-    let [project, secret, version] = [&source.project, &source.secret, &source.version].map(|part| segment(part));
+    let [project, secret, version] =
+        [&source.project, &source.secret, &source.version].map(|part| segment(part));
     let url = format!("{api}/v1/projects/{project}/secrets/{secret}/versions/{version}:access");
     let mut answer = Errand::get(url).bearer(&token)?.send(&cx.run).await?;
     let mut payload = answer.object("payload")?;

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{ACCEPT, HeaderName, HeaderValue};
 use http::Method;
+use http::header::{ACCEPT, HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::provider::{secret, segment};

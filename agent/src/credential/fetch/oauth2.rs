@@ -24,7 +24,8 @@ pub(super) async fn fetch(source: &OAuth2, cx: &Fetching) -> Result<Fetched, Fai
 /// Token exchange.
 pub(super) async fn exchange(source: &Exchange, cx: &Fetching) -> Result<Fetched, Failed> {
     let subject = cx.ask.token.as_ref();
-    let subject = subject.ok_or_else(|| Failed("the caller has no token that could be exchanged".to_owned()))?;
+    let subject =
+        subject.ok_or_else(|| Failed("the caller has no token that could be exchanged".to_owned()))?;
     let scopes = source.scopes.join(" ");
     let form = [
         ("grant_type", EXCHANGE),

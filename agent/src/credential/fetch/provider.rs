@@ -94,7 +94,8 @@ impl Errand {
 
     /// Sends it: the other side's name, and its answer, which is a success.
     pub(super) async fn reply(self, run: &Run) -> Result<(String, Reply), Failed> {
-        let host = self.url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
+        let host =
+            self.url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
         let reply = run(self).await.map_err(|why| Failed(format!("{host}: {why}")))?;
         if (200..300).contains(&reply.status) {
             return Ok((host, reply));
@@ -199,7 +200,9 @@ impl Answer {
     pub(super) fn lasts(&self, name: &str) -> Result<Option<SystemTime>, Failed> {
         match self.number(name)? {
             Some(0) => Err(self.wrong(&format!("its {name} is 0: it has ended"))),
-            seconds => Ok(seconds.map(|seconds| SystemTime::now() + Duration::from_secs(seconds.min(LIFE_MAX)))),
+            seconds => {
+                Ok(seconds.map(|seconds| SystemTime::now() + Duration::from_secs(seconds.min(LIFE_MAX))))
+            }
         }
     }
 
@@ -224,7 +227,8 @@ pub(super) fn end(moment: SystemTime) -> Option<SystemTime> {
 
 /// A secret of a provider's, in the shape that its credential must have.
 pub(super) fn secret(text: &str, shape: Shape) -> Result<Secret, Failed> {
-    Secret::clean(text.as_bytes().to_vec(), shape).map_err(|why| Failed(format!("what the provider gave: {why}")))
+    Secret::clean(text.as_bytes().to_vec(), shape)
+        .map_err(|why| Failed(format!("what the provider gave: {why}")))
 }
 
 /// One segment of a path (RFC 3986 §3.3), or a value of a query: whatever is not unreserved is encoded.
@@ -259,7 +263,8 @@ mod tests {
             let why = answer(text).err().expect(text).0;
             assert!(why.starts_with("p.example's answer is malformed") && !why.contains("sk-1"), "{why}");
         }
-        let mut read = answer(r#"{"t":"x","n":7,"s":"8","m":-1,"f":1.5,"o":{"t":"y"},"e":"","z":null}"#).expect("an object");
+        let mut read = answer(r#"{"t":"x","n":7,"s":"8","m":-1,"f":1.5,"o":{"t":"y"},"e":"","z":null}"#)
+            .expect("an object");
         assert_eq!(read.number("n"), Ok(Some(7)));
         assert_eq!(read.number("s"), Ok(Some(8)));
         assert_eq!(read.number("z"), Ok(None));
@@ -275,7 +280,9 @@ mod tests {
 
     #[test]
     fn lifetimes_that_are_none() {
-        let of = |text: &str| answer(&format!(r#"{{"expires_in":{text}}}"#)).expect("an object").lasts("expires_in");
+        let of = |text: &str| {
+            answer(&format!(r#"{{"expires_in":{text}}}"#)).expect("an object").lasts("expires_in")
+        };
         assert_eq!(of("null"), Ok(None));
         for bad in ["0", "-5", "\"soon\"", "1e99", "3600.5", "true", "\"\""] {
             assert!(of(bad).is_err(), "{bad}");
@@ -283,7 +290,11 @@ mod tests {
         let far = of("18446744073709551615").expect("a number").expect("an end");
         assert!(far <= SystemTime::now() + Duration::from_secs(LIFE_MAX));
         let moment = |text: &str| answer(&format!(r#"{{"at":"{text}"}}"#)).expect("an object").moment("at");
-        assert!(moment("2999-01-01T00:00:00Z").expect("a moment").is_some_and(|at| at <= far + Duration::from_secs(9)));
+        assert!(
+            moment("2999-01-01T00:00:00Z")
+                .expect("a moment")
+                .is_some_and(|at| at <= far + Duration::from_secs(9))
+        );
         for bad in ["2020-01-01T00:00:00Z", "tomorrow", "2999-13-01T00:00:00Z", ""] {
             assert!(moment(bad).is_err(), "{bad}");
         }
@@ -291,9 +302,13 @@ mod tests {
 
     #[test]
     fn paths_cannot_be_left() {
-        for (text, wanted) in
-            [("a b", "a%20b"), ("../x", "..%2Fx"), ("..", "%2E%2E"), ("a?b#c", "a%3Fb%23c"), ("a-._~", "a-._~")]
-        {
+        for (text, wanted) in [
+            ("a b", "a%20b"),
+            ("../x", "..%2Fx"),
+            ("..", "%2E%2E"),
+            ("a?b#c", "a%3Fb%23c"),
+            ("a-._~", "a-._~"),
+        ] {
             assert_eq!(segment(text), wanted);
         }
     }

@@ -10,6 +10,9 @@ use http::header::{ACCEPT, AUTHORIZATION};
 use serde_json::{Value as Json, json};
 
 use super::*;
+
+mod stores;
+
 use crate::policy::credential::Binding;
 use crate::policy::{Policy, rule};
 use crate::types::credential::*;
@@ -150,7 +153,8 @@ fn claims(token: &str, algorithm: jsonwebtoken::Algorithm, key: &jsonwebtoken::D
     let good = jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm);
     assert!(good.expect("a signature"), "the signature holds");
     let (header, payload) = signed.split_once('.').expect("two parts");
-    let part = |text| serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64")).expect("JSON");
+    let part =
+        |text| serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64")).expect("JSON");
     (part(header), part(payload))
 }
 
@@ -223,9 +227,15 @@ async fn exchange() {
         requested_token_type: Some("urn:ietf:params:oauth:token-type:access_token".into()),
     };
     let mut rig = rig(Source::Exchange(source), &[]);
-    rig.answers(&[(200, json!({"access_token": "at", "expires_in": "300",
-        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "N_A"}))]);
-    assert_eq!(rig.fetched().await.err().expect("refused"), "the caller has no token that could be exchanged");
+    rig.answers(&[(
+        200,
+        json!({"access_token": "at", "expires_in": "300",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "N_A"}),
+    )]);
+    assert_eq!(
+        rig.fetched().await.err().expect("refused"),
+        "the caller has no token that could be exchanged"
+    );
     assert!(rig.seen().is_empty(), "nothing is asked for nobody");
     rig.ask.token = Some(Arc::new(Token::parse("aa.bb.cc").expect("token")));
     assert_eq!(rig.secret().await, "at");
@@ -255,8 +265,14 @@ async fn signed_here() {
     let rig = rig(jwt_source(Algorithm::Rs256, None), &[("k", rsa())]);
     let fetched = rig.fetched().await.expect("a token");
     let (header, payload) = rsa_claims(fetched.secret.expose());
-    assert_eq!((&header["alg"], &header["kid"], &header["typ"]), (&json!("RS256"), &json!("kid-1"), &json!("JWT")));
-    assert_eq!((&payload["iss"], &payload["sub"], &payload["aud"]), (&json!("iss"), &json!("iss"), &json!("aud")));
+    assert_eq!(
+        (&header["alg"], &header["kid"], &header["typ"]),
+        (&json!("RS256"), &json!("kid-1"), &json!("JWT"))
+    );
+    assert_eq!(
+        (&payload["iss"], &payload["sub"], &payload["aud"]),
+        (&json!("iss"), &json!("iss"), &json!("aud"))
+    );
     assert_eq!(payload["scope"], "s");
     let exp = payload["exp"].as_u64().expect("exp");
     assert_eq!(exp - payload["iat"].as_u64().expect("iat"), 300);
@@ -321,7 +337,8 @@ async fn github_app() {
         permissions: BTreeMap::from([("contents".to_owned(), "read".to_owned())]),
     };
     let rig = rig(Source::GithubApp(source), &[("k", rsa())]);
-    let answer = json!({"token": "ghs_x", "expires_at": "2999-01-01T00:00:00Z", "permissions": {"contents": "read"}});
+    let answer =
+        json!({"token": "ghs_x", "expires_at": "2999-01-01T00:00:00Z", "permissions": {"contents": "read"}});
     rig.answers(&[(201, answer)]);
     let fetched = rig.fetched().await.expect("a token");
     assert!(fetched.secret.expose() == "ghs_x" && fetched.expires.is_some());
@@ -344,65 +361,4 @@ async fn github_app() {
         r#"{"expires_at":"2999-01-01T00:00:00Z"}"#,
     ])
     .await;
-}
-
-#[tokio::test]
-async fn google() {
-    let source = GcpSecret {
-        project: "p".into(),
-        secret: "s".into(),
-        version: "latest".into(),
-        key: name("k"),
-        endpoint: None,
-    };
-    let file = json!({"type": "service_account", "client_email": "me@p.iam.gserviceaccount.com",
-        "private_key_id": "id-1", "private_key": rsa(), "token_uri": "https://evil.example/"});
-    let rig = rig(Source::GcpSecret(source), &[("k", &file.to_string())]);
-    let payload = |data: &str, sum: u32| json!({"payload": {"data": data, "dataCrc32c": sum.to_string()}});
-    rig.answers(&[(200, payload(&BASE64_STANDARD.encode("sk-1\n"), crc32c::crc32c(b"sk-1\n")))]);
-    assert_eq!(rig.secret().await, "sk-1");
-    let seen = rig.seen().remove(0);
-    let wanted = "https://secretmanager.googleapis.com/v1/projects/p/secrets/s/versions/latest:access";
-    assert_eq!((seen.method.as_str(), seen.url.as_str()), ("GET", wanted));
-    let (header, claims) = rsa_claims(seen.header(AUTHORIZATION).strip_prefix("Bearer ").expect("a bearer"));
-    assert!(header["kid"] == "id-1" && claims["aud"] == "https://secretmanager.googleapis.com/");
-    assert!(claims["iss"] == "me@p.iam.gserviceaccount.com" && claims["sub"] == claims["iss"]);
-    let echo = BASE64_STANDARD.encode("echo");
-    rig.refuses(&[
-        &payload(&echo, 1).to_string(),
-        &json!({"payload": {"data": echo}}).to_string(),
-        r#"{"payload":{"data":"!","dataCrc32c":"1"}}"#,
-        &payload(&BASE64_STANDARD.encode("a\nb"), crc32c::crc32c(b"a\nb")).to_string(),
-        "{}",
-    ])
-    .await;
-}
-
-#[tokio::test]
-async fn azure() {
-    let source = AzureSecret {
-        vault_url: "https://v.vault.azure.cn/".into(),
-        name: "s".into(),
-        version: None,
-        tenant: "t".into(),
-        client_id: "me".into(),
-        secret: name("s"),
-        login_url: None,
-    };
-    let rig = rig(Source::AzureSecret(source), &[("s", "pw")]);
-    let token = || (200, json!({"access_token": "at", "expires_in": 3600, "token_type": "Bearer"}));
-    rig.answers(&[token(), (200, json!({"value": "sk-1", "attributes": {"enabled": true, "exp": 32_503_680_000_u64}}))]);
-    let fetched = rig.fetched().await.expect("a value");
-    assert!(fetched.secret.expose() == "sk-1" && fetched.expires.is_some());
-    let seen = rig.seen();
-    assert_eq!(seen[0].url, "https://login.microsoftonline.com/t/oauth2/v2.0/token");
-    assert_eq!(seen[0].form()["scope"], "https://vault.azure.cn/.default");
-    assert_eq!(seen[1].url, "https://v.vault.azure.cn/secrets/s?api-version=7.4");
-    assert_eq!(seen[1].header(AUTHORIZATION), "Bearer at");
-    for attributes in [json!({"enabled": false}), json!({"exp": 1}), json!({"exp": u64::MAX / 4}), json!("echo")] {
-        rig.answers(&[token(), (200, json!({"value": "echo", "attributes": attributes}))]);
-        let fetched = rig.fetched().await;
-        assert!(fetched.is_err() || attributes["exp"].as_u64() > Some(1), "{attributes}");
-    }
-    rig.refuses(&["{}"]).await;
 }

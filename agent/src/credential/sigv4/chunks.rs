@@ -191,12 +191,17 @@ fn size(digits: &[u8]) -> Option<usize> {
 /// A field of the trailer as it is signed.
 fn field(text: &[u8]) -> Result<String, Broken> {
     let text = std::str::from_utf8(text).ok().filter(|text| !text.contains(char::is_control));
-    let (name, value) = text.and_then(|text| text.split_once(':')).ok_or(Broken("its trailer is malformed"))?;
+    let (name, value) =
+        text.and_then(|text| text.split_once(':')).ok_or(Broken("its trailer is malformed"))?;
     Ok(format!("{}:{}\n", name.to_ascii_lowercase(), value.trim()))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
+        .collect()
 }
 
 #[cfg(test)]

@@ -81,7 +81,9 @@ fn take(members: &mut Map<String, Value>) -> Option<Found> {
         for name in names {
             match members.get_mut(name) {
                 None | Some(Value::Null) => {}
-                Some(Value::String(text)) if place.is_none() => *place = Some(Zeroizing::new(std::mem::take(text))),
+                Some(Value::String(text)) if place.is_none() => {
+                    *place = Some(Zeroizing::new(std::mem::take(text)))
+                }
                 Some(Value::String(text)) => {
                     text.zeroize();
                     return None;
@@ -128,11 +130,21 @@ mod tests {
                 Some("t"),
             ),
             (r#"{"aws_access_key_id":"AKIDEXAMPLE","aws_secret_access_key":"wJalr/K7MDENG+bPx"}"#, None),
-            ("[default]\naws_access_key_id = AKIDEXAMPLE\r\naws_secret_access_key=wJalr/K7MDENG+bPx\nregion = x", None),
-            ("aws_access_key_id=AKIDEXAMPLE\n# c\naws_secret_access_key=wJalr/K7MDENG+bPx\naws_session_token=t", Some("t")),
+            (
+                "[default]\naws_access_key_id = AKIDEXAMPLE\r\naws_secret_access_key=wJalr/K7MDENG+bPx\nregion = x",
+                None,
+            ),
+            (
+                "aws_access_key_id=AKIDEXAMPLE\n# c\naws_secret_access_key=wJalr/K7MDENG+bPx\naws_session_token=t",
+                Some("t"),
+            ),
         ] {
             let keys = Keys::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
-            assert_eq!((keys.id.as_str(), keys.secret.as_str()), ("AKIDEXAMPLE", "wJalr/K7MDENG+bPx"), "{text}");
+            assert_eq!(
+                (keys.id.as_str(), keys.secret.as_str()),
+                ("AKIDEXAMPLE", "wJalr/K7MDENG+bPx"),
+                "{text}"
+            );
             assert_eq!(keys.token.as_deref().map(String::as_str), token, "{text}");
         }
         for bad in [

@@ -25,7 +25,8 @@ const SIGNED_AS: [(&str, &str); 6] = [
 /// are in `us-east-1`.
 pub(super) fn of(host: &str) -> Option<(String, String)> {
     let name = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    let below = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().find_map(|end| name.strip_suffix(end))?;
+    let below =
+        [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().find_map(|end| name.strip_suffix(end))?;
     let mut labels: Vec<&str> = below.split('.').filter(|label| *label != "dualstack").collect();
     let is_region = |label: &str| {
         let mut parts = label.split('-');
@@ -43,7 +44,8 @@ pub(super) fn of(host: &str) -> Option<(String, String)> {
         return Some(("s3".to_owned(), old.to_owned()));
     }
     let two = labels.last().map(|before| format!("{before}.{last}"));
-    let known = |name: &str| SIGNED_AS.iter().find(|(endpoint, _)| *endpoint == name).map(|(_, service)| *service);
+    let known =
+        |name: &str| SIGNED_AS.iter().find(|(endpoint, _)| *endpoint == name).map(|(_, service)| *service);
     let service = two.as_deref().and_then(known).or_else(|| known(last)).unwrap_or(last);
     Some((service.to_owned(), region.unwrap_or_else(|| "us-east-1".to_owned())))
 }

@@ -42,15 +42,22 @@ fn the_test_suite_of_aws() {
         let token = token.map(|token| format!(":{token}")).unwrap_or_default();
         Keys::parse(&format!("AKIDEXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY{token}")).expect("keys")
     };
-    for (method, uri, fields, token, wanted) in SUITE
-        .iter()
-        .map(|(method, uri, fields, wanted)| (*method, *uri, *fields, None, *wanted))
-        .chain([("POST", "/", &[][..], Some(token), "85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead")])
+    for (method, uri, fields, token, wanted) in
+        SUITE.iter().map(|(method, uri, fields, wanted)| (*method, *uri, *fields, None, *wanted)).chain([(
+            "POST",
+            "/",
+            &[][..],
+            Some(token),
+            "85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead",
+        )])
     {
         let host = [("host", "example.amazonaws.com")];
         let mut parts = head(method, uri, &[&host, fields].concat());
         let claim = Claim::own(&parts);
-        assert_eq!(sign_with(&keys(token), &scope, &claim, Some(&hash(b"")), &mut parts).map(|c| c.is_none()), Ok(true));
+        assert_eq!(
+            sign_with(&keys(token), &scope, &claim, Some(&hash(b"")), &mut parts).map(|c| c.is_none()),
+            Ok(true)
+        );
         assert_eq!(signature(&parts).1, wanted, "{method} {uri}");
         assert_eq!(parts.headers().contains_key(TOKEN), token.is_some());
     }
@@ -62,29 +69,74 @@ const SUITE: &[Vector] = &[
     // get-vanilla
     ("GET", "/", &[], "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
     // get-header-value-trim
-    ("GET", "/", &[("my-header1", "value1"), ("my-header2", "\"a   b   c\"")], "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"),
+    (
+        "GET",
+        "/",
+        &[("my-header1", "value1"), ("my-header2", "\"a   b   c\"")],
+        "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736",
+    ),
     // get-header-key-duplicate
-    ("GET", "/", &[("my-header1", "value2"), ("my-header1", "value2"), ("my-header1", "value1")], "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea"),
+    (
+        "GET",
+        "/",
+        &[("my-header1", "value2"), ("my-header1", "value2"), ("my-header1", "value1")],
+        "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea",
+    ),
     // get-header-value-order
-    ("GET", "/", &[("my-header1", "value4"), ("my-header1", "value1"), ("my-header1", "value3"), ("my-header1", "value2")], "08c7e5a9acfcfeb3ab6b2185e75ce8b1deb5e634ec47601a50643f830c755c01"),
+    (
+        "GET",
+        "/",
+        &[
+            ("my-header1", "value4"),
+            ("my-header1", "value1"),
+            ("my-header1", "value3"),
+            ("my-header1", "value2"),
+        ],
+        "08c7e5a9acfcfeb3ab6b2185e75ce8b1deb5e634ec47601a50643f830c755c01",
+    ),
     // get-vanilla-query-order-encoded
-    ("GET", "/?Param-3=Value3&Param=Value2&%E1%88%B4=Value1", &[], "371d3713e185cc334048618a97f809c9ffe339c62934c032af5a0e595648fcac"),
+    (
+        "GET",
+        "/?Param-3=Value3&Param=Value2&%E1%88%B4=Value1",
+        &[],
+        "371d3713e185cc334048618a97f809c9ffe339c62934c032af5a0e595648fcac",
+    ),
     // get-relative-normalized
     ("GET", "/example/..", &[], "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
     // get-slashes-normalized
     ("GET", "//example//", &[], "9a624bd73a37c9a373b5312afbebe7a714a789de108f0bdfe846570885f57e84"),
     // get-unreserved
-    ("GET", "/-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", &[], "07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f"),
+    (
+        "GET",
+        "/-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+        &[],
+        "07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f",
+    ),
     // get-vanilla-query-unreserved
-    ("GET", "/?-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz=-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", &[], "9c3e54bfcdf0b19771a7f523ee5669cdf59bc7cc0884027167c21bb143a40197"),
+    (
+        "GET",
+        "/?-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz=-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+        &[],
+        "9c3e54bfcdf0b19771a7f523ee5669cdf59bc7cc0884027167c21bb143a40197",
+    ),
     // post-vanilla-query
     ("POST", "/?Param1=value1", &[], "28038455d6de14eafc1f9222cf5aa6f1a96197d7deb8263271d420d138af7f11"),
     // post-header-key-sort
-    ("POST", "/", &[("my-header1", "value1")], "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c"),
+    (
+        "POST",
+        "/",
+        &[("my-header1", "value1")],
+        "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c",
+    ),
     // get-vanilla-empty-query-key
     ("GET", "/?Param1=value1", &[], "a67d582fa61cc504c4bae71f336f98b97f1ea3c7a6bfe1b6e45aec72011b9aeb"),
     // get-vanilla-query-order-key-case
-    ("GET", "/?Param2=value2&Param1=value1", &[], "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
+    (
+        "GET",
+        "/?Param2=value2&Param1=value1",
+        &[],
+        "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
+    ),
 ];
 
 /// The examples of "Authenticating Requests: Using the Authorization Header" of S3's manual.
@@ -148,7 +200,9 @@ fn the_examples_of_s3() {
             "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9",
         ),
     ] {
-        let placeholder = format!("AWS4-HMAC-SHA256 Credential=AKIAPLACEHOLDER/20130524/us-east-1/s3/aws4_request, SignedHeaders={signed}, Signature=00");
+        let placeholder = format!(
+            "AWS4-HMAC-SHA256 Credential=AKIAPLACEHOLDER/20130524/us-east-1/s3/aws4_request, SignedHeaders={signed}, Signature=00"
+        );
         let own = [("host", host), ("authorization", placeholder.as_str()), ("x-amz-security-token", "old")];
         let mut parts = head(method, uri, &[&own, fields].concat());
         let claim = Claim::of(&parts).expect("a claim");
@@ -156,12 +210,21 @@ fn the_examples_of_s3() {
         let chunks = sign_with(&keys, &scope, &claim, None, &mut parts).expect("signed");
         assert_eq!(signature(&parts).1, wanted, "{method} {uri}");
         assert_eq!(chunks.is_some(), fields.contains(&("x-amz-content-sha256", STREAMING)));
-        assert!(parts.headers().get_all(AUTHORIZATION).iter().count() == 1 && !parts.headers().contains_key(TOKEN));
+        assert!(
+            parts.headers().get_all(AUTHORIZATION).iter().count() == 1
+                && !parts.headers().contains_key(TOKEN)
+        );
         assert!(parts.headers()[AUTHORIZATION].is_sensitive());
     }
 }
 
-fn through(inject: Inject, secret: &str, host: &str, body: Option<&[u8]>, mut parts: Request<()>) -> Result<Request<()>, Unsignable> {
+fn through(
+    inject: Inject,
+    secret: &str,
+    host: &str,
+    body: Option<&[u8]>,
+    mut parts: Request<()>,
+) -> Result<Request<()>, Unsignable> {
     let name = HostName::parse(host).expect("name");
     let credential = Arc::new(Credential {
         name: CredentialName::parse("aws").expect("name"),
@@ -196,12 +259,20 @@ fn what_the_client_said_goes_and_what_it_asked_for_stays() {
     let presigned = "/k?versionId=7&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAOLD%2F20200101%2Feu-west-1%2Fs3%2F\
                      aws4_request&X-Amz-Date=20200101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=00\
                      &x-amz-acl=private";
-    let parts = through(any(), "AK:SK:TOK", "minio.example", None, head("GET", presigned, &[("host", "minio.example")]));
+    let parts = through(
+        any(),
+        "AK:SK:TOK",
+        "minio.example",
+        None,
+        head("GET", presigned, &[("host", "minio.example")]),
+    );
     let parts = parts.expect("signed");
     assert_eq!(parts.uri().to_string(), "/k?versionId=7&x-amz-acl=private");
     assert!(parts.headers()[SHA] == "UNSIGNED-PAYLOAD" && parts.headers()[TOKEN] == "TOK");
     let value = parts.headers()[AUTHORIZATION].to_str().expect("text");
-    assert!(value.starts_with("AWS4-HMAC-SHA256 Credential=AK/") && value.contains("/eu-west-1/s3/aws4_request"));
+    assert!(
+        value.starts_with("AWS4-HMAC-SHA256 Credential=AK/") && value.contains("/eu-west-1/s3/aws4_request")
+    );
     assert_eq!(signature(&parts).0, "host;x-amz-content-sha256;x-amz-date;x-amz-security-token");
 
     // Without any signature, by the host's name; h2 has the host in the URI.
@@ -220,12 +291,22 @@ fn what_cannot_be_signed_is_refused() {
     let any = || Inject::Sigv4 { region: None, service: None };
     let with = |fields: &[(&str, &str)]| Claim::of(&head("GET", "/", fields));
     let scope = |scope: &str| format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
-    assert!(matches!(with(&[("authorization", "AWS4-ECDSA-P256-SHA256 Credential=x")]), Err(Unsignable::Way(_))));
-    for bad in ["AK", "AK/20200101/us-east-1/s3", "AK/20200101/US EAST/s3/aws4_request", "AK/1//s3/aws4_request"] {
+    assert!(matches!(
+        with(&[("authorization", "AWS4-ECDSA-P256-SHA256 Credential=x")]),
+        Err(Unsignable::Way(_))
+    ));
+    for bad in
+        ["AK", "AK/20200101/us-east-1/s3", "AK/20200101/US EAST/s3/aws4_request", "AK/1//s3/aws4_request"]
+    {
         let claim = with(&[("authorization", &scope(bad))]);
-        assert!(claim.is_err() || claim.as_ref().is_ok_and(|c| c.service.as_deref() == Some("us-east-1")), "{bad}: {claim:?}");
+        assert!(
+            claim.is_err() || claim.as_ref().is_ok_and(|c| c.service.as_deref() == Some("us-east-1")),
+            "{bad}: {claim:?}"
+        );
     }
-    for sha in ["STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-EVENTS", "deadbeef", "a\tb"] {
+    for sha in
+        ["STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-EVENTS", "deadbeef", "a\tb"]
+    {
         with(&[("x-amz-content-sha256", sha)]).expect_err(sha);
     }
     let twice = [("x-amz-content-sha256", "UNSIGNED-PAYLOAD"), ("x-amz-content-sha256", STREAMING)];

@@ -153,7 +153,8 @@ pub(super) struct Up {
 impl Up {
     fn poll_signed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         loop {
-            let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose().map_err(Broke::Sender)?;
+            let frame =
+                ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose().map_err(Broke::Sender)?;
             let Some(chunks) = &mut self.signing else { return Poll::Ready(frame.map(Ok)) };
             match frame.map(Frame::into_data) {
                 None if chunks.is_whole() => return Poll::Ready(None),

@@ -83,22 +83,16 @@ impl Source {
         Ok(())
     }
 
-    /// Reads all of it as it comes, up to `max` bytes; whether that is all.
+    /// Reads all of it as it comes; `None`: it is longer than `max` bytes, or was not there in time.
     ///
     /// # Errors
     /// The client's connection broke.
-    pub(super) async fn whole(&mut self, max: u64) -> Result<bool, hyper::Error> {
+    pub(super) async fn whole(&mut self, max: u64) -> Result<Option<&[u8]>, hyper::Error> {
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        match tokio::time::timeout(WITHIN, self.fill(None, max)).await {
-            Ok(filled) => filled?,
-            Err(_) => return Ok(false),
+        if let Ok(filled) = tokio::time::timeout(WITHIN, self.fill(None, max)).await {
+            filled?;
         }
-        Ok(self.bytes().is_some_and(|bytes| bytes.len() <= max))
-    }
-
-    /// All of it as it came, where it was read whole.
-    pub(super) fn bytes(&self) -> Option<&[u8]> {
-        self.rest.is_none().then_some(&self.read)
+        Ok((self.rest.is_none() && self.read.len() <= max).then_some(&self.read))
     }
 
     async fn fill(&mut self, mut decoder: Option<Decoder>, max: usize) -> Result<(), hyper::Error> {

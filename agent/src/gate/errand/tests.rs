@@ -61,7 +61,10 @@ fn how_long_an_answer_may_be_kept() {
 }
 
 /// A provider over TLS that answers each connection with `answer`, and what it was sent.
-async fn provider(host: &'static str, answer: Vec<u8>) -> (Tls, Target, Vec<SocketAddr>, tokio::task::JoinHandle<String>) {
+async fn provider(
+    host: &'static str,
+    answer: Vec<u8>,
+) -> (Tls, Target, Vec<SocketAddr>, tokio::task::JoinHandle<String>) {
     let key = rcgen::KeyPair::generate().expect("key");
     let mut params = rcgen::CertificateParams::new([host.to_owned()]).expect("params");
     params.not_before = time::OffsetDateTime::now_utc() - time::Duration::DAY;
@@ -78,12 +81,13 @@ async fn provider(host: &'static str, answer: Vec<u8>) -> (Tls, Target, Vec<Sock
     params.use_authority_key_identifier_extension = true;
     let leaf = params.signed_by(&key, &issuer).expect("leaf");
     let der = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("key");
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], der)
-        .expect("a server");
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], der)
+            .expect("a server");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("address");
     let server = tokio::spawn(async move {
@@ -97,13 +101,19 @@ async fn provider(host: &'static str, answer: Vec<u8>) -> (Tls, Target, Vec<Sock
         String::from_utf8(question).expect("text")
     });
     let settings = tls::Settings {
-        ca: rcgen::CertificateParams::default().self_signed(&rcgen::KeyPair::generate().expect("key")).expect("ca").der().to_vec(),
+        ca: rcgen::CertificateParams::default()
+            .self_signed(&rcgen::KeyPair::generate().expect("key"))
+            .expect("ca")
+            .der()
+            .to_vec(),
         system_roots: false,
         extra_roots: vec![root.pem().into_bytes()],
         deadlines: tls::Deadlines::default(),
     };
-    let (tls, _) = Tls::new(&settings, Arc::new(|_| Box::pin(async { Err("none".to_owned()) }))).expect("TLS");
-    let target = Target::of(&format!("https://login.example:{}/token?x=1", address.port())).expect("a target");
+    let (tls, _) =
+        Tls::new(&settings, Arc::new(|_| Box::pin(async { Err("none".to_owned()) }))).expect("TLS");
+    let target =
+        Target::of(&format!("https://login.example:{}/token?x=1", address.port())).expect("a target");
     (tls, target, vec![address], server)
 }
 
@@ -123,8 +133,14 @@ async fn a_provider_is_verified_and_asked() {
     assert_eq!((reply.status, reply.body.as_slice()), (201, &b"{}"[..]));
     let seen = server.await.expect("the server");
     assert!(seen.starts_with("POST /token?x=1 HTTP/1.1\r\n") && seen.ends_with("\r\n\r\na=b&END"), "{seen}");
-    assert!(seen.contains("\r\ncontent-length: 7\r\n") && seen.contains("\r\nauthorization: Bearer sk-1\r\n"));
-    assert!(seen.contains("\r\nhost: login.example:") && !seen.contains("evil") && seen.contains("accept: application/json"));
+    assert!(
+        seen.contains("\r\ncontent-length: 7\r\n") && seen.contains("\r\nauthorization: Bearer sk-1\r\n")
+    );
+    assert!(
+        seen.contains("\r\nhost: login.example:")
+            && !seen.contains("evil")
+            && seen.contains("accept: application/json")
+    );
 }
 
 #[tokio::test]
@@ -156,7 +172,8 @@ async fn what_is_too_much_or_no_answer_is_refused() {
 
 #[test]
 fn only_https_without_a_user() {
-    for bad in ["http://a.example/", "https://u:p@a.example/", "a.example", "https:///x", "ftp://a.example/"] {
+    for bad in ["http://a.example/", "https://u:p@a.example/", "a.example", "https:///x", "ftp://a.example/"]
+    {
         assert!(Target::of(bad).is_err(), "{bad}");
     }
     let target = Target::of("https://[::1]:8200/v1/x?y").expect("a target");

@@ -23,8 +23,8 @@ pub(super) struct Bearing {
     ask: Ask,
     value: Arc<Value>,
     rule: String,
-    /// What the client's own signature said, where it is replaced.
-    claim: Option<Claim>,
+    /// What the client's own signature said, where it is replaced, and the body's hash, where that is to be signed.
+    claim: Option<(Claim, Option<String>)>,
 }
 
 impl Bearing {
@@ -86,20 +86,20 @@ impl Exchanges {
         Ok(Some(Bearing { credential, ask, value, rule, claim }))
     }
 
-    /// What the client's own signature says; with the body, where its hash is to be signed.
+    /// What the client's own signature says, and the body's hash, where that is to be signed.
     async fn claim(
         &self,
         way: &Inject,
         asked: &Asked,
         request: &mut Request<Source>,
-    ) -> Result<Claim, Unsignable> {
+    ) -> Result<(Claim, Option<String>), Unsignable> {
         let claim = Claim::of(request)?;
-        if claim.wants_body(way, &asked.host.text)
-            && !request.body_mut().whole(sigv4::BODY_MAX).await.is_ok_and(|whole| whole)
-        {
-            return Err(Unsignable::Body);
+        if !claim.wants_body(way, &asked.host.text) {
+            return Ok((claim, None));
         }
-        Ok(claim)
+        let whole = request.body_mut().whole(sigv4::BODY_MAX).await;
+        let body = whole.ok().flatten().ok_or(Unsignable::Body)?;
+        Ok((claim, Some(sigv4::hash(body))))
     }
 
     /// Puts the value in, if this exchange may bear it. What is given back, if anything, the body must go through.
@@ -114,13 +114,11 @@ impl Exchanges {
         };
         let bound = self.bound(&bearing.credential, &bearing.ask, asked, request);
         let bound = bound.map_err(|unbound| no(StatusCode::FORBIDDEN, &unbound))?;
-        let Some(claim) = &bearing.claim else {
+        let Some((claim, hash)) = &bearing.claim else {
             let put = inject::apply(bound, &bearing.value, request).map(|()| None);
             return put.map_err(|why| no(StatusCode::SERVICE_UNAVAILABLE, &why));
         };
         let host = asked.host.text.as_str();
-        let wants = bearing.credential.inject.as_ref().is_some_and(|way| claim.wants_body(way, host));
-        let hash = request.body().bytes().filter(|_| wants).map(sigv4::hash);
         let signed = sigv4::sign(&bound, &bearing.value, claim, host, hash.as_deref(), request);
         signed.map_err(|why| no(StatusCode::BAD_REQUEST, &why))
     }
