@@ -158,7 +158,8 @@ fn tokens_are_minted_for_a_job_that_has_none() {
     let one = |name: &str, source: &str| {
         format!(
             "[[credential]]\nname = \"{name}\"\nhosts = [\"{HOST}\"]\nsource.{source}\ninject.bearer = true\n\
-             [[rule]]\nname = \"for-{name}\"\npath = \"/status/200/{name}\"\nverdict = \"allow\"\ncredential = \"{name}\"\n"
+             [[rule]]\nname = \"for-{name}\"\npath = \"{}\"\nverdict = \"allow\"\ncredential = \"{name}\"\n",
+            path(name)
         )
     };
     let held =
@@ -197,11 +198,10 @@ fn tokens_are_minted_for_a_job_that_has_none() {
 
     for name in ["client", "mock", "github", "vault", "signed"] {
         for _ in 0..2 {
-            let answer =
-                curl(&world, &format!("/status/200/{name}"), &["-H", "Authorization: Bearer sk-sluice-x"]);
+            let answer = curl(&world, &path(name), &["-H", "Authorization: Bearer sk-sluice-x"]);
             assert!(answer.ends_with("\n200"), "{name}: {answer} {:?}", fs::read_to_string(&log));
         }
-        let sent = sent(&world, &format!("/status/200/{name}"));
+        let sent = sent(&world, &path(name));
         assert!(sent.len() == 2 && sent[0] == sent[1], "one serves both: {sent:?}");
         let token = sent[0].strip_prefix("Bearer ").expect("a bearer").to_owned();
         match name {
@@ -214,15 +214,15 @@ fn tokens_are_minted_for_a_job_that_has_none() {
     assert_eq!(told.iter().filter(|said| said["path"] == "/token").count(), 1, "fetched once");
     assert_eq!(told.last().expect("some")["left"], 0, "Vault's token was given back");
 
-    let refused = curl(&world, "/status/200/exchange", &[]);
+    let refused = curl(&world, &path("exchange"), &[]);
     assert!(refused.ends_with("\n503") && refused.contains("credential exchange"), "{refused}");
     for who in ["alice", "bob"] {
         let order = json!({ "do": "token", "claims": { "sub": who, "aud": "sluice" } });
         let token = mock.order(&order)["token"].as_str().expect("a token").to_owned();
         let bearer = format!("Authorization: Bearer {token}");
-        let answer = curl(&world, "/status/200/exchange", &["-H", &bearer]);
+        let answer = curl(&world, &path("exchange"), &["-H", &bearer]);
         assert!(answer.ends_with("\n200"), "{answer}");
-        let sent = sent(&world, "/status/200/exchange");
+        let sent = sent(&world, &path("exchange"));
         assert!(sent.last().expect("sent").starts_with(&format!("Bearer for-{who}-")), "{sent:?}");
     }
 
@@ -231,6 +231,11 @@ fn tokens_are_minted_for_a_job_that_has_none() {
     for canary in [client_secret, vault_secret] {
         assert!(!shown.contains(canary), "{shown}");
     }
+}
+
+/// The path that a credential is for: as many bytes as its name has.
+fn path(name: &str) -> String {
+    format!("/bytes/{}", name.bytes().map(usize::from).sum::<usize>())
 }
 
 /// The fields `authorization` that the upstream was sent with this path.
