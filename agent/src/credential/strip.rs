@@ -59,7 +59,9 @@ pub fn strip<B>(inject: &Inject, request: &mut Request<B>) {
         let kept = all.iter().filter(|(name, _)| !holds(name.as_str(), own));
         let headers = request.headers_mut();
         headers.reserve(all.len());
-        kept.for_each(|(name, value)| drop(headers.append(name, value.clone())));
+        for (name, value) in kept {
+            headers.append(name, value.clone());
+        }
     }
     if let Inject::Cookie { name } = inject {
         without_cookie(request.headers_mut(), name);

@@ -22,7 +22,7 @@ fn each_way_into_a_request() {
         let file = keys.put(name, format!("{text}\n"));
         let binding = "hosts = [\"www.example.test\"]\ninsecure = true";
         config += &credential(name, &file, &format!("{binding}\n{inject}"));
-        config += &rule(name, &format!("/status/200/{name}"));
+        config += &rule(name);
     }
     let world = world(&config);
     let mine = [
@@ -46,11 +46,11 @@ fn each_way_into_a_request() {
     ] {
         for (version, scheme) in [("--http1.1", "https"), ("--http2", "https"), ("--http1.1", "http")] {
             let path =
-                format!("/status/200/{name}?own=1&access_token=sk-sluice-placeholder&v={version}{scheme}");
+                format!("/status/200?is={name}&access_token=sk-sluice-placeholder&v={version}{scheme}");
             let url = format!("{scheme}://{WWW}{path}");
             let (status, body, ended) = curl(&world, &[&[version, &url][..], &mine].concat());
             assert_eq!(status, "200", "{name}: {body} {ended:?}");
-            let path = format!("/status/200/{name}?own=1&v={version}{scheme}");
+            let path = format!("/status/200?is={name}&v={version}{scheme}");
             let requests = seen(&world, &path);
             assert_eq!(requests.len(), 1, "{name}: {requests:?}");
             let request = &requests[0];
@@ -127,24 +127,22 @@ fn what_the_upstream_refuses_is_fetched_anew_once() {
     // Another value each time.
     let command = "[[credential]]\nname = \"fresh\"\nsource.command = [\"/bin/cat\", \"/proc/sys/kernel/random/uuid\"]\n";
     let same = keys.put("same", "never-good");
-    let config = format!("{command}{binding}")
-        + &credential("same", &same, binding)
-        + &rule("fresh", "/status/401/fresh*")
-        + &rule("same", "/status/401/same");
+    let config =
+        format!("{command}{binding}") + &credential("same", &same, binding) + &rule("fresh") + &rule("same");
     let world = world(&config);
-    let url = |path: &str| format!("https://{WWW}/status/401/{path}");
-    for (path, args, times) in [("fresh1", &["--http2"][..], 2), ("same", &["--http2"], 1)] {
+    let url = |path: &str| format!("https://{WWW}/status/401?is={path}");
+    for (path, args, times) in [("fresh&1", &["--http2"][..], 2), ("same", &["--http2"], 1)] {
         let (status, body, _) = curl(&world, &[args, &[&url(path)]].concat());
         assert_eq!(status, "401", "{body}");
-        let requests = seen(&world, &format!("/status/401/{path}"));
+        let requests = seen(&world, &format!("/status/401?is={path}"));
         let mut values: Vec<_> = requests.iter().map(|r| field(r, "authorization").join(" ")).collect();
         values.dedup();
         assert_eq!((requests.len(), values.len()), (times, times), "{path}: {requests:?}");
     }
     // Refused again within moments: an upstream that always refuses does not have a value minted by each request.
-    let (status, _, _) = curl(&world, &["--http1.1", &url("fresh2")]);
-    assert_eq!((status.as_str(), seen(&world, "/status/401/fresh2").len()), ("401", 1));
-    let summary = record(&world, "the retried", |s| s.path.as_deref() == Some("/status/401/fresh1"));
+    let (status, _, _) = curl(&world, &["--http1.1", &url("fresh&2")]);
+    assert_eq!((status.as_str(), seen(&world, "/status/401?is=fresh&2").len()), ("401", 1));
+    let summary = record(&world, "the retried", |s| s.path.as_deref() == Some("/status/401?is=fresh&1"));
     assert_eq!((summary.status, summary.credential.as_deref()), (Some(401), Some("fresh")));
 }
 

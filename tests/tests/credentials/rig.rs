@@ -42,10 +42,10 @@ pub fn credential(name: &str, file: &str, more: &str) -> String {
     format!("[[credential]]\nname = \"{name}\"\nsource.file = \"{file}\"\n{more}\n")
 }
 
-/// A rule that gives a credential to one path.
-pub fn rule(credential: &str, path: &str) -> String {
+/// A rule that gives a credential to requests with `is=CREDENTIAL`.
+pub fn rule(credential: &str) -> String {
     format!(
-        "[[rule]]\nname = \"for-{credential}\"\npath = \"{path}\"\nverdict = \"allow\"\ncredential = \"{credential}\"\n"
+        "[[rule]]\nname = \"for-{credential}\"\nquery = {{ is = \"{credential}\" }}\nverdict = \"allow\"\ncredential = \"{credential}\"\n"
     )
 }
 

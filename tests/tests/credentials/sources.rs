@@ -40,16 +40,16 @@ fn a_bad_source_is_refused_by_name() {
     let mut config = String::new();
     for (name, file, _) in &bad {
         config += &credential(name, file, BINDING);
-        config += &rule(name, &format!("/status/200/{name}"));
+        config += &rule(name);
     }
     config += &format!(
         "[[credential]]\nname = \"fails\"\nsource.command = [\"/bin/sh\", \"-c\", \"echo err-canary >&2; exit 3\"]\n{BINDING}\n"
     );
-    config += &rule("fails", "/status/200/fails");
+    config += &rule("fails");
     let world = world(&config);
     let all = bad.iter().map(|(name, _, why)| (*name, *why)).chain([("fails", "exit status: 3")]);
     for (name, why) in all {
-        let (status, body) = get(&world, &format!("/status/200/{name}"));
+        let (status, body) = get(&world, &format!("/status/200?is={name}"));
         assert_eq!(status, "503", "{name}: {body}");
         assert!(
             body.contains(&format!("credential {name}: it cannot be had")) && body.contains(why),
@@ -73,7 +73,7 @@ fn a_bad_source_is_refused_by_name() {
     for name in ["missing", "empty", "newline", "open"] {
         keys.put(name, format!("{name}-good\n"));
         let served = eventually(Duration::from_secs(10), || {
-            Ok((get(&world, &format!("/status/200/{name}")).0 == "200").then_some(()))
+            Ok((get(&world, &format!("/status/200?is={name}")).0 == "200").then_some(()))
         });
         assert!(served.expect("asked").is_some(), "{name}");
     }
@@ -83,24 +83,26 @@ fn a_bad_source_is_refused_by_name() {
 fn the_last_good_value_has_its_time() {
     let keys = Keys::new();
     let config =
-        credential("key", &keys.put("key", "one"), &format!("{BINDING}\nttl = \"3s\"")) + &rule("key", "/**");
+        credential("key", &keys.put("key", "one"), &format!("{BINDING}\nttl = \"3s\"")) + &rule("key");
     let world = world(&config);
-    assert_eq!(get(&world, "/status/200/a").0, "200");
+    assert_eq!(get(&world, "/status/200?is=key&a").0, "200");
     fs::remove_file(keys.path("key")).expect("removed");
     let told = eventually(Duration::from_secs(10), || {
         // Asked for until it is known that the source fails; each request is served all the same.
-        assert_eq!(get(&world, "/status/200/b").0, "200");
+        assert_eq!(get(&world, "/status/200?is=key&b").0, "200");
         Ok(sluice(&world, &["credentials"]).stdout.contains("failing").then_some(()))
     });
     assert!(told.expect("asked").is_some());
-    let refused =
-        eventually(Duration::from_secs(20), || Ok((get(&world, "/status/200/c").0 == "503").then_some(())));
+    let refused = eventually(Duration::from_secs(20), || {
+        Ok((get(&world, "/status/200?is=key&c").0 == "503").then_some(()))
+    });
     assert!(refused.expect("asked").is_some());
     keys.put("key", "two");
-    let served =
-        eventually(Duration::from_secs(10), || Ok((get(&world, "/status/200/d").0 == "200").then_some(())));
+    let served = eventually(Duration::from_secs(10), || {
+        Ok((get(&world, "/status/200?is=key&d").0 == "200").then_some(()))
+    });
     assert!(served.expect("asked").is_some());
-    assert_eq!(field(&seen(&world, "/status/200/d")[0], "authorization"), ["Bearer two"]);
+    assert_eq!(field(&seen(&world, "/status/200?is=key&d")[0], "authorization"), ["Bearer two"]);
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn variables_commands_and_systemd() {
          [[credential]]\nname = \"command\"\nsource.command = [\"/usr/bin/printf\", \"%s\", \"command $HOME canary\"]\n{BINDING}\n\
          [[credential]]\nname = \"systemd\"\nsource.systemd = \"unit\"\n{BINDING}\n"
     );
-    let rules = ["env", "command", "systemd"].map(|name| rule(name, &format!("/status/200/{name}"))).concat();
+    let rules = ["env", "command", "systemd"].map(|name| rule(name)).concat();
     let directory = keys.path("").display().to_string();
     let environment = vec![
         ("SLUICE_CANARY".to_owned(), "env-canary-12345".to_owned()),
@@ -123,8 +125,8 @@ fn variables_commands_and_systemd() {
     for (name, value) in
         [("env", "env-canary-12345"), ("command", "command $HOME canary"), ("systemd", "systemd-canary")]
     {
-        assert_eq!(get(&world, &format!("/status/200/{name}")), ("200".into(), String::new()), "{name}");
-        let requests = seen(&world, &format!("/status/200/{name}"));
+        assert_eq!(get(&world, &format!("/status/200?is={name}")), ("200".into(), String::new()), "{name}");
+        let requests = seen(&world, &format!("/status/200?is={name}"));
         assert_eq!(field(&requests[0], "authorization"), [format!("Bearer {value}")]);
     }
     for pid in [world.daemon().warden_pid().expect("warden"), world.daemon().gate_pid().expect("gate")] {
