@@ -1,6 +1,13 @@
 //! Confused deputies: a job that wants the credential sent where it can read it.
 
-use crate::rig::{Keys, WWW, credential, curl, field, record, rule, seen, world};
+use std::net::{SocketAddr, UdpSocket};
+
+use hickory_proto::op::{Message, OpCode};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, Record, RecordType};
+use sluice_tests::harness::{Options, address};
+
+use crate::rig::{Keys, WWW, credential, curl, field, record, rule, seen, with, world};
 
 const CANARY: &str = "sk-deputy-canary";
 
@@ -23,8 +30,8 @@ fn a_credential_goes_to_its_host_alone() {
     let www = format!("https://{WWW}/status/200");
     // Another host; also as a redirect would have it, and on a connection that bore the credential.
     refused(&[&www], "403", "credential openai: it is not bound to www.example.test");
-    let (_, body, _) = curl(&world, &["https://api.openai.com/status/200", "--next", "-sS", &www]);
-    assert!(body.contains("not bound to www.example.test"), "{body}");
+    let (_, _, ended) = curl(&world, &["https://api.openai.com/status/200", "--next", "-sS", &www]);
+    assert!(ended.stdout.contains("not bound to www.example.test"), "{ended:?}");
     assert_eq!(has_canary(&world).len(), 1, "the first of the two");
     // Its name in Host or :authority, on another's connection; the name in SNI, at an address where another answers.
     for version in ["--http1.1", "--http2"] {
@@ -49,16 +56,22 @@ fn a_credential_goes_to_its_host_alone() {
 
 #[test]
 fn plain_http_needs_leave_and_a_name_that_the_job_cannot_give() {
+    const NAME: &str = "plain.dns.test";
     let keys = Keys::new();
     let file = keys.put("plain", CANARY);
-    let config =
-        credential("plain", &file, "hosts = [\"www.example.test\"]\ninsecure = true\ninject.bearer = true")
-            + "[[rule]]\nname = \"all\"\nverdict = \"allow\"\ncredential = \"plain\"\n";
-    let world = world(&config);
-    // An address that nobody was told for the name: rebinding, /etc/hosts of the job's own, a Host that is made up.
+    let server = SocketAddr::new(address("nobody.example.test"), 53);
+    let config = format!("mode = \"enforce\"\n[dns]\nupstream = [\"{}\"]\n", server.ip())
+        + &credential("plain", &file, "hosts = [\"*.dns.test\"]\ninsecure = true\ninject.bearer = true")
+        + "[[rule]]\nname = \"all\"\nverdict = \"allow\"\ncredential = \"plain\"\n";
+    let world = with(Options { config, no_roots: true, ..Options::default() });
+    world.space().resolv_conf(&format!("nameserver {}\n", server.ip())).expect("resolv.conf");
+    let socket = world.space().datagrams(server).expect("a socket");
+    std::thread::spawn(move || answer(&socket));
+    let url = |path: &str| format!("http://{NAME}/{path}");
+    // A name of the job's own making: rebinding, its own hosts file, a Host that is made up.
     for args in [
-        &["--resolve", "www.example.test:80:203.0.113.10", "http://www.example.test/x"][..],
-        &["-H", "Host: www.example.test", "http://203.0.113.10/x"],
+        &["--resolve", "plain.dns.test:80:203.0.113.10", &url("x")][..],
+        &["-H", "Host: plain.dns.test", "http://203.0.113.10/x"],
     ] {
         let (status, body, _) = curl(&world, args);
         assert!(
@@ -66,12 +79,30 @@ fn plain_http_needs_leave_and_a_name_that_the_job_cannot_give() {
             "{args:?} {body}"
         );
     }
-    let (status, body, _) = curl(&world, &["http://www.example.test/yes"]);
+    let (status, body, _) = curl(&world, &[&url("yes")]);
     assert_eq!(status, "404", "{body}");
     assert_eq!(field(&seen(&world, "/yes")[0], "authorization"), [format!("Bearer {CANARY}")]);
-    let (status, body, _) = curl(&world, &["-H", "Host: other.example.test", "http://www.example.test/no"]);
+    // Told that address for one name, it asks for another there.
+    let (status, body, _) = curl(&world, &["-H", "Host: other.dns.test", &url("no")]);
     assert!(status == "403" && body.contains("the request is for another host"), "{status} {body}");
     assert_eq!(has_canary(&world).len(), 1);
+}
+
+/// A name server for which every name is at one address.
+fn answer(socket: &UdpSocket) {
+    let mut buffer = [0; 4096];
+    while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+        let Ok(asked) = Message::from_vec(&buffer[..n]) else { continue };
+        let Some(query) = asked.queries.first() else { continue };
+        let mut reply = Message::response(asked.metadata.id, OpCode::Query);
+        reply.metadata.recursion_available = true;
+        reply.add_query(query.clone());
+        if query.query_type == RecordType::A {
+            let at = RData::A(A::new(203, 0, 113, 10));
+            reply.add_answer(Record::from_rdata(query.name.clone(), 60, at));
+        }
+        let _ = socket.send_to(&reply.to_vec().expect("a message"), from);
+    }
 }
 
 #[test]
