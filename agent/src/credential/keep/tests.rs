@@ -40,7 +40,8 @@ fn rig() -> Rig {
 
 impl Rig {
     fn gives(&self, values: &[Result<&str, &str>]) {
-        let one = |value: &Result<&str, &str>| value.map(|text| (text.to_owned(), None)).map_err(str::to_owned);
+        let one =
+            |value: &Result<&str, &str>| value.map(|text| (text.to_owned(), None)).map_err(str::to_owned);
         *self.script.lock().expect("script") = values.iter().map(one).collect();
     }
 
@@ -156,8 +157,9 @@ async fn a_refused_value_is_fetched_anew_once() {
     rig.gives(&[Ok("old"), Ok("new")]);
     let credential = file();
     let old = rig.keeper.value(&credential, &ask()).await.expect("a value");
-    let asks: Vec<Ask> = (0..50).map(|_| ask()).collect();
-    let all = futures_util::future::join_all(asks.iter().map(|ask| rig.keeper.renewed(&credential, ask, &old))).await;
+    let who = ask();
+    let all = (0..50).map(|_| rig.keeper.renewed(&credential, &who, &old));
+    let all = futures_util::future::join_all(all).await;
     assert!(all.iter().all(|value| value.as_ref().is_ok_and(|value| value.secret().expose() == "new")));
     assert_eq!(rig.fetches(), 2);
     let new = rig.keeper.value(&credential, &ask()).await.expect("a value");
@@ -172,7 +174,8 @@ async fn a_refused_value_is_fetched_anew_once() {
 async fn a_value_that_ends_is_fetched_before_it_does() {
     let rig = rig();
     let life = Duration::from_secs(1000);
-    *rig.script.lock().expect("script") = vec![Ok(("one".into(), Some(life))), Ok(("two".into(), Some(life)))];
+    *rig.script.lock().expect("script") =
+        vec![Ok(("one".into(), Some(life))), Ok(("two".into(), Some(life)))];
     let credential = credential(Source::Command(vec!["/c".into()]));
     assert_eq!(rig.value(&credential).await.as_deref(), Ok("one"));
     tokio::time::advance(Duration::from_secs(799)).await;
