@@ -149,11 +149,8 @@ fn curl(world: &World, path: &str, more: &[&str]) -> String {
     ended.stdout
 }
 
-#[test]
-fn tokens_are_minted_for_a_job_that_has_none() {
-    let keys = Keys::new();
-    let [client_file, vault_file, app_file] =
-        ["client", "vault", "app"].map(|name| keys.put(name, "not yet"));
+/// Credentials of all kinds, each for a path.
+fn minted(client_file: &str, vault_file: &str, app_file: &str) -> String {
     let at = format!("https://{ADDRESS}:8445");
     let one = |name: &str, source: &str| {
         format!(
@@ -166,10 +163,10 @@ fn tokens_are_minted_for_a_job_that_has_none() {
         |name: &str, file: &str| format!("[[credential]]\nname = \"{name}\"\nsource.file = \"{file}\"\n");
     let client_and =
         |more: &str| format!("token_url = \"{at}/token\", client_id = \"me\", secret = \"cs\"{more}");
-    let world = world(&[
-        held("cs", &client_file),
-        held("vs", &vault_file),
-        held("ak", &app_file),
+    [
+        held("cs", client_file),
+        held("vs", vault_file),
+        held("ak", app_file),
         one("client", &format!("oauth2 = {{ {} }}", client_and(""))),
         one("mock", "oauth2 = { token_url = \"https://203.0.113.10:8443/token\", client_id = \"x\", secret = \"cs\" }"),
         one("github", &format!("github_app = {{ app_id = \"42\", installation_id = \"7\", key = \"ak\", api_url = \"{at}/api/v3\", repositories = [\"one\"], permissions = {{ contents = \"read\" }} }}")),
@@ -178,7 +175,15 @@ fn tokens_are_minted_for_a_job_that_has_none() {
         one("exchange", &format!("exchange = {{ {} }}", client_and(", audience = \"a\""))),
         "[[issuer]]\nurl = \"https://203.0.113.10:8443\"\naudience = \"sluice\"\naccept_bearer = true\n".to_owned(),
     ]
-    .concat());
+    .concat()
+}
+
+#[test]
+fn tokens_are_minted_for_a_job_that_has_none() {
+    let keys = Keys::new();
+    let [client_file, vault_file, app_file] =
+        ["client", "vault", "app"].map(|name| keys.put(name, "not yet"));
+    let world = world(&minted(&client_file, &vault_file, &app_file));
     let (pem, modulus) = app_key(&world);
     let (client_secret, vault_secret) = ("client-secret-canary", "vault-secret-canary");
     keys.put("client", client_secret);
@@ -214,22 +219,25 @@ fn tokens_are_minted_for_a_job_that_has_none() {
     assert_eq!(told.iter().filter(|said| said["path"] == "/token").count(), 1, "fetched once");
     assert_eq!(told.last().expect("some")["left"], 0, "Vault's token was given back");
 
-    let refused = curl(&world, &path("exchange"), &[]);
+    each_caller_has_its_own(&world, &mut mock);
+    let shown = format!("{:?}", world.sessions().expect("sessions"));
+    for canary in [client_secret, vault_secret] {
+        assert!(!shown.contains(canary), "{shown}");
+    }
+}
+
+/// Token exchange: nothing without a caller's token, and one for each caller.
+fn each_caller_has_its_own(world: &World, mock: &mut Mock) {
+    let refused = curl(world, &path("exchange"), &[]);
     assert!(refused.ends_with("\n503") && refused.contains("credential exchange"), "{refused}");
     for who in ["alice", "bob"] {
         let order = json!({ "do": "token", "claims": { "sub": who, "aud": "sluice" } });
         let token = mock.order(&order)["token"].as_str().expect("a token").to_owned();
         let bearer = format!("Authorization: Bearer {token}");
-        let answer = curl(&world, &path("exchange"), &["-H", &bearer]);
+        let answer = curl(world, &path("exchange"), &["-H", &bearer]);
         assert!(answer.ends_with("\n200"), "{answer}");
-        let sent = sent(&world, &path("exchange"));
+        let sent = sent(world, &path("exchange"));
         assert!(sent.last().expect("sent").starts_with(&format!("Bearer for-{who}-")), "{sent:?}");
-    }
-
-    keys.put("client", "another-canary");
-    let shown = format!("{:?}", world.sessions().expect("sessions"));
-    for canary in [client_secret, vault_secret] {
-        assert!(!shown.contains(canary), "{shown}");
     }
 }
 

@@ -52,7 +52,7 @@ mod tests {
             leaf.repeat(11) + &key,
             format!("{}{key}", leaf.replace("MII", "M!!")),
         ] {
-            let why = certificate(&bad).err().expect("refused");
+            let why = certificate(&bad).expect_err("refused");
             assert!(!why.contains("BEGIN") && !why.contains("MII"), "{why}");
         }
     }

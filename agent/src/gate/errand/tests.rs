@@ -90,6 +90,7 @@ async fn provider(
             .expect("a server");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("address");
+    #[expect(clippy::disallowed_methods, reason = "joined by the test")]
     let server = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("a connection");
         let accepted = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await;
