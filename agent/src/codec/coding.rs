@@ -15,7 +15,7 @@ mod frames;
 mod tests;
 
 use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use flate::{Deflate, Gzip};
 use frames::{Brotli, Zstd};
@@ -280,5 +280,35 @@ impl Codec {
             Self::Brotli(brotli) => brotli.ended(),
             Self::Zstd(zstd) => zstd.ended(),
         }
+    }
+}
+
+/// The body of a request that is there whole, its content coding undone; `None` where it has none.
+///
+/// # Errors
+/// Why it cannot be known what a server reads.
+pub fn request_body(headers: &HeaderMap, coded: &[u8], max: usize) -> Result<Option<Vec<u8>>, String> {
+    let Some(mut decoder) = Decoder::of_request(headers).map_err(|e| e.to_string())? else { return Ok(None) };
+    let mut body = Vec::new();
+    decoder.push(coded, &mut body, max).and_then(|()| decoder.finish()).map_err(|e| e.to_string())?;
+    two_meanings(headers, coded).map_or(Ok(Some(body)), |why| Err(why.to_owned()))
+}
+
+/// Why a server that leaves the content coding as it is could read `coded` as something else than it stands for. Readers
+/// of forms and of multipart skip what they do not understand, and some coded data is text.
+pub fn two_meanings(headers: &HeaderMap, coded: &[u8]) -> Option<&'static str> {
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter().map(|value| value.as_bytes().to_ascii_lowercase());
+    let lenient = |kind: Vec<u8>| {
+        let kind = kind.trim_ascii_start();
+        kind.starts_with(b"multipart/") || kind.starts_with(b"application/x-www-form-urlencoded")
+    };
+    if coded.is_empty() {
+        None
+    } else if kinds.any(lenient) {
+        Some("it is a form with a content coding, which servers read differently")
+    } else if std::str::from_utf8(coded).is_ok() {
+        Some("its coded bytes are text as well, which servers read differently")
+    } else {
+        None
     }
 }

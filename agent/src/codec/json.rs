@@ -144,8 +144,8 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 }
 
-/// As the parsers do that ignore case (Go's `encoding/json` folds the long s and the Kelvin sign too).
-fn fold(key: &str) -> String {
+/// A member's name as the parsers have it that ignore case (Go's `encoding/json` folds the long s and the Kelvin sign too).
+pub fn fold(key: &str) -> String {
     key.chars().flat_map(|c| if c == 'ſ' { 's' } else { c }.to_lowercase()).collect()
 }
 

@@ -1,6 +1,10 @@
 //! Counts WebSocket frames as they pass (RFC 6455 §5.2): headers are read, payloads skipped, nothing is altered or
 //! kept, so extensions such as permessage-deflate do not matter.
 
+mod messages;
+
+pub use messages::{Event, Messages, Violation};
+
 /// The frames of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
@@ -35,6 +39,16 @@ impl Frames {
             if self.have >= 2 && self.have == self.header_len() {
                 self.frame();
             }
+        }
+    }
+
+    /// Bytes that are certain to belong to the frame under way; none between two frames.
+    pub fn under_way(&self) -> u64 {
+        match self.have {
+            _ if self.skip > 0 => self.skip,
+            0 => 0,
+            1 => 1,
+            have => (self.header_len() - have) as u64,
         }
     }
 
@@ -99,6 +113,19 @@ mod tests {
             assert_eq!((frames.frames, frames.messages, frames.control, frames.broken), (6, 3, 2, false));
             assert!(frames.closed);
         }
+        let mut frames = Frames::default();
+        let mut left: &[u8] = &wire;
+        while !left.is_empty() {
+            // By what is said to be under way, frame by frame, nothing is cut.
+            frames.count(&left[..1]);
+            left = &left[1..];
+            while frames.under_way() > 0 {
+                let n = usize::try_from(frames.under_way()).expect("short");
+                frames.count(&left[..n]);
+                left = &left[n..];
+            }
+        }
+        assert_eq!(frames.frames, 6);
     }
 
     #[test]

@@ -161,6 +161,9 @@ fn request(section: &mut Section<'_>, question: &mut Question, problems: &mut Pr
             }
         }
     }
+    if let Some(message) = section.text("message", problems) {
+        question.with_message(message.value);
+    }
     if let Some(json) = section.json("json", problems) {
         question.with_json(json.value.to_string());
     }

@@ -46,10 +46,7 @@ const METHODS: [&str; 17] = [
 /// Longest name of a rule or a test.
 const NAME_MAX: usize = 100;
 /// What a rule will have, and has not yet.
-const LATER: [(&str, &str); 2] = [
-    ("exe_sha256", "programs are told apart by path, and by content in a later version"),
-    ("mask", "content is masked in a later version"),
-];
+const LATER: [(&str, &str); 1] = [("mask", "content is masked in a later version")];
 
 /// Reads one `[[rule]]`; whatever is wrong is reported. Without a name there is none.
 pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> Option<Read> {
@@ -213,7 +210,7 @@ fn caller(section: &mut Section<'_>, problems: &mut Problems<'_>) -> CallerAsks 
         units: each(section.list(["units", "unit"], problems), problems, unit),
         users: each(section.list(["users", "user"], problems), problems, word),
         exes: each(section.list(["exes", "exe"], problems), problems, exe),
-        exe_sha256: Vec::new(),
+        exe_sha256: each(section.list(["exe_sha256", "exe_sha256"], problems), problems, sha256),
         containers: each(section.list(["containers", "container"], problems), problems, glob),
         identities: each(section.list(["identities", "identity"], problems), problems, glob),
         groups: each(section.list(["groups", "group"], problems), problems, word),
@@ -235,6 +232,14 @@ fn exe(text: &str) -> Result<Glob, Wrong> {
     } else {
         Err(wrong(format!("exe {text:?} is no path"), "write it from /"))
     }
+}
+
+/// What sha256sum(1) prints.
+fn sha256(text: &str) -> Result<String, Wrong> {
+    let good = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let lower = text.to_ascii_lowercase();
+    good.then_some(lower)
+        .ok_or_else(|| wrong(format!("exe_sha256 {text:?}"), "write the 64 hex digits of sha256sum"))
 }
 
 fn to(section: &mut Section<'_>, problems: &mut Problems<'_>) -> ToAsks {

@@ -10,14 +10,15 @@ use std::task::{Context as Waking, Poll};
 use futures_util::future::BoxFuture;
 
 use super::Context;
-use crate::policy::{Denied, Permit, Verdict};
+use super::held::Held;
+use crate::policy::{Denied, Mode, Permit, Verdict};
 use crate::types::Action;
 use crate::types::action::Kept;
 
 /// What is known of something that goes on.
 pub(super) enum Facts {
-    /// An HTTP request.
-    Http(Box<Kept>),
+    /// An HTTP request; whether the messages of the WebSocket that it opened are judged.
+    Http(Box<Kept>, bool),
     /// A tunnel, and why it is not read.
     Tunnel(String),
 }
@@ -31,12 +32,20 @@ struct Judged {
 pub(super) struct Live {
     judged: Option<Box<Judged>>,
     waiting: Option<BoxFuture<'static, Denied>>,
+    /// What the facts take of the process's memory.
+    _held: Option<Held>,
 }
 
 impl Live {
     /// Watches from the rules on that `cx` has seen last.
     pub fn new(cx: Context, facts: Facts) -> Self {
-        Self { judged: Some(Box::new(Judged { cx, facts })), waiting: None }
+        Self { judged: Some(Box::new(Judged { cx, facts })), waiting: None, _held: None }
+    }
+
+    /// With what a body among the facts takes.
+    pub fn holding(mut self, held: Option<Held>) -> Self {
+        self._held = held;
+        self
     }
 
     /// Ready when rules that came meanwhile refuse it. `wait`: the task is woken when there are others; without that it
@@ -93,12 +102,20 @@ impl Judged {
     fn judge(&mut self) -> Result<Permit, Denied> {
         let policy = self.cx.policy_seen();
         let action = match &self.facts {
-            Facts::Http(kept) => Action::Http(kept.http()),
+            Facts::Http(kept, _) => Action::Http(kept.http()),
             Facts::Tunnel(why) => {
                 Action::Tunnel { destination: self.cx.destination, host: self.cx.trusted_name(), why }
             }
         };
-        self.cx.decide(&policy, action).and_then(Verdict::settled)
+        let permit = self.cx.decide(&policy, action).and_then(Verdict::settled)?;
+        let unread = permit.messages() && matches!(self.facts, Facts::Http(_, false));
+        if unread && policy.mode(&self.cx.caller.tag) == Mode::Enforce {
+            // They may be compressed, and one may be under way.
+            let reason =
+                "a rule asks for its messages, and it was opened without their being read".to_owned();
+            return Err(Denied { rule: permit.rule().to_owned(), reason });
+        }
+        Ok(permit)
     }
 }
 

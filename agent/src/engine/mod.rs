@@ -12,10 +12,12 @@ use crate::limit::Limits;
 use crate::policy::{self, Asked, Denied, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
+use crate::types::action::Http;
 use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp};
 
 pub use crate::tls::{Refusal, Verified};
 
+mod held;
 pub mod http;
 mod live;
 mod pump;
@@ -61,16 +63,33 @@ impl Context {
         Arc::clone(&self.policy.borrow_and_update())
     }
 
-    /// Decides what the caller wants now.
+    /// Decides what the caller wants now. A request whose host is the caller's word only (plain HTTP, CONNECT) is judged as
+    /// one to that host, and as one to whom it really goes to: else a job could name an allowed host to its own server.
     ///
     /// # Errors
     /// [`Denied`]: also what was refused before its protocol was known.
     pub fn decide(&self, policy: &Policy, action: Action<'_>) -> Result<policy::Verdict, Denied> {
-        match &self.refusal {
-            Some(refusal) => Err(refusal.denied.clone()),
-            None => Ok(policy::decide(policy, &self.asked(action))
-                .explained(|denied| self.who.standing().explain(denied))),
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.denied.clone());
         }
+        let mut verdict = policy::decide(policy, &self.asked(action));
+        let real = self.trusted_name();
+        if let Action::Http(http) = action
+            && http.host != real
+        {
+            let really = Action::Http(Http { host: real, ..http });
+            verdict = verdict.and(policy::decide(policy, &self.asked(really)).explained(|denied| Denied {
+                reason: format!(
+                    "{} (nothing proves that {} is {}: it is judged as {} too)",
+                    denied.reason,
+                    self.destination,
+                    http.host.map_or("the host that it names", HostName::as_str),
+                    real.map_or("a host without a name", HostName::as_str),
+                ),
+                ..denied
+            }));
+        }
+        Ok(verdict.explained(|denied| self.who.standing().explain(denied)))
     }
 
     /// What is judged when the caller wants `action` now.

@@ -74,10 +74,10 @@ enum Failed {
 /// Passes bytes until both sides have closed. `idle` bounds the time without any byte.
 ///
 /// # Errors
-/// [`Error`]; both streams are dropped.
+/// [`Error`]; bytes that were read and not yet written are lost.
 pub(super) async fn pump(
-    mut client: BoxStream,
-    mut upstream: BoxStream,
+    client: &mut BoxStream,
+    upstream: &mut BoxStream,
     tap: &mut impl Tap,
     idle: Duration,
 ) -> Result<(), Error> {
@@ -89,8 +89,8 @@ pub(super) async fn pump(
         if scratch.is_empty() {
             scratch = vec![0; SCRATCH];
         }
-        let upwards = up.poll(cx, &mut client, &mut upstream, &mut scratch, |b| tap.up(b));
-        let downwards = down.poll(cx, &mut upstream, &mut client, &mut scratch, |b| tap.down(b));
+        let upwards = up.poll(cx, client, upstream, &mut scratch, |b| tap.up(b));
+        let downwards = down.poll(cx, upstream, client, &mut scratch, |b| tap.down(b));
         BUFFER.set(scratch);
         if let Poll::Ready(Err(failed)) = upwards {
             return Poll::Ready(Err(failed.between(Error::Client, Error::Upstream)));

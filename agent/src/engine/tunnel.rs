@@ -97,12 +97,12 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
 /// The one place from which a tunnel's bytes go upstream.
 async fn send(
     permit: Permit,
-    client: BoxStream,
-    upstream: BoxStream,
+    mut client: BoxStream,
+    mut upstream: BoxStream,
     tap: &mut Recorded<'_>,
 ) -> Result<(), pump::Error> {
     let _spent = permit;
-    pump::pump(client, upstream, tap, IDLE).await
+    pump::pump(&mut client, &mut upstream, tap, IDLE).await
 }
 
 struct Recorded<'a> {

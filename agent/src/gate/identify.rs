@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
@@ -11,8 +12,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Warden;
 use super::accept::Accepted;
-use super::link::Tokens;
-use crate::types::{Caller, ClientAddr, Destination, NetnsCookie};
+use super::later::Later;
+use super::link::Followed;
+use crate::types::{Caller, ClientAddr, Destination, NetnsCookie, Token};
+
+/// How long a connection waits for what its caller's program is by its content, where a rule asks for that.
+const PROGRAM_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection whose caller and destination the kernel vouched for. Only [`who`] makes one.
 pub(super) struct Identified {
@@ -23,7 +28,7 @@ pub(super) struct Identified {
     /// Where the upstream must be dialled from; `None`: from here.
     pub netns: Option<NetnsCookie>,
     /// What may prove who stands behind the caller.
-    pub tokens: Option<Tokens>,
+    pub tokens: Option<Later<Vec<Token>>>,
     pub place: OwnedSemaphorePermit,
     /// To be held until the upstream's socket is there, which the warden may have to make.
     pub unsettled: TaskTrackerToken,
@@ -34,7 +39,10 @@ pub(super) struct Identified {
 /// listener), or its memory was full; it is closed unread.
 pub(super) async fn who(accepted: Accepted, warden: &Warden) -> Option<Identified> {
     let Accepted { io, client, listener, netns, place, unsettled } = accepted;
-    let (identity, tokens) = warden.identify(client, listener, netns).await?;
+    let (mut identity, Followed { tokens, program }) = warden.identify(client, listener, netns).await?;
+    if let (Some(program), Some(exe)) = (program, &mut identity.caller.exe) {
+        exe.sha256 = program.found(PROGRAM_WITHIN).await.flatten();
+    }
     // A socket that was reset meanwhile may have given its ports to another's connection, whose identity this would be.
     if is_closed(&io) {
         return None;

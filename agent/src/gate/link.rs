@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::later::{Later, Waiting};
 use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::turn;
@@ -23,9 +24,6 @@ const NOTICES: usize = 1024;
 
 /// How often the gate says that it lives. The warden's watchdog allows several misses.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
-
-/// How long a connection waits for its tokens: the job can make the reading of its own memory and files slow.
-const TOKENS_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long reading a source may take: a command has 10 s.
 const SECRET_WITHIN: Duration = Duration::from_secs(13);
@@ -41,7 +39,9 @@ struct Shared {
     calls: AtomicU64,
     pending: Mutex<HashMap<u64, Answer>>,
     /// Connections whose tokens are still looked for.
-    tokens: Mutex<HashMap<u64, oneshot::Sender<Vec<Token>>>>,
+    tokens: Arc<Waiting<Vec<Token>>>,
+    /// Those whose caller's program is still hashed.
+    programs: Arc<Waiting<Option<String>>>,
     notices: mpsc::Sender<ToWarden>,
     dropped: AtomicU64,
     gone: CancellationToken,
@@ -86,38 +86,15 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// The tokens of a connection, when they come. Dropped, they are no longer waited for.
-pub struct Tokens {
-    shared: Arc<Shared>,
-    call: u64,
-    coming: oneshot::Receiver<Vec<Token>>,
-}
-
-impl Tokens {
-    fn awaited(shared: &Arc<Shared>, call: u64) -> Self {
-        let (sender, coming) = oneshot::channel();
-        shared.tokens().insert(call, sender);
-        Self { shared: Arc::clone(shared), call, coming }
-    }
-
-    /// What was found; nothing when that took too long.
-    pub async fn found(mut self) -> Vec<Token> {
-        let found = tokio::time::timeout(TOKENS_WITHIN, &mut self.coming).await;
-        found.ok().and_then(Result::ok).unwrap_or_default()
-    }
-}
-
-impl Drop for Tokens {
-    fn drop(&mut self) {
-        self.shared.tokens().remove(&self.call);
-    }
+/// What follows the answer of whose a connection is.
+pub struct Followed {
+    /// The caller's tokens.
+    pub tokens: Option<Later<Vec<Token>>>,
+    /// What its program is by its content; within, `None`: that cannot be had.
+    pub program: Option<Later<Option<String>>>,
 }
 
 impl Shared {
-    fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Vec<Token>>>> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Answer>> {
         // Nothing panics while the map is held; a poisoned one is still whole.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,7 +111,8 @@ impl Warden {
             channel,
             calls: AtomicU64::new(1),
             pending: Mutex::new(HashMap::new()),
-            tokens: Mutex::default(),
+            tokens: Arc::default(),
+            programs: Arc::default(),
             notices,
             dropped: AtomicU64::new(0),
             gone: CancellationToken::new(),
@@ -159,14 +137,16 @@ impl Warden {
         client: ClientAddr,
         listener: ListenerAddr,
         netns: NetnsCookie,
-    ) -> Option<(Box<Identity>, Option<Tokens>)> {
+    ) -> Option<(Box<Identity>, Followed)> {
         let (sender, answer) = oneshot::channel();
         let call = self.next_call();
-        let tokens = Tokens::awaited(&self.shared, call);
+        let tokens = self.shared.tokens.await_for(call);
+        let program = self.shared.programs.await_for(call);
         let question = ToWarden::Identify { call, client, listener, netns };
         let identity = self.ask_as(call, question, Answer::Identity(sender), answer).await.flatten()?;
         let tokens = Some(tokens).filter(|_| identity.tokens_follow);
-        Some((identity, tokens))
+        let program = Some(program).filter(|_| identity.program_follows);
+        Some((identity, Followed { tokens, program }))
     }
 
     /// Who sent this datagram to the resolver? `None`: nobody in a tag, or the warden did not answer in time.
@@ -296,10 +276,9 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
                 }
             }
             Ok(Some((ToGate::Tokens { call, tokens }, _))) => {
-                if let Some(asker) = shared.tokens().remove(&call) {
-                    let _ = asker.send(tokens); // a connection that has ended needs none
-                }
+                shared.tokens.came(call, tokens);
             }
+            Ok(Some((ToGate::Program { call, sha256 }, _))) => shared.programs.came(call, sha256),
             Ok(Some((ToGate::Leaf { call, leaf }, _))) => {
                 if let Some(Answer::Leaf(asker)) = shared.pending().remove(&call) {
                     let _ = asker.send(leaf);

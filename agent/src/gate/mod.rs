@@ -6,6 +6,7 @@ mod credentials;
 mod dns;
 mod errand;
 mod identify;
+mod later;
 mod link;
 pub mod sandbox;
 mod session;

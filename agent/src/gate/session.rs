@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::accept::{Accepted, keep_alive};
-use super::link::Tokens;
+use super::later::Later;
 use super::{Services, Warden, dns, identify};
 use crate::detect::{self, Protocol};
 use crate::engine::{Context, http, tunnel};
@@ -25,7 +25,7 @@ use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
 use crate::turn::Ahead;
-use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp, NetnsCookie};
+use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp, NetnsCookie, Token};
 use crate::wire::ToWarden;
 
 /// How long dialling an upstream may take; Linux itself would try for about two minutes.
@@ -149,6 +149,9 @@ fn reset(io: &TcpStream) {
 /// How one layer's way ends.
 type Ended = BoxFuture<'static, Result<(), Error>>;
 
+/// How long a connection waits for its tokens: the job can make the reading of its own memory and files slow.
+const TOKENS_WITHIN: Duration = Duration::from_secs(2);
+
 /// What stays the same while a connection's layers are opened.
 #[derive(Clone)]
 struct Line {
@@ -175,7 +178,7 @@ impl Line {
     async fn take(
         mut self,
         client: Arc<TcpStream>,
-        tokens: Option<Tokens>,
+        tokens: Option<Later<Vec<Token>>>,
         unsettled: TaskTrackerToken,
     ) -> Result<(), Error> {
         // Name servers are not dialled: their questions are answered here, and what is no question goes nowhere.
@@ -184,7 +187,8 @@ impl Line {
             return self.answer_questions(client).await;
         }
         if let Some(tokens) = tokens {
-            let standing = self.services.identities.first(&tokens.found().await).await;
+            let tokens = tokens.found(TOKENS_WITHIN).await.unwrap_or_default();
+            let standing = self.services.identities.first(&tokens).await;
             self.who = self.who.with(standing);
         }
         let passage = match self.may(Action::Connect { destination: self.destination }) {

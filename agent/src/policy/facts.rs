@@ -9,7 +9,7 @@ use super::body::{self, View};
 use super::judge::Asked;
 use super::known::Fault;
 use super::llm::{self, Llm};
-use crate::types::action::{Body, Http};
+use crate::types::action::{Body, Http, Message};
 use crate::types::{Action, Identity};
 
 /// See the module.
@@ -27,6 +27,7 @@ pub(super) struct Facts<'a> {
     grpc: OnceCell<Option<Value>>,
     llm: OnceCell<Result<Option<Llm>, String>>,
     text: OnceCell<Result<String, String>>,
+    message: OnceCell<View>,
     folded: OnceCell<String>,
 }
 
@@ -44,6 +45,7 @@ impl<'a> Facts<'a> {
             grpc: OnceCell::new(),
             llm: OnceCell::new(),
             text: OnceCell::new(),
+            message: OnceCell::new(),
             folded: OnceCell::new(),
         }
     }
@@ -100,7 +102,50 @@ impl<'a> Facts<'a> {
                 Err(Fault::Cannot(format!("the body is longer than {max} bytes")))
             }
             Body::Whole(body) => Ok(body),
+            // What is judged then has none.
+            Body::Handshake | Body::Message(_) => Err(Fault::Missing),
         }
+    }
+
+    /// The message on a WebSocket that is judged, and whether it is binary; of which a rule reads at most `max` bytes.
+    /// Missing where it is none: a request, whose messages, where it opens a WebSocket, are not known yet.
+    pub fn message(&self, max: u64) -> Result<(bool, &'a [u8]), Fault> {
+        match self.http()?.body {
+            Body::Handshake => Err(Fault::NotYet),
+            Body::Unread | Body::Whole(_) | Body::Unknowable(_) => Err(Fault::Missing),
+            Body::Message(Message { data: Err(why), .. }) => {
+                Err(Fault::Cannot(format!("the message cannot be read: {why}")))
+            }
+            Body::Message(Message { data: Ok(data), .. }) if data.len() as u64 > max => {
+                Err(Fault::Cannot(format!("the message is longer than {max} bytes")))
+            }
+            Body::Message(Message { binary, data: Ok(data) }) => Ok((binary, data)),
+        }
+    }
+
+    /// Its text; a binary one has none.
+    pub fn message_text(&self, max: u64) -> Result<&'a str, Fault> {
+        match self.message(max)? {
+            (true, _) => Err(Fault::Missing),
+            (false, data) => {
+                std::str::from_utf8(data).map_err(|_| Fault::Cannot("the message is no UTF-8".to_owned()))
+            }
+        }
+    }
+
+    /// What it says, text or binary, as JSON.
+    pub fn message_json(&self, max: u64) -> Result<&Value, Fault> {
+        let (_, data) = self.message(max)?;
+        read(self.message_view(data))
+    }
+
+    fn message_view(&self, data: &[u8]) -> &View {
+        self.message.get_or_init(|| if data.is_empty() { Ok(None) } else { body::json(data).map(Some) })
+    }
+
+    /// Whether messages on a WebSocket are what is judged, or will be.
+    fn is_websocket(&self) -> Result<bool, Fault> {
+        Ok(matches!(self.http()?.body, Body::Handshake | Body::Message(_)))
     }
 
     /// `None` where there is no body, or none that is JSON.
@@ -142,6 +187,14 @@ impl<'a> Facts<'a> {
     pub fn llm(&self, max: u64) -> Result<&Llm, Fault> {
         let http = self.http()?;
         let route = llm::route(http).ok_or(Fault::Missing)?;
+        if self.is_websocket()? {
+            let (_, data) = self.message(max)?;
+            let view = self.llm.get_or_init(|| {
+                let json = self.message_view(data).as_ref().map_err(Clone::clone)?;
+                route.json(http, json.as_ref())
+            });
+            return view.as_ref().map_err(|why| Fault::Cannot(why.clone()))?.as_ref().ok_or(Fault::Missing);
+        }
         let body = self.body(max)?;
         let view = self.llm.get_or_init(|| {
             if let Some(parts) = body::parts(http.headers, body).ok().flatten() {
@@ -153,8 +206,16 @@ impl<'a> Facts<'a> {
         view.as_ref().map_err(|why| Fault::Cannot(why.clone()))?.as_ref().ok_or(Fault::Missing)
     }
 
-    /// What a prompt filter looks at: the prompt where there is one, else every text in the body.
+    /// What a prompt filter looks at: the prompt where there is one, else every text in the body; every text in a message.
     pub fn prompt(&self, max: u64) -> Result<&str, Fault> {
+        if self.is_websocket()? {
+            let (_, data) = self.message(max)?;
+            let text = self.text.get_or_init(|| match self.message_view(data) {
+                Ok(Some(json)) => Ok(llm::texts(json)),
+                Ok(None) | Err(_) => Ok(String::from_utf8_lossy(data).into_owned()),
+            });
+            return text.as_deref().map_err(|why| Fault::Cannot(why.clone()));
+        }
         match self.llm(max) {
             Ok(llm) => return Ok(&llm.prompt),
             Err(Fault::Missing) => {}
@@ -169,7 +230,7 @@ impl<'a> Facts<'a> {
                 Some((kind, _)) if kind == "application/x-www-form-urlencoded" => {
                     Ok(body::form(http.headers, body)?.map(|form| llm::texts(&form)).unwrap_or_default())
                 }
-                _ => Ok(String::from_utf8_lossy(body).into_owned()),
+                _ => llm::texts_of(body).ok_or_else(|| why.clone()),
             },
         });
         text.as_deref().map_err(|why| Fault::Cannot(why.clone()))

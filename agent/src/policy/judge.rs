@@ -91,6 +91,11 @@ impl Compiled {
         matched.and("prompt_patterns", || self.filter.patterns(facts, rule.body_max))
     }
 
+    /// Whether it may ask for messages on a WebSocket.
+    pub fn asks_message(&self) -> bool {
+        self.rule.request.asks_body() || self.when.as_ref().is_some_and(When::asks_message)
+    }
+
     /// Whether it may ask for the body.
     pub fn asks_body(&self) -> bool {
         self.rule.request.asks_body() || self.when.as_ref().is_some_and(When::asks_body)
@@ -148,8 +153,10 @@ fn caller(asks: &CallerAsks, facts: &Facts<'_>, matched: Match) -> Match {
             any(&asks.users, |user| Some(user) == caller.user.as_ref() || user.parse() == Ok(caller.uid))
         })
         .and("exes", || any_of(&asks.exes, exe.map(|exe| exe.path.as_str()), glob))
-        .and("exe_sha256", || {
-            any_of(&asks.exe_sha256, exe.and_then(|exe| exe.sha256.as_deref()), |ask, sum| ask == sum)
+        .and("exe_sha256", || match exe.and_then(|exe| exe.sha256.as_ref()) {
+            _ if asks.exe_sha256.is_empty() => Known::Yes,
+            Some(sum) => any(&asks.exe_sha256, |ask| ask == sum),
+            None => Known::Cannot("the content of the caller's program is not known".to_owned()),
         })
         .and("containers", || {
             let is = |ask: &Glob| {

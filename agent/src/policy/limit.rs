@@ -191,10 +191,7 @@ mod tests {
             subject: "project a:main".to_owned(),
             groups: Vec::new(),
             claims: serde_json::json!({
-                "team": "(none)",
-                "n": 7,
-                "long": "é".repeat(500),
-                "k.io": {"ns": "x"},
+                "team": "(none)", "n": 7, "long": "é".repeat(500), "k.io": {"ns": "x"},
             }),
             expires: i64::MAX,
         };

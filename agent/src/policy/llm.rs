@@ -9,7 +9,7 @@ mod shape;
 mod tests;
 
 pub(super) use route::{Route, route};
-pub(super) use shape::texts;
+pub(super) use shape::{texts, texts_of};
 
 /// One request to a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -198,6 +198,7 @@ pub fn decide(policy: &Policy, _caller: &Caller, lookup: Lookup<'_>) -> Result<P
         rule: super::OBSERVE.into(),
         verdict: crate::types::Verdict::Allow,
         durable: policy.durable,
+        messages: false,
         credential: None,
         bounds: None,
     })

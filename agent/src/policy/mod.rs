@@ -17,11 +17,16 @@ pub mod llm;
 pub mod lookup;
 pub mod pattern;
 pub mod question;
+mod readings;
 pub mod rule;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_body;
+#[cfg(test)]
+mod tests_evasion;
+#[cfg(test)]
+mod tests_readings;
 #[cfg(test)]
 mod tests_speed;
 pub mod when;
@@ -31,6 +36,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::action::{Body, Http};
 use crate::types::{self, Action, CredentialName};
 use credential::Credential;
 use facts::Facts;
@@ -42,6 +48,7 @@ use rule::{Effect, Source};
 use when::{Mistake, When};
 
 pub use judge::{Asked, Key, Match};
+pub use readings::decide;
 
 /// Whether verdicts are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +68,8 @@ pub struct Policy {
     rules: Vec<Compiled>,
     credentials: HashMap<CredentialName, Arc<Credential>>,
     index: Index,
+    /// Whether a rule looks at more of a request than where it goes.
+    looks: bool,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
     /// Bounds of name lookups.
@@ -73,6 +82,7 @@ pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
+    messages: bool,
     credential: Option<Arc<Credential>>,
     bounds: Option<Box<Bounds>>,
 }
@@ -91,6 +101,12 @@ impl Permit {
     /// Whether the record of the exchange must be on disk before the exchange is sent.
     pub fn durable(&self) -> bool {
         self.durable
+    }
+
+    /// It is for a WebSocket's handshake, and each message of the client's is judged by itself: a rule that asks for them
+    /// stands before the one that decided, or is that.
+    pub fn messages(&self) -> bool {
+        self.messages
     }
 
     /// The credential that the exchange is to bear, as it was bound when this was decided.
@@ -169,6 +185,14 @@ impl Verdict {
         self
     }
 
+    /// The same; whether the messages of the WebSocket that it opens are judged.
+    fn judging(mut self, messages: bool) -> Self {
+        if let Self::Allow(permit) = &mut self {
+            permit.messages = messages;
+        }
+        self
+    }
+
     /// The same, a refusal put into other words.
     #[must_use]
     pub fn explained(self, explain: impl FnOnce(Denied) -> Denied) -> Self {
@@ -230,15 +254,18 @@ impl Policy {
                 None
             });
             let filter = Filter::compile(&rule.request.prompt_words, &rule.request.prompt_patterns, of);
-            rules.push(Compiled { rule: rule.clone(), when, filter });
+            let mut rule = rule.clone();
+            readings::decoded_too(&mut rule.request.paths);
+            rules.push(Compiled { rule, when, filter });
         }
+        let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
         let credentials = source.credentials.iter().map(credential).collect();
-        Ok(Self { source, rules, credentials, index, ..Self::default() })
+        Ok(Self { source, rules, credentials, index, looks, ..Self::default() })
     }
 
     /// The rules as written.
@@ -264,7 +291,21 @@ impl Policy {
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
         let durable = durable || self.durable;
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, credential: None, bounds: None })
+        Verdict::Allow(Permit {
+            rule: rule.into(),
+            verdict,
+            durable,
+            messages: false,
+            credential: None,
+            bounds: None,
+        })
+    }
+
+    /// How much of a message on a WebSocket any rule looks at.
+    pub fn message_max(&self) -> usize {
+        let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
+        let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// What a rule allows. One that names a credential which is not there allows nothing.
@@ -275,6 +316,7 @@ impl Policy {
                 rule: rule.name.as_str().into(),
                 verdict: types::Verdict::Allow,
                 durable: rule.durable || self.durable,
+                messages: false,
                 credential,
                 bounds: None,
             }),
@@ -286,8 +328,8 @@ impl Policy {
     }
 }
 
-/// Decides.
-pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
+/// Decides as if there were one way to read it.
+fn decide_as_read(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     let mode = policy.mode(&asked.caller.tag);
     if policy.rules.is_empty() && mode == Mode::Observe {
         return policy.permit(OBSERVE, types::Verdict::Allow, false);
@@ -297,10 +339,19 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let facts = Facts::new(asked);
     let head = matches!(asked.action, Action::Http(_));
-    let (mut body, mut more, mut open, mut last) = (None, false, false, None);
+    let opens = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
+    let (mut messages, mut body, mut more, mut open, mut last) = (false, None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(&facts) {
             Match::No(_) => continue,
+            // What a handshake opens is judged message by message: a refusal of some passes it over, a leave lets it through.
+            Match::NotYet(_) if opens && compiled.asks_message() => {
+                messages = true;
+                match compiled.rule.verdict {
+                    Effect::Deny => continue,
+                    Effect::Allow => None,
+                }
+            }
             Match::NotYet(_) => {
                 more = true;
                 open |= sends(&compiled.rule);
@@ -326,14 +377,15 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     if more && (open || connects || (last.is_none() && mode == Mode::Observe)) {
         return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
     }
-    match (last, mode) {
+    let verdict = match (last, mode) {
         (Some((rule, why)), _) => apply(policy, rule, mode, why)
             .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
         (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
         (None, Mode::Enforce) => {
             Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
         }
-    }
+    };
+    verdict.judging(messages)
 }
 
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.

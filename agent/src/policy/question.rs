@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::rule::Effect;
 use super::{Asked, Key, Match, Policy, Verdict, decide};
-use crate::types::action::{Kept, KeptBody};
+use crate::types::action::{Body, Kept, KeptBody};
 use crate::types::{self, Action, Caller, Destination, HostName, Identity, TagName};
 
 /// See the module.
@@ -110,13 +110,23 @@ impl Question {
         self.http.headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     }
 
+    /// A message on the WebSocket that it opens, in place of the handshake.
+    pub fn with_message(&mut self, text: String) {
+        self.http.protocol = "websocket".into();
+        self.http.body = KeptBody::Message { binary: false, data: Ok(text.into_bytes()) };
+    }
+
     /// What is judged.
     pub fn asked(&self) -> Asked<'_> {
         let action = if self.http.protocol == "tunnel" {
             let host = self.http.host.as_ref();
             Action::Tunnel { destination: self.http.destination, host, why: "asked for" }
         } else {
-            Action::Http(self.http.http())
+            let mut http = self.http.http();
+            if http.protocol == "websocket" && matches!(http.body, Body::Whole([])) {
+                http.body = Body::Handshake;
+            }
+            Action::Http(http)
         };
         Asked { caller: &self.caller, identity: Some(self.identity.as_ref()), action, now: self.now }
     }

@@ -26,6 +26,13 @@ pub struct Source {
     pub credentials: Vec<Credential>,
 }
 
+impl Source {
+    /// Whether a rule asks for the content of programs.
+    pub fn asks_programs(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.caller.exe_sha256.is_empty())
+    }
+}
+
 /// What a rule says of what it matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

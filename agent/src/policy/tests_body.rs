@@ -140,3 +140,73 @@ fn mistakes_of_filters() {
     let many: Vec<String> = (0..10_000).map(|n| format!("word number {n}")).collect();
     assert_eq!(wrong(&many.iter().map(String::as_str).collect::<Vec<_>>(), &["fine"]), []);
 }
+
+#[test]
+fn messages_on_a_websocket() {
+    use crate::types::action::Message;
+    let ws = Sample { protocol: "websocket", method: "GET", ..Sample::new() };
+    let text = |text: &'static str| Body::Message(Message { binary: false, data: Ok(text.as_bytes()) });
+    let binary = Body::Message(Message { binary: true, data: Ok(b"\x00{}") });
+    let lost = Body::Message(Message { binary: false, data: Err("it is longer than 5 bytes") });
+    let mut words = rule("words", Effect::Deny);
+    words.request.prompt_words = vec!["unicorn".to_owned()];
+    let rules = vec![
+        when("no admin", Effect::Deny, r#"message.json.op == "admin""#),
+        words,
+        Rule { body_max: 20, ..when("short", Effect::Allow, "message.size < 10 && !message.binary") },
+        when(
+            "ops",
+            Effect::Allow,
+            r#"message.json.op in ["read", "list"] || message.text == "hello websocket""#,
+        ),
+    ];
+    let in_force = policy(Mode::Enforce, rules.clone());
+    assert_eq!(in_force.message_max(), 1 << 20);
+    for (body, want) in [
+        (Body::Handshake, "allow short"),
+        (text(r#"{"op": "read"}"#), "allow ops"),
+        (text(r#"{"op":"wipe"}"#), "deny (none): no rule allows it"),
+        (text("{}"), "allow short"),
+        (text(r#"{"op": "admin"}"#), "deny no admin: the rule refuses it"),
+        (text(r#"{"op": "read", "what": "a UNICORN"}"#), "deny words: the rule refuses it"),
+    ] {
+        assert_eq!(says(&in_force, &ws, body), want);
+    }
+    for body in [text("hello websocket"), binary, lost] {
+        let said = says(&in_force, &ws, body);
+        assert!(said.starts_with("deny no admin: its when cannot be judged: "), "{said}");
+    }
+    let of = |rules: &[Rule], body| says(&policy(Mode::Enforce, rules.to_vec()), &ws, body);
+    // A leave is none where a message cannot be judged, and needs one that fits.
+    let leaves = &rules[2..];
+    assert_eq!(of(leaves, text("tiny")), "allow short");
+    assert_eq!(of(leaves, text("hello websocket")), "allow ops");
+    assert_eq!(of(leaves, text("hello web")), "allow short");
+    for none in [binary, lost, text("something else")] {
+        assert_eq!(of(leaves, none), "deny (none): no rule allows it");
+    }
+    // Requests have no messages, and messages no body.
+    assert_eq!(says(&in_force, &Sample::new(), Body::Whole(b"{}")), "deny (none): no rule allows it");
+    let json = [when("json", Effect::Allow, "has(request.json.op)")];
+    assert_eq!(of(&json, text(r#"{"op": 1}"#)), "deny (none): no rule allows it");
+}
+
+#[test]
+fn a_handshake_says_whether_messages_are_judged() {
+    let ws = Sample { protocol: "websocket", method: "GET", ..Sample::new() };
+    let asks = || {
+        vec![
+            when("no admin", Effect::Deny, r#"message.json.op == "admin""#),
+            when("short", Effect::Allow, "message.size < 10"),
+        ]
+    };
+    let all = |rules: Vec<Rule>| match decide(&policy(Mode::Enforce, rules), &ws.asked(Body::Handshake)) {
+        Verdict::Allow(permit) => (permit.rule().to_owned(), permit.messages()),
+        other => panic!("{other:?}"),
+    };
+    let any = rule("any", Effect::Allow);
+    let said = |name: &str, messages| (name.to_owned(), messages);
+    assert_eq!(all([vec![any.clone()], asks()].concat()), said("any", false));
+    assert_eq!(all(vec![asks().remove(0), any]), said("any", true));
+    assert_eq!(all(asks()), said("short", true));
+}

@@ -54,6 +54,7 @@ const STACK: usize = 16 << 20;
 pub struct When {
     node: Node,
     asks_body: bool,
+    asks_message: bool,
 }
 
 /// What is wrong with a condition.
@@ -98,6 +99,11 @@ impl When {
         self.asks_body
     }
 
+    /// Whether it asks for messages on a WebSocket.
+    pub fn asks_message(&self) -> bool {
+        self.asks_message
+    }
+
     /// Judges it for a rule that allows (or, with `refuses`, one that refuses) and looks at no more than `body_max` bytes
     /// of the body.
     pub(super) fn holds(&self, facts: &Facts<'_>, body_max: u64, refuses: bool) -> Known {
@@ -129,10 +135,10 @@ fn compile(text: &str) -> Result<When, Vec<Mistake>> {
     })?;
     let mut lower = Lower::new(text, &info);
     let node = lower.test(&expression);
-    let asks_body = lower.asks_body;
+    let (asks_body, asks_message) = (lower.asks_body, lower.asks_message);
     let mut mistakes = lower.mistakes;
     mistakes.sort_by_key(|mistake| mistake.at);
-    if mistakes.is_empty() { Ok(When { node, asks_body }) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(When { node, asks_body, asks_message }) } else { Err(mistakes) }
 }
 
 /// Line and column, both from 1, as the place in the text.

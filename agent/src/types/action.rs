@@ -65,6 +65,19 @@ pub enum Body<'a> {
     Whole(&'a [u8]),
     /// It cannot be known, and why: longer than the bound, an unknown content coding.
     Unknowable(&'a str),
+    /// A WebSocket's handshake: it has no body, messages will follow.
+    Handshake,
+    /// What is judged is one message of the client's on that WebSocket.
+    Message(Message<'a>),
+}
+
+/// A message on a WebSocket, its fragments joined.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Binary, not text.
+    pub binary: bool,
+    /// All of it; or why it cannot be known.
+    pub data: Result<&'a [u8], &'a str>,
 }
 
 impl Action<'_> {
@@ -119,6 +132,15 @@ pub enum KeptBody {
     Whole(Vec<u8>),
     /// See [`Body::Unknowable`].
     Unknowable(String),
+    /// See [`Body::Handshake`].
+    Handshake,
+    /// See [`Message`].
+    Message {
+        /// See [`Message`].
+        binary: bool,
+        /// See [`Message`].
+        data: Result<Vec<u8>, String>,
+    },
 }
 
 impl Http<'_> {
@@ -136,6 +158,10 @@ impl Http<'_> {
                 Body::Unread => KeptBody::Unread,
                 Body::Whole(bytes) => KeptBody::Whole(bytes.to_owned()),
                 Body::Unknowable(why) => KeptBody::Unknowable(why.to_owned()),
+                Body::Handshake => KeptBody::Handshake,
+                Body::Message(Message { binary, data }) => {
+                    KeptBody::Message { binary, data: data.map(<[u8]>::to_vec).map_err(ToOwned::to_owned) }
+                }
             },
         }
     }
@@ -156,6 +182,10 @@ impl Kept {
                 KeptBody::Unread => Body::Unread,
                 KeptBody::Whole(bytes) => Body::Whole(bytes),
                 KeptBody::Unknowable(why) => Body::Unknowable(why),
+                KeptBody::Handshake => Body::Handshake,
+                KeptBody::Message { binary, data } => {
+                    Body::Message(Message { binary: *binary, data: data.as_deref().map_err(String::as_str) })
+                }
             },
         }
     }

@@ -1,6 +1,7 @@
 //! What the daemon holds while it lives: everything that needed privilege to get.
 
 mod change;
+mod follow;
 mod parts;
 
 use std::fs;
@@ -17,7 +18,7 @@ use super::attach::SharedKernel;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
 use super::enforcement::{Examiner, Host, Judge};
-use super::gate_process::{self, GateProcess, Mailbox, Sockets};
+use super::gate_process::{self, GateProcess, Sockets};
 use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
@@ -324,17 +325,16 @@ impl Bound {
         self.describe(&origin, netns)
     }
 
-    /// Begins to look for the caller's tokens; says in `identity` whether they follow.
-    pub fn look_for_tokens(&self, identity: &mut Identity, call: u64, gate: Mailbox) {
-        if !self.config.issuers.is_empty() {
-            identity.tokens_follow = self.tokens.look(&self.tags, &self.places, &identity.caller, call, gate);
-        }
-    }
-
     fn describe(&mut self, origin: &Origin, netns: NetnsCookie) -> Option<Identity> {
         let caller = self.caller(origin, netns)?;
         let netns = (netns != self.netns).then_some(netns);
-        Some(Identity { destination: destination(origin), caller, netns, tokens_follow: false })
+        Some(Identity {
+            destination: destination(origin),
+            caller,
+            netns,
+            tokens_follow: false,
+            program_follows: false,
+        })
     }
 
     /// Who a remembered caller is, and what weakens the enforcement for it. `None`: its tag is over.

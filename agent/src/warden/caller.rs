@@ -10,6 +10,7 @@ use agent_ebpf::Origin;
 use nix::unistd::{SysconfVar, Uid, User, sysconf};
 
 use super::containers::Containers;
+use super::programs::Programs;
 use crate::types::{Caller, Exe, TagName};
 
 /// Users whose names are remembered; beyond it the memory is emptied.
@@ -20,6 +21,8 @@ const NAMES: usize = 1024;
 pub struct Callers {
     names: HashMap<u32, Option<String>>,
     containers: Containers,
+    /// What hashes their programs.
+    pub programs: Programs,
 }
 
 impl Callers {

@@ -271,7 +271,7 @@ impl Daemon {
                 let mut identity: Option<Box<Identity>> =
                     self.bound.identify(client, listener, netns).map(Box::new);
                 if let Some(identity) = &mut identity {
-                    self.bound.look_for_tokens(identity, call, gate.mailbox());
+                    self.bound.look_further(identity, call, &gate.mailbox());
                 }
                 gate.answer(ToGate::Identified { call, identity });
             }

@@ -25,5 +25,6 @@ mod secrets;
 pub mod self_test;
 mod supervise;
 pub mod tags;
+mod programs;
 mod tokens;
 mod witness;

@@ -2,8 +2,9 @@
 //! to the gate unread: whether one is good is its to say.
 //!
 //! A job can make the reading of its own memory and files take for ever (a file system of its own, in which a page or a
-//! file never comes). So threads apart from the daemon's loop read, few of them for one tag: a job that stops its own
-//! identity from being read stops nobody else's.
+//! file never comes). So threads apart from the daemon's loop read: see [`readers`].
+
+mod readers;
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,13 +21,10 @@ use super::tags::{Process, Tags};
 use crate::config::Issuer;
 use crate::types::{Caller, TagName, Token, issuer::TOKEN_MAX};
 use crate::wire::{TOKENS, ToGate};
+use readers::Readers;
 
 /// Bytes of an environment that are read: Linux allows more, nobody uses it.
 const ENVIRONMENT: u64 = 512 * 1024;
-/// Threads that read.
-const READERS: usize = 16;
-/// Of them for one tag.
-const READERS_OF_TAG: usize = 4;
 /// Tags that can have a token of `sluice run` at once: more than there can be tags.
 const HELD: usize = 256;
 
@@ -65,14 +63,7 @@ pub struct Tokens(Arc<Inner>);
 struct Inner {
     /// Given by `sluice run`, for all of a tag, while that is the tag that it was given for (it began then).
     held: Mutex<HashMap<TagName, (time::OffsetDateTime, Token)>>,
-    /// How many threads read for each tag.
-    reading: Mutex<HashMap<TagName, usize>>,
-}
-
-/// One thread's place.
-struct Place {
-    tokens: Tokens,
-    tag: TagName,
+    readers: Readers,
 }
 
 impl Tokens {
@@ -113,47 +104,20 @@ impl Tokens {
             tell(held.into_iter().collect());
             return true;
         };
-        let Some(place) = self.enter(&caller.tag) else {
-            tracing::debug!("too many environments of {} are being read", caller.tag);
-            tell(held.into_iter().collect());
-            return true;
-        };
         let whose = Whose { pid: caller.pid, started, uid: caller.uid, gid: caller.gid };
         let places = places.clone();
+        let (tell_less, held_only) = (tell.clone(), held.clone());
         let read = move || {
-            let _place = place;
             let mut found = read(&whose, &places);
             found.extend(held);
             found.truncate(TOKENS);
             tell(found);
         };
-        // Not made: the gate waits for its time and goes on without.
-        if let Err(error) = std::thread::Builder::new().name("tokens".to_owned()).spawn(read) {
-            tracing::error!("no thread to read an environment: {error}");
+        if self.0.readers.run(&caller.tag, Box::new(read)).is_err() {
+            tracing::debug!("too many environments of {} are being read", caller.tag);
+            tell_less(held_only.into_iter().collect());
         }
         true
-    }
-
-    fn enter(&self, tag: &TagName) -> Option<Place> {
-        let mut reading = self.0.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = reading.get(tag).copied().unwrap_or(0);
-        if mine >= READERS_OF_TAG || reading.values().sum::<usize>() >= READERS {
-            return None;
-        }
-        reading.insert(tag.clone(), mine + 1);
-        Some(Place { tokens: self.clone(), tag: tag.clone() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut reading = self.tokens.0.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = reading.get_mut(&self.tag) {
-            *count -= 1;
-            if *count == 0 {
-                reading.remove(&self.tag);
-            }
-        }
     }
 }
 
@@ -364,16 +328,5 @@ mod tests {
         assert!(fs::read(at("roots")).is_ok(), "this thread is root again");
         child.kill().expect("killed");
         child.wait().expect("ended");
-    }
-
-    #[test]
-    fn one_tag_cannot_take_all_readers() {
-        let tokens = Tokens::default();
-        let tag = |name: &str| TagName::parse(name).expect("name");
-        let held: Vec<_> = std::iter::from_fn(|| tokens.enter(&tag("greedy"))).collect();
-        assert_eq!(held.len(), READERS_OF_TAG);
-        assert!(tokens.enter(&tag("other")).is_some());
-        drop(held);
-        assert!(tokens.enter(&tag("greedy")).is_some());
     }
 }

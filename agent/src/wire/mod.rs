@@ -180,6 +180,13 @@ pub enum ToGate {
         /// None was found, or reading took too long: empty.
         tokens: Vec<Token>,
     },
+    /// The program of a caller whose [`Identity::program_follows`].
+    Program {
+        /// From the question.
+        call: u64,
+        /// SHA-256 of the file that it executes, in hex; `None`: it cannot be had.
+        sha256: Option<String>,
+    },
     /// Answer to `SignLeaf`.
     Leaf {
         /// From the question.
@@ -236,6 +243,8 @@ pub struct Identity {
     pub netns: Option<NetnsCookie>,
     /// Whether [`ToGate::Tokens`] comes, when it has been looked for them.
     pub tokens_follow: bool,
+    /// Whether [`ToGate::Program`] comes.
+    pub program_follows: bool,
 }
 
 /// A request to sign one leaf. The warden builds the certificate itself: the gate chooses no field but these, and the

@@ -20,7 +20,7 @@ fn a_credential_goes_to_its_host_alone() {
     let keys = Keys::new();
     let file = keys.put("openai", CANARY);
     // A rule as wide as can be: what it chooses is bound all the same.
-    let config = credential("openai", &file, "hosts = [\"api.openai.com\"]\ninject.bearer = true")
+    let config = credential("openai", &file, "hosts = [\"api.openai.com\", \"untrusted.example.test\", \"selfsigned.example.test\", \"wrongname.example.test\"]\ninject.bearer = true")
         + "[[rule]]\nname = \"all\"\nverdict = \"allow\"\ncredential = \"openai\"\n";
     let world = world(&config);
     let refused = |args: &[&str], status: &str, why: &str| {

@@ -9,7 +9,7 @@ use sluice::engine::{Context, Verified, tunnel};
 use sluice::policy::Policy;
 use sluice::record::{Session, Settings, Store};
 use sluice::stream::BoxStream;
-use sluice::types::{Caller, Destination, HostName, Summary, TagName};
+use sluice::types::{Caller, Destination, HostName, HostSource, LookedUp, Summary, TagName};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
@@ -74,6 +74,7 @@ impl Rig {
             verified,
             looked_up: None,
             policy: tokio::sync::watch::channel(Arc::new(Policy::default())).1,
+            limits: sluice::limit::Limits::new(),
             refusal: None,
             session: Arc::clone(&session),
             drain: drain.clone(),
@@ -91,6 +92,13 @@ impl Rig {
         let mut rig = Self::verified(verified);
         rig.context.policy = tokio::sync::watch::channel(Arc::new(policy)).1;
         rig
+    }
+
+    /// Whose address the host's own name servers said that the destination is.
+    pub fn looked_up(mut self, name: &str) -> Self {
+        let name = HostName::parse(name).expect("name");
+        self.context.looked_up = Some(LookedUp { name, by: HostSource::Dns });
+        self
     }
 
     /// Where the store is.

@@ -84,6 +84,9 @@ pub struct ExplainArgs {
     /// A file with the request's body of JSON; - is stdin
     #[arg(long, value_name = "FILE")]
     json_body: Option<PathBuf>,
+    /// A text message on the WebSocket that it opens, in place of the handshake
+    #[arg(long, value_name = "TEXT", conflicts_with = "json_body")]
+    message: Option<String>,
     /// The address that the name stands for, perhaps with a port
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
@@ -164,6 +167,9 @@ impl ExplainArgs {
         }
         if let Some(path) = &self.json_body {
             question.with_json(read(path)?);
+        }
+        if let Some(message) = &self.message {
+            question.with_message(message.clone());
         }
         if let Some(address) = &self.address {
             match (address.parse::<IpAddr>(), address.parse::<SocketAddr>()) {

@@ -291,3 +291,26 @@ fn fields() {
         assert!(matches!(of(differ, Reading::Strict), Err(Unsupported::Differ(_))), "{differ:?}");
     }
 }
+
+#[test]
+fn coded_bytes_that_are_something_else_too() {
+    let of = |kind: &'static str, coded: &[u8]| {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        two_meanings(&headers, coded).is_some()
+    };
+    assert!(!of("application/json", b"\x1f\x8b\x08") && !of("application/json", b""));
+    // As br it is the empty body, and bytes behind it that some leave out.
+    assert!(of("application/json", b"{\"model\": \"other\"}"));
+    assert!(of("Multipart/form-data; boundary=x", b"\x1f\x8b\x08"));
+    assert!(of(" application/x-www-form-urlencoded", b"\x1f\x8b\x08"));
+}
+
+#[test]
+fn a_body_that_is_there_whole() {
+    let plain = br#"{"model": "small"}"#;
+    let of = |values: &[&str], coded: &[u8]| request_body(&headers(values), coded, 100);
+    assert_eq!(of(&[], plain), Ok(None));
+    assert_eq!(of(&["gzip"], &gzip(plain)), Ok(Some(plain.to_vec())));
+    assert!(of(&["gzip"], plain).is_err() && of(&["gzip"], &gzip(&[0; 101])).is_err());
+}

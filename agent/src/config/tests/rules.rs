@@ -153,7 +153,7 @@ const MISTAKES: &[&str] = &[
     "12:13: \"a b\" is no header field (write its name)",
     "13:12: \"Mon 8-9\" is no time window, such as \"Mon-Fri 08:00-18:00\" (UTC) (write days and hours in UTC)",
     "14:7: exe \"curl\" is no path (write it from /)",
-    "15:1: rule.exe_sha256 is not there yet (leave it out: programs are told apart by path, and by content in a later version)",
+    "15:14: exe_sha256 \"ab\" (write the 64 hex digits of sha256sum)",
     "16:10: \"a*\" has a star, and patterns are not taken here (write it in full)",
     "17:7: rule.tag and rule.tags are the same key (keep one of the two)",
     "19:8: mode is \"on\" (write one of \"observe\", \"enforce\")",

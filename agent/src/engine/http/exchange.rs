@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, EXPECT, HeaderValue, UPGRADE};
+use http::header::{EXPECT, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
 use super::fault::{h2_reset, is_io};
+use super::messages::Judge;
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
 use super::shared::{Passed, Shared, Undecided};
@@ -32,6 +33,7 @@ mod send;
 mod told;
 
 use credential::Bearing;
+use judge::{Leave, protocol};
 
 /// The way to the upstream.
 pub(super) enum Sender {
@@ -86,6 +88,8 @@ struct Asked {
     switch: Option<OnUpgrade>,
     /// Set when it is an extended CONNECT for a WebSocket.
     websocket: bool,
+    /// Set when it opens a WebSocket in due form: that, or a GET without a body (RFC 6455 §4.1).
+    handshake: bool,
     /// Set when it asks for a tunnel to elsewhere: a plain CONNECT.
     tunnels: bool,
     length: Length,
@@ -155,7 +159,7 @@ impl Exchanges {
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;
         let standing = who.standing().clone();
-        let (permit, live, spent) = match self.judge(&asked, who, &mut request).await {
+        let Leave { permit, live, messages, spent } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(mut refusal) => {
                 let mut head = head_of(&request, asked.host.text.clone());
@@ -191,6 +195,10 @@ impl Exchanges {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
+        if messages.is_some() {
+            // What is compressed could not be judged.
+            request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
+        }
         let up = (finish.exchange().clone(), finish.spent());
         let sent = tokio::select! {
             biased;
@@ -198,7 +206,7 @@ impl Exchanges {
             sent = self.deliver(permit, bearing, &asked, request, up) => sent,
         };
         match sent {
-            Ok(response) => Ok(self.pass_on(asked, undecided, response, finish)),
+            Ok(response) => Ok(self.pass_on(asked, undecided, response, finish, messages)),
             Err(error) => self.failed(&asked, error, finish),
         }
     }
@@ -240,7 +248,9 @@ impl Exchanges {
         let length = if http1 { Length::Told } else { Length::Untold };
         let method = request.method().clone();
         let protocol = protocol(request, websocket);
-        Ok(Asked { number, host, shape, method, protocol, switch, websocket, tunnels, length })
+        let handshake = websocket
+            || (asks && protocol == "websocket" && method == Method::GET && request.body().is_end_stream());
+        Ok(Asked { number, host, shape, method, protocol, switch, websocket, handshake, tunnels, length })
     }
 
     /// The upstream answered: the answer is checked, recorded and given to the client.
@@ -250,9 +260,12 @@ impl Exchanges {
         undecided: Undecided,
         mut response: Response<Incoming>,
         mut finish: Finish,
+        messages: Option<Judge>,
     ) -> Response<Down> {
         let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
-        if let Err(what) = upstream_answer::check(&mut response, switched) {
+        let checked = upstream_answer::check(&mut response, switched)
+            .and_then(|()| upgrade::check(switched, asked.handshake, &response));
+        if let Err(what) = checked {
             return self.bad_upstream(&asked, what.to_owned(), finish);
         }
         if let Err(error) = finish.exchange().response(response.status().as_u16(), response.headers()) {
@@ -264,7 +277,7 @@ impl Exchanges {
             let upstream = hyper::upgrade::on(&mut response);
             let peer = (!asked.tunnels).then(|| self.cx.verified.clone());
             let switched = Switched::new(client, upstream, &response, asked.websocket, peer, finish);
-            (self.on_switch)(switched);
+            (self.on_switch)(switched.judged(messages));
             return response.map(|_| Down::Own(None));
         }
         let (mut head, inner) = response.into_parts();
@@ -310,20 +323,6 @@ impl Exchanges {
                 Err(Unanswered::NotSent(h2::Reason::REFUSED_STREAM.into()))
             }
         }
-    }
-}
-
-/// The protocol of a request as policy knows it.
-fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
-    let is = |name, wanted: &str| {
-        let value = request.headers().get(name);
-        value.is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(wanted.as_bytes()))
-    };
-    match request.version() {
-        _ if websocket || is(UPGRADE, "websocket") => "websocket",
-        _ if is(CONTENT_TYPE, "application/grpc") => "grpc",
-        Version::HTTP_2 => "h2",
-        _ => "http/1.1",
     }
 }
 

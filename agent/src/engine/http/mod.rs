@@ -17,6 +17,7 @@ mod fault;
 mod frames;
 mod h1;
 mod h2;
+mod messages;
 mod names;
 mod parked;
 mod refusal;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::codec::coding::{Decoder, Fault, Step};
+use crate::codec::coding::{Decoder, Fault, Step, two_meanings};
+use crate::engine::held::Held;
 use crate::types::action;
 
 /// A body that is judged must be there within this time.
@@ -42,6 +42,8 @@ pub(super) struct Source {
     /// Whether there is nothing more to poll for, as whoever sends it is told: an empty body that came with a framing goes
     /// on with it, read or not.
     ended: bool,
+    /// What is read takes of the process's memory.
+    held: Option<Held>,
 }
 
 impl Source {
@@ -55,7 +57,18 @@ impl Source {
             rest: Some(body),
             unknowable: None,
             ended,
+            held: None,
         }
+    }
+
+    /// Whatever is read of it is taken of this share, and only so much.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+
+    /// Hands on what was taken: a copy of the body outlives it.
+    pub(super) fn take_held(&mut self) -> Option<Held> {
+        self.held.take()
     }
 
     /// Reads it whole, up to `max` bytes after content codings; what goes wrong is part of what is known of it.
@@ -111,10 +124,14 @@ impl Source {
                 Some(frame) => match frame.into_data() {
                     Ok(data) => {
                         self.read.extend_from_slice(&data);
+                        if let Err(full) = self.reach() {
+                            self.unknowable = Some(full);
+                            return Ok(());
+                        }
                         if let Some(decoder) = &mut decoder
-                            && let Err(fault) = self.decode(decoder, &data, max).await
+                            && let Err(why) = self.decode(decoder, &data, max).await
                         {
-                            self.unknowable = Some(fault.to_string());
+                            self.unknowable = Some(why);
                             return Ok(());
                         }
                     }
@@ -129,16 +146,25 @@ impl Source {
         Ok(())
     }
 
-    async fn decode(&mut self, decoder: &mut Decoder, mut data: &[u8], max: usize) -> Result<(), Fault> {
-        let decoded = self.decoded.get_or_insert_default();
+    async fn decode(&mut self, decoder: &mut Decoder, mut data: &[u8], max: usize) -> Result<(), String> {
         loop {
+            let decoded = self.decoded.get_or_insert_default();
             let upto = decoded.len().saturating_add(TURN).min(max.saturating_add(1));
-            match decoder.step(&mut data, decoded, upto)? {
+            let step = decoder.step(&mut data, decoded, upto).map_err(|fault| fault.to_string())?;
+            let too_long = decoded.len() > max;
+            self.reach()?;
+            match step {
                 Step::Hungry => return Ok(()),
-                Step::Full if decoded.len() > max => return Err(Fault::TooLong(max)),
+                Step::Full if too_long => return Err(Fault::TooLong(max).to_string()),
                 Step::Full => tokio::task::yield_now().await,
             }
         }
+    }
+
+    /// Takes what has been read so far.
+    fn reach(&mut self) -> Result<(), String> {
+        let length = self.read.len() + self.decoded.as_ref().map_or(0, Vec::len);
+        self.held.as_mut().map_or(Ok(()), |held| held.reach(length)).map_err(|full| full.to_string())
     }
 
     /// Whether some of it is still to come from the client, as far as is known.
@@ -162,6 +188,8 @@ impl Source {
             rest: None,
             unknowable: None,
             ended: self.ended,
+            // The bytes are there until the later of the two has gone.
+            held: self.held.take(),
         })
     }
 
@@ -172,25 +200,6 @@ impl Source {
             (None, None) => action::Body::Whole(self.decoded.as_deref().unwrap_or(&self.read)),
             (None, Some(_)) => action::Body::Unread,
         }
-    }
-}
-
-/// Why a server that leaves the content coding as it is could read `coded` as something else than it stands for. Readers
-/// of forms and of multipart skip what they do not understand, and some coded data is text.
-fn two_meanings(headers: &HeaderMap, coded: &[u8]) -> Option<&'static str> {
-    let mut kinds = headers.get_all(CONTENT_TYPE).iter().map(|value| value.as_bytes().to_ascii_lowercase());
-    let lenient = |kind: Vec<u8>| {
-        let kind = kind.trim_ascii_start();
-        kind.starts_with(b"multipart/") || kind.starts_with(b"application/x-www-form-urlencoded")
-    };
-    if coded.is_empty() {
-        None
-    } else if kinds.any(lenient) {
-        Some("it is a form with a content coding, which servers read differently")
-    } else if std::str::from_utf8(coded).is_ok() {
-        Some("its coded bytes are text as well, which servers read differently")
-    } else {
-        None
     }
 }
 
@@ -233,26 +242,5 @@ impl Body for Source {
             hint.set_upper(upper + read);
         }
         hint
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn coded_bytes_that_are_something_else_too() {
-        let of = |kind: &'static str, coded: &[u8]| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-            two_meanings(&headers, coded).is_some()
-        };
-        assert!(!of("application/json", b"\x1f\x8b\x08") && !of("application/json", b""));
-        // As br it is the empty body, and bytes behind it that some leave out.
-        assert!(of("application/json", b"{\"model\": \"other\"}"));
-        assert!(of("Multipart/form-data; boundary=x", b"\x1f\x8b\x08"));
-        assert!(of(" application/x-www-form-urlencoded", b"\x1f\x8b\x08"));
     }
 }

@@ -1,6 +1,9 @@
-//! What becomes of a connection after its protocol was changed: WebSocket frames are counted as they pass, everything
-//! else (CONNECT, other upgrades) goes back to detection, so that a tunnelled ClientHello is read like any other.
+//! What becomes of a connection after its protocol was changed: WebSocket frames are counted as they pass, the client's
+//! messages judged where rules ask for them; everything else (CONNECT, other upgrades) goes back to detection, so that a
+//! tunnelled ClientHello is read like any other.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
@@ -8,8 +11,10 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 
 use super::body::Finish;
+use super::messages::{self, Judge, Judged, Refused, Tally};
 use crate::codec::websocket::Frames;
 use crate::engine::live;
 use crate::engine::pump::{self, Tap};
@@ -21,6 +26,9 @@ use crate::stream::BoxStream;
 /// A WebSocket without a byte either way for so long is closed (as [`crate::engine::tunnel`]).
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
+/// How long both sides have to end a WebSocket of which a message was refused.
+const FAREWELL: Duration = Duration::from_secs(3);
+
 /// A connection whose protocol is changing.
 pub(super) struct Switched {
     client: OnUpgrade,
@@ -29,6 +37,8 @@ pub(super) struct Switched {
     /// What is proved of the peer, if it stays the same after the change.
     peer: Option<Verified>,
     finish: Finish,
+    /// Set where rules ask for a WebSocket's messages.
+    judge: Option<Judge>,
 }
 
 impl Switched {
@@ -45,20 +55,26 @@ impl Switched {
         let named = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"websocket");
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
             && response.headers().get(UPGRADE).is_some_and(named);
-        Self { client, upstream, websocket: asked || switched, peer, finish }
+        Self { client, upstream, websocket: asked || switched, peer, finish, judge: None }
+    }
+
+    /// The client's messages are judged, where it is a WebSocket.
+    pub(super) fn judged(mut self, judge: Option<Judge>) -> Self {
+        self.judge = judge;
+        self
     }
 
     /// Goes on with the changed connection to its end. `upstream` is its upstream side, where that was taken back
     /// from hyper by hand.
     pub(super) async fn run(self, upstream: Option<BoxStream>, again: Again) {
-        let Self { client, upstream: later, websocket, peer, mut finish } = self;
+        let Self { client, upstream: later, websocket, peer, mut finish, judge } = self;
         let upstream = async {
             match upstream {
                 Some(upstream) => Ok(upstream),
                 None => later.await.map(boxed),
             }
         };
-        let (client, upstream) = match tokio::join!(client, upstream) {
+        let (mut client, mut upstream) = match tokio::join!(client, upstream) {
             (Ok(client), Ok(upstream)) => (boxed(client), upstream),
             (Err(error), _) | (_, Err(error)) => {
                 finish.finish(Some(format!("the protocol could not be changed: {}", Chain(&error))));
@@ -71,7 +87,11 @@ impl Switched {
         }
         finish.exchange().became("websocket");
         let mut live = finish.take_live();
-        let mut tap = Counted { up: Frames::default(), down: Frames::default(), finish };
+        let tally = judge.as_ref().map(|judge| Arc::clone(&judge.tally));
+        if let Some(judge) = judge {
+            client = Box::new(Judged::new(client, judge));
+        }
+        let mut tap = Counted { up: Frames::default(), down: Frames::default(), tally, finish };
         let refused = async {
             match &mut live {
                 Some(live) => live.refused().await,
@@ -81,14 +101,40 @@ impl Switched {
         let result = tokio::select! {
             biased;
             denied = refused => return tap.ended(Some(live::cut(&denied))),
-            result = pump::pump(client, upstream, &mut tap, IDLE) => result,
+            result = pump::pump(&mut client, &mut upstream, &mut tap, IDLE) => result,
         };
+        if let Err(pump::Error::Client(error)) = &result
+            && let Some(refused) = error.get_ref().and_then(|error| error.downcast_ref::<Refused>())
+        {
+            tap.finish.exchange().denied(&refused.denied.rule);
+            tap.ended(Some(refused.to_string()));
+            return close(client, upstream).await;
+        }
         // After both close frames the conversation is over (RFC 6455 §7.1.1), however the connection is then ended: many
         // clients close TCP without TLS's close_notify.
         let over = tap.up.closed && tap.down.closed;
         let broke = result.err().filter(|e| !over || matches!(e, pump::Error::Unrecordable(_)));
         tap.ended(broke.map(|e| Chain(&e).to_string()));
     }
+}
+
+/// Ends a WebSocket of which a message was refused; the client has its close frame.
+async fn close(mut client: BoxStream, mut upstream: BoxStream) {
+    let server = async {
+        // Going away (RFC 6455 §7.4.1): the server has done nothing wrong, nor seen anything. What masks it is no secret.
+        let frame = messages::close(1001, "", Some(*b"gone"));
+        upstream.write_all(&frame).await?;
+        upstream.shutdown().await
+    };
+    let client = async {
+        client.shutdown().await?;
+        // A connection that is closed on bytes that nobody has read loses what was sent last.
+        tokio::io::copy(&mut client, &mut tokio::io::sink()).await
+    };
+    // Whoever is gone already, or does not end, is told nothing more.
+    let (server, client) =
+        tokio::join!(tokio::time::timeout(FAREWELL, server), tokio::time::timeout(FAREWELL, client));
+    let _told = (server, client);
 }
 
 fn boxed(upgraded: Upgraded) -> BoxStream {
@@ -101,6 +147,24 @@ pub(super) fn granted(method: &Method, response: &Response<Incoming>) -> bool {
         Method::CONNECT => response.status().is_success(),
         _ => response.status() == StatusCode::SWITCHING_PROTOCOLS,
     }
+}
+
+/// Checks an answer that changes the protocol: a WebSocket that nobody asked for in due form was not judged as one.
+pub(super) fn check(
+    switched: bool,
+    handshake: bool,
+    response: &Response<Incoming>,
+) -> Result<(), &'static str> {
+    if switched && !handshake && asks_websocket(response.headers()) {
+        return Err("the upstream changed to a WebSocket, which the request did not ask for in due form");
+    }
+    Ok(())
+}
+
+/// Whether Upgrade asks for a WebSocket, beside whatever else.
+pub(super) fn asks_websocket(headers: &HeaderMap) -> bool {
+    let name = |token: &[u8]| token.split(|b| *b == b'/').next().unwrap_or_default().to_ascii_lowercase();
+    headers.get_all(UPGRADE).iter().any(|v| tokens(v).any(|token| name(token) == b"websocket"))
 }
 
 /// Takes `h2c` out of Upgrade: an upgrade to HTTP/2 would carry the answer to this request into a protocol that began
@@ -137,6 +201,7 @@ fn join<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {
 struct Counted {
     up: Frames,
     down: Frames,
+    tally: Option<Arc<Tally>>,
     finish: Finish,
 }
 
@@ -146,6 +211,11 @@ impl Counted {
             let mut counts = HeaderMap::new();
             counts.insert("websocket-frames", HeaderValue::from(frames.frames));
             counts.insert("websocket-messages", HeaderValue::from(frames.messages));
+            if let (Direction::Up, Some(tally)) = (direction, &self.tally) {
+                let count = |n: &AtomicU64| HeaderValue::from(n.load(Ordering::Relaxed));
+                counts.insert("websocket-judged", count(&tally.judged));
+                counts.insert("websocket-would-refuse", count(&tally.observed));
+            }
             // A count that cannot be kept is no reason to fail an exchange that is over.
             let _ = self.finish.exchange().trailers(direction, &counts);
         }

@@ -15,6 +15,8 @@ pub struct Route {
     pub model: Option<String>,
     /// Where the path says so.
     pub stream: bool,
+    /// What is named twice, and differently.
+    pub doubt: Option<&'static str>,
 }
 
 /// The route of a request to a model; `None` where the path is none of theirs.
@@ -39,7 +41,11 @@ pub fn route(http: &Http<'_>) -> Option<Route> {
             }
             if path.last() == Some(&"realtime") {
                 let mut query = form_urlencoded::parse(http.query.unwrap_or_default().as_bytes());
-                route.model = query.find(|(name, _)| name == "model").map(|(_, model)| model.into_owned());
+                let named = |name: &str| matches!(name, "model" | "deployment");
+                route.model = query.find(|(name, _)| named(name)).map(|(_, model)| model.into_owned());
+                let other =
+                    query.any(|(name, model)| named(&name) && route.model.as_deref() != Some(&*model));
+                route.doubt = other.then_some("its query names two models");
             }
             Some(route)
         })
@@ -60,7 +66,7 @@ fn decoded(segment: &str) -> String {
 }
 
 fn to(provider: &'static str, model: Option<&str>, stream: bool) -> Option<Route> {
-    Some(Route { provider, model: model.map(str::to_owned), stream })
+    Some(Route { provider, model: model.map(str::to_owned), stream, doubt: None })
 }
 
 /// `/model/{id}/converse`, `converse-stream`, `invoke`, `invoke-with-response-stream`.
@@ -151,6 +157,9 @@ impl Route {
     /// # Errors
     /// A member that every server reads as one kind is of another.
     pub fn json(&self, _http: &Http<'_>, body: Option<&Value>) -> Result<Option<Llm>, String> {
+        if let Some(doubt) = self.doubt {
+            return Err(doubt.to_owned());
+        }
         match body {
             None => Ok(Some(self.empty())),
             Some(Value::Object(body)) => shape::json(self, body).map(Some),

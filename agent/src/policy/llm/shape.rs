@@ -58,9 +58,12 @@ const TOKENS: [&str; 10] = [
 ];
 const SETTINGS: [&str; 5] =
     ["generationConfig", "generation_config", "inferenceConfig", "textGenerationConfig", "parameters"];
-/// Words of the protocol, not of the prompt.
+/// Words of the protocol, not of the prompt, as long as they look like one.
 const WORDS: [&str; 9] =
     ["type", "role", "id", "call_id", "tool_call_id", "tool_use_id", "toolUseId", "mimeType", "media_type"];
+
+/// Members that a tool or a template is given: all in it is shown to the model, whatever it is called.
+const FREE: [&str; 5] = ["args", "arguments", "response", "variables", "json"];
 
 pub fn json(route: &Route, body: &Map<String, Value>) -> Result<Llm, String> {
     let mut view = route.empty();
@@ -69,6 +72,7 @@ pub fn json(route: &Route, body: &Map<String, Value>) -> Result<Llm, String> {
 }
 
 fn fill(view: &mut Llm, route: &Route, body: &Map<String, Value>) -> Result<(), String> {
+    in_their_letter_case(body)?;
     match body.get("model").or_else(|| body.get("modelId")) {
         None | Some(Value::Null) => {}
         Some(Value::String(model)) if route.model.is_none() => match &view.model {
@@ -111,6 +115,22 @@ fn fill(view: &mut Llm, route: &Route, body: &Map<String, Value>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Some servers ignore letter case in the names of members: one that is ours to look at is not passed over so.
+fn in_their_letter_case(body: &Map<String, Value>) -> Result<(), String> {
+    const OTHERS: [&str; 4] = ["model", "modelId", "stream", "tools"];
+    let known = || [&GIVEN[..], &INNER, &TOKENS, &SETTINGS, &OTHERS].into_iter().flatten();
+    let other = |key: &&String| {
+        let is = |name: &&str| key.eq_ignore_ascii_case(name);
+        key.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii())
+            && known().any(|name| is(name))
+            && known().all(|name| name != key)
+    };
+    match body.keys().find(other) {
+        Some(key) => Err(format!("its member {key:?} is written in another letter case")),
+        None => Ok(()),
+    }
 }
 
 /// The largest bound of tokens counts.
@@ -168,6 +188,29 @@ pub fn texts(value: &Value) -> String {
     text
 }
 
+/// The texts of a body that is declared to be something else than JSON and is no strict JSON: JSON by lines, or what is
+/// there. `None` where a server that does not look at the declaration could read it as JSON, or as UTF-16.
+pub fn texts_of(body: &[u8]) -> Option<String> {
+    let body = body.trim_ascii();
+    let bare = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let lines = || bare.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    match bare {
+        [b'{' | b'[' | b'"', ..] => {
+            let read = lines().map(|line| crate::policy::body::json(line).map(|value| texts(&value)));
+            read.collect::<Result<String, _>>().ok().filter(|_| bare.len() == body.len())
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0, ..] | [0, b'!'..=b'~', ..] | [b'!'..=b'~', 0, ..] => {
+            None
+        }
+        _ => Some(String::from_utf8_lossy(body).into_owned()),
+    }
+}
+
+fn is_word(value: &Value) -> bool {
+    let part = |b: u8| b.is_ascii_alphanumeric() || b"_-.:/+".contains(&b);
+    value.as_str().is_some_and(|text| text.len() <= 64 && text.bytes().all(part))
+}
+
 fn gather(value: &Value, words: &[&str], text: &mut String) {
     match value {
         Value::String(one) => {
@@ -181,8 +224,9 @@ fn gather(value: &Value, words: &[&str], text: &mut String) {
                     text.push_str(name);
                     text.push('\n');
                 }
-                if !(words.contains(&name.as_str()) && one.is_string()) {
-                    gather(one, words, text);
+                let free = FREE.contains(&name.as_str()) || (name == "input" && one.is_object());
+                if !(words.contains(&name.as_str()) && is_word(one)) {
+                    gather(one, if free { &[] } else { words }, text);
                 }
             }
         }

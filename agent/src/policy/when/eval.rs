@@ -7,6 +7,7 @@ use regex::Regex;
 
 use super::node::{Loop, LoopKind, Node, Op};
 use super::value::Val;
+use crate::codec::json::fold;
 use crate::policy::facts::Facts;
 use crate::policy::known::Fault;
 
@@ -90,7 +91,8 @@ impl<'f> Run<'f> {
             }
             Node::Var(at) => self.vars.get(*at).cloned().ok_or(Fault::Missing),
             Node::Member(of, name) => {
-                let value = self.eval(of)?.member(name);
+                let of = self.eval(of)?;
+                let value = self.member(&of, name);
                 self.or_missing(value)
             }
             Node::Index(of) => self.index(of),
@@ -125,13 +127,29 @@ impl<'f> Run<'f> {
         }
     }
 
+    /// A member by its name. One that is there in another letter case is neither missing nor it: servers differ.
+    fn member(&mut self, of: &Val<'f>, name: &str) -> Answer<'f> {
+        let found = of.member(name);
+        if let (Err(Fault::Missing), Val::Json(serde_json::Value::Object(map))) = (&found, of) {
+            self.spend(map.len() / 8)?;
+            let same = |key: &String| match key.is_ascii() {
+                true => key.eq_ignore_ascii_case(name),
+                false => fold(key) == fold(name),
+            };
+            if let Some(key) = map.keys().find(|key| same(key)) {
+                return cannot(format!("the member {name:?} is there as {key:?}"));
+            }
+        }
+        found
+    }
+
     fn index(&mut self, of: &'f (Node, Node)) -> Answer<'f> {
         let (list, at) = (self.eval(&of.0)?, self.eval(&of.1)?);
         let value = match &at {
             Val::Int(at) => list.entry(*at),
             at if self.nothing(at) => Err(Fault::Missing),
             at => match at.text() {
-                Some(name) => list.member(name),
+                Some(name) => self.member(&list, name),
                 None => cannot(format!("{} is used as an index", at.kind())),
             },
         };
@@ -281,7 +299,11 @@ impl<'f> Run<'f> {
     fn held(&mut self, a: &Val<'f>, b: &Val<'f>) -> Result<bool, Fault> {
         if let Val::Map(_) | Val::Json(serde_json::Value::Object(_)) = b {
             return match a.text() {
-                Some(name) => Ok(b.member(name).is_ok()),
+                Some(name) => match self.member(b, name) {
+                    Ok(_) => Ok(true),
+                    Err(Fault::Missing) => Ok(false),
+                    Err(fault) => Err(fault),
+                },
                 None if matches!(a.kind(), "a list" | "a map" | "null") => {
                     cannot(format!("{} is looked for among a map's names", a.kind()))
                 }

@@ -24,6 +24,8 @@ pub struct Lower<'e> {
     pub mistakes: Vec<Mistake>,
     /// Whether a name stands in the body.
     pub asks_body: bool,
+    /// Whether one stands in messages of a WebSocket.
+    pub asks_message: bool,
     depth: usize,
     /// Variables of the loops around, outermost first.
     vars: Vec<(String, Kind)>,
@@ -34,7 +36,15 @@ pub type Lowered = (Node, Kind);
 
 impl<'e> Lower<'e> {
     pub fn new(source: &'e str, info: &'e SourceInfo) -> Self {
-        Self { source, info, mistakes: Vec::new(), asks_body: false, depth: 0, vars: Vec::new() }
+        Self {
+            source,
+            info,
+            mistakes: Vec::new(),
+            asks_body: false,
+            asks_message: false,
+            depth: 0,
+            vars: Vec::new(),
+        }
     }
 
     /// Notes a mistake; what stands in for the value fits everywhere.
@@ -90,6 +100,7 @@ impl<'e> Lower<'e> {
         }
         if let Some((name, kind)) = names::find(path) {
             self.asks_body |= name.asks_body();
+            self.asks_message |= name.asks_message();
             return (Node::Name(name), kind);
         }
         let below: Vec<_> = names::below(path).collect();
@@ -97,12 +108,12 @@ impl<'e> Lower<'e> {
             return self.wrong(of.id, format!("{path} is no value; name one of {}", below.join(", ")));
         }
         let mut known = names::all();
-        known.extend(["caller", "identity", "destination", "request"]);
+        known.extend(["caller", "identity", "destination", "request", "message"]);
         let remedy = near(path, &known).unwrap_or_else(|| {
             let parent = path.rsplit_once('.').map(|(parent, _)| names::below(parent).collect::<Vec<_>>());
             match parent.filter(|names| !names.is_empty()) {
                 Some(names) => format!("known: {}", names.join(", ")),
-                None => "known: caller, identity, destination, host, request, now".to_owned(),
+                None => "known: caller, identity, destination, host, request, message, now".to_owned(),
             }
         });
         self.wrong(of.id, format!("unknown name {path} ({remedy})"))

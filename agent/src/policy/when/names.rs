@@ -82,6 +82,10 @@ pub enum Name {
     Tools,
     Stream,
     MaxTokens,
+    MessageText,
+    MessageJson,
+    MessageBinary,
+    MessageSize,
     Now,
 }
 
@@ -136,6 +140,10 @@ const NAMES: &[(&str, Name, Of)] = &[
     ("request.llm.tools", Name::Tools, Of::Texts),
     ("request.llm.stream", Name::Stream, Of::Bool),
     ("request.llm.max_tokens", Name::MaxTokens, Of::Number),
+    ("message.text", Name::MessageText, Of::Text),
+    ("message.json", Name::MessageJson, Of::Any),
+    ("message.binary", Name::MessageBinary, Of::Bool),
+    ("message.size", Name::MessageSize, Of::Number),
     ("now", Name::Now, Of::Time),
 ];
 
@@ -174,6 +182,25 @@ impl Name {
         matches!(
             self,
             Json | Form | Graphql(_) | Multipart(_) | Provider | Model | Prompt | Tools | Stream | MaxTokens
+        )
+    }
+
+    /// Whether its value stands in the messages of a WebSocket; of requests to models, in those to a realtime one.
+    pub fn asks_message(self) -> bool {
+        use Name::{MaxTokens, MessageBinary, MessageJson, MessageSize, MessageText};
+        use Name::{Model, Prompt, Provider, Stream, Tools};
+        matches!(
+            self,
+            MessageText
+                | MessageJson
+                | MessageBinary
+                | MessageSize
+                | Provider
+                | Model
+                | Prompt
+                | Tools
+                | Stream
+                | MaxTokens
         )
     }
 
@@ -221,6 +248,10 @@ impl Name {
                 let tokens = facts.llm(max)?.max_tokens.ok_or(Fault::Missing)?;
                 Val::Int(i64::try_from(tokens).unwrap_or(i64::MAX))
             }
+            Self::MessageText => Val::Text(facts.message_text(max)?),
+            Self::MessageJson => facts.message_json(max)?.into(),
+            Self::MessageBinary => Val::Bool(facts.message(max)?.0),
+            Self::MessageSize => Val::Int(i64::try_from(facts.message(max)?.1.len()).unwrap_or(i64::MAX)),
             Self::Now => Val::Time(facts.asked.now),
         })
     }

@@ -81,18 +81,18 @@ fn compare(asked: &Asked, passed: &Passed, rules: &Rules, tally: &mut Tally) -> 
             return Ok(());
         }
         // What was asked for is what would have been heard: the other requests of this test show it.
-        let (want, denies) = rules.decide(&asked.said);
-        if asked.malformed
-            || (record.verdict == Verdict::Deny && rule == Some(&want) && denies && rules.enforced)
-        {
+        let want = rules.decide(&asked.said);
+        let denied = record.verdict == Verdict::Deny;
+        if asked.malformed || (denied && want.is(rule, denied) && rules.enforced) {
             return Ok(());
         }
-        return Err(format!("nothing was heard of it, the rule is {want}"));
+        return Err(format!("nothing was heard of it, and it should be {want:?}"));
     };
     tally.forwarded += 1;
-    let (want, denies) = rules.decide(heard);
-    if rule != Some(&want) || (record.verdict == Verdict::Deny) != denies || (denies && rules.enforced) {
-        return Err(format!("by what was heard the rule is {want}"));
+    let want = rules.decide(heard);
+    let denied = record.verdict == Verdict::Deny;
+    if !want.is(rule, denied) || (denied && rules.enforced) {
+        return Err(format!("by what was heard it should be {want:?}"));
     }
     if record.method.as_deref() != Some(&heard.method) {
         return Err("the record has another method".to_owned());
@@ -136,10 +136,12 @@ async fn batch(seed: u64, requests: usize) -> Tally {
     let mut draw = Draw::new(seed);
     let http2 = draw.one_in(2);
     let plain = draw.one_in(2);
-    let verified = if plain { Verified::Plain } else { Verified::Name(HostName::parse(HOST).expect("name")) };
-    let rules = Rules::draw(&mut draw);
+    let verified =
+        if plain { Verified::Plain } else { Verified::Name(HostName::parse(HOST).expect("name")) };
+    let mut rules = Rules::draw(&mut draw);
+    rules.reached = plain.then_some(HOST);
     let source = Source { mode: rules.mode(), rules: rules.written(), ..Source::default() };
-    let rig = Rig::judging(verified, Policy::compile(source).expect("a policy"));
+    let rig = Rig::judging(verified, Policy::compile(source).expect("a policy")).looked_up(HOST);
     let asked: Vec<Asked> = (0..requests).map(|_| draw.request(http2, plain)).collect();
     let passed = if http2 { wire2::pass(&rig, &asked).await } else { wire1::pass(&rig, &asked).await };
     let session = rig.session.id().to_string();
@@ -196,5 +198,5 @@ fn what_policy_judged_is_what_the_upstream_received() {
     for rule in oracle::NAMES {
         assert!(by_rule.get(rule).is_some_and(|n| *n >= enough), "{rule}: {by_rule:?}");
     }
-    assert!(*forwarded >= enough * 600 && *refused >= enough * 30 && *malformed >= enough * 10);
+    assert!(*forwarded >= enough * 500 && *refused >= enough * 30 && *malformed >= enough * 10);
 }

@@ -24,6 +24,32 @@ pub struct Rules {
     mark: &'static str,
     parameter: &'static str,
     glob: &'static str,
+    /// Where nobody but the request names the host: the host that is really reached.
+    pub reached: Option<&'static str>,
+}
+
+/// What is decided.
+#[derive(Debug)]
+pub enum Want {
+    /// By this rule, which refuses or not.
+    Rule(String, bool),
+    /// Servers read the request line in several ways: by one of the rules over it if one of the ways is refused, else by the
+    /// last.
+    Either,
+}
+
+impl Want {
+    /// Whether a record is as it must be.
+    pub fn is(&self, rule: Option<&str>, denies: bool) -> bool {
+        match self {
+            Self::Rule(name, refuses) => rule == Some(name) && denies == *refuses,
+            Self::Either => match rule {
+                Some("rest") => !denies,
+                Some("host" | "model" | "query" | "parameter" | "glob" | "path" | "(none)") => denies,
+                _ => false,
+            },
+        }
+    }
 }
 
 impl Rules {
@@ -34,6 +60,7 @@ impl Rules {
             mark: draw.of(&["m1*", "m2", "*1"]),
             parameter: draw.of(&["1", "a b", "2*"]),
             glob: draw.of(&["/m1/**", "/**/m1", "/a/*", "/v1/*/**"]),
+            reached: None,
         }
     }
 
@@ -84,8 +111,8 @@ impl Rules {
         rules
     }
 
-    /// The rule that decides, and whether it refuses.
-    pub fn decide(&self, heard: &Heard) -> (String, bool) {
+    /// What is decided.
+    pub fn decide(&self, heard: &Heard) -> Want {
         let first = |name: &str| heard.values(name).into_iter().next();
         let path = String::from_utf8_lossy(&heard.path).into_owned();
         let (said, query, host) = (heard.values("x-q"), heard.parameters("q"), heard.host());
@@ -102,7 +129,17 @@ impl Rules {
             ("model", self.reads_bodies && other_model(first("x-model"), &heard.body)),
         ];
         let found = found.into_iter().find(|(_, holds)| *holds);
-        found.map_or(("rest".to_owned(), false), |(name, _)| (name.to_owned(), true))
+        let odd = path.contains(['%', ';', '\\']) || path.contains("//") || path.contains("/.");
+        match found.map(|(name, _)| name) {
+            Some(name) if name != "model" => Want::Rule(name.to_owned(), true),
+            _ if odd || heard.query.as_ref().is_some_and(|query| query.contains(';')) => Want::Either,
+            // A refusal by the head comes before the body is read.
+            at if self.reached.is_some_and(|reached| reached != host) && (self.enforced || at.is_none()) => {
+                Want::Rule("host".to_owned(), true)
+            }
+            Some(name) => Want::Rule(name.to_owned(), true),
+            None => Want::Rule("rest".to_owned(), false),
+        }
     }
 }
 

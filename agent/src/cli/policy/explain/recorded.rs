@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::wrong;
 use crate::cli::Failure;
+use crate::codec::coding;
 use crate::policy::question::Question;
 use crate::policy::rule::BODY_LIMIT;
 use crate::record::headers::Stored;
@@ -48,7 +49,7 @@ pub(super) fn question(store: &Path, id: &str) -> Result<Question, Failure> {
         method: head.method.as_deref().unwrap_or_default().to_owned(),
         path: path.to_owned(),
         query,
-        body: body(&exchange),
+        body: if protocol == "websocket" { KeptBody::Handshake } else { body(&headers, &exchange) },
         headers,
     };
     let now = OffsetDateTime::parse(&head.time, &Rfc3339).unwrap_or_else(|_| OffsetDateTime::now_utc());
@@ -81,10 +82,14 @@ fn headers(stored: &Headers) -> HeaderMap {
     headers
 }
 
-fn body(exchange: &Exchange) -> KeptBody {
+fn body(headers: &HeaderMap, exchange: &Exchange) -> KeptBody {
     let total = exchange.end.as_ref().map_or(exchange.up.len() as u64, |end| end.up.total);
     if total == exchange.up.len() as u64 {
-        KeptBody::Whole(exchange.up.clone())
+        let max = usize::try_from(BODY_LIMIT).unwrap_or(usize::MAX);
+        match coding::request_body(headers, &exchange.up, max) {
+            Ok(decoded) => KeptBody::Whole(decoded.unwrap_or_else(|| exchange.up.clone())),
+            Err(why) => KeptBody::Unknowable(why),
+        }
     } else {
         KeptBody::Unknowable("the store has not all of it".to_owned())
     }
