@@ -175,10 +175,9 @@ impl Bound {
             }
         };
         let namespaces = open_namespaces(&listeners, (dns4, dns6), &tags, &kernel, &journal)?;
-        let host = Host::default();
-        host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
+        let host = host(&kernel);
         let examiner = Examiner::start(Proc::default(), host.clone(), tags.clone());
-        let examiner = Arc::new(examiner.map_err(Error::Examiner)?);
+        let examiner = examiner.map(Arc::new).map_err(Error::Examiner)?;
         Ok(Self {
             places: Places::of(&config.issuers),
             secrets: Secrets::new(&config),
@@ -393,6 +392,12 @@ impl Bound {
             tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
         }
     }
+}
+
+fn host(kernel: &SharedKernel) -> Host {
+    let host = Host::default();
+    host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
+    host
 }
 
 fn destination(origin: &Origin) -> Destination {
