@@ -35,15 +35,15 @@ use crate::paths;
 use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::trust;
-use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
+use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, NetnsCookie};
 use crate::wire::rules;
 use crate::wire::{GateSettings, Identity};
 
 pub use change::Change;
 
 use parts::{
-    directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
-    witness,
+    directory, gate_user, guard, host, listeners, only_namespace, open_namespaces, open_tags, own_cgroup,
+    refusing, witness,
 };
 
 /// Why the daemon could not bind.
@@ -392,12 +392,6 @@ impl Bound {
             tracing::error!("sweeping the kernel's memory: {}", Chain(&error));
         }
     }
-}
-
-fn host(kernel: &SharedKernel) -> Host {
-    let host = Host::default();
-    host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
-    host
 }
 
 fn destination(origin: &Origin) -> Destination {

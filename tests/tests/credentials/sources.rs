@@ -119,7 +119,7 @@ fn variables_commands_and_systemd() {
          [[credential]]\nname = \"command\"\nsource.command = [\"/usr/bin/printf\", \"%s\", \"command $HOME canary\"]\n{BINDING}\n\
          [[credential]]\nname = \"systemd\"\nsource.systemd = \"unit\"\n{BINDING}\n"
     );
-    let rules = ["env", "command", "systemd"].map(|name| rule(name)).concat();
+    let rules = ["env", "command", "systemd"].map(rule).concat();
     let directory = keys.path("").display().to_string();
     let environment = vec![
         ("SLUICE_CANARY".to_owned(), "env-canary-12345".to_owned()),
