@@ -59,7 +59,7 @@ pub struct Sending<'a> {
     /// The name of the other side, as somebody says it whom the job cannot be: its verified certificate, or for plain HTTP
     /// the host's own name servers.
     pub name: Option<&'a HostName>,
-    /// Whether `name` was verified by TLS.
+    /// Whether TLS verified the other side; then `name` is what it was verified for.
     pub tls: bool,
     /// The name that the request itself bears.
     pub asked: Option<&'a HostName>,
