@@ -289,45 +289,41 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
                     let _ = asker.send(answer);
                 }
             }
-            Ok(Some((ToGate::SecretChanged { credential }, _))) => {
-                let _ = orders.send(Order::SecretChanged(credential)).await;
-            }
-            Ok(Some((ToGate::TestCredential { call, credential }, _))) => {
-                let _ = orders.send(Order::TestCredential(call, credential)).await;
-            }
             Ok(Some((ToGate::Socket { call, refused }, fd))) => {
                 if let Some(Answer::Socket(asker)) = shared.pending().remove(&call) {
                     let none = || refused.unwrap_or_else(|| "no socket came with the answer".to_owned());
                     let _ = asker.send(fd.ok_or_else(none));
                 }
             }
-            // An order that nobody takes any more comes during the drain.
-            Ok(Some((ToGate::Drain { grace_ms }, _))) => {
-                let _ = orders.send(Order::Drain(Duration::from_millis(grace_ms))).await;
-            }
-            Ok(Some((ToGate::StandAside { grace_ms }, _))) => {
-                let _ = orders.send(Order::StandAside(Duration::from_millis(grace_ms))).await;
-            }
-            Ok(Some((ToGate::Listener { netns }, Some(fd)))) => {
-                let _ = orders.send(Order::Listen(netns, fd)).await;
-            }
-            Ok(Some((ToGate::Resolver { netns }, Some(fd)))) => {
-                let _ = orders.send(Order::Answer(netns, fd)).await;
-            }
-            Ok(Some((ToGate::Forget { netns }, _))) => {
-                let _ = orders.send(Order::Forget(netns)).await;
-            }
-            Ok(Some((ToGate::Servers(servers), _))) => drop(orders.send(Order::Servers(servers)).await),
             Ok(Some((ToGate::Policy(piece), _))) => match rules.take(&piece) {
                 Ok(None) => {}
                 Ok(Some(source)) => drop(orders.send(Order::Policy(Box::new(source))).await),
                 Err(error) => tracing::error!("the old rules stay in force: {}", Chain(&error)),
             },
-            Ok(Some((other, _))) => tracing::error!(?other, "the warden said this after the start"),
+            // An order that nobody takes any more comes during the drain.
+            Ok(Some((message, fd))) => match order(message, fd) {
+                Ok(order) => drop(orders.send(order).await),
+                Err(other) => tracing::error!(?other, "the warden said this after the start"),
+            },
             Ok(None) => return tracing::error!("the warden is gone: the gate ends"),
             Err(error) => return tracing::error!("the gate ends: {}", Chain(&error)),
         }
     }
+}
+
+/// What has the gate do something; anything else comes back.
+fn order(message: ToGate, fd: Option<OwnedFd>) -> Result<Order, ToGate> {
+    Ok(match (message, fd) {
+        (ToGate::Drain { grace_ms }, _) => Order::Drain(Duration::from_millis(grace_ms)),
+        (ToGate::StandAside { grace_ms }, _) => Order::StandAside(Duration::from_millis(grace_ms)),
+        (ToGate::Listener { netns }, Some(fd)) => Order::Listen(netns, fd),
+        (ToGate::Resolver { netns }, Some(fd)) => Order::Answer(netns, fd),
+        (ToGate::Forget { netns }, _) => Order::Forget(netns),
+        (ToGate::Servers(servers), _) => Order::Servers(servers),
+        (ToGate::SecretChanged { credential }, _) => Order::SecretChanged(credential),
+        (ToGate::TestCredential { call, credential }, _) => Order::TestCredential(call, credential),
+        (other, _) => return Err(other),
+    })
 }
 
 async fn post(shared: Arc<Shared>, mut queue: mpsc::Receiver<ToWarden>) {

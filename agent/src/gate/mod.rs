@@ -143,10 +143,8 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
 async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let Told { settings, rules, listeners, resolvers, servers } = told;
     let (warden, orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
-    let folding = Folding::new({
-        let warden = warden.clone();
-        move |message| warden.tell(message)
-    });
+    let telling = warden.clone();
+    let folding = Folding::new(move |message| telling.tell(message));
     let store = open_store(&settings, &folding)?;
     let (tls, omitted) = Tls::new(&tls_settings(&settings), signer(warden.clone())).map_err(Error::Tls)?;
     for root in omitted {
@@ -154,11 +152,11 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     }
     let (policies, in_force) = watch::channel(Arc::new(compile(rules, &settings)?));
     let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
-    let tls = Arc::new(tls);
-    let dns = Arc::new(dns::Resolver::new(settings.name_servers.clone(), servers));
-    let identities = identities(&settings.issuers, &tls, &dns, &warden);
-    let credentials = credentials::keeper(in_force.clone(), &tls, &dns, &warden);
+    let dns = dns::Resolver::new(settings.name_servers.clone(), servers);
+    let (tls, dns) = (Arc::new(tls), Arc::new(dns));
     let services = Arc::new(Services {
+        identities: identities(&settings.issuers, &tls, &dns, &warden),
+        credentials: credentials::keeper(in_force.clone(), &tls, &dns, &warden),
         policy: in_force,
         limits: limits(&settings, &warden),
         store: store.clone(),
@@ -169,8 +167,6 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         shares: share::Shares::of(Arc::clone(&sessions)),
         sessions,
         dns,
-        identities,
-        credentials,
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(Arc::clone(&services), folding.clone()));

@@ -299,14 +299,12 @@ impl Policy {
     }
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
-        Verdict::Allow(Permit {
-            rule: rule.into(),
-            verdict,
-            durable,
-            messages: false,
-            credential: None,
-            bounds: None,
-        })
+        Verdict::Allow(self.minted(rule, verdict, durable))
+    }
+
+    fn minted(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Permit {
+        let durable = durable || self.durable;
+        Permit { rule: rule.into(), verdict, durable, messages: false, credential: None, bounds: None }
     }
 
     /// How much of a message on a WebSocket any rule looks at.
@@ -320,14 +318,10 @@ impl Policy {
     fn allow(&self, rule: &rule::Rule) -> Verdict {
         let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
         match credential.transpose() {
-            Ok(credential) => Verdict::Allow(Permit {
-                rule: rule.name.as_str().into(),
-                verdict: types::Verdict::Allow,
-                durable: rule.durable || self.durable,
-                messages: false,
-                credential,
-                bounds: None,
-            }),
+            Ok(credential) => {
+                let permit = self.minted(&rule.name, types::Verdict::Allow, rule.durable);
+                Verdict::Allow(Permit { credential, ..permit })
+            }
             Err(name) => {
                 let reason = format!("there is no credential {name}");
                 Verdict::Deny(Denied { rule: rule.name.clone(), reason })

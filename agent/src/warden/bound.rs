@@ -35,15 +35,15 @@ use crate::paths;
 use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::trust;
-use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
+use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, NetnsCookie};
 use crate::wire::rules;
 use crate::wire::{GateSettings, Identity};
 
 pub use change::Change;
 
 use parts::{
-    directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
-    witness,
+    directory, gate_user, guard, host, listeners, only_namespace, open_namespaces, open_tags, own_cgroup,
+    refusing, witness,
 };
 
 /// Why the daemon could not bind.
@@ -175,10 +175,9 @@ impl Bound {
             }
         };
         let namespaces = open_namespaces(&listeners, (dns4, dns6), &tags, &kernel, &journal)?;
-        let host = Host::default();
-        host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
+        let host = host(&kernel);
         let examiner = Examiner::start(Proc::default(), host.clone(), tags.clone());
-        let examiner = Arc::new(examiner.map_err(Error::Examiner)?);
+        let examiner = examiner.map(Arc::new).map_err(Error::Examiner)?;
         Ok(Self {
             places: Places::of(&config.issuers),
             secrets: Secrets::new(&config),

@@ -7,7 +7,7 @@ use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
 use sluice_tests::harness::{Options, address};
 
-use crate::rig::{Keys, WWW, credential, curl, field, record, rule, seen, with, world};
+use crate::rig::{Keys, WWW, credential, curl, field, record, rule, seen, sluice, with, world};
 
 const CANARY: &str = "sk-deputy-canary";
 
@@ -20,8 +20,11 @@ fn a_credential_goes_to_its_host_alone() {
     let keys = Keys::new();
     let file = keys.put("openai", CANARY);
     // A rule as wide as can be: what it chooses is bound all the same.
-    let config = credential("openai", &file, "hosts = [\"api.openai.com\", \"untrusted.example.test\", \"selfsigned.example.test\", \"wrongname.example.test\"]\ninject.bearer = true")
-        + "[[rule]]\nname = \"all\"\nverdict = \"allow\"\ncredential = \"openai\"\n";
+    let config = credential(
+        "openai",
+        &file,
+        "hosts = [\"api.openai.com\", \"untrusted.example.test\", \"selfsigned.example.test\", \"wrongname.example.test\"]\ninject.bearer = true",
+    ) + "[[rule]]\nname = \"all\"\nverdict = \"allow\"\ncredential = \"openai\"\n";
     let world = world(&config);
     let refused = |args: &[&str], status: &str, why: &str| {
         let (got, body, ended) = curl(&world, args);
@@ -61,7 +64,11 @@ fn plain_http_needs_leave_and_a_name_that_the_job_cannot_give() {
     let file = keys.put("plain", CANARY);
     let server = SocketAddr::new(address("nobody.example.test"), 53);
     let config = format!("mode = \"enforce\"\n[dns]\nupstream = [\"{}\"]\n", server.ip())
-        + &credential("plain", &file, "hosts = [\"*.dns.test\"]\ninsecure = true\ninject.bearer = true")
+        + &credential(
+            "plain",
+            &file,
+            "hosts = [\"*.dns.test\", \"www.example.test\"]\ninsecure = true\ninject.bearer = true",
+        )
         + "[[rule]]\nname = \"all\"\nverdict = \"allow\"\ncredential = \"plain\"\n";
     let world = with(Options { config, no_roots: true, ..Options::default() });
     world.space().resolv_conf(&format!("nameserver {}\n", server.ip())).expect("resolv.conf");
@@ -85,6 +92,12 @@ fn plain_http_needs_leave_and_a_name_that_the_job_cannot_give() {
     // Told that address for one name, it asks for another there.
     let (status, body, _) = curl(&world, &["-H", "Host: other.dns.test", &url("no")]);
     assert!(status == "403" && body.contains("the request is for another host"), "{status} {body}");
+    assert_eq!(has_canary(&world).len(), 1);
+    let tested = sluice(&world, &["credentials", "test", "plain"]);
+    assert!(
+        tested.good() && tested.stdout.contains("www.example.test:443: verified; nothing was sent"),
+        "{tested:?}"
+    );
     assert_eq!(has_canary(&world).len(), 1);
 }
 

@@ -3,82 +3,78 @@
 use sluice::types::Verdict;
 use sluice_tests::client;
 use sluice_tests::process::{PATIENCE, run};
+use sluice_tests::upstream::Request;
 
 use crate::rig::{Keys, TAG, WWW, credential, curl, field, record, rule, seen, sluice, world};
+
+/// Name, secret, way in, field (none: the query), and what stands there.
+const WAYS: [(&str, &str, &str, &str, &str); 7] = [
+    ("bearer", "sk-bearer-canary", "bearer = true", "authorization", "Bearer sk-bearer-canary"),
+    ("header", "key-header-canary", "header = \"X-Api-Key\"", "x-api-key", "key-header-canary"),
+    (
+        "prefix",
+        "prefix-canary",
+        "header = \"authorization\"\ninject.prefix = \"token \"",
+        "authorization",
+        "token prefix-canary",
+    ),
+    ("basic", "basic-canary", "basic = \"robot\"", "authorization", "Basic cm9ib3Q6YmFzaWMtY2FuYXJ5"),
+    ("pair", "me:pair-canary", "basic = true", "authorization", "Basic bWU6cGFpci1jYW5hcnk="),
+    ("query", "a&b=query-canary", "query = \"key\"", "", "key=a%26b%3Dquery-canary"),
+    ("cookie", "cookie-canary", "cookie = \"session\"", "cookie", "other=1; session=cookie-canary"),
+];
+
+/// The caller's own, in each place that there is.
+const MINE: [&str; 8] = [
+    "-H",
+    "Authorization: Bearer sk-sluice-placeholder",
+    "-H",
+    "X-API-KEY: sk-sluice-placeholder",
+    "-H",
+    "X_Api_Key: sk-sluice-placeholder",
+    "-b",
+    "session=sk-sluice-placeholder; other=1",
+];
+
+/// What the upstream was sent: the credential where it belongs, and nothing of the caller's in any such place.
+fn check(request: &Request, place: &str, wanted: &str) {
+    let sent = match place {
+        "" => vec![request.path.rsplit('&').next().expect("a query")],
+        place => field(request, place),
+    };
+    assert_eq!(sent, [wanted], "{request:?}");
+    // Another's cookie stays, unless that is where the credential goes.
+    let placeholder = format!("{request:?}").contains("sk-sluice-placeholder");
+    assert_eq!(placeholder, place != "cookie", "{request:?}");
+    let fields: usize =
+        ["authorization", "x-api-key", "x_api_key"].iter().map(|name| field(request, name).len()).sum();
+    assert_eq!(fields, usize::from(!matches!(place, "" | "cookie")), "{request:?}");
+}
 
 #[test]
 fn each_way_into_a_request() {
     let keys = Keys::new();
     let mut config = String::new();
-    for (name, text, inject) in [
-        ("bearer", "sk-bearer-canary", "inject.bearer = true"),
-        ("header", "key-header-canary", "inject.header = \"X-Api-Key\""),
-        ("prefix", "prefix-canary", "inject.header = \"authorization\"\ninject.prefix = \"token \""),
-        ("basic", "basic-canary", "inject.basic = \"robot\""),
-        ("pair", "me:pair-canary", "inject.basic = true"),
-        ("query", "a&b=query-canary", "inject.query = \"key\""),
-        ("cookie", "cookie-canary", "inject.cookie = \"session\""),
-    ] {
+    for (name, text, way, ..) in WAYS {
         let file = keys.put(name, format!("{text}\n"));
-        let binding = "hosts = [\"www.example.test\"]";
-        config += &credential(name, &file, &format!("{binding}\n{inject}"));
+        config += &credential(name, &file, &format!("hosts = [\"www.example.test\"]\ninject.{way}"));
         config += &rule(name);
     }
     let world = world(&config);
-    let mine = [
-        "-H",
-        "Authorization: Bearer sk-sluice-placeholder",
-        "-H",
-        "X-API-KEY: sk-sluice-placeholder",
-        "-H",
-        "X_Api_Key: sk-sluice-placeholder",
-        "-b",
-        "session=sk-sluice-placeholder; other=1",
-    ];
-    for (name, place, wanted) in [
-        ("bearer", "authorization", "Bearer sk-bearer-canary"),
-        ("header", "x-api-key", "key-header-canary"),
-        ("prefix", "authorization", "token prefix-canary"),
-        ("basic", "authorization", "Basic cm9ib3Q6YmFzaWMtY2FuYXJ5"),
-        ("pair", "authorization", "Basic bWU6cGFpci1jYW5hcnk="),
-        ("query", "", "key=a%26b%3Dquery-canary"),
-        ("cookie", "cookie", "other=1; session=cookie-canary"),
-    ] {
+    for (name, _, _, place, wanted) in WAYS {
         for version in ["--http1.1", "--http2"] {
             let path = format!("/status/200?is={name}&access_token=sk-sluice-placeholder&v={version}");
             let url = format!("https://{WWW}{path}");
-            let (status, body, ended) = curl(&world, &[&[version, &url][..], &mine].concat());
+            let (status, body, ended) = curl(&world, &[&[version, &url][..], &MINE].concat());
             assert_eq!(status, "200", "{name}: {body} {ended:?}");
-            let path = format!("/status/200?is={name}&v={version}");
-            let requests = seen(&world, &path);
+            let requests = seen(&world, &format!("/status/200?is={name}&v={version}"));
             assert_eq!(requests.len(), 1, "{name}: {requests:?}");
-            let request = &requests[0];
-            let sent = if place.is_empty() {
-                vec![request.path.rsplit('&').next().expect("a query")]
-            } else {
-                field(request, place)
-            };
-            assert_eq!(sent, [wanted], "{name} {version}: {request:?}");
-            let placeholder = format!("{request:?}").contains("sk-sluice-placeholder");
-            assert_eq!(
-                placeholder,
-                name != "cookie" && place != "cookie",
-                "the cookie stays where none is injected: {request:?}"
-            );
-            let all = ["authorization", "x-api-key", "x_api_key"]
-                .map(|field_name| field(request, field_name).len());
-            assert_eq!(
-                all.iter().sum::<usize>(),
-                usize::from(!place.is_empty() && place != "cookie"),
-                "{request:?}"
-            );
+            check(&requests[0], place, wanted);
         }
         let summary = record(&world, name, |s| s.credential.as_deref() == Some(name));
         assert_eq!((summary.verdict, summary.rule), (Verdict::Allow, Some(format!("for-{name}"))));
-        let shown = sluice(
-            &world,
-            &["show", &summary.session, "--store", world.daemon().store().to_str().expect("text")],
-        );
+        let store = world.daemon().store().display().to_string();
+        let shown = sluice(&world, &["show", &summary.session, "--store", &store]);
         assert!(shown.good() && shown.stdout.contains(&format!("[credential {name}]")), "{shown:?}");
         assert!(!shown.stdout.contains("-canary"), "{shown:?}");
     }

@@ -220,7 +220,6 @@ impl Entry {
             value.and_then(|value| value.revoke.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let (Some(revoke), Ok(runtime)) = (revoke, tokio::runtime::Handle::try_current()) {
             let name = self.credential.name.clone();
-            #[expect(clippy::disallowed_methods, reason = "bounded by its deadline, and no session's own")]
             runtime.spawn(async move {
                 match timeout(WITHIN, revoke()).await {
                     Ok(Ok(())) => {}

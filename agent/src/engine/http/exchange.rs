@@ -163,22 +163,11 @@ impl Exchanges {
         let standing = who.standing().clone();
         let Leave { permit, live, meter, messages } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
-            Err(mut refusal) => {
-                let mut head = head_of(&request, asked.host.text.clone());
-                head.identity = standing.shared();
-                // Another policy may come, but no upstream to this connection; and a body that nobody reads ends it.
-                let last = self.cx.refusal.is_some() || request.body().is_coming();
-                refusal.last = last && self.gate.is_some();
-                return Ok(self.refuse(&refusal, asked.shape, head));
-            }
+            Err(refusal) => return Ok(self.turn_away(refusal, &asked, &standing, &request)),
         };
         let bearing = match self.bear(&asked, &permit, &standing, &mut request).await {
             Ok(bearing) => bearing,
-            Err(refusal) => {
-                let mut head = head_of(&request, asked.host.text.clone());
-                head.identity = standing.shared();
-                return Ok(self.refuse(&refusal, asked.shape, head));
-            }
+            Err(refusal) => return Ok(self.turn_away(refusal, &asked, &standing, &request)),
         };
         let mut head = head_of(&request, asked.host.text.clone());
         head.identity = standing.shared();

@@ -194,7 +194,7 @@ impl Walk {
             self.before(&PathBuf::from(OsString::from_vec(target.into_bytes())));
             return Ok(None);
         }
-        let mode = u32::from(stat.st_mode) & 0o7777;
+        let mode = stat.st_mode & 0o7777;
         // In a directory like /tmp others add names, and take away or change none but their own.
         let sticky = kind.is_dir() && mode & 0o1000 != 0;
         if mode & 0o022 != 0 && !sticky {

@@ -52,6 +52,10 @@ impl Watch {
                 watch.wait();
                 watch.look();
                 drop(watch);
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a bound on how often it looks, not a wait for anything"
+                )]
                 std::thread::sleep(REST);
             }
         };

@@ -140,7 +140,7 @@ impl Exchanges {
     ) -> Result<Bound, Unbound> {
         let sending = Sending {
             name: self.cx.trusted_name(),
-            tls: matches!(self.cx.verified, Verified::Name(_)),
+            tls: self.cx.verified != Verified::Plain,
             asked: asked.host.name.as_ref(),
             port: self.cx.destination.port(),
             method: asked.method.as_str(),
