@@ -171,7 +171,7 @@ fn call_events(model: &str, call: &Value) -> Vec<String> {
         json!({"type": "response.function_call_arguments.done", "item_id": "fc_test", "output_index": 0,
             "name": call["name"], "arguments": arguments}),
         json!({"type": "response.output_item.done", "output_index": 0, "item": call}),
-        json!({"type": "response.completed", "response": response(model, &[call.clone()], "completed", 4)}),
+        json!({"type": "response.completed", "response": response(model, std::slice::from_ref(call), "completed", 4)}),
     ])
 }
 
