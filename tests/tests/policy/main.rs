@@ -9,4 +9,5 @@ mod programs;
 mod refused;
 mod reload;
 mod rig;
+mod suggest;
 mod tools;

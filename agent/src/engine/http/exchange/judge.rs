@@ -71,7 +71,8 @@ impl Exchanges {
     ) -> Result<Option<Meter>, Refusal> {
         let Some(bounds) = permit.bounds() else { return Ok(None) };
         let estimate = |request: &Request<Source>| llm::estimate(&self.wanted(asked, request));
-        let unread = matches!(request.body().known(), Body::Unread);
+        // What follows a handshake is no body: it comes when the answer has gone.
+        let unread = matches!(self.wanted(asked, request).body, Body::Unread);
         if bounds.reads > 0 && unread && estimate(request).is_some() {
             request.body_mut().hold(Held::of(self.cx.caller.tag.clone()));
             read(request, bounds.reads).await.map_err(Refusal::of)?;
