@@ -95,8 +95,7 @@ mod tests {
         assert_eq!(of("POST", "/v1/responses", Body::Whole(endless)), Some((2, u64::MAX)));
         assert_eq!(of("POST", CHAT, Body::Whole(b"no JSON at all..")), Some((4, 4)));
         assert_eq!(of("POST", CHAT, Body::Unknowable("long")), Some((1000, 1000)));
-        for path in ["/v1/chat/completions;x=1", "/v1/files/../chat/completions", "/v1/chat/%63ompletions"]
-        {
+        for path in ["/v1/chat/completions;x=1", "/v1/files/../chat/completions", "/v1/chat/%63ompletions"] {
             assert_eq!(of("POST", path, Body::Whole(bounded)), Some((5, 105)), "{path}");
         }
         for (method, path) in [
