@@ -9,7 +9,7 @@ use super::body::{self, View};
 use super::judge::Asked;
 use super::known::Fault;
 use super::llm::{self, Llm};
-use super::past::Withheld;
+use super::past::{NOTHING, Withheld};
 use crate::types::action::{Body, Http, Message};
 use crate::types::{Action, Identity};
 
@@ -36,7 +36,6 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     pub fn new(asked: &'a Asked<'a>) -> Self {
-        static NOTHING: Withheld = Withheld::NOTHING;
         Self::without(asked, &NOTHING)
     }
 

@@ -274,11 +274,6 @@ impl Policy {
         &self.source
     }
 
-    /// Whether any rule may ask for a body.
-    pub fn asks_body(&self) -> bool {
-        self.rules.iter().any(Compiled::asks_body)
-    }
-
     /// The credentials, by name.
     pub fn credentials(&self) -> &HashMap<CredentialName, Arc<Credential>> {
         &self.credentials
@@ -286,11 +281,7 @@ impl Policy {
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
     pub fn explain<'a>(&'a self, asked: &'a Asked<'a>) -> impl Iterator<Item = (&'a str, Match)> {
-        self.explain_by(Facts::new(asked))
-    }
-
-    fn explain_by<'a>(&'a self, facts: Facts<'a>) -> impl Iterator<Item = (&'a str, Match)> {
-        self.rules.iter().map(move |compiled| (compiled.rule.name.as_str(), compiled.judge(&facts)))
+        self.explain_without(asked, &past::NOTHING)
     }
 
     /// The mode that holds for a tag.

@@ -4,6 +4,7 @@
 use time::OffsetDateTime;
 
 use super::facts::Facts;
+use super::judge::Compiled;
 use super::lookup::{self, Lookup};
 use super::question::{Decision, Question};
 use super::readings::decide_without;
@@ -46,6 +47,9 @@ impl Withheld {
         messages: false,
     };
 }
+
+/// What is judged now lacks nothing.
+pub(super) static NOTHING: Withheld = Withheld::NOTHING;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +109,22 @@ pub enum Outcome {
     Decided(Decision),
     /// It depends on what is not known, and on what.
     Unknown(String),
+}
+
+impl Policy {
+    /// Whether any rule may ask for a body.
+    pub fn asks_body(&self) -> bool {
+        self.rules.iter().any(Compiled::asks_body)
+    }
+
+    pub(super) fn explain_without<'a>(
+        &'a self,
+        asked: &'a Asked<'a>,
+        withheld: &'a Withheld,
+    ) -> impl Iterator<Item = (&'a str, Match)> {
+        let facts = Facts::without(asked, withheld);
+        self.rules.iter().map(move |compiled| (compiled.rule.name.as_str(), compiled.judge(&facts)))
+    }
 }
 
 impl Outcome {
@@ -189,7 +209,7 @@ impl Past {
         policy: &'a Policy,
         asked: &'a Asked<'a>,
     ) -> impl Iterator<Item = (&'a str, Match)> {
-        policy.explain_by(Facts::without(asked, &self.withheld))
+        policy.explain_without(asked, &self.withheld)
     }
 
     /// The name and the verdict of each rule's that came nearest to letting it through, and the key that it failed on:

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::past::Withheld;
+use super::past::{NOTHING, Withheld};
 use super::pattern::Glob;
 use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict, decide_as_read};
 use crate::types::action::Http;
@@ -50,7 +50,7 @@ pub struct TooMany;
 
 /// Decides: as every server would read it, where servers read it differently.
 pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
-    decide_without(policy, asked, &Withheld::NOTHING)
+    decide_without(policy, asked, &NOTHING)
 }
 
 /// The same of what is known only in part.

@@ -29,6 +29,7 @@ mod seen;
 mod tests;
 mod text;
 mod tree;
+mod uses;
 
 /// Arguments of `sluice policy suggest`.
 #[derive(Debug, clap::Args)]

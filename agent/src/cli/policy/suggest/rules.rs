@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::seen::{Done, Everything, Lines, Place, Protocol, To, Use};
+use super::seen::{Done, Everything, Lines, Place, Protocol, To};
 use super::text::quoted;
 use super::tree::Seen as _;
+use super::uses::Use;
 use crate::cli::policy::template;
 use crate::policy::lookup::NamePattern;
 use crate::policy::pattern::{Glob, Ports};

@@ -1,13 +1,10 @@
 //! Rules of a store that was written for it, and what `policy replay` of the same store then says.
 
-use std::fs;
-
-use crate::cli::filter::FilterArgs;
-use crate::cli::policy::replay::ReplayArgs;
 use crate::cli::policy::template::tests::Dice;
 use crate::types::{HostSource, Verdict};
 use store::{Did, chat, did, refused, replayed, suggested, suggested_of, write};
 
+mod speed;
 mod store;
 
 /// Lines of the rules that are no comment.
@@ -129,9 +126,9 @@ fn what_drowns_is_left_out_and_nothing_gets_broader() {
     assert!(text.len() < 1 << 20);
     assert_eq!(refused(&text, &[did("GET", "a.example", "/a/b/c")]), 1);
     assert!(!bare(&text).iter().any(|line| line.contains('*')), "nothing became a star");
-    let hosts: Vec<Did> = (0..5000).map(|n| did("GET", &format!("h{n}.example"), "/")).collect();
+    let hosts: Vec<Did> = (0..300).map(|n| did("GET", &format!("h{n}.example"), "/")).collect();
     let text = suggested(&hosts);
-    assert!(text.contains("LEFT OUT: 904 that go to more destinations than are kept."), "{text}");
+    assert!(text.contains("LEFT OUT: 44 that go to more destinations than are kept."), "{text}");
     let models: Vec<Did> = (0..70).map(|n| chat(&format!("model-{n}"))).collect();
     let text = suggested(&models);
     assert!(text.contains("LEFT OUT: 6 that ask for more different models than are kept."), "{text}");
@@ -376,35 +373,4 @@ fn bodies_that_the_record_has_not_are_not_guessed() {
     let wide = text.replace("verdict =", "body_max = \"4MiB\"\nverdict =");
     let counts = replayed(&wide, &all);
     assert_eq!((counts["refused"].as_u64(), counts["unknown"].as_u64()), (Some(1), Some(2)), "{counts}");
-}
-
-#[test]
-#[ignore = "measures"]
-fn a_hundred_thousand_exchanges() {
-    let mut dice = Dice(1);
-    let all: Vec<Did> = (0..100_000)
-        .map(|n| match n % 4 {
-            0 => chat(["gpt-4o", "gpt-5", "o3"][dice.roll(3)]),
-            _ => did("GET", ["a.example", "b.example", "c.example"][dice.roll(3)], &dice.path()),
-        })
-        .collect();
-    let dir = tempfile::tempdir().expect("directory");
-    let store = dir.path().join("store");
-    write(&store, &all);
-    let begun = std::time::Instant::now();
-    let text = suggested_of(&store, false).expect("rules");
-    println!("suggest: {:?}, {} bytes", begun.elapsed(), text.len());
-    fs::write(dir.path().join("sluice.toml"), format!("mode = \"enforce\"\n{text}")).expect("written");
-    let begun = std::time::Instant::now();
-    let args = ReplayArgs {
-        directory: dir.path().to_owned(),
-        of: FilterArgs::all_of(&store),
-        all: false,
-        json: false,
-    };
-    let mut out = Vec::new();
-    args.replay(&mut out).expect("replayed");
-    println!("replay: {:?}\n{}", begun.elapsed(), String::from_utf8_lossy(&out));
-    let status = fs::read_to_string("/proc/self/status").expect("status");
-    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default());
 }
