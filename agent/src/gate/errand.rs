@@ -2,22 +2,27 @@
 //! the host's name servers. Only what the configuration names, and what a document from there names, is reached; nothing
 //! that a job says comes this way.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap};
-use http::{Request, StatusCode, Uri};
-use http_body::Body as _;
+use http::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap, HeaderValue};
+use http::{Method, Request, StatusCode, Uri};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::{Warden, dns};
+use crate::credential::{Errand, Reply};
 use crate::identity::keys::JWKS_MAX;
 use crate::identity::{Fetch, Fetched};
 use crate::report::Chain;
@@ -40,7 +45,31 @@ pub(super) fn fetch(tls: Arc<Tls>, dns: Arc<dns::Resolver>, warden: Warden) -> F
 }
 
 async fn get(url: &str, tls: &Tls, dns: &dns::Resolver, warden: &Warden) -> Result<Fetched, String> {
-    let url: Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
+    let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+    let (method, body) = (Method::GET, Zeroizing::default());
+    let errand = Errand { method, url: url.to_owned(), headers, body, certificate: None };
+    fetched(run(errand, tls, dns, warden).await?)
+}
+
+fn fetched(reply: Reply) -> Result<Fetched, String> {
+    // No redirect is followed: who may say where keys are is the issuer, by name.
+    if reply.status != StatusCode::OK.as_u16() {
+        return Err(format!("it answered {}", reply.status));
+    }
+    Ok(Fetched { body: reply.body.to_vec(), max_age: max_age(&reply.headers) })
+}
+
+/// Runs one errand. No redirect is followed.
+pub(super) async fn run(
+    errand: Errand,
+    tls: &Tls,
+    dns: &dns::Resolver,
+    warden: &Warden,
+) -> Result<Reply, String> {
+    if errand.certificate.is_some() {
+        return Err("client certificates of errands are not there yet".to_owned());
+    }
+    let url: Uri = errand.url.parse().map_err(|_| "it is no URL".to_owned())?;
     let authority = url.authority().filter(|_| url.scheme_str() == Some("https"));
     let authority =
         authority.filter(|authority| !authority.as_str().contains('@')).ok_or("it is no https URL")?;
@@ -55,49 +84,45 @@ async fn get(url: &str, tls: &Tls, dns: &dns::Resolver, warden: &Warden) -> Resu
             (Verified::Name(name), addresses)
         }
     };
-    let stream = dial(&addresses, port).await?;
+    let addresses: Vec<SocketAddr> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+    let stream = dial(&addresses).await?;
     let stream = tls.errand(&to, Box::new(stream)).await?;
-    ask(stream, authority.as_str(), url.path_and_query().map_or("/", |path| path.as_str())).await
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::builder().method(errand.method).uri(path).header(HOST, authority.as_str());
+    let body = Whole(Some(Bytes::from_owner(errand.body)));
+    let mut request = request.body(body).map_err(|error| error.to_string())?;
+    request.headers_mut().extend(errand.headers);
+    ask(stream, request).await
 }
 
 /// One question and its answer.
-async fn ask(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    authority: &str,
-    path: &str,
-) -> Result<Fetched, String> {
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Whole>) -> Result<Reply, String> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Chain(&error).to_string())?;
-    let request = Request::get(path).header(HOST, authority).header(ACCEPT, "application/json");
-    let request = request.body(String::new()).map_err(|error| error.to_string())?;
     let mut exchange = std::pin::pin!(async {
         let response = sender.send_request(request).await.map_err(|error| Chain(&error).to_string())?;
         let (head, body) = response.into_parts();
-        // No redirect is followed: who may say where keys are is the issuer, by name.
-        if head.status != StatusCode::OK {
-            return Err(format!("it answered {}", head.status.as_u16()));
-        }
-        Ok(Fetched { body: whole(body).await?, max_age: max_age(&head.headers) })
+        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: whole(body).await? })
     });
     // Both ends of one conversation in one task: it ends with it.
     let ended = tokio::select! {
         biased;
-        fetched = &mut exchange => return fetched,
+        replied = &mut exchange => return replied,
         ended = connection => ended,
     };
     // A server that answers and closes at once (gunicorn does) ends the connection before its answer was looked at; what
     // came of it is kept for us, and what did not is an error there.
     match (exchange.await, ended) {
         (Err(_), Err(error)) => Err(Chain(&error).to_string()),
-        (fetched, _) => fetched,
+        (replied, _) => replied,
     }
 }
 
-async fn whole(mut body: Incoming) -> Result<Vec<u8>, String> {
-    let mut read = Vec::new();
+async fn whole(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut read = Zeroizing::new(Vec::new());
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| format!("its answer broke off: {}", Chain(&error)))?;
         if let Ok(data) = frame.into_data() {
@@ -110,10 +135,33 @@ async fn whole(mut body: Incoming) -> Result<Vec<u8>, String> {
     Ok(read)
 }
 
-async fn dial(addresses: &[IpAddr], port: u16) -> Result<TcpStream, String> {
+/// A body that is there.
+struct Whole(Option<Bytes>);
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+/// Dials the first of these that accepts.
+pub(super) async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
     let mut why = "there is no address".to_owned();
-    for address in addresses.iter().take(ADDRESSES) {
-        let at = SocketAddr::new(*address, port);
+    for at in addresses.iter().take(ADDRESSES) {
         #[expect(clippy::disallowed_methods, reason = "the gate's own errands are dialled here only")]
         match timeout(DIAL, TcpStream::connect(at)).await {
             Ok(Ok(stream)) => return Ok(stream),
@@ -157,7 +205,8 @@ mod tests {
             }
             theirs.write_all(answer.as_bytes()).await.expect("it fits");
         };
-        tokio::join!(ask(ours, "id.example.com", "/jwks"), server).0
+        let request = Request::get("/jwks").header(HOST, "id.example.com").body(Whole(None));
+        tokio::join!(ask(ours, request.expect("a request")), server).0.and_then(fetched)
     }
 
     #[tokio::test]

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::turn;
-use crate::types::{ClientAddr, ListenerAddr, NetnsCookie, Token};
+use crate::types::{ClientAddr, CredentialName, ListenerAddr, NetnsCookie, Secret, Token};
 use crate::wire::rules::Together;
-use crate::wire::{Channel, Identity, LeafRequest, ToGate, ToWarden};
+use crate::wire::{Channel, Identity, LeafRequest, Sealed, ToGate, ToWarden};
 
 /// Notices (journal, trouble) that may wait for the warden; beyond it they are dropped and counted: the store has
 /// them all.
@@ -26,6 +26,9 @@ const ALIVE_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a connection waits for its tokens: the job can make the reading of its own memory and files slow.
 const TOKENS_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long reading a source may take: a command has 10 s.
+const SECRET_WITHIN: Duration = Duration::from_secs(13);
 
 /// The gate's handle on the warden. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +51,7 @@ enum Answer {
     Identity(oneshot::Sender<Option<Box<Identity>>>),
     Leaf(oneshot::Sender<Result<Vec<u8>, String>>),
     Socket(oneshot::Sender<Result<OwnedFd, String>>),
+    Secret(oneshot::Sender<Result<Sealed, String>>),
 }
 
 /// What the warden has the gate do.
@@ -67,6 +71,10 @@ pub enum Order {
     Servers(Vec<SocketAddr>),
     /// These rules are in force now.
     Policy(Box<Source>),
+    /// The source of this credential has changed.
+    SecretChanged(CredentialName),
+    /// Fetch this credential and try its hosts, for the call.
+    TestCredential(u64, CredentialName),
 }
 
 /// Takes the question back when the asker is cut before the answer came.
@@ -199,6 +207,18 @@ impl Warden {
         }
     }
 
+    /// Has a credential's source read, one of the warden's own.
+    ///
+    /// # Errors
+    /// The warden's reason, or that it did not answer.
+    pub async fn secret(&self, credential: CredentialName) -> Result<Secret, String> {
+        let (sender, answer) = oneshot::channel();
+        let call = self.next_call();
+        let question = ToWarden::Secret { call, credential };
+        let asked = self.ask_within(SECRET_WITHIN, call, question, Answer::Secret(sender), answer).await;
+        asked.unwrap_or_else(|| Err("the warden did not answer".to_owned())).map(Sealed::open)
+    }
+
     async fn ask<T>(
         &self,
         question: impl FnOnce(u64) -> ToWarden,
@@ -220,6 +240,17 @@ impl Warden {
         slot: Answer,
         answer: oneshot::Receiver<T>,
     ) -> Option<T> {
+        self.ask_within(super::ANSWER_WITHIN, call, question, slot, answer).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        time: Duration,
+        call: u64,
+        question: ToWarden,
+        slot: Answer,
+        answer: oneshot::Receiver<T>,
+    ) -> Option<T> {
         let _asked = Asked(&self.shared, call);
         self.shared.pending().insert(call, slot);
         let asked = async {
@@ -229,7 +260,7 @@ impl Warden {
             }
             answer.await.ok()
         };
-        tokio::time::timeout(super::ANSWER_WITHIN, asked).await.ok().flatten()
+        tokio::time::timeout(time, asked).await.ok().flatten()
     }
 
     /// Answers [`Order::StandAside`].
@@ -273,6 +304,17 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
                 if let Some(Answer::Leaf(asker)) = shared.pending().remove(&call) {
                     let _ = asker.send(leaf);
                 }
+            }
+            Ok(Some((ToGate::Secret { call, answer }, _))) => {
+                if let Some(Answer::Secret(asker)) = shared.pending().remove(&call) {
+                    let _ = asker.send(answer);
+                }
+            }
+            Ok(Some((ToGate::SecretChanged { credential }, _))) => {
+                let _ = orders.send(Order::SecretChanged(credential)).await;
+            }
+            Ok(Some((ToGate::TestCredential { call, credential }, _))) => {
+                let _ = orders.send(Order::TestCredential(call, credential)).await;
             }
             Ok(Some((ToGate::Socket { call, refused }, fd))) => {
                 if let Some(Answer::Socket(asker)) = shared.pending().remove(&call) {

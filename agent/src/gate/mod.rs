@@ -2,6 +2,7 @@
 //! user, enters its sandbox before it reads a byte from any network, and ends when the warden does.
 
 mod accept;
+mod credentials;
 mod dns;
 mod errand;
 mod identify;
@@ -19,6 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::credential::Keeper;
 use crate::drain::{Drain, Drained};
 use crate::identity::{self, Identities};
 use crate::limit::Limits;
@@ -29,7 +31,7 @@ use crate::record::{self, Store};
 use crate::report::Chain;
 use crate::tls::{self, Tls};
 use crate::turn;
-use crate::types::{Issuer, NetnsCookie};
+use crate::types::{CredentialName, Issuer, NetnsCookie};
 use crate::wire::rules::Together;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
@@ -82,6 +84,8 @@ pub(crate) struct Services {
     dns: Arc<dns::Resolver>,
     /// Verifies who stands behind callers.
     identities: Arc<Identities>,
+    /// Keeps credentials.
+    credentials: Arc<Keeper>,
 }
 
 /// Runs the gate on its end of the channel until the warden ends it.
@@ -151,6 +155,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let tls = Arc::new(tls);
     let dns = Arc::new(dns::Resolver::new(settings.name_servers.clone(), servers));
     let identities = identities(&settings.issuers, &tls, &dns, &warden);
+    let credentials = credentials::keeper(in_force.clone(), &tls, &dns, &warden);
     let services = Arc::new(Services {
         policy: in_force,
         limits: Limits::new(),
@@ -163,6 +168,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         sessions,
         dns,
         identities,
+        credentials,
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(Arc::clone(&services), folding.clone()));
@@ -218,7 +224,7 @@ async fn follow(
     mut orders: mpsc::Receiver<Order>,
     serving: &mut accept::Listeners,
     rules: &Rules,
-    services: &Services,
+    services: &Arc<Services>,
 ) -> Option<Ending> {
     loop {
         match orders.recv().await? {
@@ -238,9 +244,14 @@ async fn follow(
                 }
             }
             Order::Forget(netns) => serving.forget(netns),
+            Order::SecretChanged(name) => services.credentials.changed(&name),
+            Order::TestCredential(call, name) => test(call, name, Arc::clone(services)),
             Order::Servers(servers) => services.dns.set_host_servers(servers),
             Order::Policy(source) => match compile(*source, &rules.settings) {
-                Ok(policy) => drop(rules.policies.send_replace(Arc::new(policy))),
+                Ok(policy) => {
+                    rules.policies.send_replace(Arc::new(policy));
+                    services.credentials.rules_changed();
+                }
                 // The warden has tried them before: this is a defect.
                 Err(error) => {
                     let why = format!("the old rules stay in force: {}", Chain(&error));
@@ -249,6 +260,15 @@ async fn follow(
             },
         }
     }
+}
+
+/// Tests a credential beside all else.
+fn test(call: u64, name: CredentialName, services: Arc<Services>) {
+    #[expect(clippy::disallowed_methods, reason = "bounded by its deadlines, and no session's own")]
+    tokio::spawn(async move {
+        let outcome = credentials::test(&services, &name).await;
+        services.warden.tell(ToWarden::Tested { call, outcome });
+    });
 }
 
 /// Where rules that come later go, and what holds beside them.

@@ -24,6 +24,7 @@ use super::listen::{self, Listeners};
 use super::namespaces::Namespaces;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
+use super::secrets::Secrets;
 use super::tags::{self, TagNumber, Tags};
 use super::tokens::{Places, Tokens};
 use super::witness::{Question, Witness};
@@ -125,6 +126,8 @@ pub struct Bound {
     gate_user: (Uid, Gid),
     /// Where tokens of callers are found.
     pub tokens: Tokens,
+    /// Reads secrets.
+    pub secrets: Secrets,
     places: Places,
     /// What the last gate was told at its start.
     told: Option<Told>,
@@ -177,6 +180,7 @@ impl Bound {
         let examiner = Arc::new(examiner.map_err(Error::Examiner)?);
         Ok(Self {
             places: Places::of(&config.issuers),
+            secrets: Secrets::new(&config),
             config,
             ca,
             witness: witness(&listeners, &journal),

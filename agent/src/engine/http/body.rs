@@ -137,7 +137,8 @@ pub(super) type Open = Arc<()>;
 /// A request's body.
 pub(super) struct Up {
     pub(super) inner: Source,
-    pub(super) exchange: Exchange,
+    /// `None`: what is sent again, and was recorded when it was sent first.
+    pub(super) exchange: Option<Exchange>,
     pub(super) spent: Option<Arc<Spent>>,
     pub(super) length: Length,
     pub(super) _open: Open,
@@ -155,7 +156,9 @@ impl Body for Up {
         Pin::new(&mut this.inner).poll_frame(cx).map(|frame| {
             frame.map(|frame| {
                 let frame = frame.map_err(Broke::Sender)?;
-                record(&this.exchange, Direction::Up, &frame).map_err(Broke::Unrecordable)?;
+                if let Some(exchange) = &this.exchange {
+                    record(exchange, Direction::Up, &frame).map_err(Broke::Unrecordable)?;
+                }
                 if let Some(spent) = &this.spent {
                     spent.bytes(frame.data_ref().map_or(0, Bytes::len) as u64);
                 }

@@ -19,6 +19,8 @@ use crate::types::action;
 
 /// A body that is judged must be there within this time.
 const WITHIN: Duration = Duration::from_secs(60);
+/// A longer body is not kept for a second sending.
+const REPLAYED: usize = 1 << 20;
 /// Decoded at once before others get their turn.
 const TURN: usize = 256 << 10;
 /// By how much coded bytes may be more than what they stand for: a sixteenth, and this.
@@ -26,6 +28,8 @@ const CODED_MORE: usize = 4096;
 
 /// See the module.
 pub(super) struct Source {
+    /// Read already, and kept for a second sending: comes before `read`.
+    kept: Bytes,
     /// Read already.
     read: BytesMut,
     /// What that stands for, where it has a content coding.
@@ -43,7 +47,15 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(body: Incoming) -> Self {
         let ended = body.is_end_stream();
-        Self { read: BytesMut::new(), decoded: None, trailers: None, rest: Some(body), unknowable: None, ended }
+        Self {
+            kept: Bytes::new(),
+            read: BytesMut::new(),
+            decoded: None,
+            trailers: None,
+            rest: Some(body),
+            unknowable: None,
+            ended,
+        }
     }
 
     /// Reads it whole, up to `max` bytes after content codings; what goes wrong is part of what is known of it.
@@ -122,6 +134,25 @@ impl Source {
         self.rest.as_ref().is_some_and(|rest| !rest.is_end_stream())
     }
 
+    /// The same body once more, where all of it is there. For one that has been judged: policy sees neither again.
+    pub(super) fn replay(&mut self) -> Option<Self> {
+        let whole = self.rest.is_none() && self.trailers.is_none();
+        let empty = self.ended && self.read.is_empty();
+        if !(whole || empty) || self.read.len() > REPLAYED {
+            return None;
+        }
+        self.kept = self.read.split().freeze();
+        Some(Self {
+            kept: self.kept.clone(),
+            read: BytesMut::new(),
+            decoded: None,
+            trailers: None,
+            rest: None,
+            unknowable: None,
+            ended: self.ended,
+        })
+    }
+
     /// What policy may know of it.
     pub(super) fn known(&self) -> action::Body<'_> {
         match (&self.unknowable, &self.rest) {
@@ -159,6 +190,9 @@ impl Body for Source {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.kept.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.kept)))));
+        }
         if !self.read.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(self.read.split().freeze()))));
         }
@@ -172,13 +206,13 @@ impl Body for Source {
 
     fn is_end_stream(&self) -> bool {
         match &self.rest {
-            Some(rest) => self.read.is_empty() && rest.is_end_stream(),
+            Some(rest) => self.kept.is_empty() && self.read.is_empty() && rest.is_end_stream(),
             None => self.ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let read = self.read.len() as u64;
+        let read = (self.kept.len() + self.read.len()) as u64;
         let Some(rest) = &self.rest else { return SizeHint::with_exact(read) };
         let rest = rest.size_hint();
         let mut hint = SizeHint::new();

@@ -26,8 +26,8 @@ pub(super) struct Switched {
     client: OnUpgrade,
     upstream: OnUpgrade,
     websocket: bool,
-    /// What is proved of the peer after the change.
-    verified: Verified,
+    /// What is proved of the peer, if it stays the same after the change.
+    peer: Option<Verified>,
     finish: Finish,
 }
 
@@ -39,19 +39,19 @@ impl Switched {
         upstream: OnUpgrade,
         response: &Response<Incoming>,
         asked: bool,
-        verified: Verified,
+        peer: Option<Verified>,
         finish: Finish,
     ) -> Self {
         let named = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"websocket");
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
             && response.headers().get(UPGRADE).is_some_and(named);
-        Self { client, upstream, websocket: asked || switched, verified, finish }
+        Self { client, upstream, websocket: asked || switched, peer, finish }
     }
 
     /// Goes on with the changed connection to its end. `upstream` is its upstream side, where that was taken back
     /// from hyper by hand.
     pub(super) async fn run(self, upstream: Option<BoxStream>, again: Again) {
-        let Self { client, upstream: later, websocket, verified, mut finish } = self;
+        let Self { client, upstream: later, websocket, peer, mut finish } = self;
         let upstream = async {
             match upstream {
                 Some(upstream) => Ok(upstream),
@@ -67,7 +67,7 @@ impl Switched {
         };
         if !websocket {
             finish.finish(None);
-            return again(client, upstream, verified).await;
+            return again(client, upstream, peer).await;
         }
         finish.exchange().became("websocket");
         let mut live = finish.take_live();
