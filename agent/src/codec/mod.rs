@@ -5,5 +5,6 @@ pub mod coding;
 pub mod dns;
 pub mod http1;
 pub mod json;
+pub mod scrub;
 pub mod sniff;
 pub mod websocket;

@@ -8,6 +8,7 @@ pub mod bind;
 pub mod fetch;
 pub mod inject;
 pub mod keep;
+pub mod scrub;
 pub mod strip;
 
 pub use bind::{Bound, bind};

@@ -156,6 +156,8 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let dns = Arc::new(dns::Resolver::new(settings.name_servers.clone(), servers));
     let identities = identities(&settings.issuers, &tls, &dns, &warden);
     let credentials = credentials::keeper(in_force.clone(), &tls, &dns, &warden);
+    let unseen = Arc::clone(&credentials);
+    store.keep_unseen(Arc::new(move || unseen.needles()));
     let services = Arc::new(Services {
         policy: in_force,
         limits: Limits::new(),

@@ -10,6 +10,7 @@ use super::headers::{Redacted, path, with_parameter};
 use super::payload::{ExchangeBegin, ExchangeEnd, Kept, stamp};
 use super::session::{Facts, cut};
 use super::{ExchangeHead, Unrecordable};
+use crate::codec::scrub::Needles;
 use crate::types::{Caller, Destination, Enforcement, Summary, Verdict};
 
 /// Longest texts of a summary, which must fit a message to the warden and the reserve of the store. The head has the whole.
@@ -21,6 +22,14 @@ const ERROR: usize = 1024;
 /// An error as summaries bear it.
 pub fn shortened(error: String) -> String {
     cut(error, ERROR)
+}
+
+/// A text with what must not be seen masked.
+pub fn masked(needles: Option<&Needles>, text: String) -> String {
+    match needles {
+        Some(needles) => needles.mask_text(text),
+        None => text,
+    }
 }
 
 /// A frame that cannot be made cannot be recorded.
@@ -42,10 +51,12 @@ pub fn opening(
     head: ExchangeHead,
 ) -> (Box<Summary>, Result<(), Unrecordable>) {
     let salt = &session.shared.salt;
+    let needles = session.shared.needles();
+    let seen = |text: String| masked(needles.as_deref(), text);
     let borne = head.credential.as_ref();
     let clean = head.path.map(|text| with_parameter(path(&text, salt), borne));
-    let clean = clean.map(|text| cut(text, LONG));
-    let (host, method) = (cut(head.host, WORD), head.method.map(|text| cut(text, WORD)));
+    let clean = clean.map(|text| cut(seen(text), LONG));
+    let (host, method) = (cut(seen(head.host), WORD), head.method.map(|text| cut(seen(text), WORD)));
     let redacted = Redacted::new(&head.headers, salt).with(borne);
     let time = stamp(OffsetDateTime::now_utc());
     let identity = head.identity.as_ref().map(|identity| identity.subject.as_str());
@@ -66,7 +77,7 @@ pub fn opening(
         headers_cut: redacted.cut(),
         headers: redacted,
     };
-    let framed = framed(batch.json(Kind::Exchange, &begin));
+    let framed = framed(batch.masked(Kind::Exchange, &begin, needles.as_deref()));
     let mut summary = summary(&session.text, number, &session.caller, session.destination);
     summary.time = time;
     summary.protocol = head.protocol.to_owned();
@@ -150,5 +161,5 @@ pub fn end(
         down,
         summary: Cow::Borrowed(summary),
     };
-    framed(batch.json(Kind::ExchangeEnd, &end))
+    framed(batch.masked(Kind::ExchangeEnd, &end, session.shared.needles().as_deref()))
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
+use crate::codec::scrub::Needles;
 use crate::types::{CredentialName, Summary};
 
 mod edges;
@@ -19,6 +20,7 @@ mod exchange;
 pub mod fold;
 pub mod frame;
 pub mod headers;
+mod held;
 mod lock;
 mod log;
 mod open;
@@ -43,6 +45,9 @@ pub struct Unrecordable(pub String);
 
 /// Where finished summaries go (the journal, by way of the warden). Must not block.
 pub type Sink = Arc<dyn Fn(&Summary) + Send + Sync>;
+
+/// What must not be seen in the record, now. Asked for each frame: must not block.
+pub type Unseen = Arc<dyn Fn() -> Option<Arc<Needles>> + Send + Sync>;
 
 /// How the store works.
 #[derive(Clone, Debug)]

@@ -144,7 +144,8 @@ fn write(
     need: Need,
 ) -> Result<u64, Unrecordable> {
     let mut batch = Batch::with_capacity(1024);
-    batch.json(kind, payload).map_err(|error| Unrecordable(error.to_string()))?;
+    let needles = shared.needles();
+    batch.masked(kind, payload, needles.as_deref()).map_err(|error| Unrecordable(error.to_string()))?;
     shared.log.append(&mut batch, need)
 }
 

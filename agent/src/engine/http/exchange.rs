@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
+use super::clean::{Answered, Cleaner};
 use super::fault::{h2_reset, is_io};
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
@@ -191,6 +192,7 @@ impl Exchanges {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
+        let clean = bearing.as_ref().map(|bearing| Cleaner::new(&self.cx.credentials, bearing.value()));
         let up = (finish.exchange().clone(), finish.spent());
         let sent = tokio::select! {
             biased;
@@ -198,7 +200,7 @@ impl Exchanges {
             sent = self.deliver(permit, bearing, &asked, request, up) => sent,
         };
         match sent {
-            Ok(response) => Ok(self.pass_on(asked, undecided, response, finish)),
+            Ok(response) => Ok(self.pass_on(asked, undecided, (response, clean), finish)),
             Err(error) => self.failed(&asked, error, finish),
         }
     }
@@ -248,9 +250,12 @@ impl Exchanges {
         &self,
         asked: Asked,
         undecided: Undecided,
-        mut response: Response<Incoming>,
+        (mut response, clean): (Response<Incoming>, Option<Cleaner>),
         mut finish: Finish,
     ) -> Response<Down> {
+        if let Some(clean) = &clean {
+            clean.head(&mut response);
+        }
         let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
         if let Err(what) = upstream_answer::check(&mut response, switched) {
             return self.bad_upstream(&asked, what.to_owned(), finish);
@@ -273,6 +278,7 @@ impl Exchanges {
             finish.finish(None);
         }
         let _open = Arc::clone(&self.open);
+        let inner = Answered::of(inner, &head.headers, clean);
         Response::from_parts(head, Down::Upstream { inner, finish, length: asked.length, _open })
     }
 
