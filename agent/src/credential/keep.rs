@@ -32,7 +32,7 @@ pub struct Value {
 }
 
 impl Value {
-    fn new(fetched: Fetched) -> Self {
+    pub(super) fn new(fetched: Fetched) -> Self {
         let Fetched { secret, expires, revoke } = fetched;
         Self { secret, fetched: SystemTime::now(), expires, revoke: Mutex::new(revoke) }
     }

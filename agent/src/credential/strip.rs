@@ -1,7 +1,7 @@
 //! Takes the caller's own credential out of a request that is to bear another: wherever a server could find one. What is
 //! left would decide in whose name, and into whose account, the request goes.
 
-use http::header::{COOKIE, HeaderName, HeaderValue};
+use http::header::{COOKIE, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Uri};
 
@@ -53,10 +53,15 @@ pub fn strip<B>(inject: &Inject, request: &mut Request<B>) {
         Inject::Header { name, .. } => Some(name.as_str()),
         _ => None,
     };
-    let held: Vec<HeaderName> =
-        request.headers().keys().filter(|name| holds(name.as_str(), own)).cloned().collect();
-    for name in held {
-        request.headers_mut().remove(name);
+    if request.headers().keys().any(|name| holds(name.as_str(), own)) {
+        // Built anew: taking one out would change the order of the others.
+        let all = std::mem::take(request.headers_mut());
+        let kept = all.iter().filter(|(name, _)| !holds(name.as_str(), own));
+        let headers = request.headers_mut();
+        headers.reserve(all.len());
+        for (name, value) in kept {
+            headers.append(name, value.clone());
+        }
     }
     if let Inject::Cookie { name } = inject {
         without_cookie(request.headers_mut(), name);

@@ -190,8 +190,12 @@ mod tests {
             issuer: "https://i.example".to_owned(),
             subject: "project a:main".to_owned(),
             groups: Vec::new(),
-            claims: r#"{"team": "(none)", "n": 7, "long": "LONG", "k.io": {"ns": "x"}}"#
-                .replace("LONG", &"é".repeat(500)),
+            claims: serde_json::json!({
+                "team": "(none)",
+                "n": 7,
+                "long": "é".repeat(500),
+                "k.io": {"ns": "x"},
+            }),
             expires: i64::MAX,
         };
         let key = |by: By, identity: Option<&Identity>| {

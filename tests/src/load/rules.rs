@@ -52,10 +52,8 @@ pub fn put(world: &World, rules: &str, url: &str) -> Result<()> {
     let wanted = if rules.is_empty() { "404" } else { "403" };
     let in_force = eventually(Duration::from_secs(20), || {
         let mut curl = world.job("bench", "curl")?;
-        let ended = run(
-            curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", url]),
-            Duration::from_secs(5),
-        )?;
+        let ended =
+            run(curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", url]), Duration::from_secs(5))?;
         Ok((ended.stdout == wanted).then_some(()))
     })?;
     in_force.context("the rules are not in force")

@@ -38,7 +38,9 @@ pub(super) async fn answer(request: Request<Incoming>) -> Answer {
             (None, false) => json_answer(&response(&model, &[item(&words, "completed")], "completed")),
             (None, true) => sse(response_events(&model, &words)),
         },
-        ("/v1/traces/ingest", _) => with_type(StatusCode::NO_CONTENT, "application/json", full(String::new())),
+        ("/v1/traces/ingest", _) => {
+            with_type(StatusCode::NO_CONTENT, "application/json", full(String::new()))
+        }
         _ => problem(StatusCode::NOT_FOUND, "Unknown request URL."),
     }
 }
@@ -133,9 +135,7 @@ fn response_events(model: &str, words: &[String]) -> Vec<String> {
     );
     events.push(place(json!({"type": "response.output_text.done", "text": words.concat(), "logprobs": []})));
     events.push(place(json!({"type": "response.content_part.done", "part": part(words)})));
-    events.push(
-        json!({"type": "response.output_item.done", "output_index": 0, "item": whole}),
-    );
+    events.push(json!({"type": "response.output_item.done", "output_index": 0, "item": whole}));
     events.push(json!({"type": "response.completed", "response": response(model, &[whole], "completed")}));
     numbered(events)
 }

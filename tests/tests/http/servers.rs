@@ -38,11 +38,15 @@ fn cases() -> Vec<Case> {
     let known = read(include_str!("../../desync/payloads.json"));
     let tricky = read(include_str!("../../desync/tricky.json"));
     let name = |case: &Value| case["name"].as_str().expect("name").to_owned();
-    let known = known.iter().map(|c| {
-        (name(c), octets(&c["bytes"]), c["forwarded"].as_array().expect("list").len() + refused(c))
-    });
+    let known = known
+        .iter()
+        .map(|c| (name(c), octets(&c["bytes"]), c["forwarded"].as_array().expect("list").len() + refused(c)));
     let tricky = tricky.iter().map(|c| {
-        (name(c), octets(&c["bytes"]), usize::try_from(c["exchanges"].as_u64().expect("number")).expect("few"))
+        (
+            name(c),
+            octets(&c["bytes"]),
+            usize::try_from(c["exchanges"].as_u64().expect("number")).expect("few"),
+        )
     });
     known.chain(tricky).map(|(name, bytes, exchanges)| Case { name, bytes, exchanges }).collect()
 }
@@ -117,7 +121,14 @@ async fn through(server: &Counted, case: &Case, piece: usize) -> Vec<Summary> {
     let _ended = timeout(PATIENCE, engine).await.expect("the engine ends");
     relay.await.expect("relay");
     let records = rig.so_far();
-    assert!(!hung, "{}: {} of {}: {}\n{records:#?}", case.name, records.len(), case.exchanges, answers.escape_ascii());
+    assert!(
+        !hung,
+        "{}: {} of {}: {}\n{records:#?}",
+        case.name,
+        records.len(),
+        case.exchanges,
+        answers.escape_ascii()
+    );
     records
 }
 
@@ -125,9 +136,8 @@ async fn through(server: &Counted, case: &Case, piece: usize) -> Vec<Summary> {
 fn sent(records: &[Summary]) -> (Vec<String>, Vec<String>) {
     let sent = records.iter().filter(|r| r.verdict == Verdict::Allow);
     let (whole, cut): (Vec<_>, Vec<_>) = sent.partition(|r| r.error.is_none() && r.status == Some(200));
-    let text = |r: &&Summary| {
-        plain(r.method.as_deref().unwrap_or_default(), r.path.as_deref().unwrap_or_default())
-    };
+    let text =
+        |r: &&Summary| plain(r.method.as_deref().unwrap_or_default(), r.path.as_deref().unwrap_or_default());
     (whole.iter().map(text).collect(), cut.iter().map(text).collect())
 }
 
@@ -145,7 +155,11 @@ async fn play(kind: Kind, server: Arc<Counted>, piece: usize) -> Vec<String> {
         // What was cut off, or refused by the server itself, may have reached the application or not.
         let fits = got == whole || (cut.len() == 1 && got == [&whole[..], &cut].concat());
         // A server may close before it has heard all.
-        if !fits || records.len() > case.exchanges || cut.len() > 1 || got.iter().any(|g| g.contains("SMUGGLED")) {
+        if !fits
+            || records.len() > case.exchanges
+            || cut.len() > 1
+            || got.iter().any(|g| g.contains("SMUGGLED"))
+        {
             wrong.push(format!(
                 "{kind:?}, {}: the gate sent {whole:?} (cut {cut:?}) in {} records, handled {got:?}",
                 case.name,

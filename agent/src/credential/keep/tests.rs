@@ -157,8 +157,9 @@ async fn a_refused_value_is_fetched_anew_once() {
     rig.gives(&[Ok("old"), Ok("new")]);
     let credential = file();
     let old = rig.keeper.value(&credential, &ask()).await.expect("a value");
-    let all =
-        futures_util::future::join_all((0..50).map(|_| rig.keeper.renewed(&credential, &ask(), &old))).await;
+    let who = ask();
+    let all = (0..50).map(|_| rig.keeper.renewed(&credential, &who, &old));
+    let all = futures_util::future::join_all(all).await;
     assert!(all.iter().all(|value| value.as_ref().is_ok_and(|value| value.secret().expose() == "new")));
     assert_eq!(rig.fetches(), 2);
     let new = rig.keeper.value(&credential, &ask()).await.expect("a value");

@@ -4,14 +4,15 @@ use super::heard::Heard;
 
 /// What the paths and queries are made of: nothing in it is refused for itself.
 const SEGMENTS: [&str; 26] = [
-    "a", "m1", "%6d1", "M1", "v1", "..", ".", "", "%2e%2E", "%2F", "%252f", "x;y=1", "%c3%a9", "%00", "%zz", "a+b", "~", "@a",
-    "a:b", "$", "!", "%", "(b)", "a,b", "é", "%5c",
+    "a", "m1", "%6d1", "M1", "v1", "..", ".", "", "%2e%2E", "%2F", "%252f", "x;y=1", "%c3%a9", "%00", "%zz",
+    "a+b", "~", "@a", "a:b", "$", "!", "%", "(b)", "a,b", "é", "%5c",
 ];
 const PAIRS: [&str; 20] = [
-    "q=1", "q=%31", "q=a+b", "q=2", "q", "=x", "q=%zz", "q=%f0%28", "", "q=a%26b", "q=a=b?c", "Q=1", "%71=1", "q=%00", "r=1",
-    "q[]=1", "q=1;q=2", "q='", "q=é", "q=%c3%a9",
+    "q=1", "q=%31", "q=a+b", "q=2", "q", "=x", "q=%zz", "q=%f0%28", "", "q=a%26b", "q=a=b?c", "Q=1", "%71=1",
+    "q=%00", "r=1", "q[]=1", "q=1;q=2", "q='", "q=é", "q=%c3%a9",
 ];
-const METHODS: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "PROPFIND", "M-SEARCH"];
+const METHODS: [&str; 9] =
+    ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "PROPFIND", "M-SEARCH"];
 const MARKS: [&str; 7] = ["m1", "m1x", "m2", "", "M1", "m 1", "m\u{e9}1"];
 const HOSTS: [&str; 4] = ["api.example", "API.Example", "b.example", "192.0.2.9"];
 const BODIES: [&str; 16] = [
@@ -54,7 +55,8 @@ impl Asked {
         match &self.wire {
             Wire::Octets(octets) => octets.escape_ascii().to_string(),
             Wire::Frames(list) => {
-                let line = |(n, v): &(Vec<u8>, Vec<u8>)| format!("{}: {}", n.escape_ascii(), v.escape_ascii());
+                let line =
+                    |(n, v): &(Vec<u8>, Vec<u8>)| format!("{}: {}", n.escape_ascii(), v.escape_ascii());
                 list.iter().map(line).collect::<Vec<_>>().join(" | ")
             }
         }
@@ -134,7 +136,11 @@ impl Draw {
             said.add("x-model", model.as_bytes());
         }
         let malformed = self.one_in(40);
-        let wire = if http2 { self.frames(&mut said, malformed) } else { self.octets(&mut said, malformed, with_body) };
+        let wire = if http2 {
+            self.frames(&mut said, malformed)
+        } else {
+            self.octets(&mut said, malformed, with_body)
+        };
         Asked { said, malformed, wire }
     }
 
@@ -153,7 +159,8 @@ impl Draw {
         for value in values {
             let wrong = self.perhaps_wrong(value.as_bytes());
             let bare = |b: Option<&u8>| b.is_none_or(|b| !matches!(b, b' ' | b'\t'));
-            let fits = bare(wrong.first()) && bare(wrong.last()) && wrong.iter().all(|b| *b >= 0x20 && *b != 0x7f);
+            let fits =
+                bare(wrong.first()) && bare(wrong.last()) && wrong.iter().all(|b| *b >= 0x20 && *b != 0x7f);
             said.add("x-q", if fits { &wrong } else { b"?" });
         }
         for _ in 0..self.below(3) {
@@ -197,11 +204,17 @@ impl Draw {
         for (name, value) in &said.headers {
             let name = match self.below(4) {
                 0 => name.to_ascii_uppercase(),
-                1 => name.split('-').map(|w| w[..1].to_ascii_uppercase() + &w[1..]).collect::<Vec<_>>().join("-"),
+                1 => name
+                    .split('-')
+                    .map(|w| w[..1].to_ascii_uppercase() + &w[1..])
+                    .collect::<Vec<_>>()
+                    .join("-"),
                 _ => name.clone(),
             };
             let (before, after) = (self.of(&[" ", "", "\t ", "  "]), self.of(&["", "", " ", "\t"]));
-            octets.extend([name.as_bytes(), b":", before.as_bytes(), value, after.as_bytes(), b"\r\n"].concat());
+            octets.extend(
+                [name.as_bytes(), b":", before.as_bytes(), value, after.as_bytes(), b"\r\n"].concat(),
+            );
         }
         octets.extend(b"\r\n");
         let head = octets.len();
@@ -230,7 +243,8 @@ impl Draw {
 
     /// Changes, adds or takes away one octet of the head.
     fn spoil(&mut self, octets: &mut Vec<u8>, head: usize) {
-        const ODD: [u8; 14] = [0, b' ', b'\t', b'\r', b'\n', b':', b',', b';', b'/', b'?', b'#', b'%', 0x7f, 0xff];
+        const ODD: [u8; 14] =
+            [0, b' ', b'\t', b'\r', b'\n', b':', b',', b';', b'/', b'?', b'#', b'%', 0x7f, 0xff];
         let at = self.below(head - 4);
         let odd = ODD[self.below(ODD.len())];
         match self.below(3) {

@@ -65,7 +65,8 @@ fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut at = 0;
     while at < text.len() {
-        let hex = text.get(at + 1..at + 3).filter(|d| text[at] == b'%' && d.iter().all(u8::is_ascii_hexdigit));
+        let hex =
+            text.get(at + 1..at + 3).filter(|d| text[at] == b'%' && d.iter().all(u8::is_ascii_hexdigit));
         match hex.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);

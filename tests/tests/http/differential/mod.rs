@@ -82,7 +82,9 @@ fn compare(asked: &Asked, passed: &Passed, rules: &Rules, tally: &mut Tally) -> 
         }
         // What was asked for is what would have been heard: the other requests of this test show it.
         let (want, denies) = rules.decide(&asked.said);
-        if asked.malformed || (record.verdict == Verdict::Deny && rule == Some(&want) && denies && rules.enforced) {
+        if asked.malformed
+            || (record.verdict == Verdict::Deny && rule == Some(&want) && denies && rules.enforced)
+        {
             return Ok(());
         }
         return Err(format!("nothing was heard of it, the rule is {want}"));
@@ -134,8 +136,7 @@ async fn batch(seed: u64, requests: usize) -> Tally {
     let mut draw = Draw::new(seed);
     let http2 = draw.one_in(2);
     let plain = draw.one_in(2);
-    let verified =
-        if plain { Verified::Plain } else { Verified::Name(HostName::parse(HOST).expect("name")) };
+    let verified = if plain { Verified::Plain } else { Verified::Name(HostName::parse(HOST).expect("name")) };
     let rules = Rules::draw(&mut draw);
     let source = Source { mode: rules.mode(), rules: rules.written(), ..Source::default() };
     let rig = Rig::judging(verified, Policy::compile(source).expect("a policy"));
@@ -151,7 +152,8 @@ async fn batch(seed: u64, requests: usize) -> Tally {
             stored(heard, &head.ok_or("the store has no head of it")?.headers)
         });
         if let Err(what) = agreed {
-            let mut text = format!("SLUICE_SEED of the batch: {seed} (HTTP/{})\n{what}\n", 1 + u8::from(http2));
+            let mut text =
+                format!("SLUICE_SEED of the batch: {seed} (HTTP/{})\n{what}\n", 1 + u8::from(http2));
             let _ = writeln!(text, "asked  {}\nsaid   {:?}", asked.text(), asked.said);
             let _ = writeln!(text, "heard  {:?}\nrecord {:?}\nrules  {rules:?}", passed.heard, passed.record);
             panic!("{text}");

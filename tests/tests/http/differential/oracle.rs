@@ -54,18 +54,30 @@ impl Rules {
         let mut rules = vec![
             when("method", r#"request.method != request.headers["x-method"][0]"#),
             when("host", r#"host != request.headers["x-host"][0]"#),
-            when("query", r#""q" in request.query && "x-q" in request.headers && request.query["q"] != request.headers["x-q"]"#),
-            asks("mark", RequestAsks {
-                headers: BTreeMap::from([("x-mark".to_owned(), glob(self.mark))]),
-                ..RequestAsks::default()
-            }),
-            asks("parameter", RequestAsks {
-                query: BTreeMap::from([("q".to_owned(), glob(self.parameter))]),
-                ..RequestAsks::default()
-            }),
+            when(
+                "query",
+                r#""q" in request.query && "x-q" in request.headers && request.query["q"] != request.headers["x-q"]"#,
+            ),
+            asks(
+                "mark",
+                RequestAsks {
+                    headers: BTreeMap::from([("x-mark".to_owned(), glob(self.mark))]),
+                    ..RequestAsks::default()
+                },
+            ),
+            asks(
+                "parameter",
+                RequestAsks {
+                    query: BTreeMap::from([("q".to_owned(), glob(self.parameter))]),
+                    ..RequestAsks::default()
+                },
+            ),
             asks("glob", RequestAsks { paths: glob(self.glob), ..RequestAsks::default() }),
             when("path", r#"request.path != request.headers["x-path"][0]"#),
-            when("model", r#""x-model" in request.headers && request.json.model != request.headers["x-model"][0]"#),
+            when(
+                "model",
+                r#""x-model" in request.headers && request.json.model != request.headers["x-model"][0]"#,
+            ),
             rule("rest"),
         ];
         rules.retain(|rule| rule.name != "model" || self.reads_bodies);

@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
 use super::super::rig::{Ends, PATIENCE, Rig};
+use super::Passed;
 use super::draw::{Asked, Wire};
 use super::heard::{Heard, http1};
-use super::Passed;
 
 /// Hears requests and answers each, until the engine closes.
 async fn upstream(mut io: DuplexStream, heard: Sender<Heard>) {

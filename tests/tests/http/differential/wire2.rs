@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::super::rig::{PATIENCE, Rig};
+use super::Passed;
 use super::draw::{Asked, Wire};
 use super::heard::Heard;
-use super::Passed;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -116,7 +116,8 @@ impl Connection {
             let last = said.trailers.is_empty();
             octets.extend(frame(DATA, u8::from(last), stream, &said.body));
             if !last {
-                let list: Vec<_> = said.trailers.iter().map(|(n, v)| (n.clone().into_bytes(), v.clone())).collect();
+                let list: Vec<_> =
+                    said.trailers.iter().map(|(n, v)| (n.clone().into_bytes(), v.clone())).collect();
                 octets.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&list)));
             }
         }
