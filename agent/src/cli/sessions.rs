@@ -205,7 +205,7 @@ pub(super) fn damaged(damage: &[Damage]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn when(text: &str) -> Result<String, String> {
+pub(super) fn when(text: &str) -> Result<String, String> {
     let bad = || {
         format!(
             "{text:?} is no time: give RFC 3339 (2026-01-31T12:00:00Z), a day, or so long ago (45s, 10m, 2h, 3d, 1w)"

@@ -200,7 +200,7 @@ mod tests {
         let text =
             b"x sk-abcdefgh y sk-abcdefghij0123456789 sk-abcdefghij01234 aaaaaaaaaaaab sk-abcdefg short end";
         let want =
-            b"x [credential y [credential a]********* [credential ij01234 aaa[credentia sk-abcdefg short end";
+            b"x [credential y [credential a]********* [credentialij01234 aaa[credentia sk-abcdefg short end";
         for cut in 1..=text.len() {
             let got = through(&needles, text, cut);
             assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(want), "cut {cut}");

@@ -7,7 +7,7 @@ use super::section::{Code, Named, Problems, Section, Sited, nearest};
 use super::{limit, quantity};
 use crate::policy::lookup::NamePattern;
 use crate::policy::pattern::{Addresses, Glob, Ports, Window};
-use crate::policy::rule::{BODY_LIMIT, BODY_MAX, CallerAsks, Effect, RequestAsks, Rule, ToAsks};
+use crate::policy::rule::{BODY_LIMIT, BODY_MAX, CallerAsks, CallerKeys, Effect, RequestAsks, Rule, ToAsks};
 use crate::policy::when::When;
 use crate::policy::{Mode, prompt_mistakes};
 use crate::types::{CredentialName, HostName};
@@ -78,6 +78,22 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
         }
     }
     let credential = section.text("credential", problems).and_then(|text| named(text, problems));
+    if let Some(text) = section.text("caller_key", problems) {
+        match text.value.as_str() {
+            "replace" if credential.is_none() => problems.add(
+                &text.place,
+                "rule.caller_key is \"replace\", and the rule has no credential",
+                "add credential = \"…\", or write \"warn\" or \"deny\"",
+            ),
+            "replace" => rule.caller_key = CallerKeys::Replace,
+            "warn" => rule.caller_key = CallerKeys::Warn,
+            "deny" => rule.caller_key = CallerKeys::Deny,
+            other => {
+                let what = format!("rule.caller_key is {other:?}");
+                problems.add(&text.place, what, one_of(other, &["replace", "warn", "deny"]));
+            }
+        }
+    }
     rule.credential = credential.as_ref().map(|name| name.value.clone());
     for (key, why) in LATER {
         if let Some(place) = section.not_yet(key) {

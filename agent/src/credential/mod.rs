@@ -8,6 +8,7 @@ pub mod bind;
 pub mod fetch;
 pub mod inject;
 pub mod keep;
+pub mod leak;
 pub mod scrub;
 pub mod strip;
 

@@ -199,6 +199,7 @@ pub fn decide(policy: &Policy, _caller: &Caller, lookup: Lookup<'_>) -> Result<P
         verdict: crate::types::Verdict::Allow,
         durable: policy.durable,
         credential: None,
+        caller_key: super::rule::CallerKeys::Warn,
         bounds: None,
     })
 }

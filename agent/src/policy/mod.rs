@@ -38,6 +38,7 @@ use filter::Filter;
 use index::Index;
 use judge::Compiled;
 use limit::Bounds;
+use rule::CallerKeys;
 use rule::{Effect, Source};
 use when::{Mistake, When};
 
@@ -74,6 +75,7 @@ pub struct Permit {
     verdict: types::Verdict,
     durable: bool,
     credential: Option<Arc<Credential>>,
+    caller_key: CallerKeys,
     bounds: Option<Box<Bounds>>,
 }
 
@@ -96,6 +98,11 @@ impl Permit {
     /// The credential that the exchange is to bear, as it was bound when this was decided.
     pub fn credential(&self) -> Option<&Arc<Credential>> {
         self.credential.as_ref()
+    }
+
+    /// What becomes of long-lived keys of the caller's own.
+    pub fn caller_key(&self) -> CallerKeys {
+        self.caller_key
     }
 
     /// What bounds it, where its rule has limits. Whoever sends it counts it first.
@@ -264,11 +271,18 @@ impl Policy {
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
         let durable = durable || self.durable;
-        Verdict::Allow(Permit { rule: rule.into(), verdict, durable, credential: None, bounds: None })
+        Verdict::Allow(Permit {
+            rule: rule.into(),
+            verdict,
+            durable,
+            credential: None,
+            caller_key: CallerKeys::Warn,
+            bounds: None,
+        })
     }
 
     /// What a rule allows. One that names a credential which is not there allows nothing.
-    fn allow(&self, rule: &rule::Rule) -> Verdict {
+    fn allow(&self, rule: &rule::Rule, enforced: bool) -> Verdict {
         let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
         match credential.transpose() {
             Ok(credential) => Verdict::Allow(Permit {
@@ -276,6 +290,7 @@ impl Policy {
                 verdict: types::Verdict::Allow,
                 durable: rule.durable || self.durable,
                 credential,
+                caller_key: if enforced { rule.caller_key } else { CallerKeys::Warn },
                 bounds: None,
             }),
             Err(name) => {
@@ -339,7 +354,7 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.
 fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode, why: Option<String>) -> Verdict {
     match (rule.verdict, rule.mode.unwrap_or(mode)) {
-        (Effect::Allow, _) => policy.allow(rule),
+        (Effect::Allow, mode) => policy.allow(rule, mode == Mode::Enforce),
         (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
         (Effect::Deny, Mode::Enforce) => {
             let reason = why.unwrap_or_else(|| "the rule refuses it".to_owned());

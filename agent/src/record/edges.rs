@@ -74,6 +74,7 @@ pub fn opening(
         verdict: head.verdict,
         identity: identity.map(Cow::Borrowed),
         groups: groups.clone(),
+        caller_keys: Cow::Borrowed(&head.caller_keys),
         headers_cut: redacted.cut(),
         headers: redacted,
     };
@@ -87,6 +88,7 @@ pub fn opening(
     summary.path = clean.map(|text| cut(text, PATH));
     (summary.identity, summary.groups) = (identity.map(str::to_owned), groups.into_owned());
     summary.credential = head.credential.as_ref().map(|borne| borne.name.to_string());
+    summary.caller_keys = head.caller_keys;
     summary.rule = head.rule;
     summary.verdict = head.verdict;
     (Box::new(summary), framed)
@@ -139,6 +141,7 @@ pub fn summary(session: &str, exchange: u32, caller: &Caller, destination: Desti
         rule: None,
         verdict: Verdict::Allow,
         credential: None,
+        caller_keys: Vec::new(),
         masked: BTreeMap::new(),
         bytes_up: 0,
         bytes_down: 0,

@@ -3,42 +3,94 @@
 //! The rule: the value of a header that carries a secret by its name (see [`secret_name`]) is never stored. In its place
 //! stands `[redacted LENGTH bytes FINGERPRINT]`, where the fingerprint is the first 8 hex digits of SHA-256 over a salt
 //! and the value. The salt is drawn when the agent starts and is never written, so that within one run an auditor sees
-//! whether two exchanges bore the same credential, and nobody can try guesses against a copy of the store. An
+//! whether two exchanges bore the same credential, and nobody can try guesses against a copy of the store. Of a key of a
+//! known kind (`config/keys.toml`) it is HMAC-SHA-256 under the host's salt, 16 digits, the same as among the exchange's
+//! `caller_keys` and for as long as the store's directory is there: nobody guesses such a key. An
 //! authentication scheme (`Bearer`, `Basic` …) stays. Parameters of a query with such a name lose their value likewise,
 //! in the path and in the headers that hold a URL. Bodies are stored as they are: masking them is policy's.
 
 use std::borrow::Cow;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
+use aws_lc_rs::hmac;
 use http::{HeaderMap, HeaderValue};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 
 use super::Borne;
+use crate::codec::keys;
 use crate::types::CredentialName;
 
 /// Bytes of names and values that are stored of one head; what is beyond is counted.
 pub const LIMIT: usize = 256 * 1024;
 
-/// What fingerprints are salted with: random, of this process, never stored.
+/// The host's salt in the store's directory. Of no use to a copy: leave it where it is.
+pub const HOST_SALT: &str = "keys.salt";
+
+/// What fingerprints are salted with: random.
 #[derive(Clone)]
-pub struct Salt([u8; 32]);
+pub struct Salt {
+    /// Of this process, never stored.
+    run: [u8; 32],
+    /// Of this host: stored beside the store's segments.
+    host: [u8; 32],
+}
 
 impl Salt {
     /// Draws a salt.
     pub fn draw() -> Self {
-        let mut salt = [0; 32];
-        aws_lc_rs::rand::fill(&mut salt).expect("the kernel's generator answers");
-        Self(salt)
+        let (mut run, mut host) = ([0; 32], [0; 32]);
+        aws_lc_rs::rand::fill(&mut run).expect("the kernel's generator answers");
+        aws_lc_rs::rand::fill(&mut host).expect("the kernel's generator answers");
+        Self { run, host }
+    }
+
+    /// As [`Salt::draw`], the host's part out of `dir`, or into it where there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read or made.
+    pub fn of(dir: &Path) -> io::Result<Self> {
+        let mut salt = Self::draw();
+        let path = dir.join(HOST_SALT);
+        let new = path.with_extension("new");
+        // Whole or not at all: what was there before a crash is nobody's fingerprint yet.
+        match fs::read(&path).map(<[u8; 32]>::try_from) {
+            Ok(Ok(host)) => salt.host = host,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {
+                let mut file =
+                    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+                file.write_all(&salt.host)?;
+                file.sync_all()?;
+                fs::rename(&new, &path)?;
+            }
+        }
+        Ok(salt)
+    }
+
+    /// HMAC-SHA-256 of a key under the host's salt: 16 hex digits.
+    pub fn fingerprint_of_key(&self, key: &[u8]) -> String {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.host), key);
+        tag.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn fingerprint(&self, secret: &[u8]) -> String {
-        let digest = Sha256::new().chain_update(self.0).chain_update(secret).finalize();
+        let digest = Sha256::new().chain_update(self.run).chain_update(secret).finalize();
         format!("{:08x}", digest[..4].iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)))
     }
 
     fn redacted(&self, secret: &[u8]) -> String {
-        format!("[redacted {} bytes {}]", secret.len(), self.fingerprint(secret))
+        let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
+        let fingerprint = match keys::find(secret, now).as_slice() {
+            [(_, at)] if *at == (0..secret.len()) => self.fingerprint_of_key(secret),
+            _ => self.fingerprint(secret),
+        };
+        format!("[redacted {} bytes {fingerprint}]", secret.len())
     }
 }
 
@@ -302,7 +354,7 @@ mod tests {
     use super::*;
 
     fn json(headers: &HeaderMap) -> String {
-        serde_json::to_string(&Redacted::new(headers, &Salt([7; 32]))).expect("json")
+        serde_json::to_string(&Redacted::new(headers, &Salt { run: [7; 32], host: [7; 32] })).expect("json")
     }
 
     #[test]
@@ -338,7 +390,7 @@ mod tests {
     fn the_same_secret_has_the_same_fingerprint_only_under_the_same_salt() {
         let (a, b) = (Salt::draw(), Salt::draw());
         assert_eq!(a.fingerprint(b"x"), a.fingerprint(b"x"));
-        assert_ne!(a.0, b.0);
+        assert_ne!(a.run, b.run);
         assert_ne!(a.fingerprint(b"x"), a.fingerprint(b"y"));
     }
 
@@ -362,14 +414,14 @@ mod tests {
         for n in 0..10_000 {
             headers.append("x", format!("{n:050}").parse().expect("value"));
         }
-        let redacted = Redacted::new(&headers, &Salt([0; 32]));
+        let redacted = Redacted::new(&headers, &Salt { run: [0; 32], host: [0; 32] });
         assert!(redacted.cut() > 4_000, "{}", redacted.cut());
         assert!(serde_json::to_string(&redacted).expect("json").len() < 2 * LIMIT);
     }
 
     #[test]
     fn paths_keep_all_but_secrets() {
-        let salt = Salt([7; 32]);
+        let salt = Salt { run: [7; 32], host: [7; 32] };
         for same in ["/", "/a/b", "/a?b=c&d=e#f", "/key=1", "*", "/a?&&==&x=", "/a?token"] {
             assert_eq!(path(same, &salt), same);
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use crate::codec::scrub::Needles;
-use crate::types::{CredentialName, Summary};
+use crate::types::{CallerKey, CredentialName, Summary};
 
 mod edges;
 mod exchange;
@@ -137,6 +137,8 @@ pub struct ExchangeHead {
     pub identity: Option<Arc<crate::types::Identity>>,
     /// The credential that it bears.
     pub credential: Option<Borne>,
+    /// Long-lived keys that the caller sent of its own.
+    pub caller_keys: Vec<CallerKey>,
 }
 
 /// A credential in a request, without its value: `[credential NAME]` stands in the record where that is.

@@ -174,8 +174,9 @@ impl Store {
             .map_err(|error| error.to_string())
             .and_then(|()| writer.append(&mut batch, Need::More))
             .map_err(|why| Error::NoSegment { dir: dir.clone(), why })?;
+        let salt = Salt::of(&dir).map_err(unusable)?;
         let log = Log::start(writer, lock, max_bytes, left.last).map_err(Error::Thread)?;
-        Ok(Self(Arc::new(Shared { log, sink, salt: Salt::draw(), body_limit, unseen: OnceLock::new(), run })))
+        Ok(Self(Arc::new(Shared { log, sink, salt, body_limit, unseen: OnceLock::new(), run })))
     }
 
     /// From now on what `unseen` says is masked in every frame: heads, bodies, errors. Only the first call counts.

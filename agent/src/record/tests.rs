@@ -47,6 +47,7 @@ pub fn summary() -> Summary {
         rule: Some("openai-chat".to_owned()),
         verdict: Verdict::Allow,
         credential: None,
+        caller_keys: Vec::new(),
         masked: BTreeMap::from([("email".to_owned(), 3)]),
         bytes_up: 10,
         bytes_down: 20,
@@ -110,6 +111,7 @@ fn head(path: &str) -> ExchangeHead {
         verdict: Verdict::Allow,
         identity: None,
         credential: None,
+        caller_keys: Vec::new(),
     }
 }
 

@@ -29,6 +29,7 @@ use crate::types;
 
 mod credential;
 mod judge;
+mod leaked;
 mod send;
 mod told;
 
@@ -161,6 +162,7 @@ impl Exchanges {
             Err(mut refusal) => {
                 let mut head = head_of(&request, asked.host.text.clone());
                 head.identity = standing.shared();
+                head.caller_keys = self.leaked(&request);
                 // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which
                 // the client is told: else its next request would meet a close.
                 let last = self.cx.refusal.is_some() || request.body().is_coming();
@@ -168,16 +170,22 @@ impl Exchanges {
                 return Ok(self.refuse(&refusal, asked.shape, head));
             }
         };
+        let leaked = self.leaked(&request);
         let bearing = match self.bear(&asked, &permit, &standing, &mut request).await {
             Ok(bearing) => bearing,
             Err(refusal) => {
                 let mut head = head_of(&request, asked.host.text.clone());
                 head.identity = standing.shared();
+                head.caller_keys = leaked;
                 return Ok(self.refuse(&refusal, asked.shape, head));
             }
         };
         let mut head = head_of(&request, asked.host.text.clone());
         head.identity = standing.shared();
+        head.caller_keys = leaked;
+        if let Some(refusal) = self.may_leak(&permit, &head.caller_keys, &request) {
+            return Ok(self.refuse(&refusal, asked.shape, head));
+        }
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(spent.as_ref(), &permit);
@@ -376,5 +384,6 @@ fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
         verdict: types::Verdict::Allow,
         identity: None,
         credential: None,
+        caller_keys: Vec::new(),
     }
 }

@@ -246,6 +246,7 @@ impl<'a> Open<'a> {
         open.verdict = head.verdict;
         open.identity = head.identity.map(Cow::into_owned);
         open.groups = head.groups.into_owned();
+        open.caller_keys = head.caller_keys.into_owned();
         self.exchanges.insert((head.session.into_owned(), head.exchange), open);
     }
 
@@ -346,6 +347,7 @@ fn summary_without_session(session: &str, exchange: u32) -> Summary {
         rule: None,
         verdict: crate::types::Verdict::Allow,
         credential: None,
+        caller_keys: Vec::new(),
         masked: BTreeMap::new(),
         bytes_up: 0,
         bytes_down: 0,
