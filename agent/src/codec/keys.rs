@@ -1,4 +1,4 @@
-//! Long-lived keys by their shapes. The shapes are data: `config/keys.toml`, which is part of the binary.
+//! Long-lived keys by their shapes. The shapes are data: `keys.toml` beside this, which is part of the binary.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use regex::bytes::{Regex, RegexSet};
 use serde::Deserialize;
 
-const TABLE: &str = include_str!("../../../config/keys.toml");
+const TABLE: &str = include_str!("keys.toml");
 /// What clients are given for a key where there is none.
 const PLACEHOLDER: &str = "sluice-placeholder";
 /// A JWT that ends later than so many seconds from now is long-lived.

@@ -4,7 +4,7 @@
 //! stands `[redacted LENGTH bytes FINGERPRINT]`, where the fingerprint is the first 8 hex digits of SHA-256 over a salt
 //! and the value. The salt is drawn when the agent starts and is never written, so that within one run an auditor sees
 //! whether two exchanges bore the same credential, and nobody can try guesses against a copy of the store. Of a key of a
-//! known kind (`config/keys.toml`) it is HMAC-SHA-256 under the host's salt, 16 digits, the same as among the exchange's
+//! known kind (`codec/keys.toml`) it is HMAC-SHA-256 under the host's salt, 16 digits, the same as among the exchange's
 //! `caller_keys` and for as long as the store's directory is there: nobody guesses such a key. An
 //! authentication scheme (`Bearer`, `Basic` …) stays. Parameters of a query with such a name lose their value likewise,
 //! in the path and in the headers that hold a URL. Bodies are stored as they are: masking them is policy's.

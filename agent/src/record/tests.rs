@@ -296,3 +296,4 @@ fn what_is_held_is_written_without_another_call() {
 }
 
 mod reading;
+mod unseen;
