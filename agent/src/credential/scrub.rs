@@ -34,7 +34,9 @@ pub fn needles<'a>(
         if let Some(Inject::Basic { user }) = inject
             && let Ok(token) = inject::basic(user.as_deref(), secret)
         {
-            add(token.trim_end_matches('=').as_bytes().to_vec());
+            // As what is sent: an upstream that shows its head in base64 shows this in base64.
+            let token = token.trim_end_matches('=');
+            pieces(token, PIECE).into_iter().for_each(|piece| forms(&token[piece], &mut add));
         }
     }
     // More than 2^31 texts: there are not that many values.
@@ -171,6 +173,8 @@ mod tests {
         let user = Inject::Basic { user: Some("bob".into()) };
         let short = of("abc", Some(&user));
         assert!(short.is_in(BASE64_STANDARD.encode("bob:abc").as_bytes()) && !short.is_in(b"abcabcabc"));
+        let head = format!("authorization: Basic {}", BASE64_STANDARD.encode("bob:abc"));
+        assert!(short.is_in(BASE64_STANDARD.encode(head).as_bytes()), "coded twice");
         let pair = of("bob:hunter2hunter2", Some(&Inject::Basic { user: None }));
         assert!(pair.is_in(b"the password hunter2hunter2 is wrong"));
     }

@@ -26,6 +26,7 @@ mod log;
 mod open;
 pub mod payload;
 pub mod read;
+mod salt;
 mod segment;
 mod session;
 mod synced;

@@ -22,6 +22,7 @@ use super::upgrade::{self, Switched};
 use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::Context;
+use crate::identity::Standing;
 use crate::limit::Spent;
 use crate::record::ExchangeHead;
 use crate::report::Chain;
@@ -151,18 +152,16 @@ impl Exchanges {
         let asked = match self.read(number, &mut request) {
             Ok(asked) => asked,
             Err((refusal, host, shape)) => {
-                let head = head_of(&request, host);
-                return Ok(self.refuse(&refusal, shape, head));
+                return Ok(self.refuse(&refusal, shape, head_of(&request, host)));
             }
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;
         let standing = who.standing().clone();
+        let keys = self.leaked(&request);
         let (permit, live, spent) = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(mut refusal) => {
-                let mut head = head_of(&request, asked.host.text.clone());
-                head.identity = standing.shared();
-                head.caller_keys = self.leaked(&request);
+                let head = known(&request, &asked, &standing, keys);
                 // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which
                 // the client is told: else its next request would meet a close.
                 let last = self.cx.refusal.is_some() || request.body().is_coming();
@@ -170,22 +169,14 @@ impl Exchanges {
                 return Ok(self.refuse(&refusal, asked.shape, head));
             }
         };
-        let leaked = self.leaked(&request);
-        let bearing = match self.bear(&asked, &permit, &standing, &mut request).await {
+        let bearing = match self.may_bear(&asked, &permit, &standing, &keys, &mut request).await {
             Ok(bearing) => bearing,
             Err(refusal) => {
-                let mut head = head_of(&request, asked.host.text.clone());
-                head.identity = standing.shared();
-                head.caller_keys = leaked;
+                let head = known(&request, &asked, &standing, keys);
                 return Ok(self.refuse(&refusal, asked.shape, head));
             }
         };
-        let mut head = head_of(&request, asked.host.text.clone());
-        head.identity = standing.shared();
-        head.caller_keys = leaked;
-        if let Some(refusal) = self.may_leak(&permit, &head.caller_keys, &request) {
-            return Ok(self.refuse(&refusal, asked.shape, head));
-        }
+        let mut head = known(&request, &asked, &standing, keys);
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(spent.as_ref(), &permit);
@@ -363,6 +354,17 @@ fn unread(gate: &Shared, number: u64) -> Option<Refusal> {
             Some(Refusal::new(StatusCode::BAD_REQUEST, "the request was read in two ways").last())
         }
     }
+}
+
+/// What is recorded of a request that was read.
+fn known(
+    request: &Request<Source>,
+    asked: &Asked,
+    standing: &Standing,
+    caller_keys: Vec<types::CallerKey>,
+) -> ExchangeHead {
+    let identity = standing.shared();
+    ExchangeHead { identity, caller_keys, ..head_of(request, asked.host.text.clone()) }
 }
 
 fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {

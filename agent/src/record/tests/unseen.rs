@@ -23,6 +23,7 @@ fn a_live_value_is_in_no_frame() {
         exchange.down(piece).expect("down");
         // Writes what is held, wherever it ends.
         tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .expect("runtime")
             .block_on(exchange.durable())

@@ -2,10 +2,12 @@
 
 use http::{Request, StatusCode};
 
-use super::Exchanges;
+use super::credential::Bearing;
+use super::{Asked, Exchanges};
 use crate::credential::leak;
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
+use crate::identity::Standing;
 use crate::policy::Permit;
 use crate::policy::rule::CallerKeys;
 use crate::types::CallerKey;
@@ -17,13 +19,24 @@ impl Exchanges {
         found.iter().map(|leaked| self.cx.session.caller_key(leaked.kind, leaked.expose())).collect()
     }
 
-    /// Why a request with these keys is not sent, after its rule's credential has taken the place of what it could.
-    pub(super) fn may_leak(
+    /// The credential that the request is to bear, if it may be sent with these keys of the caller's own.
+    pub(super) async fn may_bear(
         &self,
+        asked: &Asked,
         permit: &Permit,
+        standing: &Standing,
         keys: &[CallerKey],
-        request: &Request<Source>,
-    ) -> Option<Refusal> {
+        request: &mut Request<Source>,
+    ) -> Result<Option<Bearing>, Refusal> {
+        let bearing = self.bear(asked, permit, standing, request).await?;
+        match self.may_leak(permit, keys, request) {
+            Some(refusal) => Err(refusal),
+            None => Ok(bearing),
+        }
+    }
+
+    /// Why a request with these keys is not sent, after its rule's credential has taken the place of what it could.
+    fn may_leak(&self, permit: &Permit, keys: &[CallerKey], request: &Request<Source>) -> Option<Refusal> {
         let key = keys.first()?;
         let why = match permit.caller_key() {
             CallerKeys::Warn => return None,
