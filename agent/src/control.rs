@@ -2,6 +2,8 @@
 //! request and one answer a connection. Here are the words and the asking side; who may ask what is the daemon's to
 //! judge (`warden::control`).
 
+mod credential;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -15,7 +17,9 @@ use crate::config::{Designation, Loopback};
 use crate::doctor::Facts;
 use crate::paths::CONTROL_SOCKET;
 use crate::types::issuer::TOKEN_MAX;
-use crate::types::{Layer, SelfTest, TagName, Token};
+use crate::types::{CredentialName, Layer, SelfTest, TagName, Token};
+
+pub use credential::{CredentialState, CredentialStatus, Tested};
 
 /// A request's line is at most this long, its newline included.
 pub const MAX_REQUEST: usize = 8 * 1024 + TOKEN_MAX;
@@ -69,6 +73,13 @@ pub enum Request {
     Status,
     /// What takes root to know of what weakens the enforcement.
     Doctor,
+    /// List the credentials: never a value.
+    Credentials,
+    /// Fetch a credential and try its hosts.
+    TestCredential {
+        /// Which.
+        name: CredentialName,
+    },
 }
 
 /// What a tag is made of.
@@ -105,6 +116,10 @@ pub enum Answer {
     Status(Box<Status>),
     /// To `Doctor`.
     Doctor(Box<Facts>),
+    /// To `Credentials`.
+    Credentials(Vec<CredentialStatus>),
+    /// To `TestCredential`.
+    Tested(Result<Tested, String>),
     /// No.
     Refused(Refusal),
 }

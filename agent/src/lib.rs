@@ -47,6 +47,7 @@ pub mod trust;
 pub mod detect;
 pub mod tls;
 pub mod identity;
+pub mod credential;
 pub mod engine;
 pub mod gate;
 

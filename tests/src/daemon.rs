@@ -58,6 +58,7 @@ impl Daemon {
         let ready = readiness(notify.try_clone()?);
         let mut parts = space.command(CGROUP, sluice_binary()?)?;
         parts.arg("daemon").arg("--config").arg(&config).env("NOTIFY_SOCKET", dir.join("notify.sock"));
+        parts.envs(options.environment.iter().map(|(name, value)| (name, value)));
         Ok(Self { launch: Box::new(copier(parts)), dir, child: None, notify, ready, is_ready: false })
     }
 

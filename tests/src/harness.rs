@@ -68,6 +68,8 @@ pub fn address(name: &str) -> IpAddr {
 pub struct Options {
     /// Lines appended to sluice.toml.
     pub config: String,
+    /// Variables of the agent's environment.
+    pub environment: Vec<(String, String)>,
     /// Size of a tmpfs that the store is on, in KiB; `None`: the space's directory.
     pub store_kib: Option<u64>,
     /// A stand-in for journald in the space; without it the agent's journal lines go to its standard error.

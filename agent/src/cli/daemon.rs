@@ -28,6 +28,7 @@ impl DaemonArgs {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         log();
         raise_descriptors().context("the limit of open files cannot be raised")?;
+        close_memory().context("the agent's memory cannot be closed to others")?;
         match daemon::run(&self.config) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error @ daemon::Error::Config(_)) => Err(Failure {
@@ -113,4 +114,13 @@ fn raise_descriptors() -> io::Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
+/// The warden holds the CA's key and reads secrets: no core file of it, no ptrace by less than root, and its environment is
+/// root's alone. The gate inherits the limit and does the rest itself.
+fn close_memory() -> io::Result<()> {
+    use nix::sys::prctl;
+    use nix::sys::resource::{Resource, setrlimit};
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    Ok(prctl::set_dumpable(false)?)
 }

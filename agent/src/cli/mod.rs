@@ -15,6 +15,7 @@ use crate::paths;
 use crate::record::visible::{Keep, visible};
 use crate::report::Chain;
 
+mod credentials;
 mod daemon;
 mod doctor;
 mod filter;
@@ -68,6 +69,8 @@ enum Verb {
     Show(show::ShowArgs),
     /// What the rules say: problems, tests, and which rule decides.
     Policy(policy::PolicyArgs),
+    /// The credentials that rules name: sources, bindings, ages; never values.
+    Credentials(credentials::CredentialsArgs),
     /// The CA in the host's trust stores, and the variables for runtimes with their own.
     Trust(trust::TrustArgs),
     /// Run the agent: what the systemd unit starts.
@@ -106,6 +109,7 @@ impl Verb {
             Self::Sessions(_) => "sessions",
             Self::Show(_) => "show",
             Self::Policy(_) => "policy",
+            Self::Credentials(_) => "credentials",
             Self::Trust(_) => "trust",
             Self::Daemon(_) => "daemon",
             Self::Gate => "gate",
@@ -128,6 +132,7 @@ impl Verb {
             Self::Sessions(args) => args.run(),
             Self::Show(args) => args.run(),
             Self::Policy(args) => args.run(),
+            Self::Credentials(args) => args.run(daemon),
             Self::Trust(args) => args.run(),
             Self::Daemon(args) => args.run(),
             Self::Gate => daemon::gate(),

@@ -12,6 +12,7 @@ use crate::policy::pattern::Ports;
 use crate::types::credential::{CredentialName, Inject, Source};
 
 mod check;
+mod local;
 mod source;
 
 pub(super) use check::{check, unused};

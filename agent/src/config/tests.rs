@@ -304,7 +304,9 @@ fn shipped_files_resolve() {
                     .map(|l| l.strip_prefix("#:").unwrap_or(l))
                     .fold(String::new(), |all, line| all + line + "\n");
                 let dir = directory(&[(MAIN_FILE, &bare), ("gitlab-keys.json", KEYS)]);
-                let config = load(dir.path()).unwrap_or_else(|e| panic!("uncommented: {e:?}"));
+                let mut config = load(dir.path()).unwrap_or_else(|e| panic!("uncommented: {e:?}"));
+                // Each source has a credential to show it; one rule is enough to show how one is named.
+                config.warnings.retain(|warning| !warning.what.ends_with(": no rule uses it"));
                 let written = Config {
                     intercepts: config.intercepts.clone(),
                     issuers: config.issuers.clone(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 
+use crate::credential::Keeper;
 use crate::drain::Drain;
 use crate::identity::Who;
 use crate::limit::Limits;
@@ -45,6 +46,8 @@ pub struct Context {
     pub session: Arc<Session>,
     /// Whether the agent is ending.
     pub drain: Drain,
+    /// Keeps credentials.
+    pub credentials: Arc<Keeper>,
     /// Takes a stream pair that came out of an HTTP CONNECT or upgrade back to the line's `detect` stage.
     pub again: Again,
 }
@@ -121,5 +124,5 @@ impl Context {
 }
 
 /// See [`Context::again`]: client side, upstream side, and what is proved of who is behind the latter: an upgrade keeps
-/// the peer that TLS verified, a CONNECT reaches another.
-pub type Again = Arc<dyn Fn(BoxStream, BoxStream, Verified) -> BoxFuture<'static, ()> + Send + Sync>;
+/// the peer that TLS verified; a CONNECT reaches another, of whom nothing is known (`None`), not even by a lookup.
+pub type Again = Arc<dyn Fn(BoxStream, BoxStream, Option<Verified>) -> BoxFuture<'static, ()> + Send + Sync>;

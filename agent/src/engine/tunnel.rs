@@ -54,6 +54,7 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
         rule: None,
         verdict: types::Verdict::Deny,
         identity: cx.who.standing().shared(),
+        credential: None,
     };
     let policy = cx.policy_seen();
     let action = Action::Tunnel { destination: cx.destination, host: cx.trusted_name(), why };

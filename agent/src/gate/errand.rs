@@ -1,27 +1,32 @@
-//! Errands of the gate's own: an issuer's discovery document and keys, over TLS that is verified like every upstream's, by
-//! the host's name servers. Only what the configuration names, and what a document from there names, is reached; nothing
-//! that a job says comes this way.
+//! Errands of the gate's own: an issuer's discovery document and keys, and what credentials are fetched with, over TLS that
+//! is verified like every upstream's, by the host's name servers. Only what the configuration names, and what an issuer's
+//! document names, is reached: no job says where an errand goes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap};
-use http::{Request, StatusCode, Uri};
-use http_body::Body as _;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, Request, StatusCode, Uri};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::{Warden, dns};
+use crate::credential::{Errand, Reply};
 use crate::identity::keys::JWKS_MAX;
 use crate::identity::{Fetch, Fetched};
 use crate::report::Chain;
-use crate::tls::{Tls, Verified};
+use crate::tls::{self, Tls, Verified};
 use crate::types::HostName;
 
 /// For one address to accept.
@@ -31,78 +36,164 @@ const ADDRESSES: usize = 4;
 /// Octets of an answer's head.
 const HEAD_MAX: usize = 16 * 1024;
 
+/// Bytes of what a provider of credentials answers: a secret in JSON, where each byte of it can take six.
+const ANSWER_MAX: usize = 256 * 1024;
+/// For one errand to a provider of credentials: some need two or three.
+const WITHIN: Duration = Duration::from_secs(7);
+
 /// Fetching as `identity` wants it.
 pub(super) fn fetch(tls: Arc<Tls>, dns: Arc<dns::Resolver>, warden: Warden) -> Fetch {
     Arc::new(move |url| {
         let (tls, dns, warden) = (Arc::clone(&tls), Arc::clone(&dns), warden.clone());
-        async move { get(&url, &tls, &dns, &warden).await }.boxed()
+        async move {
+            let target = Target::of(&url)?;
+            let addresses = target.addresses(&dns, &warden).await?;
+            let get = Errand {
+                method: Method::GET,
+                url,
+                headers: HeaderMap::new(),
+                body: Zeroizing::default(),
+                certificate: None,
+            };
+            fetched(converse(get, target, &addresses, &tls, None, JWKS_MAX).await?)
+        }
+        .boxed()
     })
 }
 
-async fn get(url: &str, tls: &Tls, dns: &dns::Resolver, warden: &Warden) -> Result<Fetched, String> {
-    let url: Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
-    let authority = url.authority().filter(|_| url.scheme_str() == Some("https"));
-    let authority =
-        authority.filter(|authority| !authority.as_str().contains('@')).ok_or("it is no https URL")?;
-    let port = authority.port_u16().unwrap_or(443);
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let (to, addresses) = match host.parse::<IpAddr>() {
-        Ok(address) => (Verified::Address(address), vec![address]),
-        Err(_) => {
-            let name = HostName::parse(host).map_err(|error| error.to_string())?;
-            let addresses = dns.own_addresses(&name, warden).await;
-            let addresses = addresses.map_err(|why| format!("{name} cannot be looked up: {why}"))?;
-            (Verified::Name(name), addresses)
-        }
+fn fetched(reply: Reply) -> Result<Fetched, String> {
+    // No redirect is followed: who may say where keys are is the issuer, by name.
+    if reply.status != StatusCode::OK.as_u16() {
+        return Err(format!("it answered {}", reply.status));
+    }
+    Ok(Fetched { body: reply.body.to_vec(), max_age: max_age(&reply.headers) })
+}
+
+/// Runs an errand to a provider of credentials.
+///
+/// # Errors
+/// Why there is no answer, in a sentence without secrets.
+pub(super) async fn run(
+    errand: Errand,
+    tls: &Tls,
+    dns: &dns::Resolver,
+    warden: &Warden,
+) -> Result<Reply, String> {
+    let target = Target::of(&errand.url)?;
+    let all = async {
+        let addresses = target.addresses(dns, warden).await?;
+        let shown = errand.certificate.as_ref().map(|pem| tls::certificate(pem.secret().expose()));
+        converse(errand, target, &addresses, tls, shown.transpose()?, ANSWER_MAX).await
     };
-    let stream = dial(&addresses, port).await?;
-    let stream = tls.errand(&to, Box::new(stream)).await?;
-    ask(stream, authority.as_str(), url.path_and_query().map_or("/", |path| path.as_str())).await
+    let late = |_| Err(format!("it did not answer within {} s", WITHIN.as_secs()));
+    timeout(WITHIN, all).await.unwrap_or_else(late)
+}
+
+/// Where an errand goes.
+struct Target {
+    to: Verified,
+    port: u16,
+    authority: HeaderValue,
+    path: String,
+}
+
+impl Target {
+    fn of(url: &str) -> Result<Self, String> {
+        let url: Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
+        let authority = url.authority().filter(|_| url.scheme_str() == Some("https"));
+        let authority = authority.filter(|authority| !authority.as_str().contains('@'));
+        let authority = authority.ok_or("it is no https URL")?;
+        let port = authority.port_u16().unwrap_or(443);
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let to = match host.parse::<IpAddr>() {
+            Ok(address) => Verified::Address(address),
+            Err(_) => Verified::Name(HostName::parse(host).map_err(|error| error.to_string())?),
+        };
+        let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let authority = HeaderValue::from_str(authority.as_str()).map_err(|_| "it is no URL".to_owned())?;
+        Ok(Self { to, port, authority, path })
+    }
+
+    async fn addresses(&self, dns: &dns::Resolver, warden: &Warden) -> Result<Vec<SocketAddr>, String> {
+        let addresses = match &self.to {
+            Verified::Address(address) => vec![*address],
+            Verified::Name(name) => {
+                let addresses = dns.own_addresses(name, warden).await;
+                addresses.map_err(|why| format!("{name} cannot be looked up: {why}"))?
+            }
+            Verified::Plain => Vec::new(),
+        };
+        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, self.port)).collect())
+    }
+}
+
+/// One request and its answer. The error never has anything of the body or of a header field.
+async fn converse(
+    errand: Errand,
+    target: Target,
+    addresses: &[SocketAddr],
+    tls: &Tls,
+    shown: Option<Arc<CertifiedKey>>,
+    most: usize,
+) -> Result<Reply, String> {
+    let stream = dial(addresses).await?;
+    let stream = tls.errand(&target.to, shown, Box::new(stream)).await?;
+    let mut request =
+        Request::new(Once(Some(Bytes::from_owner(errand.body)).filter(|body| !body.is_empty())));
+    *request.method_mut() = errand.method;
+    *request.uri_mut() = target.path.parse().map_err(|_| "it is no URL".to_owned())?;
+    *request.headers_mut() = errand.headers;
+    let headers = request.headers_mut();
+    for framing in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+        headers.remove(framing);
+    }
+    headers.insert(HOST, target.authority);
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+    ask(stream, request, most).await
 }
 
 /// One question and its answer.
 async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    authority: &str,
-    path: &str,
-) -> Result<Fetched, String> {
+    request: Request<Once>,
+    most: usize,
+) -> Result<Reply, String> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Chain(&error).to_string())?;
-    let request = Request::get(path).header(HOST, authority).header(ACCEPT, "application/json");
-    let request = request.body(String::new()).map_err(|error| error.to_string())?;
     let mut exchange = std::pin::pin!(async {
         let response = sender.send_request(request).await.map_err(|error| Chain(&error).to_string())?;
         let (head, body) = response.into_parts();
-        // No redirect is followed: who may say where keys are is the issuer, by name.
-        if head.status != StatusCode::OK {
-            return Err(format!("it answered {}", head.status.as_u16()));
-        }
-        Ok(Fetched { body: whole(body).await?, max_age: max_age(&head.headers) })
+        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: whole(body, most).await? })
     });
     // Both ends of one conversation in one task: it ends with it.
     let ended = tokio::select! {
         biased;
-        fetched = &mut exchange => return fetched,
+        replied = &mut exchange => return replied,
         ended = connection => ended,
     };
     // A server that answers and closes at once (gunicorn does) ends the connection before its answer was looked at; what
     // came of it is kept for us, and what did not is an error there.
     match (exchange.await, ended) {
         (Err(_), Err(error)) => Err(Chain(&error).to_string()),
-        (fetched, _) => fetched,
+        (replied, _) => replied,
     }
 }
 
-async fn whole(mut body: Incoming) -> Result<Vec<u8>, String> {
-    let mut read = Vec::new();
+async fn whole(mut body: Incoming, most: usize) -> Result<Zeroizing<Vec<u8>>, String> {
+    let too_long = || format!("its answer is longer than {most} bytes");
+    let told =
+        usize::try_from(body.size_hint().lower()).ok().filter(|told| *told <= most).ok_or_else(too_long)?;
+    // Never moved by growing, where a copy would stay behind: what is not told of is taken for the most.
+    let room = if body.size_hint().exact().is_some() { told } else { most };
+    let mut read = Zeroizing::new(Vec::with_capacity(room));
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| format!("its answer broke off: {}", Chain(&error)))?;
         if let Ok(data) = frame.into_data() {
-            if read.len() + data.len() > JWKS_MAX {
-                return Err(format!("its answer is longer than {JWKS_MAX} bytes"));
+            if read.len() + data.len() > most {
+                return Err(too_long());
             }
             read.extend_from_slice(&data);
         }
@@ -110,10 +201,33 @@ async fn whole(mut body: Incoming) -> Result<Vec<u8>, String> {
     Ok(read)
 }
 
-async fn dial(addresses: &[IpAddr], port: u16) -> Result<TcpStream, String> {
+/// A body that is there.
+struct Once(Option<Bytes>);
+
+impl Body for Once {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+/// Dials one of these.
+pub(super) async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
     let mut why = "there is no address".to_owned();
-    for address in addresses.iter().take(ADDRESSES) {
-        let at = SocketAddr::new(*address, port);
+    for at in addresses.iter().take(ADDRESSES) {
         #[expect(clippy::disallowed_methods, reason = "the gate's own errands are dialled here only")]
         match timeout(DIAL, TcpStream::connect(at)).await {
             Ok(Ok(stream)) => return Ok(stream),
@@ -142,63 +256,4 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    use super::*;
-
-    /// Asks a server that writes `answer` whole and closes.
-    async fn answered(answer: &'static str) -> Result<Fetched, String> {
-        let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
-        let server = async move {
-            let mut question = Vec::new();
-            while !question.ends_with(b"\r\n\r\n") {
-                theirs.read_buf(&mut question).await.expect("a question");
-            }
-            theirs.write_all(answer.as_bytes()).await.expect("it fits");
-        };
-        tokio::join!(ask(ours, "id.example.com", "/jwks"), server).0
-    }
-
-    #[tokio::test]
-    async fn a_server_may_close_as_soon_as_it_has_answered() {
-        for answer in [
-            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-            "HTTP/1.0 200 OK\r\n\r\n{}",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        ] {
-            assert_eq!(answered(answer).await.map(|fetched| fetched.body), Ok(b"{}".to_vec()), "{answer}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_is_not_whole_is_none() {
-        for answer in [
-            "",
-            "HTTP/1.1 200 OK\r\nContent-Le",
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
-            "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
-        ] {
-            assert!(answered(answer).await.is_err(), "{answer}");
-        }
-    }
-
-    #[test]
-    fn how_long_an_answer_may_be_kept() {
-        for (value, wanted) in [
-            ("max-age=600", Some(600)),
-            ("public, max-age=21600, must-revalidate, no-transform", Some(21600)),
-            ("Max-Age=\"60\"", Some(60)),
-            ("max-age=600, no-store", Some(0)),
-            ("no-cache", Some(0)),
-            ("max-age=-1", None),
-            ("private", None),
-        ] {
-            let headers = HeaderMap::from_iter([(CACHE_CONTROL, value.parse().expect("a value"))]);
-            assert_eq!(max_age(&headers), wanted.map(Duration::from_secs), "{value}");
-        }
-        assert_eq!(max_age(&HeaderMap::new()), None);
-    }
-}
+mod tests;

@@ -14,9 +14,9 @@ use super::later::{Later, Waiting};
 use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::turn;
-use crate::types::{ClientAddr, ListenerAddr, NetnsCookie, Token};
+use crate::types::{ClientAddr, CredentialName, ListenerAddr, NetnsCookie, Secret, Token};
 use crate::wire::rules::Together;
-use crate::wire::{Channel, Identity, LeafRequest, ToGate, ToWarden};
+use crate::wire::{Channel, Identity, LeafRequest, Sealed, ToGate, ToWarden};
 
 /// Notices (journal, trouble) that may wait for the warden; beyond it they are dropped and counted: the store has
 /// them all.
@@ -24,6 +24,9 @@ const NOTICES: usize = 1024;
 
 /// How often the gate says that it lives. The warden's watchdog allows several misses.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// How long reading a source may take: a command has 10 s.
+const SECRET_WITHIN: Duration = Duration::from_secs(13);
 
 /// The gate's handle on the warden. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +51,7 @@ enum Answer {
     Identity(oneshot::Sender<Option<Box<Identity>>>),
     Leaf(oneshot::Sender<Result<Vec<u8>, String>>),
     Socket(oneshot::Sender<Result<OwnedFd, String>>),
+    Secret(oneshot::Sender<Result<Sealed, String>>),
 }
 
 /// What the warden has the gate do.
@@ -67,6 +71,10 @@ pub enum Order {
     Servers(Vec<SocketAddr>),
     /// These rules are in force now.
     Policy(Box<Source>),
+    /// The source of this credential has changed.
+    SecretChanged(CredentialName),
+    /// Fetch this credential and try its hosts, for the call.
+    TestCredential(u64, CredentialName),
 }
 
 /// Takes the question back when the asker is cut before the answer came.
@@ -179,6 +187,18 @@ impl Warden {
         }
     }
 
+    /// Has a credential's source read, one of the warden's own.
+    ///
+    /// # Errors
+    /// The warden's reason, or that it did not answer.
+    pub async fn secret(&self, credential: CredentialName) -> Result<Secret, String> {
+        let (sender, answer) = oneshot::channel();
+        let call = self.next_call();
+        let question = ToWarden::Secret { call, credential };
+        let asked = self.ask_within(SECRET_WITHIN, call, question, Answer::Secret(sender), answer).await;
+        asked.unwrap_or_else(|| Err("the warden did not answer".to_owned())).map(Sealed::open)
+    }
+
     async fn ask<T>(
         &self,
         question: impl FnOnce(u64) -> ToWarden,
@@ -200,6 +220,17 @@ impl Warden {
         slot: Answer,
         answer: oneshot::Receiver<T>,
     ) -> Option<T> {
+        self.ask_within(super::ANSWER_WITHIN, call, question, slot, answer).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        time: Duration,
+        call: u64,
+        question: ToWarden,
+        slot: Answer,
+        answer: oneshot::Receiver<T>,
+    ) -> Option<T> {
         let _asked = Asked(&self.shared, call);
         self.shared.pending().insert(call, slot);
         let asked = async {
@@ -209,7 +240,7 @@ impl Warden {
             }
             answer.await.ok()
         };
-        tokio::time::timeout(super::ANSWER_WITHIN, asked).await.ok().flatten()
+        tokio::time::timeout(time, asked).await.ok().flatten()
     }
 
     /// Answers [`Order::StandAside`].
@@ -253,39 +284,46 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
                     let _ = asker.send(leaf);
                 }
             }
+            Ok(Some((ToGate::Secret { call, answer }, _))) => {
+                if let Some(Answer::Secret(asker)) = shared.pending().remove(&call) {
+                    let _ = asker.send(answer);
+                }
+            }
             Ok(Some((ToGate::Socket { call, refused }, fd))) => {
                 if let Some(Answer::Socket(asker)) = shared.pending().remove(&call) {
                     let none = || refused.unwrap_or_else(|| "no socket came with the answer".to_owned());
                     let _ = asker.send(fd.ok_or_else(none));
                 }
             }
-            // An order that nobody takes any more comes during the drain.
-            Ok(Some((ToGate::Drain { grace_ms }, _))) => {
-                let _ = orders.send(Order::Drain(Duration::from_millis(grace_ms))).await;
-            }
-            Ok(Some((ToGate::StandAside { grace_ms }, _))) => {
-                let _ = orders.send(Order::StandAside(Duration::from_millis(grace_ms))).await;
-            }
-            Ok(Some((ToGate::Listener { netns }, Some(fd)))) => {
-                let _ = orders.send(Order::Listen(netns, fd)).await;
-            }
-            Ok(Some((ToGate::Resolver { netns }, Some(fd)))) => {
-                let _ = orders.send(Order::Answer(netns, fd)).await;
-            }
-            Ok(Some((ToGate::Forget { netns }, _))) => {
-                let _ = orders.send(Order::Forget(netns)).await;
-            }
-            Ok(Some((ToGate::Servers(servers), _))) => drop(orders.send(Order::Servers(servers)).await),
             Ok(Some((ToGate::Policy(piece), _))) => match rules.take(&piece) {
                 Ok(None) => {}
                 Ok(Some(source)) => drop(orders.send(Order::Policy(Box::new(source))).await),
                 Err(error) => tracing::error!("the old rules stay in force: {}", Chain(&error)),
             },
-            Ok(Some((other, _))) => tracing::error!(?other, "the warden said this after the start"),
+            // An order that nobody takes any more comes during the drain.
+            Ok(Some((message, fd))) => match order(message, fd) {
+                Ok(order) => drop(orders.send(order).await),
+                Err(other) => tracing::error!(?other, "the warden said this after the start"),
+            },
             Ok(None) => return tracing::error!("the warden is gone: the gate ends"),
             Err(error) => return tracing::error!("the gate ends: {}", Chain(&error)),
         }
     }
+}
+
+/// What has the gate do something; anything else comes back.
+fn order(message: ToGate, fd: Option<OwnedFd>) -> Result<Order, ToGate> {
+    Ok(match (message, fd) {
+        (ToGate::Drain { grace_ms }, _) => Order::Drain(Duration::from_millis(grace_ms)),
+        (ToGate::StandAside { grace_ms }, _) => Order::StandAside(Duration::from_millis(grace_ms)),
+        (ToGate::Listener { netns }, Some(fd)) => Order::Listen(netns, fd),
+        (ToGate::Resolver { netns }, Some(fd)) => Order::Answer(netns, fd),
+        (ToGate::Forget { netns }, _) => Order::Forget(netns),
+        (ToGate::Servers(servers), _) => Order::Servers(servers),
+        (ToGate::SecretChanged { credential }, _) => Order::SecretChanged(credential),
+        (ToGate::TestCredential { call, credential }, _) => Order::TestCredential(call, credential),
+        (other, _) => return Err(other),
+    })
 }
 
 async fn post(shared: Arc<Shared>, mut queue: mpsc::Receiver<ToWarden>) {

@@ -2,6 +2,7 @@
 //! user, enters its sandbox before it reads a byte from any network, and ends when the warden does.
 
 mod accept;
+mod credentials;
 mod dns;
 mod errand;
 mod identify;
@@ -21,6 +22,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::credential::Keeper;
 use crate::drain::{Drain, Drained};
 use crate::identity::{self, Identities};
 use crate::limit::Limits;
@@ -31,7 +33,7 @@ use crate::record::{self, Store};
 use crate::report::Chain;
 use crate::tls::{self, Tls};
 use crate::turn;
-use crate::types::{Issuer, NetnsCookie};
+use crate::types::{CredentialName, Issuer, NetnsCookie};
 use crate::wire::rules::Together;
 use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
 
@@ -84,6 +86,8 @@ pub(crate) struct Services {
     dns: Arc<dns::Resolver>,
     /// Verifies who stands behind callers.
     identities: Arc<Identities>,
+    /// Keeps credentials.
+    credentials: Arc<Keeper>,
 }
 
 /// Runs the gate on its end of the channel until the warden ends it.
@@ -139,10 +143,8 @@ fn hear(channel: &OwnedFd) -> Result<Told, Error> {
 async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let Told { settings, rules, listeners, resolvers, servers } = told;
     let (warden, orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
-    let folding = Folding::new({
-        let warden = warden.clone();
-        move |message| warden.tell(message)
-    });
+    let telling = warden.clone();
+    let folding = Folding::new(move |message| telling.tell(message));
     let store = open_store(&settings, &folding)?;
     let (tls, omitted) = Tls::new(&tls_settings(&settings), signer(warden.clone())).map_err(Error::Tls)?;
     for root in omitted {
@@ -150,10 +152,11 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     }
     let (policies, in_force) = watch::channel(Arc::new(compile(rules, &settings)?));
     let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
-    let tls = Arc::new(tls);
-    let dns = Arc::new(dns::Resolver::new(settings.name_servers.clone(), servers));
-    let identities = identities(&settings.issuers, &tls, &dns, &warden);
+    let dns = dns::Resolver::new(settings.name_servers.clone(), servers);
+    let (tls, dns) = (Arc::new(tls), Arc::new(dns));
     let services = Arc::new(Services {
+        identities: identities(&settings.issuers, &tls, &dns, &warden),
+        credentials: credentials::keeper(in_force.clone(), &tls, &dns, &warden),
         policy: in_force,
         limits: limits(&settings, &warden),
         store: store.clone(),
@@ -164,7 +167,6 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         shares: share::Shares::of(Arc::clone(&sessions)),
         sessions,
         dns,
-        identities,
     });
     #[expect(clippy::disallowed_methods, reason = "lives as long as the gate, not as a session")]
     tokio::spawn(report(Arc::clone(&services), folding.clone()));
@@ -179,18 +181,8 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
     let rules = Rules { policies, settings };
-    if let Some(Ending { grace, aside }) = follow(orders, &mut serving, &rules, &services).await {
-        let settled = async {
-            if aside {
-                settle(serving, &services).await;
-            }
-        };
-        tokio::select! {
-            (outcome, ()) = async { tokio::join!(services.drain.run(grace), settled) } => if let Drained::Cut(cut) = outcome {
-                tracing::warn!(cut, "the drain time ran out: sessions were cut");
-            },
-            () = warden.gone() => {}
-        }
+    if let Some(ending) = follow(orders, &mut serving, &rules, &services).await {
+        drain(ending, serving, &services).await;
     }
     services.limits.close();
     store.close();
@@ -204,6 +196,21 @@ struct Ending {
     grace: Duration,
     /// The next gate begins meanwhile.
     aside: bool,
+}
+
+/// Lets end what is under way, unless the warden is gone meanwhile.
+async fn drain(Ending { grace, aside }: Ending, serving: accept::Listeners, services: &Services) {
+    let settled = async {
+        if aside {
+            settle(serving, services).await;
+        }
+    };
+    tokio::select! {
+        (outcome, ()) = async { tokio::join!(services.drain.run(grace), settled) } => if let Drained::Cut(cut) = outcome {
+            tracing::warn!(cut, "the drain time ran out: sessions were cut");
+        },
+        () = services.warden.gone() => {}
+    }
 }
 
 /// Says that the next gate may begin, as soon as nothing is accepted any more and no question is left that only the warden
@@ -221,7 +228,7 @@ async fn follow(
     mut orders: mpsc::Receiver<Order>,
     serving: &mut accept::Listeners,
     rules: &Rules,
-    services: &Services,
+    services: &Arc<Services>,
 ) -> Option<Ending> {
     loop {
         match orders.recv().await? {
@@ -244,9 +251,14 @@ async fn follow(
                 }
             }
             Order::Forget(netns) => serving.forget(netns),
+            Order::SecretChanged(name) => services.credentials.changed(&name),
+            Order::TestCredential(call, name) => test(call, name, Arc::clone(services)),
             Order::Servers(servers) => services.dns.set_host_servers(servers),
             Order::Policy(source) => match compile(*source, &rules.settings) {
-                Ok(policy) => drop(rules.policies.send_replace(Arc::new(policy))),
+                Ok(policy) => {
+                    rules.policies.send_replace(Arc::new(policy));
+                    services.credentials.rules_changed();
+                }
                 // The warden has tried them before: this is a defect.
                 Err(error) => {
                     let why = format!("the old rules stay in force: {}", Chain(&error));
@@ -255,6 +267,15 @@ async fn follow(
             },
         }
     }
+}
+
+/// Tests a credential beside all else.
+fn test(call: u64, name: CredentialName, services: Arc<Services>) {
+    #[expect(clippy::disallowed_methods, reason = "bounded by its deadlines, and no session's own")]
+    tokio::spawn(async move {
+        let outcome = credentials::test(&services, &name).await;
+        services.warden.tell(ToWarden::Tested { call, outcome });
+    });
 }
 
 /// Where rules that come later go, and what holds beside them.

@@ -112,6 +112,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                     Err(Error::Crowded)
                 }
             };
+            services.credentials.session_over(session.id());
             session.end(ended.err().map(|error| Chain(&error).to_string()));
         }
         Err(error) => {
@@ -351,8 +352,11 @@ impl Line {
             refusal: self.refusal.clone(),
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),
-            again: Arc::new(move |client, upstream, verified| -> BoxFuture<'static, ()> {
-                let line = self.clone();
+            credentials: Arc::clone(&self.services.credentials),
+            again: Arc::new(move |client, upstream, peer| -> BoxFuture<'static, ()> {
+                // What the job looked up is the proxy's name, not that of whom a CONNECT reaches through it.
+                let looked_up = self.looked_up.clone().filter(|_| peer.is_some());
+                let (line, verified) = (Self { looked_up, ..self.clone() }, peer.unwrap_or(Verified::Plain));
                 Box::pin(async move {
                     let Ok(_place) = Arc::clone(&line.inner).try_acquire_owned() else {
                         return line.refused("tunnel", &Error::TooMany);

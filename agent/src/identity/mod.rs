@@ -117,7 +117,7 @@ impl Identities {
         let mut why = None;
         for token in tokens {
             match self.verify(token.expose()).await {
-                Ok(identity) => return Standing::verified(identity),
+                Ok(identity) => return Standing::verified(identity, Some(token.clone())),
                 Err(unverified) => why = why.or(Some(unverified)),
             }
         }

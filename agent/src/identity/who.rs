@@ -8,23 +8,25 @@ use http::header::AUTHORIZATION;
 
 use super::{Identities, Unverified};
 use crate::policy::Denied;
-use crate::types::Identity;
+use crate::types::{Identity, Token};
 
 /// A verified identity, or that there is none and why.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
     identity: Option<Arc<Identity>>,
+    /// The token that proves it: some credentials are made of it.
+    token: Option<Arc<Token>>,
     /// A token was there, and this is why it proves nothing.
     why: Option<Arc<str>>,
 }
 
 impl Standing {
-    pub(super) fn verified(identity: Arc<Identity>) -> Self {
-        Self { identity: Some(identity), why: None }
+    pub(super) fn verified(identity: Arc<Identity>, token: Option<Token>) -> Self {
+        Self { identity: Some(identity), token: token.map(Arc::new), why: None }
     }
 
     pub(super) fn unverified(why: Option<&Unverified>) -> Self {
-        Self { identity: None, why: why.map(|why| why.to_string().into()) }
+        Self { identity: None, token: None, why: why.map(|why| why.to_string().into()) }
     }
 
     /// The identity, if one is verified.
@@ -35,6 +37,11 @@ impl Standing {
     /// The identity, shared: for the record.
     pub fn shared(&self) -> Option<Arc<Identity>> {
         self.identity.clone()
+    }
+
+    /// The verified token. Never to be shown.
+    pub fn token(&self) -> Option<Arc<Token>> {
+        self.token.clone()
     }
 
     /// How long the identity still is somebody's; `None` without one.
@@ -94,9 +101,10 @@ impl Who {
         }
         let Some(token) = bearer(headers) else { return self.clone() };
         let Some(verified) = self.identities.of_request(token).await else { return self.clone() };
+        let token = Token::parse(token).ok();
         headers.remove(AUTHORIZATION);
         self.with(match verified {
-            Ok(identity) => Standing::verified(identity),
+            Ok(identity) => Standing::verified(identity, token),
             Err(unverified) => Standing::unverified(Some(&unverified)),
         })
     }

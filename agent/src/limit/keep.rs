@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::count::{Count, Kept};
 use super::saved::{self, Error, Group, One, Saved};
-use super::table::{Id, Table};
+use super::table::{Counts, Id, Table};
 use super::window::{Amount, Nanos};
 use super::{Limits, locked};
 use crate::report::Chain;
@@ -282,11 +282,8 @@ impl Limits {
 }
 
 /// What there is to be said of each count.
-fn of_each(
-    all: Vec<(Id, Vec<(Arc<str>, Arc<Count>)>)>,
-    say: impl Fn(&mut Kept) -> Option<One>,
-) -> Vec<Group> {
-    let group = |(id, counts): (Id, Vec<(Arc<str>, Arc<Count>)>)| {
+fn of_each(all: Vec<(Id, Counts)>, say: impl Fn(&mut Kept) -> Option<One>) -> Vec<Group> {
+    let group = |(id, counts): (Id, Counts)| {
         let one = |(key, count): (Arc<str>, Arc<Count>)| {
             Some(One { key: key.to_string(), ..say(&mut count.kept())? })
         };

@@ -108,10 +108,15 @@ struct Asked<'a> {
 }
 
 impl Limits {
+    /// Empty, on the host's clock; kept nowhere.
+    pub fn new() -> Arc<Self> {
+        Self::with_clock(Box::new(clock))
+    }
+
     /// On the host's clock, with the counts that are kept in `dir`: there they stay. `tell` hears what goes wrong with that;
     /// nothing of it refuses anything.
     pub fn open(dir: &Path, tell: Tell) -> Arc<Self> {
-        let limits = Self::with_clock(Box::new(clock));
+        let limits = Self::new();
         keep::start(&limits, dir, tell);
         limits
     }

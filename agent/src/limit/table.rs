@@ -23,6 +23,9 @@ pub struct Id {
     pub per: Option<Duration>,
 }
 
+/// The counts of one limit, by key.
+pub type Counts = Vec<(Arc<str>, Arc<Count>)>;
+
 #[derive(Debug, Default)]
 pub struct Table {
     groups: HashMap<Id, Group>,
@@ -66,7 +69,7 @@ impl Table {
     }
 
     /// Everything that there is.
-    pub fn all(&self) -> Vec<(Id, Vec<(Arc<str>, Arc<Count>)>)> {
+    pub fn all(&self) -> Vec<(Id, Counts)> {
         let counts = |group: &Group| {
             group.counts.iter().map(|(key, count)| (Arc::clone(key), Arc::clone(count))).collect()
         };

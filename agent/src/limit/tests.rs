@@ -225,3 +225,25 @@ fn parallel_takers_never_exceed() {
     assert_eq!(taken.into_inner(), 1000);
     assert!((2..=7).contains(&most.into_inner()));
 }
+
+/// `cargo test -p sluice --lib -- --ignored --nocapture limit::tests::cost`
+#[test]
+#[ignore = "a measurement"]
+fn cost() {
+    let limits = Limits::new();
+    let three = [
+        requests(u64::MAX >> 1, By::Tag),
+        tokens(u64::MAX >> 1),
+        Limit { concurrent: Some(9), ..Limit::default() },
+    ];
+    let policy = policy(Mode::Enforce, &three);
+    let permits: Vec<_> = (0..100_000).map(|_| permit(&policy, "a")).collect();
+    let begun = std::time::Instant::now();
+    permits.iter().for_each(|permit| drop(limits.take(permit, 7)));
+    println!("take and give back, three limits: {:?} each", begun.elapsed() / 100_000);
+    let permit = permit(&policy, "a");
+    let spent = limits.take(&permit, 7).expect("free").expect("counted");
+    let begun = std::time::Instant::now();
+    (0..100_000).for_each(|n| spent.tokens(n));
+    println!("a correction: {:?} each", begun.elapsed() / 100_000);
+}

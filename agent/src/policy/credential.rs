@@ -59,7 +59,7 @@ pub struct Sending<'a> {
     /// The name of the other side, as somebody says it whom the job cannot be: its verified certificate, or for plain HTTP
     /// the host's own name servers.
     pub name: Option<&'a HostName>,
-    /// Whether `name` was verified by TLS.
+    /// Whether TLS verified the other side; then `name` is what it was verified for.
     pub tls: bool,
     /// The name that the request itself bears.
     pub asked: Option<&'a HostName>,
@@ -118,6 +118,10 @@ impl Binding {
     /// # Errors
     /// [`Unbound`]: the first thing that is not as it must be.
     pub fn admits(&self, sending: &Sending<'_>) -> Result<(), Unbound> {
+        // Whatever name somebody says.
+        if !sending.tls && !self.insecure && sending.name.is_none() {
+            return Err(Unbound::Plain);
+        }
         let name = sending.name.ok_or(Unbound::Nameless)?;
         if !self.hosts.iter().any(|host| host.matches(name.as_str())) {
             return Err(Unbound::Host(name.clone()));
@@ -234,6 +238,7 @@ mod tests {
             (Sending { asked: Some(&evil), ..good }, Unbound::Asked(api.clone())),
             (Sending { asked: None, ..good }, Unbound::Asked(api.clone())),
             (Sending { tls: false, ..good }, Unbound::Plain),
+            (Sending { tls: false, name: None, ..good }, Unbound::Plain),
             (Sending { port: 8443, ..good }, Unbound::Port(8443)),
             (Sending { port: 80, ..good }, Unbound::Port(80)),
         ] {

@@ -78,12 +78,12 @@ impl Compiled {
         if let Match::No(_) = matched {
             return matched;
         }
-        let matched = request(&rule.request, facts, matched);
+        let refuses = rule.verdict != Effect::Allow;
+        let matched = request(&rule.request, facts, refuses, matched);
         if let Match::No(_) = matched {
             return matched;
         }
         let matched = matched.and("windows", || any(&rule.windows, |window| window.holds(asked.now)));
-        let refuses = rule.verdict != Effect::Allow;
         let matched = matched.and("when", || {
             self.when.as_ref().map_or(Known::Yes, |when| when.holds(facts, rule.body_max, refuses))
         });
@@ -207,7 +207,7 @@ fn claim(value: &serde_json::Value, glob: &Glob) -> bool {
     }
 }
 
-fn request(asks: &RequestAsks, facts: &Facts<'_>, matched: Match) -> Match {
+fn request(asks: &RequestAsks, facts: &Facts<'_>, refuses: bool, matched: Match) -> Match {
     let http = match facts.asked.action {
         Action::Http(http) => Some(http),
         Action::Connect { .. } | Action::Name { .. } => {
@@ -227,11 +227,12 @@ fn request(asks: &RequestAsks, facts: &Facts<'_>, matched: Match) -> Match {
         })
         .and("query", || {
             let values = |http: &Http<'_>, name: &str| parameters(http.query.unwrap_or_default(), name);
-            every(&asks.query, http, |name| facts.hides_query(name), values)
+            every(&asks.query, refuses, http, |name| facts.hides_query(name), values)
         })
         .and("headers", || {
             every(
                 &asks.headers,
+                refuses,
                 http,
                 |name| facts.hides_header(name),
                 |http, name| {
@@ -242,9 +243,11 @@ fn request(asks: &RequestAsks, facts: &Facts<'_>, matched: Match) -> Match {
         })
 }
 
-/// Every name has a value, and all its values match: a second one cannot hide behind the first.
+/// Every name has a value, and all its values match; for a rule that refuses, any of them: a second one can hide neither
+/// behind the first nor the first behind it.
 fn every(
     asks: &BTreeMap<String, Vec<Glob>>,
+    refuses: bool,
     http: Option<&Http<'_>>,
     hidden: impl Fn(&str) -> bool,
     values: impl Fn(&Http<'_>, &str) -> Vec<String>,
@@ -253,7 +256,8 @@ fn every(
         asks.iter().partition(|(name, _)| http.is_some() && hidden(name));
     let holds = known.into_iter().all(|(name, globs)| {
         let values = http.map(|http| values(http, name)).unwrap_or_default();
-        !values.is_empty() && values.iter().all(|value| globs.iter().any(|glob| glob.matches(value)))
+        let mut matches = values.iter().map(|value| globs.iter().any(|glob| glob.matches(value)));
+        if refuses { matches.any(|is| is) } else { !values.is_empty() && matches.all(|is| is) }
     });
     if holds && !unknown.is_empty() { Known::NotYet } else { Known::of(holds) }
 }

@@ -105,8 +105,7 @@ impl Permit {
         self.durable
     }
 
-    /// It is for a WebSocket's handshake, and each message of the client's is judged by itself: a rule that asks for them
-    /// stands before the one that decided, or is that.
+    /// Each message on the WebSocket that it opens is to be judged: a rule that asks for them decided, or stands before.
     pub fn messages(&self) -> bool {
         self.messages
     }
@@ -291,15 +290,12 @@ impl Policy {
     }
 
     fn permit(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Verdict {
+        Verdict::Allow(self.minted(rule, verdict, durable))
+    }
+
+    fn minted(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Permit {
         let durable = durable || self.durable;
-        Verdict::Allow(Permit {
-            rule: rule.into(),
-            verdict,
-            durable,
-            messages: false,
-            credential: None,
-            bounds: None,
-        })
+        Permit { rule: rule.into(), verdict, durable, messages: false, credential: None, bounds: None }
     }
 
     /// How much of a message on a WebSocket any rule looks at.
@@ -313,14 +309,10 @@ impl Policy {
     fn allow(&self, rule: &rule::Rule) -> Verdict {
         let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
         match credential.transpose() {
-            Ok(credential) => Verdict::Allow(Permit {
-                rule: rule.name.as_str().into(),
-                verdict: types::Verdict::Allow,
-                durable: rule.durable || self.durable,
-                messages: false,
-                credential,
-                bounds: None,
-            }),
+            Ok(credential) => {
+                let permit = self.minted(&rule.name, types::Verdict::Allow, rule.durable);
+                Verdict::Allow(Permit { credential, ..permit })
+            }
             Err(name) => {
                 let reason = format!("there is no credential {name}");
                 Verdict::Deny(Denied { rule: rule.name.clone(), reason })

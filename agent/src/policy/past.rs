@@ -11,7 +11,7 @@ use super::readings::decide_without;
 use super::rule::Effect;
 use super::{Asked, Match, Passage, Policy, Verdict};
 use crate::types::action::{Body, Http, Kept, KeptBody};
-use crate::types::{self, Action, Caller, Destination, HostName, Identity};
+use crate::types::{Action, Caller, Destination, HostName, Identity};
 
 /// What of something past is not known, since it was not recorded or was taken out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -284,7 +284,7 @@ impl Past {
     }
 
     fn settle(&self, policy: &Policy, action: Action<'_>, verdict: Verdict) -> Outcome {
-        let (effect, rule, sent) = match verdict {
+        Outcome::Decided(match verdict {
             Verdict::Allow(permit) if permit.messages() && self.withheld.messages => {
                 let why = format!(
                     "rule {} judges each message on the WebSocket, and they are not replayed",
@@ -292,14 +292,10 @@ impl Past {
                 );
                 return Outcome::Unknown(why);
             }
-            Verdict::Allow(permit) if permit.verdict() == types::Verdict::Allow => {
-                (Effect::Allow, permit.rule().to_owned(), true)
-            }
-            Verdict::Allow(permit) => (Effect::Deny, permit.rule().to_owned(), true),
-            Verdict::Deny(denied) => (Effect::Deny, denied.rule, false),
+            Verdict::Allow(permit) => Decision::permitted(&permit),
+            Verdict::Deny(denied) => Decision::refused(denied.rule),
             Verdict::More { .. } => return Outcome::Unknown(self.depends(policy, action)),
-        };
-        Outcome::Decided(Decision { effect, rule, sent })
+        })
     }
 
     /// What the verdict depends on.
@@ -315,8 +311,8 @@ impl Past {
     fn look_up(&self, policy: &Policy, name: &str, kind: &str) -> Decision {
         let lookup = Lookup { name, longest_label: longest_label(name), kind };
         match lookup::decide(policy, &self.caller, lookup) {
-            Ok(permit) => Decision { effect: Effect::Allow, rule: permit.rule().to_owned(), sent: true },
-            Err(denied) => Decision { effect: Effect::Deny, rule: denied.rule().to_owned(), sent: false },
+            Ok(permit) => Decision::permitted(&permit),
+            Err(denied) => Decision::refused(denied.rule().to_owned()),
         }
     }
 }
@@ -338,7 +334,7 @@ fn long(length: Option<u64>, max: u64) -> bool {
 
 fn refusal(verdict: Verdict) -> Option<Decision> {
     match verdict {
-        Verdict::Deny(denied) => Some(Decision { effect: Effect::Deny, rule: denied.rule, sent: false }),
+        Verdict::Deny(denied) => Some(Decision::refused(denied.rule)),
         Verdict::Allow(_) | Verdict::More { .. } => None,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use super::frame::{Batch, Kind, Unframeable};
-use super::headers::{Redacted, path};
+use super::headers::{Redacted, path, with_parameter};
 use super::payload::{ExchangeBegin, ExchangeEnd, Kept, stamp};
 use super::session::{Facts, cut};
 use super::{ExchangeHead, Unrecordable};
@@ -42,13 +42,11 @@ pub fn opening(
     head: ExchangeHead,
 ) -> (Box<Summary>, Result<(), Unrecordable>) {
     let salt = &session.shared.salt;
-    let clean = head.path.map(|text| match path(&text, salt) {
-        Cow::Owned(clean) => clean,
-        Cow::Borrowed(_) => text,
-    });
+    let borne = head.credential.as_ref();
+    let clean = head.path.map(|text| with_parameter(path(&text, salt), borne));
     let clean = clean.map(|text| cut(text, LONG));
     let (host, method) = (cut(head.host, WORD), head.method.map(|text| cut(text, WORD)));
-    let redacted = Redacted::new(&head.headers, salt);
+    let redacted = Redacted::new(&head.headers, salt).with(borne);
     let time = stamp(OffsetDateTime::now_utc());
     let identity = head.identity.as_ref().map(|identity| identity.subject.as_str());
     let groups = head.identity.as_ref().map_or(Cow::Borrowed(&[][..]), |identity| shown(&identity.groups));
@@ -78,6 +76,7 @@ pub fn opening(
     summary.method = method;
     summary.path = clean.map(|text| cut(text, PATH));
     (summary.identity, summary.groups) = (identity.map(str::to_owned), groups.into_owned());
+    summary.credential = head.credential.as_ref().map(|borne| borne.name.to_string());
     summary.rule = head.rule;
     summary.verdict = head.verdict;
     (Box::new(summary), framed)

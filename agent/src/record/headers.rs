@@ -14,6 +14,9 @@ use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::Borne;
+use crate::types::CredentialName;
+
 /// Bytes of names and values that are stored of one head; what is beyond is counted.
 pub const LIMIT: usize = 256 * 1024;
 
@@ -57,6 +60,8 @@ pub struct Redacted<'a> {
     headers: &'a HeaderMap,
     salt: &'a Salt,
     take: usize,
+    /// A field that is put in on the way, and what stands for its value.
+    borne: Option<(&'a str, String)>,
 }
 
 impl<'a> Redacted<'a> {
@@ -67,7 +72,14 @@ impl<'a> Redacted<'a> {
             bytes += name.as_str().len() + value.len();
             bytes <= LIMIT
         });
-        Self { headers, salt, take: take.count() }
+        Self { headers, salt, take: take.count(), borne: None }
+    }
+
+    /// With the field of a credential that is put in when the request is sent: its name stands for its value.
+    #[must_use]
+    pub fn with(mut self, borne: Option<&'a Borne>) -> Self {
+        self.borne = borne.and_then(|borne| Some((borne.field.as_ref()?.as_str(), mark(&borne.name))));
+        self
     }
 
     /// How many headers were left out.
@@ -78,11 +90,30 @@ impl<'a> Redacted<'a> {
 
 impl Serialize for Redacted<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(Some(self.take))?;
+        let mut seq = serializer.serialize_seq(Some(self.take + usize::from(self.borne.is_some())))?;
         for (name, value) in self.headers.iter().take(self.take) {
             seq.serialize_element(&(name.as_str(), stored(name.as_str(), value, self.salt)))?;
         }
+        if let Some(borne) = &self.borne {
+            seq.serialize_element(borne)?;
+        }
         seq.end()
+    }
+}
+
+/// What stands in a record in place of a credential's value.
+fn mark(name: &CredentialName) -> String {
+    format!("[credential {name}]")
+}
+
+/// A path and query with the parameter of a credential that is put in when the request is sent.
+pub fn with_parameter(path: Cow<'_, str>, borne: Option<&Borne>) -> String {
+    match borne.and_then(|borne| Some((borne.parameter.as_ref()?, mark(&borne.name)))) {
+        None => path.into_owned(),
+        Some((parameter, mark)) => {
+            let sign = if path.contains('?') { '&' } else { '?' };
+            format!("{path}{sign}{parameter}={mark}")
+        }
     }
 }
 

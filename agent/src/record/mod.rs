@@ -10,9 +10,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
-use crate::types::Summary;
+use crate::types::{CredentialName, Summary};
 
 mod edges;
 mod exchange;
@@ -130,6 +130,19 @@ pub struct ExchangeHead {
     pub verdict: crate::types::Verdict,
     /// Who stands behind it.
     pub identity: Option<Arc<crate::types::Identity>>,
+    /// The credential that it bears.
+    pub credential: Option<Borne>,
+}
+
+/// A credential in a request, without its value: `[credential NAME]` stands in the record where that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Borne {
+    /// Its name.
+    pub name: CredentialName,
+    /// The header field that it is in.
+    pub field: Option<HeaderName>,
+    /// The parameter of the query that it is in.
+    pub parameter: Option<String>,
 }
 
 /// Which way bytes go.

@@ -111,6 +111,7 @@ fn head(path: &str) -> ExchangeHead {
         rule: Some("observe".to_owned()),
         verdict: Verdict::Allow,
         identity: None,
+        credential: None,
     }
 }
 

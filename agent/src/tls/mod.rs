@@ -9,6 +9,7 @@ mod hello;
 mod mint;
 mod refused;
 pub mod roots;
+mod shown;
 mod tags;
 mod upstream;
 pub mod verify;
@@ -18,12 +19,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, CommonState, HandshakeKind};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::Instant;
 
 pub use mint::Sign;
 pub use refused::{Refused, Stage};
+pub use shown::certificate;
 
 use self::mint::{Mint, sha256};
 use self::refused::Failure;
@@ -239,12 +242,18 @@ impl Tls {
         })
     }
 
-    /// Opens TLS for an errand of the gate's own (an issuer's keys), verified as every upstream is.
+    /// Opens TLS for an errand of the gate's own (an issuer's keys, a provider of credentials), verified as every upstream
+    /// is; `certificate` is shown when the other side asks for one.
     ///
     /// # Errors
     /// Why not, in words.
-    pub async fn errand(&self, to: &Verified, stream: BoxStream) -> Result<BoxStream, String> {
-        let config = self.tags.own().map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    pub async fn errand(
+        &self,
+        to: &Verified,
+        certificate: Option<Arc<CertifiedKey>>,
+        stream: BoxStream,
+    ) -> Result<BoxStream, String> {
+        let config = self.tags.own(certificate).map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let deadline = Instant::now() + self.deadlines.upstream;
         let opened = Box::pin(upstream::open_with(config, &self.verifier, to, stream, deadline)).await;
         opened.map(|opened| opened.stream).map_err(|failure| failure.reason)

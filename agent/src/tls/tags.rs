@@ -9,7 +9,7 @@ use lru::LruCache;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::server::ProducesTickets;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, SignatureScheme};
 
 use super::verify::UpstreamVerifier;
@@ -124,8 +124,12 @@ impl Tags {
     }
 
     /// The configuration for an errand of the gate's own: HTTP/1.1, nothing resumed, nothing shared with any tag.
-    pub fn own(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
-        self.config(&Offer::from_client(&[HTTP1.to_vec()]), Resumption::disabled())
+    pub fn own(&self, certificate: Option<Arc<CertifiedKey>>) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let config = self.config(&Offer::from_client(&[HTTP1.to_vec()]), Resumption::disabled())?;
+        let Some(certificate) = certificate else { return Ok(config) };
+        let mut config = Arc::unwrap_or_clone(config);
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certificate));
+        Ok(Arc::new(config))
     }
 
     fn config(&self, offer: &Offer, resumption: Resumption) -> Result<Arc<ClientConfig>, rustls::Error> {

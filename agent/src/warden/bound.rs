@@ -25,6 +25,7 @@ use super::listen::{self, Listeners};
 use super::namespaces::Namespaces;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
+use super::secrets::Secrets;
 use super::tags::{self, TagNumber, Tags};
 use super::tokens::{Places, Tokens};
 use super::witness::{Question, Witness};
@@ -34,15 +35,15 @@ use crate::paths;
 use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::trust;
-use crate::types::{Caller, ClientAddr, Destination, Layer, ListenerAddr, NetnsCookie};
+use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, NetnsCookie};
 use crate::wire::rules;
 use crate::wire::{GateSettings, Identity};
 
 pub use change::Change;
 
 use parts::{
-    directory, gate_user, guard, listeners, only_namespace, open_namespaces, open_tags, own_cgroup, refusing,
-    witness,
+    directory, gate_user, guard, host, listeners, only_namespace, open_namespaces, open_tags, own_cgroup,
+    refusing, witness,
 };
 
 /// Why the daemon could not bind.
@@ -126,6 +127,8 @@ pub struct Bound {
     gate_user: (Uid, Gid),
     /// Where tokens of callers are found.
     pub tokens: Tokens,
+    /// Reads secrets.
+    pub secrets: Secrets,
     places: Places,
     /// What the last gate was told at its start.
     told: Option<Told>,
@@ -172,12 +175,12 @@ impl Bound {
             }
         };
         let namespaces = open_namespaces(&listeners, (dns4, dns6), &tags, &kernel, &journal)?;
-        let host = Host::default();
-        host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
+        let host = host(&kernel);
         let examiner = Examiner::start(Proc::default(), host.clone(), tags.clone());
-        let examiner = Arc::new(examiner.map_err(Error::Examiner)?);
+        let examiner = examiner.map(Arc::new).map_err(Error::Examiner)?;
         Ok(Self {
             places: Places::of(&config.issuers),
+            secrets: Secrets::new(&config),
             config,
             ca,
             witness: witness(&listeners, &journal),

@@ -2,8 +2,8 @@
 //!
 //! | request | who |
 //! |---|---|
-//! | run, tags, status, doctor | root and members of the group `sluice` |
-//! | tag, untag | root, outside of every tag |
+//! | run, tags, status, doctor, credentials | root and members of the group `sluice` |
+//! | tag, untag, test-credential | root, outside of every tag |
 //! | taken | root (systemd, by a unit's drop-in) |
 //!
 //! The socket's mode keeps others out, and each request is judged by the peer's credentials all the same. The gate's
@@ -23,6 +23,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use super::secrets::Secrets;
 use super::tags::{Asker, CgroupPath, Entry, Kind, Process, TagError, Tags};
 use super::tokens::Tokens;
 use crate::config::Options;
@@ -67,6 +68,8 @@ pub struct Desk {
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
     /// What the doctor asks for. May take a while: it looks at every tagged process.
     pub doctor: Arc<dyn Fn() -> Facts + Send + Sync>,
+    /// Lists and tests credentials.
+    pub secrets: Secrets,
     /// The trust environment for commands (`trust::environment`).
     pub environment: Box<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
     /// Group whose members may run commands and look; `None`: root alone.
@@ -267,6 +270,8 @@ impl Desk {
             }
             Request::Tags => Answer::Tags(self.tags.list()),
             Request::Status => Answer::Status(Box::new((self.status)())),
+            Request::Credentials => Answer::Credentials(self.secrets.list()),
+            Request::TestCredential { name } => Answer::Tested(self.secrets.test(&name).await),
             Request::Doctor => {
                 let doctor = self.doctor.clone();
                 match tokio::task::spawn_blocking(move || doctor()).await {
@@ -321,21 +326,29 @@ impl Desk {
         }
         let member = self.group.is_some_and(|g| peer.groups.contains(&g));
         match request {
-            Request::Run { .. } | Request::Tags | Request::Status | Request::Doctor
+            Request::Run { .. }
+            | Request::Tags
+            | Request::Status
+            | Request::Doctor
+            | Request::Credentials
                 if peer.uid == 0 || member =>
             {
                 Ok(())
             }
-            Request::Run { .. } | Request::Tags | Request::Status | Request::Doctor => no(
+            Request::Run { .. }
+            | Request::Tags
+            | Request::Status
+            | Request::Doctor
+            | Request::Credentials => no(
                 "only root and members of the group sluice may ask this",
                 "ask root to be put into the group",
             ),
             Request::Taken { .. } if peer.uid == 0 => Ok(()),
-            Request::Tag { .. } | Request::Untag { .. } if peer.uid == 0 => {
+            Request::Tag { .. } | Request::Untag { .. } | Request::TestCredential { .. } if peer.uid == 0 => {
                 match self.tags.tag_of(&peer.cgroup) {
                     // A tagged process must not change what is tagged, root or not.
                     Some(tag) => no(
-                        &format!("the caller is in the tag {tag}, and a tagged process cannot change tags"),
+                        &format!("the caller is in the tag {tag}, and a tagged process cannot ask this"),
                         "ask from outside of it",
                     ),
                     None => Ok(()),
@@ -344,6 +357,8 @@ impl Desk {
             Request::Taken { .. } | Request::Tag { .. } | Request::Untag { .. } => {
                 no("only root may change tags", "use sudo")
             }
+            // It has tokens minted and commands run.
+            Request::TestCredential { .. } => no("only root may test credentials", "use sudo"),
         }
     }
 }

@@ -242,6 +242,7 @@ impl Daemon {
         match self.bound.start_gate().await {
             Ok(gate) => {
                 self.live.gate_started(gate.pid());
+                self.bound.secrets.gate(gate.mailbox());
                 self.gate = Some(gate);
             }
             Err(error) => {
@@ -286,6 +287,11 @@ impl Daemon {
                 let leaf = self.bound.ca.sign(&request).map_err(|refusal| Chain(&refusal).to_string());
                 gate.answer(ToGate::Leaf { call, leaf });
             }
+            ToWarden::Secret { call, credential } => {
+                self.bound.secrets.ask(call, &credential, gate.mailbox());
+            }
+            ToWarden::Fetched { credential, outcome } => self.bound.secrets.fetched(&credential, outcome),
+            ToWarden::Tested { call, outcome } => self.bound.secrets.tested(call, outcome),
             ToWarden::Journal(summary) => self.bound.journal.send(Event::Exchange(summary)),
             ToWarden::JournalFold { example, more } => {
                 self.bound.journal.send(Event::Fold { example, more });

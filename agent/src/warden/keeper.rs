@@ -88,6 +88,10 @@ fn answer(message: ToWarden, ca: &CertificateAuthority, journal: &Journal) -> Op
             let refused = Some("the agent is being restarted".to_owned());
             return Some(ToGate::Socket { call, refused });
         }
+        ToWarden::Secret { call, .. } => {
+            let answer = Err("the agent is being restarted".to_owned());
+            return Some(ToGate::Secret { call, answer });
+        }
         ToWarden::Journal(summary) => journal.send(Event::Exchange(summary)),
         ToWarden::JournalFold { example, more } => journal.send(Event::Fold { example, more }),
         ToWarden::Trouble(text) => journal.send(Event::Trouble(text)),
@@ -100,6 +104,8 @@ fn answer(message: ToWarden, ca: &CertificateAuthority, journal: &Journal) -> Op
         | ToWarden::Store { refusing: None, .. }
         | ToWarden::Forgotten { .. }
         | ToWarden::Aside { .. }
+        | ToWarden::Fetched { .. }
+        | ToWarden::Tested { .. }
         | ToWarden::Drained => {}
     }
     None

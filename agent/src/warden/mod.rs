@@ -21,6 +21,7 @@ mod loopback;
 pub mod namespaces;
 mod notify;
 pub mod resolver;
+mod secrets;
 pub mod self_test;
 mod supervise;
 pub mod tags;

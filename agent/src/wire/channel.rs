@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::MAX;
 
@@ -70,7 +71,7 @@ impl Channel {
     /// # Errors
     /// [`Error`]; a peer that is gone is `Io` with `EPIPE`.
     pub async fn send<T: Serialize>(&self, message: &T, fd: Option<BorrowedFd<'_>>) -> Result<(), Error> {
-        let bytes = encode(message)?;
+        let bytes = Zeroizing::new(encode(message)?);
         loop {
             self.socket.writable().await.map_err(Error::Io)?;
             match self.socket.try_io(Interest::WRITABLE, || write(self.socket.as_fd(), &bytes, fd)) {
@@ -90,7 +91,7 @@ impl Channel {
             self.socket.readable().await.map_err(Error::Io)?;
             match self.socket.try_io(Interest::READABLE, || read(self.socket.as_fd(), &mut buffer)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return decode(&buffer, other.map_err(Error::Io)?),
+                other => return decode(&mut buffer, other.map_err(Error::Io)?),
             }
         }
     }
@@ -105,23 +106,32 @@ pub fn receive_blocking<T: DeserializeOwned>(
 ) -> Result<Option<(T, Option<OwnedFd>)>, Error> {
     let mut buffer = vec![0; MAX];
     let got = read(end, &mut buffer).map_err(Error::Io)?;
-    decode(&buffer, got)
+    decode(&mut buffer, got)
 }
 
 fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
-    let bytes = postcard::to_stdvec(message).map_err(Error::Encode)?;
-    if bytes.len() > MAX { Err(Error::TooLong(bytes.len())) } else { Ok(bytes) }
+    // Measured first: a buffer that grows leaves copies of a secret behind.
+    let length = postcard::experimental::serialized_size(message).map_err(Error::Encode)?;
+    if length > MAX {
+        return Err(Error::TooLong(length));
+    }
+    let mut bytes = vec![0; length];
+    postcard::to_slice(message, &mut bytes).map_err(Error::Encode)?;
+    Ok(bytes)
 }
 
 fn decode<T: DeserializeOwned>(
-    buffer: &[u8],
+    buffer: &mut [u8],
     (length, fd): (usize, Option<OwnedFd>),
 ) -> Result<Option<(T, Option<OwnedFd>)>, Error> {
     // No message of ours is empty: zero bytes is the end of the stream.
     if length == 0 {
         return Ok(None);
     }
-    Ok(Some((postcard::from_bytes(&buffer[..length]).map_err(Error::Decode)?, fd)))
+    let decoded = postcard::from_bytes(&buffer[..length]).map_err(Error::Decode);
+    // It may have held a secret.
+    buffer[..length].zeroize();
+    Ok(Some((decoded?, fd)))
 }
 
 fn write(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {

@@ -5,6 +5,7 @@
 
 mod channel;
 pub mod rules;
+mod sealed;
 
 pub use channel::{Channel, Error, pair, receive_blocking};
 
@@ -13,8 +14,12 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub use rules::Piece;
+pub use sealed::Sealed;
 
-use crate::types::{Caller, ClientAddr, Destination, Issuer, ListenerAddr, NetnsCookie, Summary, Token};
+use crate::control::Tested;
+use crate::types::{
+    Caller, ClientAddr, CredentialName, Destination, Issuer, ListenerAddr, NetnsCookie, Summary, Token,
+};
 
 /// Upper bound of one message, both directions. A summary with a long path is the largest; paths are cut to fit.
 pub const MAX: usize = 64 * 1024;
@@ -75,6 +80,27 @@ pub enum ToWarden {
         call: u64,
         /// What to sign.
         request: LeafRequest,
+    },
+    /// Read a credential's source, one of the warden's own. Answered by [`ToGate::Secret`].
+    Secret {
+        /// Pairs the answer with the question.
+        call: u64,
+        /// Which: the warden knows its source.
+        credential: CredentialName,
+    },
+    /// What became of fetching a credential from a source of the gate's.
+    Fetched {
+        /// Which.
+        credential: CredentialName,
+        /// When the value ends (Unix seconds), if it says; or why there is none.
+        outcome: Result<Option<u64>, String>,
+    },
+    /// Answer to [`ToGate::TestCredential`].
+    Tested {
+        /// From the question.
+        call: u64,
+        /// What was found.
+        outcome: Result<Tested, String>,
     },
     /// Write one exchange to the journal.
     Journal(Box<Summary>),
@@ -174,6 +200,25 @@ pub enum ToGate {
         call: u64,
         /// Why there is none.
         refused: Option<String>,
+    },
+    /// Answer to `Secret`.
+    Secret {
+        /// From the question.
+        call: u64,
+        /// The secret, or why there is none; never a word of what was read.
+        answer: Result<Sealed, String>,
+    },
+    /// A credential's source, one of the warden's own, has changed, or may have.
+    SecretChanged {
+        /// Which.
+        credential: CredentialName,
+    },
+    /// Fetch a credential and try its hosts. Answered by [`ToWarden::Tested`].
+    TestCredential {
+        /// Pairs the answer with the question.
+        call: u64,
+        /// Which.
+        credential: CredentialName,
     },
     /// Stop accepting, finish what is under way within `grace_ms`, then say `Drained`.
     Drain {

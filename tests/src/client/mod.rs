@@ -1,6 +1,6 @@
 //! Unchanged clients: where their programs are, and the packages they need, installed once below `target/clients`.
 //!
-//! Versions are pinned in `{requirements,agents,servers}.txt` and `package-lock.json` of `tests/clients` and of
+//! Versions are pinned in `{requirements,agents,aws,servers}.txt` and `package-lock.json` of `tests/clients` and of
 //! `tests/clients/saml`. Installing asks the registries through
 //! pip and npm as the machine has them configured; a later run with the same pins asks nobody.
 
@@ -34,6 +34,14 @@ pub fn python() -> Result<PathBuf> {
 /// As [`python`].
 pub fn python_agents() -> Result<PathBuf> {
     environment("agents", "agents.txt")
+}
+
+/// The same with AWS's SDK.
+///
+/// # Errors
+/// As [`python`].
+pub fn python_aws() -> Result<PathBuf> {
+    environment("aws", "aws.txt")
 }
 
 /// The same with gunicorn.

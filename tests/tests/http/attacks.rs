@@ -81,13 +81,13 @@ async fn an_upgrade_keeps_the_name_that_tls_verified() {
     ends.answer(format!("HTTP/1.1 101 Switching Protocols\r\n{upgrade}\r\n")).await;
     timeout(PATIENCE, ends.done).await.expect("it ends").expect("task").expect("in peace");
     let name = HostName::parse(HOST).expect("name");
-    assert_eq!(*rig.behind.lock().expect("behind"), [Verified::Name(name)]);
+    assert_eq!(*rig.behind.lock().expect("behind"), [Some(Verified::Name(name))]);
 
     // Behind a CONNECT is somebody else.
     let (rig, mut ends) = asked("CONNECT other.example:80 HTTP/1.1\r\nHost: other.example:80\r\n\r\n").await;
     ends.answer("HTTP/1.1 200 OK\r\n\r\n").await;
     timeout(PATIENCE, ends.done).await.expect("it ends").expect("task").expect("in peace");
-    assert_eq!(*rig.behind.lock().expect("behind"), [Verified::Plain]);
+    assert_eq!(*rig.behind.lock().expect("behind"), [None], "another peer, of whom nothing is known");
 }
 
 #[tokio::test(start_paused = true)]

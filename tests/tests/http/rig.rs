@@ -25,7 +25,7 @@ pub struct Rig {
     pub drain: Drain,
     pub again: Arc<Mutex<Vec<(BoxStream, BoxStream)>>>,
     /// What was said of the peers of `again`.
-    pub behind: Arc<Mutex<Vec<Verified>>>,
+    pub behind: Arc<Mutex<Vec<Option<Verified>>>>,
     pub session: Arc<Session>,
     context: Context,
     records: Arc<Mutex<Vec<Summary>>>,
@@ -65,7 +65,7 @@ impl Rig {
         let drain = Drain::default();
         let again: Arc<Mutex<Vec<(BoxStream, BoxStream)>>> = Arc::default();
         let taken = Arc::clone(&again);
-        let behind: Arc<Mutex<Vec<Verified>>> = Arc::default();
+        let behind: Arc<Mutex<Vec<Option<Verified>>>> = Arc::default();
         let said = Arc::clone(&behind);
         let context = Context {
             caller,
@@ -73,11 +73,12 @@ impl Rig {
             destination,
             verified,
             looked_up: None,
+            limits: sluice::limit::Limits::open(dir.path(), Box::new(|trouble| panic!("{trouble}"))),
             policy: tokio::sync::watch::channel(Arc::new(Policy::default())).1,
-            limits: sluice::limit::Limits::new(),
             refusal: None,
             session: Arc::clone(&session),
             drain: drain.clone(),
+            credentials: sluice::credential::Keeper::none(),
             again: Arc::new(move |client, upstream, verified| {
                 said.lock().expect("behind").push(verified);
                 taken.lock().expect("again").push((client, upstream));

@@ -3,8 +3,8 @@
 
 mod bodies;
 mod limits;
-mod plain;
 mod messages;
+mod plain;
 mod programs;
 mod refused;
 mod reload;

@@ -16,9 +16,10 @@ use crate::cli::Failure;
 use crate::cli::filter::default_store;
 use crate::cli::table::{self, Cell, Look, Tone};
 use crate::paths;
+use crate::policy::limit::Bound;
 use crate::policy::past::{Outcome, Past};
 use crate::policy::question::{Decision, Question};
-use crate::policy::rule::Effect;
+use crate::policy::rule::{Effect, Rule};
 use crate::policy::{Match, Policy};
 use crate::record::visible::{Keep, visible};
 use crate::types::{Identity, TagName};
@@ -225,28 +226,29 @@ fn matched(matched: &Match) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// Each rule in order: its name, its verdict, how it matches.
-fn rules(policy: &Policy, past: &Past) -> Vec<(String, Effect, Match)> {
+/// Each rule, in order, and how it matches.
+fn rules<'p>(policy: &'p Policy, past: &Past) -> Vec<(&'p Rule, Match)> {
     let Some(asked) = past.asked(policy) else { return Vec::new() };
-    let verdicts = policy.source().rules.iter().map(|rule| rule.verdict);
-    let explained = past.explain(policy, &asked).zip(verdicts);
-    explained.map(|((name, how), verdict)| (name.to_owned(), verdict, how)).collect()
+    policy.source().rules.iter().zip(past.explain(policy, &asked).map(|(_, how)| how)).collect()
 }
 
 fn as_json(out: &mut impl Write, policy: &Policy, past: &Past, outcome: &Outcome) -> io::Result<()> {
     let decides = outcome.rule();
-    for (rule, verdict, how) in rules(policy, past) {
+    for (rule, how) in rules(policy, past) {
         let (matches, key) = matched(&how);
+        let limits: Vec<_> = rule.limits.iter().map(ToString::to_string).collect();
         let line = json!({
-            "rule": rule, "verdict": verdict, "matches": matches, "failed": key,
-            "decides": decides == Some(rule.as_str()),
+            "rule": rule.name, "verdict": rule.verdict, "matches": matches, "failed": key,
+            "decides": decides == Some(rule.name.as_str()), "limits": limits,
         });
         writeln!(out, "{line}")?;
     }
     let mode = policy.mode(&past.caller.tag);
     let line = match outcome {
-        Outcome::Decided(Decision { effect, rule, sent }) => {
-            json!({ "decision": effect, "rule": rule, "sent": sent, "mode": mode })
+        Outcome::Decided(Decision { effect, rule, sent, limits }) => {
+            let limit = |Bound { limit, key }: &Bound| json!({ "limit": limit.to_string(), "count": key });
+            let limits: Vec<_> = limits.iter().map(limit).collect();
+            json!({ "decision": effect, "rule": rule, "sent": sent, "mode": mode, "limits": limits })
         }
         Outcome::Unknown(why) => {
             json!({ "decision": "unknown", "rule": null, "sent": null, "mode": mode, "why": why })
@@ -257,25 +259,34 @@ fn as_json(out: &mut impl Write, policy: &Policy, past: &Past, outcome: &Outcome
 
 fn as_text(out: &mut impl Write, policy: &Policy, past: &Past, outcome: &Outcome) -> io::Result<()> {
     let mut rows = Vec::new();
-    for (rule, verdict, how) in rules(policy, past) {
+    for (rule, how) in rules(policy, past) {
         let says = match matched(&how) {
             (_, Some(key)) if matches!(how, Match::No(_)) => {
                 Cell::new(format!("no: its {key}")).tone(Tone::Dim)
             }
             (_, Some(key)) => Cell::new(format!("cannot be known: its {key}")).tone(Tone::Warn),
-            _ if outcome.rule() == Some(rule.as_str()) => Cell::new("decides"),
+            _ if outcome.rule() == Some(rule.name.as_str()) => Cell::new("decides"),
             _ => Cell::new("would match; an earlier rule decides").tone(Tone::Dim),
         };
-        rows.push([Cell::new(rule), Cell::new(verdict.to_string()), says]);
+        rows.push([Cell::new(rule.name.as_str()), Cell::new(rule.verdict.to_string()), says]);
     }
     if !rows.is_empty() {
         table::write(out, Look::of_stdout(), Some(["RULE", "VERDICT", "MATCHES"]), &rows, 60)?;
     }
     match outcome {
-        Outcome::Decided(Decision { effect, rule, sent }) => {
-            let but = if *effect == Effect::Deny && *sent { ", recorded only: it is sent" } else { "" };
-            writeln!(out, "{effect} by rule {rule}{but}")
-        }
+        Outcome::Decided(decision) => decided(out, decision),
         Outcome::Unknown(why) => writeln!(out, "cannot be judged: {}", visible(why, Keep::Nothing)),
     }
+}
+
+fn decided(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
+    let Decision { effect, rule, sent, limits } = decision;
+    let but = if *effect == Effect::Deny && *sent { ", recorded only: it is sent" } else { "" };
+    writeln!(out, "{effect} by rule {rule}{but}")?;
+    for Bound { limit, key } in limits {
+        let shared = if key.is_empty() { "all callers of the rule" } else { key };
+        let line = format!("limit {{ {limit} }}, on the count of {shared}");
+        writeln!(out, "{}", visible(&line, Keep::Nothing))?;
+    }
+    Ok(())
 }

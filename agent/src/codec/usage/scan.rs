@@ -206,9 +206,10 @@ impl Scan {
     /// Whether an object that begins here tells usage: a member of the message, or of one that it is wrapped in.
     fn tells(&self) -> bool {
         let mut names = self.open.iter().skip_while(|open| **open == Open::List);
-        match (names.next(), names.next(), names.next()) {
-            (Some(Open::Object(Name::Usage)), None, _) => true,
-            (Some(Open::Object(Name::Shell)), Some(Open::Object(Name::Usage)), None) => true,
+        const USAGE: Option<&Open> = Some(&Open::Object(Name::Usage));
+        match (names.next(), names.next()) {
+            (first, None) => first == USAGE,
+            (Some(Open::Object(Name::Shell)), second) => second == USAGE && names.next().is_none(),
             _ => false,
         }
     }

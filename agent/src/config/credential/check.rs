@@ -96,7 +96,7 @@ fn leads_to(from: &Read, name: &CredentialName, known: &HashMap<&CredentialName,
 /// What is bound to hosts is not sent to another's token endpoint either.
 fn sends(one: &Read, other: &Read, need: &Sited<CredentialName>, problems: &mut Problems<'_>) {
     let hosts = &other.credential.value.binding.hosts;
-    let named = |url: &String| Some(HostName::parse(url.parse::<http::Uri>().ok()?.host()?).ok()?);
+    let named = |url: &String| HostName::parse(url.parse::<http::Uri>().ok()?.host()?).ok();
     for host in one.urls.iter().filter_map(named) {
         if !hosts.is_empty() && !hosts.iter().any(|pattern| pattern.matches(host.as_str())) {
             let what = format!(

@@ -1,10 +1,9 @@
 //! `[credential.source]`: exactly one key says where the secret is found.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::quantity;
+use super::{local, quantity};
 use crate::config::issuer;
 use crate::config::section::{Place, Problems, Section, Sited, nearest};
 use crate::types::credential::{
@@ -12,8 +11,6 @@ use crate::types::credential::{
     GithubApp, Jwt, OAuth2, Source, Sts, Vault, VaultLogin,
 };
 
-/// Words of a command.
-const WORDS: usize = 64;
 /// RFC 8693 §3.
 const JWT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
 
@@ -43,7 +40,7 @@ const TABLES: [(&str, Reader); 10] = [
 pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> Option<Read> {
     let place = section.place().clone();
     let before = problems.0.len();
-    let mut found: Vec<Read> = plain(&mut section, problems).into_iter().map(Read::of).collect();
+    let mut found: Vec<Read> = local::read(&mut section, problems).into_iter().map(Read::of).collect();
     for (key, read) in TABLES {
         if let Some(table) = section.table(key, problems) {
             let mut keys = Keys { section: table, key, problems, needs: Vec::new(), urls: Vec::new() };
@@ -69,58 +66,6 @@ impl Read {
     pub(super) fn of(source: Source) -> Self {
         Self { source, needs: Vec::new(), urls: Vec::new() }
     }
-}
-
-/// The warden's own sources.
-fn plain(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Vec<Source> {
-    let say = |text: &Sited<String>, key: &str, remedy: &str, problems: &mut Problems<'_>| {
-        problems.add(&text.place, format!("credential.source.{key} is {:?}", text.value), remedy);
-    };
-    let mut found = Vec::new();
-    if let Some(text) = section.text("file", problems) {
-        if !is_path(&text.value) {
-            say(&text, "file", "write an absolute path without . and ..", problems);
-        }
-        found.push(Source::File(text.value));
-    }
-    if let Some(text) = section.text("systemd", problems) {
-        let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.:@".contains(&b);
-        if text.value.is_empty() || text.value.starts_with('.') || !text.value.bytes().all(good) {
-            say(&text, "systemd", "write the name that LoadCredential= gives it", problems);
-        }
-        found.push(Source::Systemd(text.value));
-    }
-    if let Some(text) = section.text("env", problems) {
-        if !issuer::is_variable(&text.value) {
-            say(&text, "env", "write the name of a variable", problems);
-        }
-        found.push(Source::Env(text.value));
-    }
-    let place = section.place().clone();
-    if let Some(words) = section.texts("command", problems) {
-        let place = words.first().map_or(place, |first| first.place.clone());
-        let words: Vec<String> = words.into_iter().map(|word| word.value).collect();
-        let good = words.first().is_some_and(|first| is_path(first));
-        if !good || words.len() > WORDS || words.iter().any(|word| word.contains('\0')) {
-            let remedy =
-                "write the program's absolute path and its arguments, each a text: there is no shell";
-            problems.add(&place, "credential.source.command is no command", remedy);
-        }
-        found.push(Source::Command(words));
-    }
-    found
-}
-
-fn is_path(text: &str) -> bool {
-    let path = Path::new(text);
-    let plain = |part| matches!(part, Component::Normal(_) | Component::RootDir);
-    // `components` drops a dot in the middle; none is meant to be there.
-    let dots = text.split('/').any(|part| part == "." || part == "..");
-    path.is_absolute()
-        && path.file_name().is_some()
-        && path.components().all(plain)
-        && !dots
-        && !text.contains('\0')
 }
 
 /// A table of one source, read key by key.

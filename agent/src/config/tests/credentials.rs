@@ -109,115 +109,119 @@ fn said(credential: &str, rule: &str) -> Vec<String> {
     ])
 }
 
+const SOURCE: &str = "source.env = \"C\"\n";
+const SOUND: &str = "source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = true\n";
+const NAMED: &str = "credential = \"c\"";
+
+/// A credential, a rule, and what is said of them.
+const MISTAKES: [(&str, &str, &str); 30] = [
+    ("", NAMED, "sluice.toml:1:1: [[credential]] c has no source"),
+    (SOURCE, NAMED, "c has no inject: it serves other credentials only"),
+    ("source.env = \"C\"\ninject.bearer = true", NAMED, "[[credential]] c has no hosts"),
+    (
+        "source.env = \"C\"\nhost = \"*\"\ninject.bearer = true",
+        NAMED,
+        "sluice.toml:4:8: host \"*\": that is no binding",
+    ),
+    (
+        "source.env = \"C\"\nhost = \"*.co.uk\"\ninject.bearer = true",
+        NAMED,
+        "anybody can register a name below it",
+    ),
+    ("source.env = \"C\"\nhost = \"1.2.3.4\"\ninject.bearer = true", NAMED, "is an address"),
+    (
+        "source.env = \"C\"\nhost = \"a.example.com\"\ninject.beaerer = true",
+        NAMED,
+        "did you mean credential.inject.bearer?",
+    ),
+    ("source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = false", NAMED, "bearer is false"),
+    (
+        "source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = true\ninject.query = \"k\"",
+        NAMED,
+        "more than one way: bearer, query",
+    ),
+    (
+        "source.env = \"C\"\nhost = \"a.example.com\"\ninject.header = \"Host\"",
+        NAMED,
+        "inject.header is \"Host\"",
+    ),
+    (
+        "source.env = \"C\"\nhost = \"a.example.com\"\ninject.header = \"a b\"",
+        NAMED,
+        "inject.header is \"a b\"",
+    ),
+    (
+        "source.env = \"C\"\nhost = \"a.example.com\"\ninject.basic = \"a:b\"",
+        NAMED,
+        "inject.basic is \"a:b\"",
+    ),
+    (
+        "source.env = \"C\"\nsource.file = \"/x\"\nhost = \"a.example.com\"\ninject.bearer = true",
+        NAMED,
+        "more than one source: file, env",
+    ),
+    ("source.file = \"x\"\nhost = \"a.example.com\"\ninject.bearer = true", NAMED, "source.file is \"x\""),
+    (
+        "source.file = \"/a/../x\"\nhost = \"a.example.com\"\ninject.bearer = true",
+        NAMED,
+        "source.file is \"/a/../x\"",
+    ),
+    (
+        "source.command = [\"pass\"]\nhost = \"a.example.com\"\ninject.bearer = true",
+        NAMED,
+        "source.command is no command",
+    ),
+    (
+        "source.systemd = \"../x\"\nhost = \"a.example.com\"\ninject.bearer = true",
+        NAMED,
+        "source.systemd is \"../x\"",
+    ),
+    (
+        "source.oauth2 = { token_url = \"http://x/\", secret = \"d\" }\nhost = \"a.example.com\"\ninject.bearer = true",
+        NAMED,
+        "oauth2 has no client_id",
+    ),
+    (
+        "source.oauth2 = { token_url = \"http://x/\", client_id = \"i\", secret = \"d\" }\nhost = \"a.example.com\"\ninject.bearer = true",
+        NAMED,
+        "token_url is \"http://x/\"",
+    ),
+    (
+        "source.oauth2 = { token_url = \"https://x/\", client_id = \"i\", secret = \"d\" }\nhost = \"a.example.com\"\ninject.bearer = true",
+        NAMED,
+        "there is no credential \"d\"",
+    ),
+    (
+        "source.oauth2 = { token_url = \"https://x/\", client_id = \"i\", secret = \"c\" }\nhost = \"a.example.com\"\ninject.bearer = true",
+        NAMED,
+        "c needs NAMED, which needs c",
+    ),
+    (
+        SOUND,
+        "credential = \"d\"",
+        "policy.d/r.toml:3:14: [[rule]] r: there is no credential \"d\" (did you mean \"c\"?)",
+    ),
+    (SOUND, "credential = \"c\"\nverdict = \"deny\"", "it refuses, and names a credential"),
+    (SOUND, "credential = \"c\"\nhost = \"b.example.com\"", "bound to none of its hosts"),
+    (SOUND, "credential = \"c\"\nport = 80", "bound to none of its ports"),
+    (SOUND, "credential = \"c\"\nport = 80", "plain HTTP takes insecure = true"),
+    (SOUND, "credential = \"c\"\nprotocol = \"tunnel\"", "nothing can be put into a tunnel"),
+    (
+        "source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = true\nmethod = \"GET\"",
+        "credential = \"c\"\nmethod = \"POST\"",
+        "bound to none of its methods",
+    ),
+    (
+        "source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = true\nttl = \"5\"",
+        NAMED,
+        "credential.ttl is \"5\"",
+    ),
+    ("source.env = \"C\"\nsecret = \"sk-1\"", NAMED, "unknown key credential.secret"),
+];
+
 #[test]
 fn each_mistake_is_told_with_its_place() {
-    const SOURCE: &str = "source.env = \"C\"\n";
-    const GOOD: &str = "source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = true\n";
-    let c = "credential = \"c\"";
-    for (credential, rule, wanted) in [
-        ("", c, "sluice.toml:1:1: [[credential]] c has no source"),
-        (SOURCE, c, "c has no inject: it serves other credentials only"),
-        ("source.env = \"C\"\ninject.bearer = true", c, "[[credential]] c has no hosts"),
-        (
-            "source.env = \"C\"\nhost = \"*\"\ninject.bearer = true",
-            c,
-            "sluice.toml:4:8: host \"*\": that is no binding",
-        ),
-        (
-            "source.env = \"C\"\nhost = \"*.co.uk\"\ninject.bearer = true",
-            c,
-            "anybody can register a name below it",
-        ),
-        ("source.env = \"C\"\nhost = \"1.2.3.4\"\ninject.bearer = true", c, "is an address"),
-        (
-            "source.env = \"C\"\nhost = \"a.example.com\"\ninject.beaerer = true",
-            c,
-            "did you mean credential.inject.bearer?",
-        ),
-        ("source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = false", c, "bearer is false"),
-        (
-            "source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = true\ninject.query = \"k\"",
-            c,
-            "more than one way: bearer, query",
-        ),
-        (
-            "source.env = \"C\"\nhost = \"a.example.com\"\ninject.header = \"Host\"",
-            c,
-            "inject.header is \"Host\"",
-        ),
-        (
-            "source.env = \"C\"\nhost = \"a.example.com\"\ninject.header = \"a b\"",
-            c,
-            "inject.header is \"a b\"",
-        ),
-        (
-            "source.env = \"C\"\nhost = \"a.example.com\"\ninject.basic = \"a:b\"",
-            c,
-            "inject.basic is \"a:b\"",
-        ),
-        (
-            "source.env = \"C\"\nsource.file = \"/x\"\nhost = \"a.example.com\"\ninject.bearer = true",
-            c,
-            "more than one source: file, env",
-        ),
-        ("source.file = \"x\"\nhost = \"a.example.com\"\ninject.bearer = true", c, "source.file is \"x\""),
-        (
-            "source.file = \"/a/../x\"\nhost = \"a.example.com\"\ninject.bearer = true",
-            c,
-            "source.file is \"/a/../x\"",
-        ),
-        (
-            "source.command = [\"pass\"]\nhost = \"a.example.com\"\ninject.bearer = true",
-            c,
-            "source.command is no command",
-        ),
-        (
-            "source.systemd = \"../x\"\nhost = \"a.example.com\"\ninject.bearer = true",
-            c,
-            "source.systemd is \"../x\"",
-        ),
-        (
-            "source.oauth2 = { token_url = \"http://x/\", secret = \"d\" }\nhost = \"a.example.com\"\ninject.bearer = true",
-            c,
-            "oauth2 has no client_id",
-        ),
-        (
-            "source.oauth2 = { token_url = \"http://x/\", client_id = \"i\", secret = \"d\" }\nhost = \"a.example.com\"\ninject.bearer = true",
-            c,
-            "token_url is \"http://x/\"",
-        ),
-        (
-            "source.oauth2 = { token_url = \"https://x/\", client_id = \"i\", secret = \"d\" }\nhost = \"a.example.com\"\ninject.bearer = true",
-            c,
-            "there is no credential \"d\"",
-        ),
-        (
-            "source.oauth2 = { token_url = \"https://x/\", client_id = \"i\", secret = \"c\" }\nhost = \"a.example.com\"\ninject.bearer = true",
-            c,
-            "c needs c, which needs c",
-        ),
-        (
-            GOOD,
-            "credential = \"d\"",
-            "policy.d/r.toml:3:14: [[rule]] r: there is no credential \"d\" (did you mean \"c\"?)",
-        ),
-        (GOOD, "credential = \"c\"\nverdict = \"deny\"", "it refuses, and names a credential"),
-        (GOOD, "credential = \"c\"\nhost = \"b.example.com\"", "bound to none of its hosts"),
-        (GOOD, "credential = \"c\"\nport = 80", "bound to none of its ports"),
-        (GOOD, "credential = \"c\"\nport = 80", "plain HTTP takes insecure = true"),
-        (GOOD, "credential = \"c\"\nprotocol = \"tunnel\"", "nothing can be put into a tunnel"),
-        (
-            "source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = true\nmethod = \"GET\"",
-            "credential = \"c\"\nmethod = \"POST\"",
-            "bound to none of its methods",
-        ),
-        (
-            "source.env = \"C\"\nhost = \"a.example.com\"\ninject.bearer = true\nttl = \"5\"",
-            c,
-            "credential.ttl is \"5\"",
-        ),
-        ("source.env = \"C\"\nsecret = \"sk-1\"", c, "unknown key credential.secret"),
-    ] {
+    for (credential, rule, wanted) in MISTAKES {
         let all = said(credential, rule);
         assert!(all.iter().any(|one| one.contains(wanted)), "{credential}\n{rule}\n{wanted}\n{all:#?}");
     }

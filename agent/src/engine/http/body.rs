@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::meter::Meter;
 use super::source::Source;
+use crate::credential::sigv4::{Broken, Chunks};
 use crate::drain::Drain;
 use crate::engine::live::{self, Live};
 use crate::limit::Spent;
@@ -27,6 +28,9 @@ pub(super) enum Broke {
     /// It cannot be recorded.
     #[error("the body cannot be recorded")]
     Unrecordable(#[source] Unrecordable),
+    /// It is not what its signature says.
+    #[error(transparent)]
+    Unsigned(Broken),
     /// Rules that came later refuse it.
     #[error("{0}")]
     Cut(String),
@@ -94,7 +98,10 @@ impl Finish {
     pub(super) fn finish(&mut self, error: Option<String>) {
         if !std::mem::replace(&mut self.done, true) {
             self.exchange.finish(match self.meter.take() {
-                Some(meter) => meter.end(error.is_none()).note(error),
+                Some(mut meter) => {
+                    meter.end(error.is_none());
+                    meter.spent().note(error)
+                }
                 None => error,
             });
         }
@@ -130,10 +137,34 @@ pub(super) type Open = Arc<()>;
 /// A request's body.
 pub(super) struct Up {
     pub(super) inner: Source,
-    pub(super) exchange: Exchange,
+    /// `None`: what is sent again, and was recorded when it was sent first.
+    pub(super) exchange: Option<Exchange>,
     pub(super) spent: Option<Arc<Spent>>,
+    /// Signs the pieces of a body anew that is signed in pieces.
+    pub(super) signing: Option<Chunks>,
     pub(super) length: Length,
     pub(super) _open: Open,
+}
+
+impl Up {
+    fn poll_signed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        loop {
+            let frame =
+                ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose().map_err(Broke::Sender)?;
+            let Some(chunks) = &mut self.signing else { return Poll::Ready(frame.map(Ok)) };
+            match frame.map(Frame::into_data) {
+                None if chunks.is_whole() => return Poll::Ready(None),
+                None => return Poll::Ready(Some(Err(Broke::Unsigned(Broken("it ends too early"))))),
+                Some(Ok(data)) => {
+                    let signed = chunks.push(&data).map_err(Broke::Unsigned)?;
+                    if !signed.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(signed))));
+                    }
+                }
+                Some(Err(frame)) => return Poll::Ready(Some(Ok(frame))),
+            }
+        }
+    }
 }
 
 impl Body for Up {
@@ -145,10 +176,12 @@ impl Body for Up {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         let this = &mut *self;
-        Pin::new(&mut this.inner).poll_frame(cx).map(|frame| {
+        this.poll_signed(cx).map(|frame| {
             frame.map(|frame| {
-                let frame = frame.map_err(Broke::Sender)?;
-                record(&this.exchange, Direction::Up, &frame).map_err(Broke::Unrecordable)?;
+                let frame = frame?;
+                if let Some(exchange) = &this.exchange {
+                    record(exchange, Direction::Up, &frame).map_err(Broke::Unrecordable)?;
+                }
                 if let Some(spent) = &this.spent {
                     spent.bytes(frame.data_ref().map_or(0, Bytes::len) as u64);
                 }
@@ -158,7 +191,7 @@ impl Body for Up {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.is_end_stream() && self.signing.as_ref().is_none_or(Chunks::is_whole)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -22,16 +22,18 @@ use super::source::Source;
 use super::upgrade::{self, Switched};
 use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
-use crate::engine::{Context, Verified};
+use crate::engine::Context;
 use crate::limit::Spent;
-use crate::policy::Permit;
-use crate::record::{Exchange, ExchangeHead};
+use crate::record::ExchangeHead;
 use crate::report::Chain;
 use crate::types;
 
+mod credential;
 mod judge;
+mod send;
 mod told;
 
+use credential::Bearing;
 use judge::{Leave, protocol};
 use told::unread;
 
@@ -158,21 +160,18 @@ impl Exchanges {
             }
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;
-        let identity = who.standing().shared();
+        let standing = who.standing().clone();
         let Leave { permit, live, meter, messages } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
-            Err(mut refusal) => {
-                let mut head = head_of(&request, asked.host.text.clone());
-                head.identity = identity;
-                // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which
-                // the client is told: else its next request would meet a close.
-                let last = self.cx.refusal.is_some() || request.body().is_coming();
-                refusal.last = last && self.gate.is_some();
-                return Ok(self.refuse(&refusal, asked.shape, head));
-            }
+            Err(refusal) => return Ok(self.turn_away(refusal, &asked, &standing, &request)),
+        };
+        let bearing = match self.bear(&asked, &permit, &standing, &mut request).await {
+            Ok(bearing) => bearing,
+            Err(refusal) => return Ok(self.turn_away(refusal, &asked, &standing, &request)),
         };
         let mut head = head_of(&request, asked.host.text.clone());
-        head.identity = identity;
+        head.identity = standing.shared();
+        head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
         let exchange = match self.cx.session.exchange_ahead(head) {
@@ -194,7 +193,7 @@ impl Exchanges {
         let sent = tokio::select! {
             biased;
             denied = finish.refused() => return Ok(self.cut(&asked, denied, finish)),
-            sent = self.send(permit, request, up, asked.length) => sent,
+            sent = self.deliver(permit, bearing, &asked, request, up) => sent,
         };
         match sent {
             Ok(response) => Ok(self.pass_on(asked, undecided, response, finish, messages)),
@@ -244,45 +243,6 @@ impl Exchanges {
         Ok(Asked { number, host, shape, method, protocol, switch, websocket, handshake, tunnels, length })
     }
 
-    /// The one place from which a request goes upstream; it costs the permit.
-    async fn send(
-        &self,
-        permit: Permit,
-        request: Request<Source>,
-        (exchange, spent): (Exchange, Option<Arc<Spent>>),
-        length: Length,
-    ) -> Result<Response<Incoming>, Failed> {
-        let _spent = permit;
-        let mut request =
-            request.map(|inner| Up { inner, exchange, spent, length, _open: Arc::clone(&self.open) });
-        match &self.sender {
-            Sender::Http1(slot) => {
-                if request.version() == Version::HTTP_11
-                    && let Some(gate) = self.gate.clone()
-                {
-                    hyper::ext::on_informational(&mut request, move |r| {
-                        gate.informational(r.status(), r.headers())
-                    });
-                }
-                let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let mut sender = taken.ok_or(Failed::Closed)?;
-                sender.ready().await.map_err(Failed::Upstream)?;
-                let response = sender.send_request(request);
-                slot.lock().unwrap_or_else(PoisonError::into_inner).replace(sender);
-                response.await.map_err(Failed::Upstream)
-            }
-            Sender::Http2(sender) => {
-                let mut sender = sender.clone();
-                sender.ready().await.map_err(|_| Failed::Closed)?;
-                match sender.try_send_request(request).await {
-                    Ok(response) => Ok(response),
-                    Err(error) if error.message().is_some() => Err(Failed::Closed),
-                    Err(error) => Err(Failed::Upstream(error.into_error())),
-                }
-            }
-        }
-    }
-
     /// The upstream answered: the answer is checked, recorded and given to the client.
     fn pass_on(
         &self,
@@ -308,8 +268,8 @@ impl Exchanges {
         if switched && let Some(client) = asked.switch {
             undecided.grant();
             let upstream = hyper::upgrade::on(&mut response);
-            let verified = if asked.tunnels { Verified::Plain } else { self.cx.verified.clone() };
-            let switched = Switched::new(client, upstream, &response, asked.websocket, verified, finish);
+            let peer = (!asked.tunnels).then(|| self.cx.verified.clone());
+            let switched = Switched::new(client, upstream, &response, asked.websocket, peer, finish);
             (self.on_switch)(switched.judged(messages));
             return response.map(|_| Down::Own(None));
         }
@@ -331,6 +291,7 @@ impl Exchanges {
         }
         let first = self.before + asked.number == 1;
         match error {
+            Failed::Refused(refusal) => Ok(self.tell(asked.shape, &refusal, finish)),
             Failed::Upstream(error) => {
                 let what = format!("the upstream gave no answer: {}", Chain(&error));
                 // Died before the first octet of an answer, on a connection that has served others: a client of the
@@ -365,6 +326,8 @@ struct Unread;
 enum Failed {
     Upstream(hyper::Error),
     Closed,
+    /// It was not sent, and this is why.
+    Refused(Refusal),
 }
 
 fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
@@ -385,5 +348,6 @@ fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
         rule: None,
         verdict: types::Verdict::Allow,
         identity: None,
+        credential: None,
     }
 }

@@ -85,12 +85,17 @@ impl Meter {
         }
     }
 
-    /// It is over: whole, or broken off.
-    pub(super) fn end(mut self, whole: bool) -> Arc<Spent> {
+    /// It is over: whole, or broken off. Only the first call counts.
+    pub(super) fn end(&mut self, whole: bool) {
         if let Some(tokens) = self.tokens.take() {
             self.spent.tokens(tokens.cost(whole));
         }
-        self.spent
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.end(false);
     }
 }
 

@@ -19,6 +19,8 @@ use crate::types::action;
 
 /// A body that is judged must be there within this time.
 const WITHIN: Duration = Duration::from_secs(60);
+/// A longer body is not kept for a second sending.
+const REPLAYED: usize = 1 << 20;
 /// Decoded at once before others get their turn.
 const TURN: usize = 256 << 10;
 /// By how much coded bytes may be more than what they stand for: a sixteenth, and this.
@@ -26,6 +28,8 @@ const CODED_MORE: usize = 4096;
 
 /// See the module.
 pub(super) struct Source {
+    /// Read already, and kept for a second sending: comes before `read`.
+    kept: Bytes,
     /// Read already.
     read: BytesMut,
     /// What that stands for, where it has a content coding.
@@ -46,6 +50,7 @@ impl Source {
     pub(super) fn new(body: Incoming) -> Self {
         let ended = body.is_end_stream();
         Self {
+            kept: Bytes::new(),
             read: BytesMut::new(),
             decoded: None,
             trailers: None,
@@ -89,6 +94,18 @@ impl Source {
             self.unknowable = two_meanings(headers, &self.read).map(ToOwned::to_owned);
         }
         Ok(())
+    }
+
+    /// Reads all of it as it comes; `None`: it is longer than `max` bytes, or was not there in time.
+    ///
+    /// # Errors
+    /// The client's connection broke.
+    pub(super) async fn whole(&mut self, max: u64) -> Result<Option<&[u8]>, hyper::Error> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        if let Ok(filled) = tokio::time::timeout(WITHIN, self.fill(None, max)).await {
+            filled?;
+        }
+        Ok((self.rest.is_none() && self.read.len() <= max).then_some(&self.read))
     }
 
     async fn fill(&mut self, mut decoder: Option<Decoder>, max: usize) -> Result<(), hyper::Error> {
@@ -155,6 +172,27 @@ impl Source {
         self.rest.as_ref().is_some_and(|rest| !rest.is_end_stream())
     }
 
+    /// The same body once more, where all of it is there. For one that has been judged: policy sees neither again.
+    pub(super) fn replay(&mut self) -> Option<Self> {
+        let whole = self.rest.is_none() && self.trailers.is_none();
+        let empty = self.ended && self.read.is_empty();
+        if !(whole || empty) || self.read.len() > REPLAYED {
+            return None;
+        }
+        self.kept = self.read.split().freeze();
+        Some(Self {
+            kept: self.kept.clone(),
+            read: BytesMut::new(),
+            decoded: None,
+            trailers: None,
+            rest: None,
+            unknowable: None,
+            ended: self.ended,
+            // The bytes are there until the later of the two has gone.
+            held: self.held.take(),
+        })
+    }
+
     /// What policy may know of it.
     pub(super) fn known(&self) -> action::Body<'_> {
         match (&self.unknowable, &self.rest) {
@@ -173,6 +211,9 @@ impl Body for Source {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.kept.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.kept)))));
+        }
         if !self.read.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(self.read.split().freeze()))));
         }
@@ -186,13 +227,13 @@ impl Body for Source {
 
     fn is_end_stream(&self) -> bool {
         match &self.rest {
-            Some(rest) => self.read.is_empty() && rest.is_end_stream(),
+            Some(rest) => self.kept.is_empty() && self.read.is_empty() && rest.is_end_stream(),
             None => self.ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let read = self.read.len() as u64;
+        let read = (self.kept.len() + self.read.len()) as u64;
         let Some(rest) = &self.rest else { return SizeHint::with_exact(read) };
         let rest = rest.size_hint();
         let mut hint = SizeHint::new();

@@ -34,8 +34,8 @@ pub(super) struct Switched {
     client: OnUpgrade,
     upstream: OnUpgrade,
     websocket: bool,
-    /// What is proved of the peer after the change.
-    verified: Verified,
+    /// What is proved of the peer, if it stays the same after the change.
+    peer: Option<Verified>,
     finish: Finish,
     /// Set where rules ask for a WebSocket's messages.
     judge: Option<Judge>,
@@ -49,13 +49,13 @@ impl Switched {
         upstream: OnUpgrade,
         response: &Response<Incoming>,
         asked: bool,
-        verified: Verified,
+        peer: Option<Verified>,
         finish: Finish,
     ) -> Self {
         let named = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"websocket");
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
             && response.headers().get(UPGRADE).is_some_and(named);
-        Self { client, upstream, websocket: asked || switched, verified, finish, judge: None }
+        Self { client, upstream, websocket: asked || switched, peer, finish, judge: None }
     }
 
     /// The client's messages are judged, where it is a WebSocket.
@@ -67,7 +67,7 @@ impl Switched {
     /// Goes on with the changed connection to its end. `upstream` is its upstream side, where that was taken back
     /// from hyper by hand.
     pub(super) async fn run(self, upstream: Option<BoxStream>, again: Again) {
-        let Self { client, upstream: later, websocket, verified, mut finish, judge } = self;
+        let Self { client, upstream: later, websocket, peer, mut finish, judge } = self;
         let upstream = async {
             match upstream {
                 Some(upstream) => Ok(upstream),
@@ -83,7 +83,7 @@ impl Switched {
         };
         if !websocket {
             finish.finish(None);
-            return again(client, upstream, verified).await;
+            return again(client, upstream, peer).await;
         }
         finish.exchange().became("websocket");
         let mut live = finish.take_live();
@@ -120,15 +120,16 @@ impl Switched {
 
 /// Ends a WebSocket of which a message was refused; the client has its close frame.
 async fn close(mut client: BoxStream, mut upstream: BoxStream) {
+    // A connection that is closed on bytes that nobody has read, and a stream that is let go, lose what was sent last.
     let server = async {
         // Going away (RFC 6455 §7.4.1): the server has done nothing wrong, nor seen anything. What masks it is no secret.
         let frame = messages::close(1001, "", Some(*b"gone"));
         upstream.write_all(&frame).await?;
-        upstream.shutdown().await
+        upstream.shutdown().await?;
+        tokio::io::copy(&mut upstream, &mut tokio::io::sink()).await
     };
     let client = async {
         client.shutdown().await?;
-        // A connection that is closed on bytes that nobody has read loses what was sent last.
         tokio::io::copy(&mut client, &mut tokio::io::sink()).await
     };
     // Whoever is gone already, or does not end, is told nothing more.

@@ -320,5 +320,6 @@ fn head(name: String, kind: Option<String>, verdict: Verdict) -> ExchangeHead {
         rule: None,
         verdict,
         identity: None,
+        credential: None,
     }
 }

@@ -49,6 +49,7 @@ impl Line {
     fn head(&self, host: String, host_source: HostSource, protocol: &'static str) -> ExchangeHead {
         ExchangeHead {
             identity: self.who.standing().shared(),
+            credential: None,
             protocol,
             host,
             host_source,

@@ -29,6 +29,7 @@ impl Gate {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the pause between two looks, not what is waited for")]
 fn eventually(what: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !holds() {

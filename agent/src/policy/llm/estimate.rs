@@ -3,6 +3,7 @@
 use http::header::CONTENT_LENGTH;
 
 use super::{Llm, route};
+use crate::policy::readings;
 use crate::types::action::{Body, Http};
 
 /// Octets of text that one token stands for, about: four in English, less in other languages and in code.
@@ -17,11 +18,20 @@ pub struct Estimate {
     pub most: u64,
 }
 
-/// Of one request; `None` where it asks no model to read or write anything. Its body need not be known: that makes it coarse.
+/// Of one request; `None` where it asks no model to read or write anything, however servers read its line. Its body need not
+/// be known: that makes it coarse.
 pub fn estimate(http: &Http<'_>) -> Option<Estimate> {
+    // One that has too many readings is refused.
+    let others = readings::others(http).unwrap_or_default();
+    let all = std::iter::once(*http).chain(others.iter().map(|reading| reading.of(http)));
+    all.filter_map(|http| as_read(&http)).max_by_key(|estimate| estimate.most)
+}
+
+fn as_read(http: &Http<'_>) -> Option<Estimate> {
     // What is read back, listed or deleted costs nothing again. A WebSocket begins with a GET.
-    let works = http.method == "POST" || http.protocol == "websocket";
-    if !works || counts_only(http.path) {
+    let idle =
+        ["GET", "HEAD", "DELETE", "OPTIONS"].iter().any(|method| http.method.eq_ignore_ascii_case(method));
+    if (idle && http.protocol != "websocket") || counts_only(http.path) {
         return None;
     }
     route(http)?;
@@ -85,6 +95,9 @@ mod tests {
         assert_eq!(of("POST", "/v1/responses", Body::Whole(endless)), Some((2, u64::MAX)));
         assert_eq!(of("POST", CHAT, Body::Whole(b"no JSON at all..")), Some((4, 4)));
         assert_eq!(of("POST", CHAT, Body::Unknowable("long")), Some((1000, 1000)));
+        for path in ["/v1/chat/completions;x=1", "/v1/files/../chat/completions", "/v1/chat/%63ompletions"] {
+            assert_eq!(of("POST", path, Body::Whole(bounded)), Some((5, 105)), "{path}");
+        }
         for (method, path) in [
             ("GET", CHAT),
             ("POST", "/v1/messages/count_tokens"),

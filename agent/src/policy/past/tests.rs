@@ -108,7 +108,7 @@ fn an_identity_is_known_as_far_as_it_was_recorded() {
     one.identity = None;
     assert_eq!(says(&one, &issuers), "deny (none)", "nobody has no issuer");
     let sums = policy(vec![allow("a", |rule| rule.caller.exe_sha256 = vec!["00".to_owned()])]);
-    one.caller.exe = Some(types::Exe { path: "/bin/x".to_owned(), device: 0, inode: 0, sha256: None });
+    one.caller.exe = Some(crate::types::Exe { path: "/bin/x".to_owned(), device: 0, inode: 0, sha256: None });
     assert_eq!(says(&one, &sums), "?");
 }
 

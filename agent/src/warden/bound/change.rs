@@ -31,6 +31,7 @@ impl Bound {
         }
         self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
         self.places = Places::of(&self.config.issuers);
+        self.secrets.configure(&self.config);
         guard(&mut self.kernel.lock(), &self.config);
         apply(&self.tags, &self.config).await;
         let settings = self.gate_settings();

@@ -11,8 +11,9 @@ use nix::unistd::{Gid, Uid, User};
 use super::Error;
 use crate::config::Config;
 use crate::report::Chain;
-use crate::types::NetnsCookie;
+use crate::types::{Layer, NetnsCookie};
 use crate::warden::attach::SharedKernel;
+use crate::warden::enforcement::Host;
 use crate::warden::journal::{self, Journal};
 use crate::warden::kernel::{self, Kernel};
 use crate::warden::listen::Listeners;
@@ -33,6 +34,13 @@ pub(super) fn listeners() -> Result<Listeners, Error> {
         notify::keep(KEPT_NAME, socket);
     }
     Ok(listeners)
+}
+
+/// What is known of the host, its kernel layers first.
+pub(super) fn host(kernel: &SharedKernel) -> Host {
+    let host = Host::default();
+    host.tell_layers(kernel.lock().layers().iter().map(Layer::from).collect());
+    host
 }
 
 pub(super) fn witness(listeners: &Listeners, journal: &Journal) -> Option<Witness> {

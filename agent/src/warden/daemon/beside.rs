@@ -31,6 +31,7 @@ pub(super) fn start(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
     let desk = Desk {
         tags: bound.tags.clone(),
         tokens: bound.tokens.clone(),
+        secrets: bound.secrets.clone(),
         status: live.reporter(bound),
         doctor: live.doctor(bound),
         environment: {

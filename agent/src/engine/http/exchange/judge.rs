@@ -52,12 +52,13 @@ impl Exchanges {
             verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
-        let meter = self.count(asked, &permit, request).await?;
         let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
         let held = request.body_mut().take_held();
         let judges = permit.messages();
         let messages =
             judges.then(|| Judge { cx: cx.clone(), handshake: kept.clone(), tally: Arc::default() });
+        // Behind the copy: what is read for an estimate alone is not judged again.
+        let meter = self.count(asked, &permit, request).await?;
         Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)).holding(held), meter, messages })
     }
 
@@ -70,7 +71,8 @@ impl Exchanges {
     ) -> Result<Option<Meter>, Refusal> {
         let Some(bounds) = permit.bounds() else { return Ok(None) };
         let estimate = |request: &Request<Source>| llm::estimate(&self.wanted(asked, request));
-        let unread = matches!(request.body().known(), Body::Unread);
+        // What follows a handshake is no body: it comes when the answer has gone.
+        let unread = matches!(self.wanted(asked, request).body, Body::Unread);
         if bounds.reads > 0 && unread && estimate(request).is_some() {
             request.body_mut().hold(Held::of(self.cx.caller.tag.clone()));
             read(request, bounds.reads).await.map_err(Refusal::of)?;
@@ -115,15 +117,6 @@ fn unread(mut denied: Denied, body: Body<'_>) -> Denied {
     denied
 }
 
-/// Reads its body for a rule that asks for so much of it.
-async fn read(request: &mut Request<Source>, max: u64) -> Result<(), Denied> {
-    let headers = request.headers().clone();
-    request.body_mut().read(&headers, max).await.map_err(|error| Denied {
-        rule: policy::NONE.to_owned(),
-        reason: format!("its body broke off before it could be judged: {}", Chain(&error)),
-    })
-}
-
 /// The protocol of a request as policy knows it.
 pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
     let kind = request.headers().get(CONTENT_TYPE);
@@ -134,4 +127,13 @@ pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static s
         Version::HTTP_2 => "h2",
         _ => "http/1.1",
     }
+}
+
+/// Reads its body for a rule that asks for so much of it.
+async fn read(request: &mut Request<Source>, max: u64) -> Result<(), Denied> {
+    let headers = request.headers().clone();
+    request.body_mut().read(&headers, max).await.map_err(|error| Denied {
+        rule: policy::NONE.to_owned(),
+        reason: format!("its body broke off before it could be judged: {}", Chain(&error)),
+    })
 }

@@ -1,11 +1,13 @@
 //! What a client is told in place of an upstream's answer.
 
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 
-use super::{Asked, Exchanges};
+use super::{Asked, Exchanges, head_of};
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::refusal::{Refusal, Shape};
 use crate::engine::http::shared::{Passed, Shared};
+use crate::engine::http::source::Source;
+use crate::identity::Standing;
 use crate::record::{ExchangeHead, Unrecordable};
 use crate::types;
 
@@ -34,6 +36,23 @@ impl Exchanges {
             Ok(exchange) => self.tell(shape, refusal, Finish::new(exchange, self.cx.drain.clone())),
             Err(_) => refusal.answer(shape, self.cx.session.id()).map(|body| Down::Own(Some(body))),
         }
+    }
+
+    /// Refuses a request that was read and not allowed.
+    pub(super) fn turn_away(
+        &self,
+        mut refusal: Refusal,
+        asked: &Asked,
+        standing: &Standing,
+        request: &Request<Source>,
+    ) -> Response<Down> {
+        let mut head = head_of(request, asked.host.text.clone());
+        head.identity = standing.shared();
+        // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which the
+        // client is told: else its next request would meet a close.
+        let last = self.cx.refusal.is_some() || request.body().is_coming();
+        refusal.last = last && self.gate.is_some();
+        self.refuse(&refusal, asked.shape, head)
     }
 
     pub(super) fn unrecordable(&self, asked: &Asked, error: &Unrecordable) -> Response<Down> {

@@ -97,6 +97,7 @@ pub fn write(dir: &Path, all: &[Did]) {
             rule: did.rule.map(str::to_owned),
             verdict: did.verdict,
             identity: None,
+            credential: None,
         };
         let exchange = session.exchange(head).expect("begun");
         exchange.up(&did.body).expect("recorded");

@@ -1,0 +1,145 @@
+//! The one place from which requests go upstream, with the credential that they are to bear.
+
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use http::header::CONNECTION;
+use http::{Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::credential::Bearing;
+use super::{Asked, Exchanges, Failed, Sender};
+use crate::credential::sigv4::Chunks;
+use crate::engine::http::body::{Length, Up};
+use crate::engine::http::source::Source;
+use crate::engine::http::upstream_answer;
+use crate::limit::Spent;
+use crate::policy::Permit;
+use crate::record::Exchange;
+
+/// A refusal of the upstream's that is put aside: it is read to its end, so that the connection can be used again.
+const ASIDE: usize = 64 * 1024;
+/// So long that may take.
+const ASIDE_WITHIN: Duration = Duration::from_secs(2);
+
+impl Exchanges {
+    /// Sends an exchange's request; it costs the permit. Where the upstream refuses the credential that was put in (401),
+    /// that is fetched anew once, and the request sent once more if all of it is there and the value is another.
+    pub(super) async fn deliver(
+        &self,
+        permit: Permit,
+        bearing: Option<Bearing>,
+        asked: &Asked,
+        mut request: Request<Source>,
+        (exchange, spent): (Exchange, Option<Arc<Spent>>),
+    ) -> Result<Response<Incoming>, Failed> {
+        let _spent = permit;
+        let Some(bearing) = bearing else {
+            return self.send(request, (Some(exchange), spent), None, asked.length).await;
+        };
+        let again = asked.switch.is_none().then(|| copy(&mut request)).flatten();
+        let signing = self.put_in(&bearing, asked, &mut request)?;
+        let up = (Some(exchange.clone()), spent.clone());
+        let mut response = self.send(request, up, signing, asked.length).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let Some(bearing) = self.renewed(bearing).await else { return Ok(response) };
+        let Some(mut request) = again.filter(|_| stays(&response)) else { return Ok(response) };
+        if upstream_answer::check(&mut response, false).is_err() {
+            return Ok(response); // refused where answers are
+        }
+        tracing::info!(
+            "credential {}: the upstream refused it; sent once more with a new value",
+            bearing.name()
+        );
+        let signing = self.put_in(&bearing, asked, &mut request)?;
+        aside(response).await?;
+        self.send(request, (None, spent), signing, asked.length).await
+    }
+
+    async fn send(
+        &self,
+        request: Request<Source>,
+        (exchange, spent): (Option<Exchange>, Option<Arc<Spent>>),
+        signing: Option<Chunks>,
+        length: Length,
+    ) -> Result<Response<Incoming>, Failed> {
+        let mut request =
+            request.map(|inner| Up { inner, exchange, spent, signing, length, _open: Arc::clone(&self.open) });
+        match &self.sender {
+            Sender::Http1(slot) => {
+                if request.version() == Version::HTTP_11
+                    && let Some(gate) = self.gate.clone()
+                {
+                    hyper::ext::on_informational(&mut request, move |r| {
+                        gate.informational(r.status(), r.headers())
+                    });
+                }
+                let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let mut sender = taken.ok_or(Failed::Closed)?;
+                sender.ready().await.map_err(Failed::Upstream)?;
+                let response = sender.send_request(request);
+                slot.lock().unwrap_or_else(PoisonError::into_inner).replace(sender);
+                response.await.map_err(Failed::Upstream)
+            }
+            Sender::Http2(sender) => {
+                let mut sender = sender.clone();
+                sender.ready().await.map_err(|_| Failed::Closed)?;
+                match sender.try_send_request(request).await {
+                    Ok(response) => Ok(response),
+                    Err(error) if error.message().is_some() => Err(Failed::Closed),
+                    Err(error) => Err(Failed::Upstream(error.into_error())),
+                }
+            }
+        }
+    }
+}
+
+/// The request once more, where its body can be sent once more.
+fn copy(request: &mut Request<Source>) -> Option<Request<Source>> {
+    let body = request.body_mut().replay()?;
+    let mut copy = Request::new(body);
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    *copy.version_mut() = request.version();
+    copy.headers_mut().clone_from(request.headers());
+    copy.extensions_mut().clone_from(request.extensions());
+    Some(copy)
+}
+
+/// Whether the connection can be used after this answer, as far as it says.
+fn stays(response: &Response<Incoming>) -> bool {
+    let closes = |value: &http::HeaderValue| {
+        value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+    };
+    match response.version() {
+        Version::HTTP_2 => true,
+        Version::HTTP_11 => !response.headers().get_all(CONNECTION).iter().any(closes),
+        _ => false,
+    }
+}
+
+/// Reads an answer that nobody is given to its end. HTTP/2's stream is reset where it is too long.
+async fn aside(response: Response<Incoming>) -> Result<(), Failed> {
+    let http2 = response.version() == Version::HTTP_2;
+    let mut body = response.into_body();
+    let mut read = 0;
+    let reading = async {
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            read += frame.map_err(Failed::Upstream)?.data_ref().map_or(0, bytes::Bytes::len);
+            if read > ASIDE {
+                return Err(Failed::Closed);
+            }
+        }
+        Ok(())
+    };
+    match timeout(ASIDE_WITHIN, reading).await {
+        _ if http2 => Ok(()),
+        Ok(read) => read,
+        Err(_) => Err(Failed::Closed),
+    }
+}

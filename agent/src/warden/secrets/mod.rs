@@ -1,0 +1,285 @@
+//! The warden's sources of secrets: files, systemd's credentials, commands, the daemon's environment. The gate asks for a
+//! credential by name; which file that is, the configuration says and never the gate.
+//!
+//! A file system or a command can let a reader wait for ever. So threads apart from the daemon's loop read, a bounded number
+//! of them; what is read is cleaned, handed over, and kept nowhere here.
+
+mod command;
+mod environment;
+mod file;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::gate_process::Mailbox;
+use crate::config::Config;
+use crate::control::{CredentialState, CredentialStatus, Tested};
+use crate::policy::credential::Credential;
+use crate::types::CredentialName;
+use crate::types::credential::{Secret, Source};
+use crate::wire::{Sealed, ToGate};
+use watch::Watch;
+
+/// Sources that are read at once.
+const READERS: usize = 64;
+/// Tests of credentials that are awaited at once.
+const TESTS: usize = 16;
+
+/// All sources. Cheap to clone.
+#[derive(Clone)]
+pub struct Secrets(Arc<Inner>);
+
+struct Inner {
+    credentials: Mutex<BTreeMap<CredentialName, Credential>>,
+    /// Variables that were taken, by name; `None`: there was none.
+    environment: Mutex<HashMap<String, Option<Zeroizing<Vec<u8>>>>>,
+    outcomes: Mutex<HashMap<CredentialName, Outcome>>,
+    /// The gate that asked last: it is told of changes.
+    gate: Mutex<Option<Mailbox>>,
+    readers: AtomicUsize,
+    /// `None`: files are read when they are asked for, and changes are not noticed.
+    watch: Mutex<Option<Arc<Watch>>>,
+    tests: Mutex<HashMap<u64, oneshot::Sender<Result<Tested, String>>>>,
+    calls: AtomicU64,
+}
+
+/// What became of the last readings.
+#[derive(Clone, Default)]
+struct Outcome {
+    good: Option<OffsetDateTime>,
+    expires: Option<OffsetDateTime>,
+    failed: Option<String>,
+}
+
+/// A reader's place.
+struct Place(Arc<Inner>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Secrets {
+    /// Those of the configuration. Variables of the environment that it names are taken now.
+    pub fn new(config: &Config) -> Self {
+        let secrets = Self(Arc::new(Inner {
+            credentials: Mutex::default(),
+            environment: Mutex::default(),
+            outcomes: Mutex::default(),
+            gate: Mutex::default(),
+            readers: AtomicUsize::new(0),
+            watch: Mutex::default(),
+            tests: Mutex::default(),
+            calls: AtomicU64::new(1),
+        }));
+        let telling = Arc::downgrade(&secrets.0);
+        let watch = Watch::start(Box::new(move |name| {
+            if let Some(inner) = telling.upgrade() {
+                inner.tell(ToGate::SecretChanged { credential: name.clone() });
+            }
+        }));
+        match watch {
+            Ok(watch) => *lock(&secrets.0.watch) = Some(watch),
+            Err(error) => {
+                tracing::error!("files of credentials cannot be watched, a change takes a restart: {error}")
+            }
+        }
+        secrets.configure(config);
+        secrets
+    }
+
+    /// Takes a new configuration into force.
+    pub fn configure(&self, config: &Config) {
+        let credentials = &config.policy.credentials;
+        for credential in credentials {
+            if let Source::Env(name) = &credential.source {
+                lock(&self.0.environment).entry(name.clone()).or_insert_with(|| {
+                    let taken = environment::take(name).unwrap_or_else(|error| {
+                        tracing::error!("credential {}: {name} cannot be taken: {error}", credential.name);
+                        None
+                    });
+                    taken.map(Zeroizing::new)
+                });
+            }
+        }
+        let named: BTreeMap<_, _> = credentials.iter().map(|one| (one.name.clone(), one.clone())).collect();
+        lock(&self.0.outcomes).retain(|name, _| named.contains_key(name));
+        if let Some(watch) = &*lock(&self.0.watch) {
+            watch.retain(|name| named.contains_key(name));
+        }
+        *lock(&self.0.credentials) = named;
+    }
+
+    /// This gate is told of changes from now on, and tests credentials.
+    pub fn gate(&self, gate: Mailbox) {
+        *lock(&self.0.gate) = Some(gate);
+    }
+
+    /// Begins to read a credential for the gate, which gets it under `call`.
+    pub fn ask(&self, call: u64, name: &CredentialName, gate: Mailbox) {
+        let answer = move |gate: &Mailbox, answer: Result<Secret, String>| {
+            // A gate that does not read, or is gone, wants none.
+            let _ = gate.post(vec![(ToGate::Secret { call, answer: answer.map(Sealed::new) }, None)]);
+        };
+        let credential = lock(&self.0.credentials).get(name).cloned();
+        let credential = match credential {
+            Some(credential) if credential.source.is_local() => credential,
+            Some(_) => return answer(&gate, Err("its source is none of the warden's".to_owned())),
+            None => return answer(&gate, Err("the configuration has no such credential".to_owned())),
+        };
+        let Some(place) = self.enter() else {
+            return answer(&gate, Err("too many sources are being read".to_owned()));
+        };
+        let (inner, told) = (Arc::clone(&self.0), gate.clone());
+        let read = move || {
+            let _place = place;
+            let read = inner.read(&credential);
+            inner.note(&credential.name, read.as_ref().map(|_| None).map_err(Clone::clone));
+            answer(&told, read);
+        };
+        if let Err(error) = std::thread::Builder::new().name("credential".to_owned()).spawn(read) {
+            answer(&gate, Err(format!("no thread to read it: {error}")));
+        }
+    }
+
+    fn enter(&self) -> Option<Place> {
+        let readers = self.0.readers.fetch_add(1, Ordering::AcqRel);
+        let place = Place(Arc::clone(&self.0));
+        (readers < READERS).then_some(place)
+    }
+
+    /// What became of a fetch of the gate's own.
+    pub fn fetched(&self, name: &CredentialName, outcome: Result<Option<u64>, String>) {
+        if lock(&self.0.credentials).contains_key(name) {
+            let time = |seconds: u64| OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok();
+            self.0.note(name, outcome.map(|expires| expires.and_then(time)));
+        }
+    }
+
+    /// All credentials, as `sluice credentials` shows them.
+    pub fn list(&self) -> Vec<CredentialStatus> {
+        let outcomes = lock(&self.0.outcomes).clone();
+        let describe = |credential: &Credential| {
+            let Outcome { good, expires, failed } =
+                outcomes.get(&credential.name).cloned().unwrap_or_default();
+            let state = match (&good, &failed) {
+                (_, Some(_)) => CredentialState::Failing,
+                (Some(_), None) => CredentialState::Good,
+                (None, None) => CredentialState::Unread,
+            };
+            CredentialStatus::new(credential, state, good, expires, failed)
+        };
+        lock(&self.0.credentials).values().map(describe).collect()
+    }
+
+    /// Has the gate fetch a credential and try its hosts.
+    ///
+    /// # Errors
+    /// Why that cannot be done, or what went wrong.
+    pub async fn test(&self, name: &CredentialName) -> Result<Tested, String> {
+        if !lock(&self.0.credentials).contains_key(name) {
+            return Err("there is no such credential".to_owned());
+        }
+        let gate = lock(&self.0.gate).clone().ok_or("there is no gate now: try again")?;
+        let (sender, tested) = oneshot::channel();
+        let call = self.0.calls.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut tests = lock(&self.0.tests);
+            tests.retain(|_, sender| !sender.is_closed());
+            if tests.len() >= TESTS {
+                return Err("too many credentials are being tested".to_owned());
+            }
+            tests.insert(call, sender);
+        }
+        let question = ToGate::TestCredential { call, credential: name.clone() };
+        gate.post(vec![(question, None)]).map_err(|_| "the gate does not read")?;
+        match tokio::time::timeout(TEST_WITHIN, tested).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err("the gate has ended".to_owned()),
+            Err(_) => Err(format!("the gate did not answer within {} s", TEST_WITHIN.as_secs())),
+        }
+    }
+
+    /// The gate's answer to a test.
+    pub fn tested(&self, call: u64, outcome: Result<Tested, String>) {
+        if let Some(sender) = lock(&self.0.tests).remove(&call) {
+            let _ = sender.send(outcome); // who asked has left
+        }
+    }
+}
+
+/// A fetch, and a handshake with each host.
+const TEST_WITHIN: std::time::Duration = std::time::Duration::from_secs(45);
+
+impl Inner {
+    fn tell(&self, message: ToGate) {
+        if let Some(gate) = &*lock(&self.gate) {
+            // One that does not read is ended by the watchdog; one that is gone is told nothing.
+            let _ = gate.post(vec![(message, None)]);
+        }
+    }
+
+    fn note(&self, name: &CredentialName, outcome: Result<Option<OffsetDateTime>, String>) {
+        let mut outcomes = lock(&self.outcomes);
+        let noted = outcomes.entry(name.clone()).or_default();
+        match outcome {
+            Ok(expires) => {
+                *noted = Outcome { good: Some(OffsetDateTime::now_utc()), expires, failed: None };
+            }
+            Err(why) => noted.failed = Some(why),
+        }
+    }
+
+    /// Reads a source of ours. The error never has a word of what was read.
+    fn read(&self, credential: &Credential) -> Result<Secret, String> {
+        let bytes = match &credential.source {
+            Source::File(path) => self.file(&credential.name, Path::new(path))?,
+            Source::Systemd(name) => self.file(&credential.name, &systemd(name)?)?,
+            Source::Command(words) => {
+                command::run(words, command::WITHIN).map_err(|failed| failed.to_string())?
+            }
+            Source::Env(name) => {
+                let taken = lock(&self.environment).get(name).and_then(|taken| taken.as_deref().cloned());
+                taken.ok_or_else(|| {
+                    format!("the daemon's environment had no {name} when it was first asked for: restart it with one")
+                })?
+            }
+            other => return Err(format!("source.{} is none of the warden's", other.key())),
+        };
+        Secret::clean(bytes, credential.shape()).map_err(|why| why.to_string())
+    }
+
+    fn file(&self, name: &CredentialName, path: &Path) -> Result<Vec<u8>, String> {
+        // Looked at before it is read: what changes meanwhile is a change.
+        let before = file::stamp(path);
+        let read = file::read(path);
+        if let Some(watch) = &*lock(&self.watch) {
+            match &read {
+                Ok(content) => watch.file(name, path, Some(content.stamp), &content.places),
+                Err(_) => watch.file(name, path, before, &[]),
+            }
+        }
+        read.map(|content| content.bytes).map_err(|refused| refused.to_string())
+    }
+}
+
+/// Where systemd has put a credential (systemd.exec(5), Credentials).
+fn systemd(name: &str) -> Result<PathBuf, String> {
+    #[expect(clippy::disallowed_methods, reason = "systemd's word, no setting of ours")]
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(
+        "systemd gave the daemon no credentials: add LoadCredential= to sluice.service, and restart it",
+    )?;
+    Ok(Path::new(&directory).join(name))
+}

@@ -1,0 +1,8 @@
+//! Credentials that the job never holds: real daemon, real tag, unchanged clients, upstreams that say what they were sent.
+
+mod canary;
+mod deputies;
+mod line;
+mod rig;
+mod rotation;
+mod sources;
