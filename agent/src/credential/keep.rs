@@ -200,7 +200,12 @@ impl Keeper {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn fetching(&self, credential: &Arc<Credential>, ask: &Ask, again: bool) -> Option<(Fetch, Fetching)> {
+    pub(super) fn fetching(
+        &self,
+        credential: &Arc<Credential>,
+        ask: &Ask,
+        again: bool,
+    ) -> Option<(Fetch, Fetching)> {
         let fetch = if credential.source.is_local() { &self.local } else { &self.network };
         let fetching = Fetching {
             credential: Arc::clone(credential),

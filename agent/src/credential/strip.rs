@@ -33,15 +33,8 @@ const FIELDS: [&str; 20] = [
 ];
 
 /// Parameters of a query that hold a key or a token (RFC 6750 §2.3, and what is common).
-const PARAMETERS: [&str; 7] = [
-    "access_token",
-    "api_key",
-    "apikey",
-    "api-key",
-    "private_token",
-    "job_token",
-    "x-amz-security-token",
-];
+const PARAMETERS: [&str; 7] =
+    ["access_token", "api_key", "apikey", "api-key", "private_token", "job_token", "x-amz-security-token"];
 
 /// What a signature in the query (SigV4, Google's V4) is made of. Others that begin like these are the request's own: which
 /// part of an upload, which access an object gets.

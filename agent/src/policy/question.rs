@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::limit::Bound;
 use super::rule::Effect;
-use super::{Asked, Key, Match, Policy, Permit, Verdict, decide};
+use super::{Asked, Key, Match, Permit, Policy, Verdict, decide};
 use crate::types::action::{Body, Kept, KeptBody};
 use crate::types::{self, Action, Caller, Destination, HostName, Identity, TagName};
 

@@ -68,8 +68,14 @@ impl Exchanges {
         signing: Option<Chunks>,
         length: Length,
     ) -> Result<Response<Incoming>, Failed> {
-        let mut request =
-            request.map(|inner| Up { inner, exchange, spent, signing, length, _open: Arc::clone(&self.open) });
+        let mut request = request.map(|inner| Up {
+            inner,
+            exchange,
+            spent,
+            signing,
+            length,
+            _open: Arc::clone(&self.open),
+        });
         match &self.sender {
             Sender::Http1(slot) => {
                 if request.version() == Version::HTTP_11
