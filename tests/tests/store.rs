@@ -33,7 +33,7 @@ fn begin(store: &Store) -> Result<Session, sluice::record::Unrecordable> {
         ..Caller::unknown(TagName::parse("ci").expect("tag"), std::process::id())
     };
     let destination = Destination::new("192.0.2.7".parse().expect("ip"), 443);
-    store.begin(Arc::new(caller), destination, "127.0.0.1:40000".parse().expect("client"))
+    store.begin(Arc::new(caller), destination, "127.0.0.1:40000".parse().expect("client"), None)
 }
 
 fn head() -> ExchangeHead {

@@ -9,7 +9,7 @@ use super::body::{self, View};
 use super::judge::Asked;
 use super::known::Fault;
 use super::llm::{self, Llm};
-use super::past::{NOTHING, Withheld};
+use super::past::Withheld;
 use crate::types::action::{Body, Http, Message};
 use crate::types::{Action, Identity};
 
@@ -35,8 +35,9 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
+    #[cfg(test)]
     pub fn new(asked: &'a Asked<'a>) -> Self {
-        Self::without(asked, &NOTHING)
+        Self::without(asked, &super::past::NOTHING)
     }
 
     /// All but what is withheld.

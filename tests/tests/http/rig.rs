@@ -61,7 +61,7 @@ impl Rig {
         let destination = Destination::new([192, 0, 2, 1].into(), 443);
         let client = "127.0.0.1:40000".parse().expect("address");
         let caller = Arc::new(caller());
-        let session = Arc::new(store.begin(Arc::clone(&caller), destination, client).expect("session"));
+        let session = Arc::new(store.begin(Arc::clone(&caller), destination, client, None).expect("session"));
         let drain = Drain::default();
         let again: Arc<Mutex<Vec<(BoxStream, BoxStream)>>> = Arc::default();
         let taken = Arc::clone(&again);

@@ -27,8 +27,9 @@ mod report;
 
 Exit code 1: something that was allowed would be refused. 0: nothing. 2: wrong usage or configuration.
 
-Verdicts are compared, whatever the mode. Not replayed: limits, rates of lookups, credentials, masks, and claims of
-identities, which the record does not have.")]
+Verdicts are compared, whatever the mode. Not replayed: limits, rates of lookups, aliases, credentials, masks. What depends
+on something that the record lacks (bodies that were cut or not sent, secrets that were taken out, claims of identities,
+messages on WebSockets that rules judge one by one) is counted as what cannot be judged.")]
 pub struct ReplayArgs {
     /// Directory with sluice.toml and policy.d
     #[arg(value_name = "DIR", default_value = paths::CONFIG_DIR)]

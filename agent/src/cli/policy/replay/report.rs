@@ -270,9 +270,15 @@ fn counted(summary: &Summary, decision: &Decision) -> Option<&'static str> {
         Some("dns.deny") if summary.error.as_ref().is_some_and(|why| why.contains("alias")) => {
             Some("it was an alias of a name, and answers of name servers are not replayed")
         }
-        _ if summary.status == Some(429) => Some("it was refused by a limit, and limits are not replayed"),
+        _ if limited(summary) => Some("it was refused by a limit, and limits are not replayed"),
         _ => None,
     }
+}
+
+/// Whether a limit refused it, in fact or in the record.
+fn limited(summary: &Summary) -> bool {
+    let said = |why: &String| why.contains("the limit { ");
+    summary.status == Some(429) || summary.error.as_ref().is_some_and(said)
 }
 
 fn change(summary: &Summary, what: &What, decision: &Decision) -> Option<Change> {
