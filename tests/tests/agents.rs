@@ -7,7 +7,7 @@ use sluice::types::{Summary, Verdict};
 use sluice_tests::client;
 use sluice_tests::client::check::TAG;
 use sluice_tests::harness::{Options, World};
-use sluice_tests::process::{Ended, PATIENCE, run};
+use sluice_tests::process::{Ended, PATIENCE, eventually, run};
 
 const RULES: &str = r#"mode = "enforce"
 
@@ -27,8 +27,18 @@ path = "/v1/traces/ingest"
 verdict = "TRACES"
 "#;
 
+/// The same with a budget.
+const BUDGET: &str = r#"verdict = "allow"
+limit = { tokens = 20, per = "1h", by = "tag" }
+
+[[rule]]
+name = "traces""#;
+
 fn world(traces: &str) -> World {
-    let config = RULES.replace("TRACES", traces);
+    with_rules(RULES.replace("TRACES", traces))
+}
+
+fn with_rules(config: String) -> World {
     World::with(Options { config, no_roots: true, ..Options::default() }).expect("a world with the agent")
 }
 
@@ -87,4 +97,24 @@ fn another_model_is_refused_as_the_package_says_it() {
     assert!(!traces.is_empty());
     assert!(traces.iter().all(|t| *t == (403, Verdict::Deny, "traces".to_owned())), "{traces:?}");
     assert_eq!(world.seen().requests().len(), 0, "nothing of either reached the upstream");
+}
+
+#[test]
+fn a_budget_of_tokens_ends_in_the_packages_own_error() {
+    let rules = RULES.replace("verdict = \"allow\"\n\n[[rule]]\nname = \"traces\"", BUDGET);
+    let world = with_rules(rules.replace("TRACES", "allow"));
+    if world.is_direct() {
+        return;
+    }
+    let ended = agent(&world, "gpt-4o-mini");
+    let said = "tool called for Ulm\nRateLimitError 429 ";
+    assert!(ended.stdout.starts_with(said) && ended.stdout.contains("is reached: tokens"), "{ended:?}");
+    let asked = |s: &&Summary| s.path.as_deref() == Some("/v1/responses");
+    let all = || {
+        let sessions = world.sessions()?;
+        let all: Vec<_> = sessions.iter().filter(asked).map(|s| s.status.unwrap_or(0)).collect();
+        Ok((all.len() >= 2).then_some(all))
+    };
+    let all = eventually(PATIENCE, all).expect("asked");
+    assert_eq!(all, Some(vec![200, 429]), "an hour is longer than the package waits");
 }

@@ -8,8 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use sluice_tests::client;
-use sluice_tests::client::check::{job, ok, recorded, wanted, world};
-use sluice_tests::harness::World;
+use sluice_tests::client::check::{job, ok, recorded, repository, wanted, world};
 use sluice_tests::process::{PATIENCE, finish};
 
 #[test]
@@ -152,33 +151,6 @@ fn wget() {
         Path::new("/usr/bin/wget"),
         &[wanted("http/1.1", "www.example.test", "GET", "/bytes/9", 200)],
     );
-}
-
-/// A bare repository with one commit, below the directory that the upstream serves.
-fn repository(world: &World) {
-    let bare = world.space().dir().join("repositories/demo.git");
-    let work = world.space().dir().join("work");
-    let git = |dir: &Path, args: &[&str]| {
-        let mut git = Command::new("/usr/bin/git");
-        git.args([
-            "-c",
-            "user.name=Test",
-            "-c",
-            "user.email=test@example.test",
-            "-c",
-            "init.defaultBranch=main",
-        ]);
-        ok(git.args(args).current_dir(dir).env("HOME", dir).env_remove("GIT_DIR"));
-    };
-    for dir in [&bare, &work] {
-        fs::create_dir_all(dir).expect("directory");
-    }
-    git(&bare, &["init", "-q", "--bare"]);
-    git(&work, &["init", "-q"]);
-    fs::write(work.join("README"), "cloned through the line\n".repeat(2000)).expect("file");
-    git(&work, &["add", "README"]);
-    git(&work, &["commit", "-q", "-m", "one"]);
-    git(&work, &["push", "-q", bare.to_str().expect("UTF-8"), "HEAD:main"]);
 }
 
 #[test]

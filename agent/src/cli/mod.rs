@@ -18,6 +18,7 @@ use crate::report::Chain;
 mod credentials;
 mod daemon;
 mod doctor;
+mod filter;
 mod man;
 mod policy;
 mod run;

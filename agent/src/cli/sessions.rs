@@ -2,17 +2,11 @@
 
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use time::macros::format_description;
-
+use super::filter::FilterArgs;
 use super::table::{self, Cell, Look, Tone};
-use crate::paths::{STATE_DIR, STORE_DIR};
-use crate::record::payload::stamp;
-use crate::record::read::list::{self, Filter, Host, Status};
+use crate::record::read::list;
 use crate::record::read::{Damage, Error};
 use crate::report::Chain;
 use crate::types::{Summary, Verdict};
@@ -36,35 +30,11 @@ pub struct SessionsArgs {
     /// One JSON object a line, with the fields that scripts rely on
     #[arg(long)]
     json: bool,
-    /// Begun at or after: a time (RFC 3339) or so long ago (45s, 10m, 2h, 3d, 1w)
-    #[arg(long, value_name = "TIME", value_parser = when)]
-    since: Option<String>,
-    /// Begun before: likewise
-    #[arg(long, value_name = "TIME", value_parser = when)]
-    until: Option<String>,
-    /// Of this tag
-    #[arg(long)]
-    tag: Option<String>,
-    /// Of this systemd unit (`.service` may be left out)
-    #[arg(long)]
-    unit: Option<String>,
-    /// To this host, or `*.example.com` for all below example.com
-    #[arg(long, value_parser = host)]
-    host: Option<Host>,
-    /// With this status: `200`, or `4xx` for all from 400 to 499
-    #[arg(long, value_parser = status)]
-    status: Option<Status>,
     /// The newest N only; 0 for all
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// The store, or a copy of one
-    #[arg(long, value_name = "DIR", default_value_os_t = default_store())]
-    store: PathBuf,
-}
-
-/// Where the installed agent keeps its store.
-pub(super) fn default_store() -> PathBuf {
-    Path::new(STATE_DIR).join(STORE_DIR)
+    #[command(flatten)]
+    of: FilterArgs,
 }
 
 impl SessionsArgs {
@@ -84,17 +54,7 @@ impl SessionsArgs {
     }
 
     fn print(&self, out: &mut impl Write, look: Look) -> io::Result<Result<Vec<Damage>, Error>> {
-        let filter = Filter {
-            since: self.since.clone(),
-            until: self.until.clone(),
-            tag: self.tag.clone(),
-            unit: self
-                .unit
-                .as_ref()
-                .map(|unit| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") }),
-            host: self.host.clone(),
-            status: self.status,
-        };
+        let filter = self.of.filter();
         let limit = match self.limit {
             Some(0) => None,
             Some(n) => Some(n),
@@ -103,14 +63,14 @@ impl SessionsArgs {
         let mut sheet = Sheet { json: self.json, look, rows: Vec::new(), headed: false };
         let Some(limit) = limit else {
             let mut wrote = Ok(());
-            let read = list::all(&self.store, &filter, |summary| {
+            let read = list::all(&self.of.store, &filter, |summary| {
                 wrote = sheet.add(out, &summary);
                 if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             wrote.and_then(|()| sheet.end(out))?;
             return Ok(read);
         };
-        let (summaries, damage) = match list::newest(&self.store, &filter, limit) {
+        let (summaries, damage) = match list::newest(&self.of.store, &filter, limit) {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
@@ -205,86 +165,14 @@ pub(super) fn damaged(damage: &[Damage]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn when(text: &str) -> Result<String, String> {
-    let bad = || {
-        format!(
-            "{text:?} is no time: give RFC 3339 (2026-01-31T12:00:00Z), a day, or so long ago (45s, 10m, 2h, 3d, 1w)"
-        )
-    };
-    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(stamp(time));
-    }
-    if let Ok(day) = time::Date::parse(text, format_description!("[year]-[month]-[day]")) {
-        return Ok(stamp(day.midnight().assume_utc()));
-    }
-    let unit = text.chars().next_back().ok_or_else(bad)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(bad()),
-    };
-    let count: i64 = text[..text.len() - 1].parse().map_err(|_| bad())?;
-    let ago = time::Duration::seconds(count.checked_mul(seconds).filter(|s| *s >= 0).ok_or_else(bad)?);
-    OffsetDateTime::now_utc().checked_sub(ago).map(stamp).ok_or_else(bad)
-}
-
-fn host(text: &str) -> Result<Host, String> {
-    let (host, below) = text.strip_prefix("*.").map_or((text, false), |suffix| (suffix, true));
-    if host.is_empty() || host.contains('*') {
-        return Err(format!("{text:?} is no host: give a name, an address, or *.name for all below it"));
-    }
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    Ok(if below { Host::Below(host) } else { Host::Exact(host) })
-}
-
-fn status(text: &str) -> Result<Status, String> {
-    let bad = || format!("{text:?} is no status: give 100 to 599, or 4xx for all of a hundred");
-    let class = text.to_ascii_lowercase();
-    if let Some(digit) = class.strip_suffix("xx") {
-        return digit.parse().ok().filter(|d| (1..=9).contains(d)).map(Status::Class).ok_or_else(bad);
-    }
-    text.parse().ok().filter(|code| (100..1000).contains(code)).map(Status::Exact).ok_or_else(bad)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times() {
-        assert_eq!(when("2026-01-02T03:04:05+01:00").expect("time"), "2026-01-02T02:04:05.000000Z");
-        assert_eq!(when("2026-01-02").expect("day"), "2026-01-02T00:00:00.000000Z");
-        assert!(when("10m").expect("ago") < stamp(OffsetDateTime::now_utc()));
-        for bad in ["", "m", "10", "-5m", "99999999999999w", "9223372036854775807d", "x", "10µ"] {
-            assert!(when(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn hosts_and_statuses() {
-        assert_eq!(host("API.example."), Ok(Host::Exact("api.example".to_owned())));
-        assert_eq!(host("*.example"), Ok(Host::Below("example".to_owned())));
-        assert!(host("a*.example").is_err() && host("*.").is_err());
-        assert_eq!((status("404"), status("5XX")), (Ok(Status::Exact(404)), Ok(Status::Class(5))));
-        assert!(status("xx").is_err() && status("4x").is_err() && status("99").is_err());
-    }
-
-    #[test]
     fn a_store_that_is_not_there_is_said() {
-        let args = SessionsArgs {
-            json: true,
-            since: None,
-            until: None,
-            tag: None,
-            unit: None,
-            host: None,
-            status: None,
-            limit: None,
-            store: "/nonexistent/store".into(),
-        };
+        let args =
+            SessionsArgs { json: true, limit: None, of: FilterArgs::all_of("/nonexistent/store".as_ref()) };
         let result = args
             .print(&mut Vec::new(), Look { person: false, colour: false })
             .expect("no output, no failure");

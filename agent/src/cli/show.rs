@@ -5,7 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::sessions::{damaged, default_store, unreadable};
+use super::filter::default_store;
+use super::sessions::{damaged, unreadable};
 use super::table;
 use crate::record::headers::Stored;
 use crate::record::payload::{Kept, SessionBegin};

@@ -6,4 +6,5 @@ pub mod dns;
 pub mod http1;
 pub mod json;
 pub mod sniff;
+pub mod usage;
 pub mod websocket;

@@ -30,11 +30,12 @@ pub use dns::Dns;
 pub use intercept::{BadDesignation, Designation, Intercept};
 pub use issuer::Issuer;
 pub use options::{BadUdpRule, Loopback, Options, UdpRule};
+pub use rule::METHODS;
 
 pub use sockets::{BadRule, DENIED_BY_DEFAULT, UnixRule};
 
 /// One settings file is at most this large: more is a mistake, not a configuration.
-const MAX_FILE: u64 = 1024 * 1024;
+pub const MAX_FILE: u64 = 1024 * 1024;
 
 /// The main file's name in the configuration directory.
 pub const MAIN_FILE: &str = "sluice.toml";
@@ -207,6 +208,17 @@ pub fn load_leniently(dir: &Path) -> (Config, Vec<Problem>) {
     let place = |p: &Problem| (order.get(&p.file).copied().unwrap_or(usize::MAX), p.line, p.column);
     problems.sort_by_key(place);
     (config, problems)
+}
+
+/// The same of one file's text, which is nowhere yet.
+///
+/// # Errors
+/// Every problem, in the order of lines.
+pub fn parse(path: &Path, text: String) -> Result<Config, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let sources = [Source { path: path.to_owned(), text }];
+    let config = settings::resolve(&sources, path.parent().unwrap_or(path), &mut problems);
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
 fn read_all(dir: &Path, problems: &mut Vec<Problem>) -> Vec<Source> {

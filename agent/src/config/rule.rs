@@ -24,7 +24,7 @@ pub(super) struct Read {
 /// Protocols by the names that policy knows.
 const PROTOCOLS: [&str; 6] = ["http", "http/1.1", "h2", "websocket", "grpc", "tunnel"];
 /// Methods of HTTP (RFC 9110, 5789) and WebDAV (RFC 4918, 3253): others may be named, unless they look like a slip.
-const METHODS: [&str; 17] = [
+pub const METHODS: [&str; 17] = [
     "GET",
     "HEAD",
     "POST",

@@ -14,6 +14,7 @@ mod share;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,7 +158,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         identities: identities(&settings.issuers, &tls, &dns, &warden),
         credentials: credentials::keeper(in_force.clone(), &tls, &dns, &warden),
         policy: in_force,
-        limits: Limits::new(),
+        limits: limits(&settings, &warden),
         store: store.clone(),
         tls,
         warden: warden.clone(),
@@ -180,19 +181,10 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
     let rules = Rules { policies, settings };
-    if let Some(Ending { grace, aside }) = follow(orders, &mut serving, &rules, &services).await {
-        let settled = async {
-            if aside {
-                settle(serving, &services).await;
-            }
-        };
-        tokio::select! {
-            (outcome, ()) = async { tokio::join!(services.drain.run(grace), settled) } => if let Drained::Cut(cut) = outcome {
-                tracing::warn!(cut, "the drain time ran out: sessions were cut");
-            },
-            () = warden.gone() => {}
-        }
+    if let Some(ending) = follow(orders, &mut serving, &rules, &services).await {
+        drain(ending, serving, &services).await;
     }
+    services.limits.close();
     store.close();
     folding.flush();
     warden.drained().await;
@@ -204,6 +196,21 @@ struct Ending {
     grace: Duration,
     /// The next gate begins meanwhile.
     aside: bool,
+}
+
+/// Lets end what is under way, unless the warden is gone meanwhile.
+async fn drain(Ending { grace, aside }: Ending, serving: accept::Listeners, services: &Services) {
+    let settled = async {
+        if aside {
+            settle(serving, services).await;
+        }
+    };
+    tokio::select! {
+        (outcome, ()) = async { tokio::join!(services.drain.run(grace), settled) } => if let Drained::Cut(cut) = outcome {
+            tracing::warn!(cut, "the drain time ran out: sessions were cut");
+        },
+        () = services.warden.gone() => {}
+    }
 }
 
 /// Says that the next gate may begin, as soon as nothing is accepted any more and no question is left that only the warden
@@ -227,7 +234,10 @@ async fn follow(
         match orders.recv().await? {
             Order::Drain(grace) => return Some(Ending { grace, aside: false }),
             Order::StandAside(grace) => match services.store.stand_aside() {
-                Ok(()) => return Some(Ending { grace, aside: true }),
+                Ok(()) => {
+                    services.limits.stand_aside(Path::new(&rules.settings.store));
+                    return Some(Ending { grace, aside: true });
+                }
                 Err(why) => services.warden.aside(Some(why)).await,
             },
             Order::Listen(netns, listener) => {
@@ -327,6 +337,16 @@ async fn report(services: Arc<Services>, folding: Folding) {
             }
         }
     }
+}
+
+/// What limits count, kept beside the records.
+fn limits(settings: &GateSettings, warden: &Warden) -> Arc<Limits> {
+    let warden = warden.clone();
+    let tell = move |text| {
+        tracing::warn!("{text}");
+        warden.tell(ToWarden::Trouble(text));
+    };
+    Limits::open(Path::new(&settings.store), Box::new(tell))
 }
 
 /// The issuers, whose keys are fetched from now on.

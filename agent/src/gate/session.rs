@@ -85,7 +85,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     let client = who.client.0;
     let looked_up =
         services.dns.names.of(&who.caller.tag, who.caller.pid, who.destination.ip(), Instant::now());
-    match begin(&services, &who.caller, who.destination, client) {
+    match begin(&services, &who.caller, who.destination, client, looked_up.as_ref()) {
         Ok(session) => {
             let line = Line {
                 services: Arc::clone(&services),
@@ -127,8 +127,9 @@ fn begin(
     caller: &Arc<Caller>,
     destination: Destination,
     client: SocketAddr,
+    looked_up: Option<&LookedUp>,
 ) -> Result<Arc<Session>, Unrecordable> {
-    services.store.begin(Arc::clone(caller), destination, client).map(Arc::new)
+    services.store.begin(Arc::clone(caller), destination, client, looked_up).map(Arc::new)
 }
 
 /// Completes once the client's socket is dead: it was reset, or keep-alive found nobody. The engines do not read from a

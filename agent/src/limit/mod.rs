@@ -5,10 +5,14 @@
 //! are held for a few map look-ups.
 
 mod count;
+mod keep;
+mod saved;
 mod table;
 mod window;
 
 use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +22,7 @@ use crate::policy::Permit;
 use crate::policy::limit::{Bound, Limit};
 use crate::types::Verdict;
 use count::Count;
+use keep::{Tell, Wake};
 use table::{Id, Table};
 use window::{Amount, Nanos};
 
@@ -28,6 +33,15 @@ type Clock = Box<dyn Fn() -> Nanos + Send + Sync>;
 pub struct Limits {
     clock: Clock,
     table: Mutex<Table>,
+    /// Something has changed since the counts were written.
+    dirty: AtomicBool,
+    /// They are kept on disk.
+    kept: AtomicBool,
+    /// Another gate serves, and this one drains.
+    aside: AtomicBool,
+    /// Held while they are written: a gate that stands aside writes its last between two turns.
+    writing: Mutex<()>,
+    wake: Wake,
 }
 
 /// Why an exchange does not go through now.
@@ -94,13 +108,48 @@ struct Asked<'a> {
 }
 
 impl Limits {
-    /// Empty, on the host's clock.
+    /// Empty, on the host's clock; kept nowhere.
     pub fn new() -> Arc<Self> {
         Self::with_clock(Box::new(clock))
     }
 
+    /// On the host's clock, with the counts that are kept in `dir`: there they stay. `tell` hears what goes wrong with that;
+    /// nothing of it refuses anything.
+    pub fn open(dir: &Path, tell: Tell) -> Arc<Self> {
+        let limits = Self::new();
+        keep::start(&limits, dir, tell);
+        limits
+    }
+
+    /// Writes all counts, and keeps them no more.
+    pub fn close(&self) {
+        keep::stop(self);
+    }
+
     fn with_clock(clock: Clock) -> Arc<Self> {
-        Arc::new(Self { clock, table: Mutex::default() })
+        Arc::new(Self {
+            clock,
+            table: Mutex::default(),
+            dirty: AtomicBool::default(),
+            kept: AtomicBool::default(),
+            aside: AtomicBool::default(),
+            writing: Mutex::default(),
+            wake: Wake::default(),
+        })
+    }
+
+    fn aside(&self) -> bool {
+        self.aside.load(Ordering::SeqCst)
+    }
+
+    /// The counts have changed.
+    fn changed(&self) {
+        if self.kept.load(Ordering::Relaxed)
+            && !self.dirty.load(Ordering::Relaxed)
+            && !self.dirty.swap(true, Ordering::AcqRel)
+        {
+            self.wake.dirty();
+        }
     }
 
     /// Takes for an exchange that is about to be sent; `None` where its rule has no limits. `tokens`: what it may cost, as far
@@ -117,9 +166,11 @@ impl Limits {
             let over = asked.iter().filter_map(|one| one.over(&bounds.rule, now, tokens));
             match over.max_by_key(|over| over.retry_after) {
                 Some(over) => Err(over),
-                None => Ok(asked.iter().map(|one| one.take(now, tokens)).collect()),
+                None => Ok(asked.iter().map(|one| one.take(now, tokens, self.aside())).collect()),
             }
         });
+        drop(table);
+        self.changed();
         let spent = |taken, observed| Some(Spent { limits: Arc::clone(self), taken, observed });
         match taken {
             Ok(taken) => Ok(spent(taken, None)),
@@ -165,7 +216,10 @@ impl Asked<'_> {
             ],
             // When one of them ends nobody can say.
             false => {
-                vec![("concurrent", concurrent.filter(|most| kept.open >= *most).map(|_| Duration::ZERO))]
+                vec![(
+                    "concurrent",
+                    concurrent.filter(|most| kept.open(now) >= *most).map(|_| Duration::ZERO),
+                )]
             }
         };
         let (what, retry_after) =
@@ -174,19 +228,19 @@ impl Asked<'_> {
         Some(Over { rule: rule.to_owned(), what, retry_after, limit, crowded: false })
     }
 
-    fn take(&self, now: Nanos, tokens: u64) -> Taken {
+    fn take(&self, now: Nanos, tokens: u64, aside: bool) -> Taken {
         let mut kept = self.count.kept();
         if !self.windowed {
             kept.open += 1;
             return Taken { count: Arc::clone(&self.count), bytes: false, tokens: None, open: true };
         }
         if self.limit.requests.is_some() {
-            kept.window.add(now, Amount::Requests, 1);
+            kept.spend(now, Amount::Requests, 1, aside);
         }
         // More than the whole is let through by an empty window; then the whole is what it takes.
         let tokens = self.limit.tokens.map(|most| tokens.min(most));
         if let Some(tokens) = tokens.filter(|tokens| *tokens > 0) {
-            kept.window.add(now, Amount::Tokens, tokens);
+            kept.spend(now, Amount::Tokens, tokens, aside);
         }
         drop(kept);
         let tokens = tokens.map(|tokens| Mutex::new(vec![(now, tokens)]));
@@ -227,19 +281,23 @@ impl Spent {
         }
         let now = (self.limits.clock)();
         for taken in self.taken.iter().filter(|taken| taken.bytes) {
-            taken.count.kept().window.add(now, Amount::Bytes, octets);
+            taken.count.kept().spend(now, Amount::Bytes, octets, self.limits.aside());
         }
+        self.limits.changed();
     }
 
     /// It has cost so many tokens so far, or in all: what was taken for it is corrected, either way.
     pub fn tokens(&self, cost: u64) {
+        if self.counts_tokens() {
+            self.limits.changed();
+        }
         for taken in &self.taken {
             let Some(tokens) = &taken.tokens else { continue };
             let mut parts = locked(tokens);
             let before = parts.iter().fold(0_u64, |sum, (_, tokens)| sum.saturating_add(*tokens));
             if cost > before {
                 let now = (self.limits.clock)();
-                taken.count.kept().window.add(now, Amount::Tokens, cost - before);
+                taken.count.kept().spend(now, Amount::Tokens, cost - before, self.limits.aside());
                 let full = parts.len() == PARTS;
                 match parts.last_mut() {
                     Some((at, tokens)) if *at == now || full => *tokens += cost - before,
@@ -251,7 +309,7 @@ impl Spent {
                 && let Some((at, tokens)) = parts.last_mut()
             {
                 let back = beyond.min(*tokens);
-                taken.count.kept().window.give_back(*at, Amount::Tokens, back);
+                taken.count.kept().give_back(*at, Amount::Tokens, back, self.limits.aside());
                 (*tokens, beyond) = (*tokens - back, beyond - back);
                 if *tokens == 0 {
                     parts.pop();

@@ -32,7 +32,7 @@ pub struct Table {
 
 #[derive(Debug, Default)]
 struct Group {
-    counts: HashMap<Box<str>, Arc<Count>>,
+    counts: HashMap<Arc<str>, Arc<Count>>,
     look_at: Nanos,
 }
 
@@ -66,11 +66,11 @@ impl Table {
     }
 
     /// Everything that there is.
-    pub fn all(&self) -> Vec<(Id, Box<str>, Arc<Count>)> {
-        let of = |(id, group): (&Id, &Group)| -> Vec<_> {
-            group.counts.iter().map(|(key, count)| (id.clone(), key.clone(), Arc::clone(count))).collect()
+    pub fn all(&self) -> Vec<(Id, Vec<(Arc<str>, Arc<Count>)>)> {
+        let counts = |group: &Group| {
+            group.counts.iter().map(|(key, count)| (Arc::clone(key), Arc::clone(count))).collect()
         };
-        self.groups.iter().flat_map(of).collect()
+        self.groups.iter().map(|(id, group)| (id.clone(), counts(group))).collect()
     }
 }
 

@@ -11,17 +11,22 @@ use crate::policy::rule::{Effect, Rule, Source};
 use crate::policy::{Asked, Mode, Policy, decide};
 use crate::types::{Action, Caller, Destination, TagName};
 
-const SECOND: Nanos = 1_000_000_000;
+pub(super) const SECOND: Nanos = 1_000_000_000;
 const MINUTE: Option<Duration> = Some(Duration::from_secs(60));
+
+/// Limits on a clock.
+pub(super) fn limits_at(time: &Arc<AtomicU64>) -> Arc<Limits> {
+    let clock = Arc::clone(time);
+    Limits::with_clock(Box::new(move || clock.load(Ordering::Relaxed)))
+}
 
 /// Limits, and their clock.
 fn limits() -> (Arc<Limits>, Arc<AtomicU64>) {
     let time = Arc::new(AtomicU64::new(1 << 62));
-    let clock = Arc::clone(&time);
-    (Limits::with_clock(Box::new(move || clock.load(Ordering::Relaxed))), time)
+    (limits_at(&time), time)
 }
 
-fn policy(mode: Mode, limits: &[Limit]) -> Policy {
+pub(super) fn policy(mode: Mode, limits: &[Limit]) -> Policy {
     let rule = Rule {
         name: "r".to_owned(),
         verdict: Effect::Allow,
@@ -32,7 +37,7 @@ fn policy(mode: Mode, limits: &[Limit]) -> Policy {
     Policy::compile(Source { mode, rules: vec![rule], ..Source::default() }).expect("rules")
 }
 
-fn permit(policy: &Policy, tag: &str) -> Permit {
+pub(super) fn permit(policy: &Policy, tag: &str) -> Permit {
     let caller = Caller::unknown(TagName::parse(tag).expect("tag"), 1);
     let action = Action::Tunnel {
         destination: Destination::new([192, 0, 2, 1].into(), 443),
@@ -43,7 +48,7 @@ fn permit(policy: &Policy, tag: &str) -> Permit {
     decide(policy, &asked).settled().expect("allowed")
 }
 
-fn requests(most: u64, by: By) -> Limit {
+pub(super) fn requests(most: u64, by: By) -> Limit {
     Limit { requests: Some(most), per: MINUTE, by, ..Limit::default() }
 }
 
@@ -183,7 +188,7 @@ fn the_number_of_counts_is_bounded() {
         let mut table = locked(&limits.table);
         let now = (limits.clock)();
         let bound = Bound { limit: bounds.each[0].limit.clone(), key };
-        asked(&mut table, "r", &[bound], now).map(|asked| drop(asked[0].take(now, 0)))
+        asked(&mut table, "r", &[bound], now).map(|asked| drop(asked[0].take(now, 0, false)))
     };
     for key in 0..KEYS {
         take(key.to_string()).expect("room");
@@ -194,7 +199,7 @@ fn the_number_of_counts_is_bounded() {
     assert_eq!(locked(&limits.table).crowded, 1);
     time.fetch_add(61 * SECOND, Ordering::Relaxed);
     take("one more".to_owned()).expect("those on which nothing counts made room");
-    assert_eq!(locked(&limits.table).all().len(), 1);
+    assert_eq!(locked(&limits.table).all()[0].1.len(), 1);
 }
 
 #[test]

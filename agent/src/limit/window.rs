@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Slots that a window is cut into.
 const SLOTS: u64 = 60;
 
@@ -28,7 +30,7 @@ impl Amount {
 pub type Amounts = [u64; 3];
 
 /// What was spent in one slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
     /// Its number: time divided by the slots' width.
     pub at: u64,
@@ -109,6 +111,18 @@ impl Window {
         self.add_up();
     }
 
+    /// Takes back what was spent nobody knows when: of the latest.
+    pub fn lessen(&mut self, amount: Amount, much: u64) {
+        let mut left = much;
+        for slot in self.slots.iter_mut().rev() {
+            let spent = &mut slot.spent[amount as usize];
+            let back = left.min(*spent);
+            (*spent, left) = (*spent - back, left - back);
+        }
+        self.slots.retain(|slot| slot.spent != [0; 3]);
+        self.add_up();
+    }
+
     /// How long until `much` more fits below `most`; `None` when it fits now. What is more than `most` fits into an empty
     /// window.
     pub fn wait(&self, now: Nanos, amount: Amount, much: u64, most: u64) -> Option<Duration> {
@@ -126,11 +140,6 @@ impl Window {
             }
         }
         Some(Duration::from_nanos(over.saturating_sub(now)))
-    }
-
-    /// When all of it is over.
-    pub fn ends(&self) -> Nanos {
-        self.slots.back().map_or(0, |slot| slot.at.saturating_add(SLOTS + 1).saturating_mul(self.width))
     }
 
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
@@ -256,16 +265,18 @@ mod tests {
             old.slots().for_each(|slot| new.restore(*slot, moved, now));
             new
         };
+        let ends =
+            |window: &Window| window.slots().last().map_or(0, |slot| (slot.at + SLOTS + 1) * window.width);
         let same = restored(0, T0 + 31 * SECOND);
         assert_eq!(same.spent(Amount::Requests), 5);
         assert_eq!(restored(0, T0 + 70 * SECOND).spent(Amount::Requests), 3, "time went on");
         let shift = i128::from(SECOND) * 1000 + 7;
         let shifted = restored(shift, (i128::from(T0 + 31 * SECOND) + shift) as Nanos);
         assert_eq!(shifted.spent(Amount::Requests), 5);
-        assert!(shifted.ends() >= same.ends() + 1000 * SECOND, "never shorter");
+        assert!(ends(&shifted) >= ends(&same) + 1000 * SECOND, "never shorter");
         let ahead = restored(i128::from(u64::MAX), T0);
         assert_eq!(ahead.spent(Amount::Requests), 5);
-        assert!(ahead.ends() <= T0 + 61 * SECOND, "nothing counts longer than what is spent now");
+        assert!(ends(&ahead) <= T0 + 61 * SECOND, "nothing counts longer than what is spent now");
         assert!(restored(-i128::from(u64::MAX), T0).is_empty());
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::lookup::NamePattern;
 use super::pattern::Glob;
-use super::rule::{CallerAsks, RequestAsks, Rule, ToAsks};
+use super::rule::{CallerAsks, Effect, RequestAsks, Rule, ToAsks};
 
 impl Rule {
     /// Whether it asks anything.
@@ -28,7 +28,11 @@ impl Rule {
         // What looks at the body sees no more of it than its bound, and nothing of what is beyond.
         let looks = self.when.is_some() || self.request.asks_body();
         let condition = !looks || (self.when == other.when && self.body_max >= other.body_max);
+        // What is read in several ways, or stands there twice, matches a rule that refuses sooner than one that allows.
+        let allows = |rule: &Self| rule.verdict == Effect::Allow;
+        let sooner = allows(self) && !allows(other) && (looks || self.request.may_differ());
         condition
+            && !sooner
             && self.to.cover(&other.to)
             && self.caller.cover(&other.caller)
             && self.request.cover(&other.request)
@@ -76,6 +80,11 @@ impl ToAsks {
 }
 
 impl RequestAsks {
+    /// Whether it asks for what may have several readings or values.
+    fn may_differ(&self) -> bool {
+        !(self.paths.is_empty() && self.query.is_empty() && self.headers.is_empty())
+    }
+
     fn cover(&self, other: &Self) -> bool {
         within(&self.methods, &other.methods, PartialEq::eq)
             && within(&self.paths, &other.paths, Glob::covers)
@@ -157,5 +166,19 @@ mod tests {
         };
         assert!(ports("1-100").cover(&ports("80 90-100")) && !ports("1-100").cover(&ports("80 90-101")));
         assert!(ports("").cover(&ports("80")) && !ports("80").cover(&ports("")));
+    }
+
+    #[test]
+    fn one_that_allows_leaves_something_to_one_that_refuses() {
+        let rule = |verdict| {
+            let mut rule = Rule { verdict, ..Rule::default() };
+            rule.request.paths.push(Glob::parse("/v1/**").expect("pattern"));
+            rule
+        };
+        let (allows, refuses) = (rule(Effect::Allow), rule(Effect::Deny));
+        assert!(refuses.covers(&allows) && allows.covers(&allows) && refuses.covers(&refuses));
+        assert!(!allows.covers(&refuses), "/v1/../x is the second one's");
+        let all = Rule { verdict: Effect::Allow, ..Rule::default() };
+        assert!(all.covers(&refuses));
     }
 }

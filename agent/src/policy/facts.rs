@@ -9,6 +9,7 @@ use super::body::{self, View};
 use super::judge::Asked;
 use super::known::Fault;
 use super::llm::{self, Llm};
+use super::past::Withheld;
 use crate::types::action::{Body, Http, Message};
 use crate::types::{Action, Identity};
 
@@ -16,6 +17,8 @@ use crate::types::{Action, Identity};
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     pub asked: &'a Asked<'a>,
+    /// What is past and was recorded may lack some of it: that is as unknown as what has not come yet.
+    withheld: &'a Withheld,
     /// Steps that conditions took so far.
     pub steps: Cell<u64>,
     query: OnceCell<Value>,
@@ -33,8 +36,15 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     pub fn new(asked: &'a Asked<'a>) -> Self {
+        static NOTHING: Withheld = Withheld::NOTHING;
+        Self::without(asked, &NOTHING)
+    }
+
+    /// All but what is withheld.
+    pub fn without(asked: &'a Asked<'a>, withheld: &'a Withheld) -> Self {
         Self {
             asked,
+            withheld,
             steps: Cell::new(0),
             query: OnceCell::new(),
             headers: OnceCell::new(),
@@ -58,7 +68,50 @@ impl<'a> Facts<'a> {
 
     /// Its verified claims.
     pub fn claims(&self) -> Result<&'a Value, Fault> {
-        self.identity().map(|identity| &identity.claims)
+        let identity = self.identity()?;
+        if self.withheld.claims { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+    }
+
+    /// Its issuer.
+    pub fn issuer(&self) -> Result<&'a str, Fault> {
+        let identity = self.identity()?;
+        if self.withheld.issuer { Err(Fault::NotYet) } else { Ok(&identity.issuer) }
+    }
+
+    /// The executable's SHA-256.
+    pub fn exe_sha256(&self) -> Result<&'a str, Fault> {
+        let exe = self.asked.caller.exe.as_ref();
+        exe.and_then(|exe| exe.sha256.as_deref()).ok_or_else(|| match self.withheld.exe_sha256 {
+            true => Fault::NotYet,
+            false => Fault::Cannot("the content of the caller's program is not known".to_owned()),
+        })
+    }
+
+    /// The request's path.
+    pub fn path(&self) -> Result<&'a str, Fault> {
+        let path = self.http()?.path;
+        if self.withheld.path { Err(Fault::NotYet) } else { Ok(path) }
+    }
+
+    /// Whether the values of this header field are withheld.
+    pub fn hides_header(&self, name: &str) -> bool {
+        self.withheld.headers_cut
+            || self.withheld.headers.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the values of this query parameter are withheld.
+    pub fn hides_query(&self, name: &str) -> bool {
+        self.withheld.query.iter().any(|hidden| hidden == name)
+    }
+
+    /// Whether any header field's values are withheld.
+    pub fn hides_headers(&self) -> bool {
+        self.withheld.headers_cut || !self.withheld.headers.is_empty()
+    }
+
+    /// Whether any query parameter's values are withheld.
+    pub fn hides_queries(&self) -> bool {
+        !self.withheld.query.is_empty()
     }
 
     /// The request's head.

@@ -78,12 +78,12 @@ impl Compiled {
         if let Match::No(_) = matched {
             return matched;
         }
-        let matched = request(&rule.request, asked, matched);
+        let refuses = rule.verdict != Effect::Allow;
+        let matched = request(&rule.request, facts, refuses, matched);
         if let Match::No(_) = matched {
             return matched;
         }
         let matched = matched.and("windows", || any(&rule.windows, |window| window.holds(asked.now)));
-        let refuses = rule.verdict != Effect::Allow;
         let matched = matched.and("when", || {
             self.when.as_ref().map_or(Known::Yes, |when| when.holds(facts, rule.body_max, refuses))
         });
@@ -153,10 +153,11 @@ fn caller(asks: &CallerAsks, facts: &Facts<'_>, matched: Match) -> Match {
             any(&asks.users, |user| Some(user) == caller.user.as_ref() || user.parse() == Ok(caller.uid))
         })
         .and("exes", || any_of(&asks.exes, exe.map(|exe| exe.path.as_str()), glob))
-        .and("exe_sha256", || match exe.and_then(|exe| exe.sha256.as_ref()) {
-            _ if asks.exe_sha256.is_empty() => Known::Yes,
-            Some(sum) => any(&asks.exe_sha256, |ask| ask == sum),
-            None => Known::Cannot("the content of the caller's program is not known".to_owned()),
+        .and("exe_sha256", || {
+            if asks.exe_sha256.is_empty() {
+                return Known::Yes;
+            }
+            Known::from(facts.exe_sha256().map(|sum| asks.exe_sha256.iter().any(|ask| ask == sum)))
         })
         .and("containers", || {
             let is = |ask: &Glob| {
@@ -166,7 +167,12 @@ fn caller(asks: &CallerAsks, facts: &Facts<'_>, matched: Match) -> Match {
         })
         .and("identities", || identity(&asks.identities, facts, |ask, is| ask.matches(&is.subject)))
         .and("groups", || identity(&asks.groups, facts, |ask, is| is.groups.contains(ask)))
-        .and("issuers", || identity(&asks.issuers, facts, |ask, is| *ask == is.issuer))
+        .and("issuers", || {
+            if asks.issuers.is_empty() {
+                return Known::Yes;
+            }
+            Known::from(facts.issuer().map(|issuer| asks.issuers.iter().any(|ask| ask == issuer)))
+        })
         .and("claims", || claims(&asks.claims, facts))
 }
 
@@ -201,8 +207,8 @@ fn claim(value: &serde_json::Value, glob: &Glob) -> bool {
     }
 }
 
-fn request(asks: &RequestAsks, asked: &Asked<'_>, matched: Match) -> Match {
-    let http = match asked.action {
+fn request(asks: &RequestAsks, facts: &Facts<'_>, refuses: bool, matched: Match) -> Match {
+    let http = match facts.asked.action {
         Action::Http(http) => Some(http),
         Action::Connect { .. } | Action::Name { .. } => {
             let later = |asks: bool| if asks { Known::NotYet } else { Known::Yes };
@@ -213,28 +219,47 @@ fn request(asks: &RequestAsks, asked: &Asked<'_>, matched: Match) -> Match {
     let http = http.as_ref();
     matched
         .and("methods", || any_of(&asks.methods, http, |ask, http: &Http<'_>| ask == http.method))
-        .and("paths", || any_of(&asks.paths, http, |ask, http: &Http<'_>| ask.matches(http.path)))
+        .and("paths", || {
+            if asks.paths.is_empty() {
+                return Known::Yes;
+            }
+            Known::from(facts.path().map(|path| asks.paths.iter().any(|ask| ask.matches(path))))
+        })
         .and("query", || {
-            every(&asks.query, http, |http, name| parameters(http.query.unwrap_or_default(), name))
+            let values = |http: &Http<'_>, name: &str| parameters(http.query.unwrap_or_default(), name);
+            every(&asks.query, refuses, http, |name| facts.hides_query(name), values)
         })
         .and("headers", || {
-            every(&asks.headers, http, |http, name| {
-                let values = http.headers.get_all(name).iter();
-                values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
-            })
+            every(
+                &asks.headers,
+                refuses,
+                http,
+                |name| facts.hides_header(name),
+                |http, name| {
+                    let values = http.headers.get_all(name).iter();
+                    values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+                },
+            )
         })
 }
 
-/// Every name has a value, and all its values match: a second one cannot hide behind the first.
+/// Every name has a value, and all its values match; for a rule that refuses, any of them: a second one can hide neither
+/// behind the first nor the first behind it.
 fn every(
     asks: &BTreeMap<String, Vec<Glob>>,
+    refuses: bool,
     http: Option<&Http<'_>>,
+    hidden: impl Fn(&str) -> bool,
     values: impl Fn(&Http<'_>, &str) -> Vec<String>,
 ) -> Known {
-    Known::of(asks.iter().all(|(name, globs)| {
+    let (unknown, known): (Vec<_>, Vec<_>) =
+        asks.iter().partition(|(name, _)| http.is_some() && hidden(name));
+    let holds = known.into_iter().all(|(name, globs)| {
         let values = http.map(|http| values(http, name)).unwrap_or_default();
-        !values.is_empty() && values.iter().all(|value| globs.iter().any(|glob| glob.matches(value)))
-    }))
+        let mut matches = values.iter().map(|value| globs.iter().any(|glob| glob.matches(value)));
+        if refuses { matches.any(|is| is) } else { !values.is_empty() && matches.all(|is| is) }
+    });
+    if holds && !unknown.is_empty() { Known::NotYet } else { Known::of(holds) }
 }
 
 /// The values of a query parameter, percent-decoded, `+` as a space (application/x-www-form-urlencoded).

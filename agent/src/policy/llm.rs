@@ -3,11 +3,13 @@
 //! Which of them is told by the path, since compatible servers stand under any name. A shape that is not known here is
 //! none: rules can still ask for `request.json`.
 
+mod estimate;
 mod route;
 mod shape;
 #[cfg(test)]
 mod tests;
 
+pub use estimate::{Estimate, OCTETS, estimate};
 pub(super) use route::{Route, route};
 pub(super) use shape::{texts, texts_of};
 

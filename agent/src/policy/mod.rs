@@ -15,9 +15,10 @@ mod known;
 pub mod limit;
 pub mod llm;
 pub mod lookup;
+pub mod past;
 pub mod pattern;
 pub mod question;
-mod readings;
+pub mod readings;
 pub mod rule;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ use filter::Filter;
 use index::Index;
 use judge::Compiled;
 use limit::Bounds;
+use past::Withheld;
 use rule::{Effect, Source};
 use when::{Mistake, When};
 
@@ -103,8 +105,7 @@ impl Permit {
         self.durable
     }
 
-    /// It is for a WebSocket's handshake, and each message of the client's is judged by itself: a rule that asks for them
-    /// stands before the one that decided, or is that.
+    /// Each message on the WebSocket that it opens is to be judged: a rule that asks for them decided, or stands before.
     pub fn messages(&self) -> bool {
         self.messages
     }
@@ -273,6 +274,11 @@ impl Policy {
         &self.source
     }
 
+    /// Whether any rule may ask for a body.
+    pub fn asks_body(&self) -> bool {
+        self.rules.iter().any(Compiled::asks_body)
+    }
+
     /// The credentials, by name.
     pub fn credentials(&self) -> &HashMap<CredentialName, Arc<Credential>> {
         &self.credentials
@@ -280,7 +286,10 @@ impl Policy {
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
     pub fn explain<'a>(&'a self, asked: &'a Asked<'a>) -> impl Iterator<Item = (&'a str, Match)> {
-        let facts = Facts::new(asked);
+        self.explain_by(Facts::new(asked))
+    }
+
+    fn explain_by<'a>(&'a self, facts: Facts<'a>) -> impl Iterator<Item = (&'a str, Match)> {
         self.rules.iter().map(move |compiled| (compiled.rule.name.as_str(), compiled.judge(&facts)))
     }
 
@@ -322,7 +331,8 @@ impl Policy {
 }
 
 /// Decides as if there were one way to read it.
-fn decide_as_read(policy: &Policy, asked: &Asked<'_>) -> Verdict {
+fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Verdict {
+    let facts = Facts::without(asked, withheld);
     let mode = policy.mode(&asked.caller.tag);
     if policy.rules.is_empty() && mode == Mode::Observe {
         return policy.permit(OBSERVE, types::Verdict::Allow, false);
@@ -330,7 +340,6 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     // Whether it is sent once this rule has matched.
     let sends =
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
-    let facts = Facts::new(asked);
     let head = matches!(asked.action, Action::Http(_));
     let opens = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
     let (mut messages, mut body, mut more, mut open, mut last) = (false, None, false, false, None);

@@ -6,8 +6,9 @@ use http::Uri;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use time::OffsetDateTime;
 
+use super::limit::Bound;
 use super::rule::Effect;
-use super::{Asked, Key, Match, Policy, Verdict, decide};
+use super::{Asked, Key, Match, Permit, Policy, Verdict, decide};
 use crate::types::action::{Body, Kept, KeptBody};
 use crate::types::{self, Action, Caller, Destination, HostName, Identity, TagName};
 
@@ -33,6 +34,25 @@ pub struct Decision {
     pub rule: String,
     /// Whether it would be sent: allowed, or refused in observe mode only.
     pub sent: bool,
+    /// The limits that it would be on, each with whose count. How much of them is spent only the daemon knows.
+    pub limits: Vec<Bound>,
+}
+
+impl Decision {
+    /// What a permit stands for.
+    pub(super) fn permitted(permit: &Permit) -> Self {
+        Self {
+            effect: if permit.verdict() == types::Verdict::Allow { Effect::Allow } else { Effect::Deny },
+            rule: permit.rule().to_owned(),
+            sent: true,
+            limits: permit.bounds().map(|bounds| bounds.each.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// It is not sent.
+    pub(super) fn refused(rule: String) -> Self {
+        Self { effect: Effect::Deny, rule, sent: false, limits: Vec::new() }
+    }
 }
 
 /// A URL that asks for nothing we know, and what would.
@@ -134,15 +154,11 @@ impl Question {
     /// What `policy` says.
     pub fn decide(&self, policy: &Policy) -> Decision {
         match decide(policy, &self.asked()) {
-            Verdict::Allow(permit) => Decision {
-                effect: if permit.verdict() == types::Verdict::Allow { Effect::Allow } else { Effect::Deny },
-                rule: permit.rule().to_owned(),
-                sent: true,
-            },
+            Verdict::Allow(permit) => Decision::permitted(&permit),
             refused => {
                 let rule =
                     refused.settled().err().map_or_else(|| super::NONE.to_owned(), |denied| denied.rule);
-                Decision { effect: Effect::Deny, rule, sent: false }
+                Decision::refused(rule)
             }
         }
     }

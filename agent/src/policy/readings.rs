@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use super::past::Withheld;
 use super::pattern::Glob;
 use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict, decide_as_read};
 use crate::types::action::Http;
@@ -21,10 +22,12 @@ const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-meth
 
 /// A request line as some servers read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reading {
-    path: String,
+pub struct Reading {
+    /// See [`Http::path`].
+    pub path: String,
     query: Option<String>,
-    method: String,
+    /// See [`Http::method`].
+    pub method: String,
 }
 
 impl Reading {
@@ -43,11 +46,16 @@ impl std::fmt::Display for Reading {
 
 /// There are more readings than are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
+pub struct TooMany;
 
 /// Decides: as every server would read it, where servers read it differently.
 pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
-    let sent = decide_as_read(policy, asked);
+    decide_without(policy, asked, &Withheld::NOTHING)
+}
+
+/// The same of what is known only in part.
+pub(super) fn decide_without(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Verdict {
+    let sent = decide_as_read(policy, asked, withheld);
     let Action::Http(http) = &asked.action else { return sent };
     if !policy.looks || matches!(sent, Verdict::Deny(_)) {
         return sent;
@@ -63,7 +71,7 @@ pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Verdict {
     };
     others.iter().fold(sent, |sent, reading| {
         let http = reading.of(http);
-        let read = decide_as_read(policy, &Asked { action: Action::Http(http), ..*asked });
+        let read = decide_as_read(policy, &Asked { action: Action::Http(http), ..*asked }, withheld);
         let read = read.explained(|denied| Denied {
             reason: format!("{} (a server may read it as {reading})", denied.reason),
             ..denied
@@ -104,7 +112,10 @@ impl Verdict {
 }
 
 /// Every reading but that of what was sent.
-pub(super) fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
+///
+/// # Errors
+/// [`TooMany`].
+pub fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
     let paths = paths(http.path)?;
     let queries = queries(http.query);
     let methods = methods(http);
@@ -125,7 +136,7 @@ pub(super) fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
 }
 
 /// The patterns, and those of them that are written percent-encoded decoded too: a path is judged in both spellings.
-pub(super) fn decoded_too(globs: &mut Vec<Glob>) {
+pub fn decoded_too(globs: &mut Vec<Glob>) {
     let plain = |text: &str| {
         let decoded = decoded(text);
         let same_stars = decoded.matches('*').count() == text.matches('*').count();

@@ -128,9 +128,9 @@ pub struct RequestAsks {
     pub methods: Vec<String>,
     /// Paths.
     pub paths: Vec<Glob>,
-    /// Query parameters and what each may be: every value of a parameter must match.
+    /// Query parameters and what each may be: every value of a parameter must match; in a rule that refuses, any.
     pub query: BTreeMap<String, Vec<Glob>>,
-    /// Header fields (lower case) and what each may be: every value must match.
+    /// Header fields (lower case) and what each may be: every value must match; in a rule that refuses, any.
     pub headers: BTreeMap<String, Vec<Glob>>,
     /// Texts of which one must stand in the prompt, or in the body's text where it is none to a model: anywhere in it, in
     /// any letter case. They ask for the body.

@@ -62,6 +62,7 @@ pub fn opening(
         rule: head.rule.as_deref().map(Cow::Borrowed),
         verdict: head.verdict,
         identity: identity.map(Cow::Borrowed),
+        issuer: head.identity.as_ref().map(|identity| Cow::Borrowed(identity.issuer.as_str())),
         groups: groups.clone(),
         headers_cut: redacted.cut(),
         headers: redacted,

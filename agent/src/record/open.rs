@@ -20,7 +20,7 @@ use super::session::Session;
 use super::writer::{Need, Writer};
 use super::{Health, Settings, Sink, Unrecordable};
 use crate::turn::Ahead;
-use crate::types::{Caller, Destination};
+use crate::types::{Caller, Destination, LookedUp};
 
 /// A smaller segment could not hold a head and what is reserved.
 const SMALLEST: u64 = 64 * 1024;
@@ -169,7 +169,7 @@ impl Store {
         Ok(Self(Arc::new(Shared { log, sink, salt: Salt::draw(), body_limit, run })))
     }
 
-    /// Begins a session.
+    /// Begins a session. `looked_up`: the name that the caller was told the destination's address for.
     ///
     /// # Errors
     /// [`Unrecordable`]: refuse the connection.
@@ -178,8 +178,9 @@ impl Store {
         caller: Arc<Caller>,
         destination: Destination,
         client: SocketAddr,
+        looked_up: Option<&LookedUp>,
     ) -> Result<Session, Unrecordable> {
-        Session::begin(self.0.clone(), caller, destination, client)
+        Session::begin(self.0.clone(), caller, destination, client, looked_up)
     }
 
     /// How the store does: changes when it begins or ceases to refuse, and with each trouble.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{Direction, TlsFacts};
-use crate::types::{Destination, Summary, Verdict};
+use crate::types::{Destination, LookedUp, Summary, Verdict};
 
 /// A time as every record bears it: RFC 3339 in UTC with microseconds, always 27 characters, so that times sort as text.
 /// Written by hand: it is made several times an exchange, and `time`'s own formatting takes four times as long.
@@ -119,6 +119,9 @@ pub struct SessionBegin<C> {
     pub destination: Destination,
     /// Who.
     pub caller: C,
+    /// The name that the caller was told the destination's address for: one, or none. Absent before 0.2.
+    #[serde(default)]
+    pub looked_up: Option<Vec<LookedUp>>,
 }
 
 /// [`super::frame::Kind::Tls`].
@@ -175,6 +178,9 @@ pub struct ExchangeBegin<'a, H> {
     /// Subject of the verified identity.
     #[serde(default)]
     pub identity: Option<Cow<'a, str>>,
+    /// Its issuer; absent before 0.2.
+    #[serde(default)]
+    pub issuer: Option<Cow<'a, str>>,
     /// Its groups, as far as they fit.
     #[serde(default)]
     pub groups: Cow<'a, [String]>,

@@ -15,7 +15,7 @@ use super::payload::{SessionBegin, SessionEnd, Tls, stamp};
 use super::write::Write;
 use super::writer::Need;
 use super::{ExchangeHead, TlsFacts, Unrecordable};
-use crate::types::{Caller, Destination, SessionId};
+use crate::types::{Caller, Destination, LookedUp, SessionId};
 
 /// Longest text of an error that is kept.
 const ERROR: usize = 1024;
@@ -41,11 +41,14 @@ impl Session {
         caller: Arc<Caller>,
         destination: Destination,
         client: SocketAddr,
+        looked_up: Option<&LookedUp>,
     ) -> Result<Self, Unrecordable> {
         let id = SessionId(ulid::Ulid::generate());
         let text = id.to_string();
         let time = stamp(OffsetDateTime::now_utc());
-        let begin = SessionBegin { session: text.clone(), time, client, destination, caller: &*caller };
+        let looked_up = Some(looked_up.cloned().into_iter().collect());
+        let begin =
+            SessionBegin { session: text.clone(), time, client, destination, caller: &*caller, looked_up };
         write(&shared, Kind::Session, &begin, Need::Begin)?;
         Ok(Self(Arc::new(Facts {
             shared,

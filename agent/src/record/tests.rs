@@ -92,7 +92,9 @@ fn caller() -> Arc<Caller> {
 
 fn begin(store: &Store) -> Session {
     let destination = Destination::new("192.0.2.7".parse().expect("ip"), 443);
-    store.begin(caller(), destination, "127.0.0.1:40000".parse().expect("client")).expect("session begins")
+    store
+        .begin(caller(), destination, "127.0.0.1:40000".parse().expect("client"), None)
+        .expect("session begins")
 }
 
 fn head(path: &str) -> ExchangeHead {

@@ -47,7 +47,7 @@ pub enum HostSource {
 }
 
 /// A name that an address was looked up by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookedUp {
     /// The name.
     pub name: HostName,

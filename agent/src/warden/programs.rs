@@ -144,7 +144,7 @@ impl Programs {
             .open(proc.join("exe"))
             .map_err(Fault::Unreadable)?;
         let of = rustix::fs::fstatfs(&file).map_err(|error| Fault::Unreadable(error.into()))?;
-        if i64::from(of.f_type) == FUSE {
+        if of.f_type == FUSE {
             return Err(Fault::Fuse);
         }
         let before = file.metadata().map_err(Fault::Unreadable)?;

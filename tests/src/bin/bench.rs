@@ -12,14 +12,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sluice_tests::binary::{profile_dir, workspace};
 use sluice_tests::daemon::{cpu_ns, rss_kib};
 use sluice_tests::far::{self, Far};
 use sluice_tests::harness::{Options, World};
 use sluice_tests::load::goals::{Rounds, Side};
+use sluice_tests::load::machine::{machine, pin, pin_all_threads};
 use sluice_tests::load::{self, after, duration_us, spread};
 use sluice_tests::process::{Ended, run};
 use sluice_tests::upstream::Behaviour;
@@ -385,32 +384,6 @@ fn good(command: &mut Command) -> Result<Ended> {
     Ok(ended)
 }
 
-fn pin(wanted: bool, core: usize) -> Result<()> {
-    if wanted {
-        let mut set = CpuSet::new();
-        set.set(core)?;
-        sched_setaffinity(Pid::from_raw(0), &set).context("pinning")?;
-    }
-    Ok(())
-}
-
-/// The upstream's threads were started on the agent's processor: moves them too.
-fn pin_all_threads(wanted: bool, core: usize) -> Result<()> {
-    if wanted {
-        let mut taskset = Command::new("taskset");
-        taskset.args(["-a", "-p", "-c", &core.to_string(), &std::process::id().to_string()]);
-        good(&mut taskset)?;
-    }
-    Ok(())
-}
-
 fn float(value: &Value) -> Result<f64> {
     value.as_f64().with_context(|| format!("{value} is no number"))
-}
-
-fn machine() -> Value {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let model = read("/proc/cpuinfo").lines().find(|l| l.starts_with("model name")).map(str::to_owned);
-    let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    json!({"kernel": read("/proc/sys/kernel/osrelease").trim(), "processor": model, "load": read("/proc/loadavg").trim(), "time": epoch})
 }

@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use crate::upstream::{SSE_STAMP, monotonic_ns};
 
 pub mod goals;
+pub mod machine;
 mod measure;
 pub mod rules;
 mod words;

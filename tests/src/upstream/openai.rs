@@ -1,12 +1,16 @@
 //! A stand-in for api.openai.com: the two endpoints that the `openai` packages call first, plain and streaming, in
 //! the shapes that those packages parse. It answers with the request's own last words; where a tool is offered (responses
-//! only), it first asks for that with the last of them. And it takes the traces that agents send.
+//! only), it first asks for that with the last of them. And it takes the traces that agents send. Its usage is 3 tokens and
+//! `metadata.tokens` more, or 4; a model whose name ends in `gzip` answers in that content coding.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::{StreamExt, stream};
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
@@ -29,14 +33,17 @@ pub(super) async fn answer(request: Request<Incoming>) -> Answer {
     };
     let model = asked["model"].as_str().unwrap_or("gpt-4o-mini").to_owned();
     let words = said(&asked);
+    let gzip = model.ends_with("gzip");
     match (path.as_str(), asked["stream"].as_bool().unwrap_or(false)) {
-        ("/v1/chat/completions", false) => json_answer(&chat(&model, &words)),
-        ("/v1/chat/completions", true) => sse(chat_events(&model, &words)),
+        ("/v1/chat/completions", false) => json_answer(&chat(&model, &words, output(&asked))),
+        ("/v1/chat/completions", true) => sse(chat_events(&asked, &model, &words), gzip),
         ("/v1/responses", stream) => match (wanted_call(&asked), stream) {
-            (Some(call), false) => json_answer(&response(&model, &[call], "completed")),
-            (Some(call), true) => sse(call_events(&model, &call)),
-            (None, false) => json_answer(&response(&model, &[item(&words, "completed")], "completed")),
-            (None, true) => sse(response_events(&model, &words)),
+            (Some(call), false) => json_answer(&response(&model, &[call], "completed", output(&asked))),
+            (Some(call), true) => sse(call_events(&model, &call), gzip),
+            (None, false) => {
+                json_answer(&response(&model, &[item(&words, "completed")], "completed", output(&asked)))
+            }
+            (None, true) => sse(response_events(&model, &words, output(&asked)), gzip),
         },
         ("/v1/traces/ingest", _) => {
             with_type(StatusCode::NO_CONTENT, "application/json", full(String::new()))
@@ -71,16 +78,21 @@ fn wanted_call(asked: &Value) -> Option<Value> {
         "arguments": arguments, "status": "completed"}))
 }
 
-fn chat(model: &str, words: &[String]) -> Value {
+/// Tokens of the answer.
+fn output(asked: &Value) -> u64 {
+    asked["metadata"]["tokens"].as_str().and_then(|tokens| tokens.parse().ok()).unwrap_or(4)
+}
+
+fn chat(model: &str, words: &[String], output: u64) -> Value {
     json!({
         "id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000, "model": model,
         "choices": [{"index": 0, "finish_reason": "stop", "logprobs": null,
             "message": {"role": "assistant", "content": words.concat(), "refusal": null}}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+        "usage": {"prompt_tokens": 3, "completion_tokens": output, "total_tokens": 3 + output},
     })
 }
 
-fn chat_events(model: &str, words: &[String]) -> Vec<String> {
+fn chat_events(asked: &Value, model: &str, words: &[String]) -> Vec<String> {
     let chunk = |delta: Value, finish: Value| {
         let chunk = json!({
             "id": "chatcmpl-test", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": model,
@@ -91,6 +103,11 @@ fn chat_events(model: &str, words: &[String]) -> Vec<String> {
     let mut events = vec![chunk(json!({"role": "assistant", "content": ""}), Value::Null)];
     events.extend(words.iter().map(|word| chunk(json!({"content": word}), Value::Null)));
     events.push(chunk(json!({}), json!("stop")));
+    if asked["stream_options"]["include_usage"] == true {
+        let mut last = chat(model, words, output(asked));
+        (last["object"], last["choices"]) = ("chat.completion.chunk".into(), json!([]));
+        events.push(format!("data: {last}\n\n"));
+    }
     events.push("data: [DONE]\n\n".to_owned());
     events
 }
@@ -104,17 +121,17 @@ fn item(words: &[String], status: &str) -> Value {
     json!({"type": "message", "id": "msg_test", "status": status, "role": "assistant", "content": content})
 }
 
-fn response(model: &str, output: &[Value], status: &str) -> Value {
+fn response(model: &str, output: &[Value], status: &str, tokens: u64) -> Value {
     json!({
         "id": "resp_test", "object": "response", "created_at": 1_700_000_000, "status": status, "model": model,
         "output": output, "error": null, "incomplete_details": null, "instructions": null, "metadata": {},
         "parallel_tool_calls": true, "temperature": 1.0, "top_p": 1.0, "tool_choice": "auto", "tools": [],
-        "usage": {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 4,
-            "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 7},
+        "usage": {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": tokens,
+            "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 3 + tokens},
     })
 }
 
-fn response_events(model: &str, words: &[String]) -> Vec<String> {
+fn response_events(model: &str, words: &[String], tokens: u64) -> Vec<String> {
     let whole = item(words, "completed");
     let at = json!({"item_id": "msg_test", "output_index": 0, "content_index": 0});
     let place = |mut event: Value| {
@@ -124,7 +141,7 @@ fn response_events(model: &str, words: &[String]) -> Vec<String> {
         event
     };
     let mut events = vec![
-        json!({"type": "response.created", "response": response(model, &[], "in_progress")}),
+        json!({"type": "response.created", "response": response(model, &[], "in_progress", 0)}),
         json!({"type": "response.output_item.added", "output_index": 0, "item": item(&[], "in_progress")}),
         place(json!({"type": "response.content_part.added", "part": part(&[])})),
     ];
@@ -136,7 +153,9 @@ fn response_events(model: &str, words: &[String]) -> Vec<String> {
     events.push(place(json!({"type": "response.output_text.done", "text": words.concat(), "logprobs": []})));
     events.push(place(json!({"type": "response.content_part.done", "part": part(words)})));
     events.push(json!({"type": "response.output_item.done", "output_index": 0, "item": whole}));
-    events.push(json!({"type": "response.completed", "response": response(model, &[whole], "completed")}));
+    events.push(
+        json!({"type": "response.completed", "response": response(model, &[whole], "completed", tokens)}),
+    );
     numbered(events)
 }
 
@@ -145,14 +164,14 @@ fn call_events(model: &str, call: &Value) -> Vec<String> {
     (begun["arguments"], begun["status"]) = (json!(""), json!("in_progress"));
     let arguments = &call["arguments"];
     numbered(vec![
-        json!({"type": "response.created", "response": response(model, &[], "in_progress")}),
+        json!({"type": "response.created", "response": response(model, &[], "in_progress", 0)}),
         json!({"type": "response.output_item.added", "output_index": 0, "item": begun}),
         json!({"type": "response.function_call_arguments.delta", "item_id": "fc_test", "output_index": 0,
             "delta": arguments}),
         json!({"type": "response.function_call_arguments.done", "item_id": "fc_test", "output_index": 0,
             "name": call["name"], "arguments": arguments}),
         json!({"type": "response.output_item.done", "output_index": 0, "item": call}),
-        json!({"type": "response.completed", "response": response(model, &[call.clone()], "completed")}),
+        json!({"type": "response.completed", "response": response(model, std::slice::from_ref(call), "completed", 4)}),
     ])
 }
 
@@ -168,12 +187,31 @@ fn json_answer(value: &Value) -> Answer {
     with_type(StatusCode::OK, "application/json", full(value.to_string()))
 }
 
-fn sse(events: Vec<String>) -> Answer {
+fn sse(events: Vec<String>, gzip: bool) -> Answer {
+    let events = if gzip { coded(&events) } else { events.into_iter().map(Bytes::from).collect() };
     let frames = stream::iter(events).then(|event| async {
         tokio::time::sleep(GAP).await;
-        Frame::data(Bytes::from(event))
+        Frame::data(event)
     });
-    with_type(StatusCode::OK, "text/event-stream; charset=utf-8", streamed(frames))
+    let mut answer = with_type(StatusCode::OK, "text/event-stream; charset=utf-8", streamed(frames));
+    if gzip {
+        answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
+}
+
+/// Each event in a piece of its own, as servers flush them.
+fn coded(events: &[String]) -> Vec<Bytes> {
+    let mut coder = GzEncoder::new(Vec::new(), Compression::default());
+    let mut pieces: Vec<Bytes> = events
+        .iter()
+        .map(|event| {
+            coder.write_all(event.as_bytes()).and_then(|()| coder.flush()).expect("memory takes it");
+            Bytes::from(std::mem::take(coder.get_mut()))
+        })
+        .collect();
+    pieces.push(coder.finish().expect("memory takes it").into());
+    pieces
 }
 
 fn problem(status: StatusCode, message: &str) -> Answer {

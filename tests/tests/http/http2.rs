@@ -4,8 +4,13 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use sluice::engine::http::Version;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use sluice::engine::{Verified, http::Version};
+use sluice::policy::{
+    Mode, Policy,
+    rule::{Effect, Rule, Source},
+};
+use sluice::types::HostName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,7 +29,10 @@ struct Pair {
 }
 
 async fn pair(extended: bool) -> Pair {
-    let rig = Rig::new();
+    pair_of(Rig::new(), extended).await
+}
+
+async fn pair_of(rig: Rig, extended: bool) -> Pair {
     let Ends { client, upstream, done } = rig.http(Version::Http2);
     let mut builder = h2::server::Builder::new();
     if extended {
@@ -39,6 +47,14 @@ async fn pair(extended: bool) -> Pair {
 
 fn request(path: &str) -> Request<()> {
     Request::builder().uri(format!("https://api.example{path}")).body(()).expect("request")
+}
+
+/// Asks for a WebSocket.
+fn chat() -> Request<()> {
+    let mut ask = request("/chat");
+    *ask.method_mut() = Method::CONNECT;
+    ask.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    ask
 }
 
 async fn body(mut stream: RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
@@ -194,9 +210,7 @@ async fn extended_connect_is_offered_when_the_upstream_has_it_only() {
 
     let mut p = pair(true).await;
     assert!(p.client.is_extended_connect_protocol_enabled());
-    let mut ask = request("/chat");
-    *ask.method_mut() = Method::CONNECT;
-    ask.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    let ask = chat();
     let (answer, mut up) = p.client.send_request(ask, false).expect("sent");
     let (heard, mut respond) = accept(&mut p.server).await;
     assert_eq!(
@@ -217,6 +231,52 @@ async fn extended_connect_is_offered_when_the_upstream_has_it_only() {
     while with(&mut p.server, from_server.data()).await.is_some() {}
     let record = p.rig.record().await;
     assert_eq!((record.protocol.as_str(), record.bytes_up, record.bytes_down), ("websocket", 8, 4));
+}
+
+#[tokio::test]
+async fn messages_in_an_extended_connect_are_judged() {
+    let (name, when) = ("greet".to_owned(), Some("message.text == \"hi\"".to_owned()));
+    let rule = Rule { name, verdict: Effect::Allow, when, body_max: 100, ..Rule::default() };
+    let source = Source { mode: Mode::Enforce, rules: vec![rule], ..Source::default() };
+    let policy = Policy::compile(source).expect("a policy");
+    let name = Verified::Name(HostName::parse("api.example").expect("name"));
+    let mut p = pair_of(Rig::judging(name, policy), true).await;
+    let mut ask = chat();
+    ask.headers_mut().insert("sec-websocket-extensions", HeaderValue::from_static("permessage-deflate"));
+    let (answer, mut up) = p.client.send_request(ask, false).expect("sent");
+    let (heard, mut respond) = accept(&mut p.server).await;
+    assert!(!heard.headers().contains_key("sec-websocket-extensions"));
+    let mut down = respond.send_response(Response::new(()), false).expect("head");
+    let mut from_server = with(&mut p.server, answer).await.expect("answer").into_body();
+    let (good, bad) = (b"\x81\x82\0\0\0\0hi", b"\x81\x82\0\0\0\0no");
+    up.send_data(Bytes::from_static(good), false).expect("frame");
+    let mut from_client = heard.into_body();
+    let data = with(&mut p.server, from_client.data()).await.expect("a frame").expect("data");
+    assert_eq!(&data[..], good);
+    // A frame to the client is under way: the close frame waits for its end.
+    down.send_data(Bytes::from_static(b"\x81\x04yo"), false).expect("begin");
+    let data = with(&mut p.server, from_server.data()).await.expect("a frame").expect("data");
+    assert_eq!(&data[..], b"\x81\x04yo");
+    up.send_data(Bytes::from_static(bad), false).expect("frame");
+    down.send_data(Bytes::from_static(b"yo\x81\x01!"), false).expect("its end, and another");
+    let (came, _) = with(&mut p.server, body(from_server)).await;
+    assert!(came.starts_with(b"yo"), "{came:?}");
+    assert!(came.ends_with(b"\x88\x13\x03\xf0no rule allows it"), "{}", came.escape_ascii());
+    let mut reached = Vec::new();
+    while reached.len() < 8 {
+        let data = with(&mut p.server, from_client.data()).await.expect("a close frame").expect("data");
+        reached.extend_from_slice(&data);
+    }
+    down.send_data(Bytes::new(), true).expect("end");
+    assert!(
+        with(&mut p.server, from_client.data()).await.is_none_or(|more| more.is_ok_and(|b| b.is_empty()))
+    );
+    assert_eq!(reached[..2], [0x88, 0x82], "a client's close frame, and nothing of the message");
+    let record = p.rig.record().await;
+    assert_eq!(
+        (record.protocol.as_str(), record.bytes_up, record.rule.as_deref()),
+        ("websocket", 8, Some("(none)"))
+    );
 }
 
 #[tokio::test]

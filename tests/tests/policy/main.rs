@@ -3,10 +3,11 @@
 
 mod bodies;
 mod limits;
-mod plain;
 mod messages;
+mod plain;
 mod programs;
 mod refused;
 mod reload;
 mod rig;
+mod suggest;
 mod tools;

@@ -27,7 +27,7 @@ verdict = "allow"
 "#;
 
 /// Opens a WebSocket and prints what comes.
-const WEBSOCKET: &str = r#"
+pub const WEBSOCKET: &str = r#"
 import socket, ssl
 name = "www.example.test"
 s = ssl.create_default_context().wrap_socket(socket.create_connection((name, 443)), server_hostname=name)

@@ -99,6 +99,25 @@ fn explain() {
 }
 
 #[test]
+fn explain_names_the_limits() {
+    let limited = "[[rule]]\nname = \"few\"\nverdict = \"allow\"\nlimit = [{ requests = 2, per = \"60s\", by = \"identity\" }, { concurrent = 1 }]\n";
+    let dir = directory(&format!("mode = \"enforce\"\n{limited}"));
+    let path = dir.path().to_str().expect("text");
+    let ask = ["policy", "explain", "--config", path, "--tag", "ci", "--url", "https://a.example/x"];
+    let who = ["--identity", "someone", "--issuer", "https://i.example"];
+    let said = sluice(&[&ask[..], &who].concat());
+    let want = "allow by rule few\n\
+                limit { requests = 2, per = \"1m\", by = \"identity\" }, on the count of https://i.example someone\n\
+                limit { concurrent = 1, by = \"rule\" }, on the count of all callers of the rule\n";
+    assert!(said.stdout.ends_with(want), "{said:?}");
+    let said = sluice(&[&ask[..], &["--json"]].concat());
+    let lines: Vec<serde_json::Value> =
+        said.stdout.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(lines[0]["limits"][1], "concurrent = 1, by = \"rule\"", "{}", said.stdout);
+    assert_eq!(lines[1]["limits"][0]["count"], "(none)", "{}", said.stdout);
+}
+
+#[test]
 fn explain_a_recorded_exchange() {
     let world = world("mode = \"observe\"", "");
     let ask = ["-HX-Team: red", "-d{}", "https://www.example.test/echo?x=1"];

@@ -11,17 +11,18 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::{recorded, wrong};
 use crate::cli::Failure;
-use crate::cli::sessions::default_store;
+use crate::cli::filter::default_store;
 use crate::cli::table::{self, Cell, Look, Tone};
-use crate::config;
 use crate::paths;
+use crate::policy::limit::Bound;
+use crate::policy::past::{Outcome, Past};
 use crate::policy::question::{Decision, Question};
-use crate::policy::rule::Effect;
+use crate::policy::rule::{Effect, Rule};
 use crate::policy::{Match, Policy};
+use crate::record::visible::{Keep, visible};
 use crate::types::{Identity, TagName};
-
-mod recorded;
 
 /// Arguments of `sluice policy explain`.
 #[derive(Debug, clap::Args)]
@@ -98,37 +99,23 @@ pub struct ExplainArgs {
     json: bool,
 }
 
-fn wrong(why: impl Into<String>, remedy: impl Into<String>) -> Failure {
-    Failure { why: why.into(), remedy: remedy.into(), code: 2 }
-}
-
 impl ExplainArgs {
     /// Prints it; exit code 0 whatever the decision.
     ///
     /// # Errors
     /// [`Failure`]: bad flags, a bad configuration, no such exchange; or stdout cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let config = config::load(&self.config).map_err(|problems| {
-            let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            wrong(
-                format!("the configuration cannot be used:\n{}", all.join("\n")),
-                "sluice policy check tells the same",
-            )
-        })?;
-        let policy = Policy::compile(config.policy).map_err(|wrongs| {
-            let all: Vec<_> = wrongs.iter().map(ToString::to_string).collect();
-            wrong(all.join("\n"), "mend the conditions")
-        })?;
-        let question = match &self.exchange {
-            Some(id) => recorded::question(&self.store, id)?,
-            None => self.question()?,
+        let policy = super::in_force(&self.config)?;
+        let past = match &self.exchange {
+            Some(id) => recorded::read(&self.store, id)?,
+            None => Past::from(self.question()?),
         };
-        let decision = question.decide(&policy);
+        let decision = past.decide(&policy);
         let mut out = BufWriter::new(io::stdout().lock());
         let printed = if self.json {
-            as_json(&mut out, &policy, &question, &decision)
+            as_json(&mut out, &policy, &past, &decision)
         } else {
-            as_text(&mut out, &policy, &question, &decision)
+            as_text(&mut out, &policy, &past, &decision)
         };
         match printed.and_then(|()| out.flush()) {
             Err(error) if !table::nobody_reads(&error) => Err(anyhow::Error::new(error).context("stdout")),
@@ -239,54 +226,67 @@ fn matched(matched: &Match) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// The verdict of each rule, in order.
-fn verdicts(policy: &Policy) -> impl Iterator<Item = Effect> {
-    policy.source().rules.iter().map(|rule| rule.verdict)
+/// Each rule, in order, and how it matches.
+fn rules<'p>(policy: &'p Policy, past: &Past) -> Vec<(&'p Rule, Match)> {
+    let Some(asked) = past.asked(policy) else { return Vec::new() };
+    policy.source().rules.iter().zip(past.explain(policy, &asked).map(|(_, how)| how)).collect()
 }
 
-fn as_json(
-    out: &mut impl Write,
-    policy: &Policy,
-    question: &Question,
-    decision: &Decision,
-) -> io::Result<()> {
-    for ((rule, how), verdict) in policy.explain(&question.asked()).zip(verdicts(policy)) {
+fn as_json(out: &mut impl Write, policy: &Policy, past: &Past, outcome: &Outcome) -> io::Result<()> {
+    let decides = outcome.rule();
+    for (rule, how) in rules(policy, past) {
         let (matches, key) = matched(&how);
-        let decides = rule == decision.rule;
+        let limits: Vec<_> = rule.limits.iter().map(ToString::to_string).collect();
         let line = json!({
-            "rule": rule, "verdict": verdict, "matches": matches, "failed": key, "decides": decides,
+            "rule": rule.name, "verdict": rule.verdict, "matches": matches, "failed": key,
+            "decides": decides == Some(rule.name.as_str()), "limits": limits,
         });
         writeln!(out, "{line}")?;
     }
-    let mode = policy.mode(&question.caller.tag);
-    let line = json!({
-        "decision": decision.effect, "rule": decision.rule, "sent": decision.sent, "mode": mode,
-    });
+    let mode = policy.mode(&past.caller.tag);
+    let line = match outcome {
+        Outcome::Decided(Decision { effect, rule, sent, limits }) => {
+            let limit = |Bound { limit, key }: &Bound| json!({ "limit": limit.to_string(), "count": key });
+            let limits: Vec<_> = limits.iter().map(limit).collect();
+            json!({ "decision": effect, "rule": rule, "sent": sent, "mode": mode, "limits": limits })
+        }
+        Outcome::Unknown(why) => {
+            json!({ "decision": "unknown", "rule": null, "sent": null, "mode": mode, "why": why })
+        }
+    };
     writeln!(out, "{line}")
 }
 
-fn as_text(
-    out: &mut impl Write,
-    policy: &Policy,
-    question: &Question,
-    decision: &Decision,
-) -> io::Result<()> {
+fn as_text(out: &mut impl Write, policy: &Policy, past: &Past, outcome: &Outcome) -> io::Result<()> {
     let mut rows = Vec::new();
-    for ((rule, how), verdict) in policy.explain(&question.asked()).zip(verdicts(policy)) {
+    for (rule, how) in rules(policy, past) {
         let says = match matched(&how) {
             (_, Some(key)) if matches!(how, Match::No(_)) => {
                 Cell::new(format!("no: its {key}")).tone(Tone::Dim)
             }
             (_, Some(key)) => Cell::new(format!("cannot be known: its {key}")).tone(Tone::Warn),
-            _ if rule == decision.rule => Cell::new("decides"),
+            _ if outcome.rule() == Some(rule.name.as_str()) => Cell::new("decides"),
             _ => Cell::new("would match; an earlier rule decides").tone(Tone::Dim),
         };
-        rows.push([Cell::new(rule), Cell::new(verdict.to_string()), says]);
+        rows.push([Cell::new(rule.name.as_str()), Cell::new(rule.verdict.to_string()), says]);
     }
     if !rows.is_empty() {
         table::write(out, Look::of_stdout(), Some(["RULE", "VERDICT", "MATCHES"]), &rows, 60)?;
     }
-    let but =
-        if decision.effect == Effect::Deny && decision.sent { ", recorded only: it is sent" } else { "" };
-    writeln!(out, "{} by rule {}{but}", decision.effect, decision.rule)
+    match outcome {
+        Outcome::Decided(decision) => decided(out, decision),
+        Outcome::Unknown(why) => writeln!(out, "cannot be judged: {}", visible(why, Keep::Nothing)),
+    }
+}
+
+fn decided(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
+    let Decision { effect, rule, sent, limits } = decision;
+    let but = if *effect == Effect::Deny && *sent { ", recorded only: it is sent" } else { "" };
+    writeln!(out, "{effect} by rule {rule}{but}")?;
+    for Bound { limit, key } in limits {
+        let shared = if key.is_empty() { "all callers of the rule" } else { key };
+        let line = format!("limit {{ {limit} }}, on the count of {shared}");
+        writeln!(out, "{}", visible(&line, Keep::Nothing))?;
+    }
+    Ok(())
 }

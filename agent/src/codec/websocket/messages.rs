@@ -150,7 +150,12 @@ impl Messages {
         (self.opcode == Some(BINARY), &self.data)
     }
 
-    /// Lets the message that waits pass; where it was too long, the rest of it too.
+    /// Octets that are held.
+    pub fn holds(&self) -> usize {
+        self.held.len() + self.data.len()
+    }
+
+    /// Lets the message that waits pass; where it was too long, or is not whole yet, the rest of it too.
     pub fn pass(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(&self.held);
         for kept in [&mut self.held, &mut self.data] {

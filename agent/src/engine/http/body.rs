@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::meter::Meter;
 use super::source::Source;
 use crate::drain::Drain;
 use crate::engine::live::{self, Live};
@@ -36,14 +37,14 @@ pub(super) struct Finish {
     exchange: Exchange,
     drain: Drain,
     live: Option<Live>,
-    /// Shared with the request's body: what is open is open until both are over.
-    spent: Option<Arc<Spent>>,
+    /// What it takes of limits, where there are any.
+    meter: Option<Meter>,
     done: bool,
 }
 
 impl Finish {
     pub(super) fn new(exchange: Exchange, drain: Drain) -> Self {
-        Self { exchange, drain, live: None, spent: None, done: false }
+        Self { exchange, drain, live: None, meter: None, done: false }
     }
 
     /// The exchange is cut when rules come that refuse it.
@@ -53,21 +54,14 @@ impl Finish {
     }
 
     /// The exchange is on the count of limits.
-    pub(super) fn counted(mut self, spent: Option<Spent>) -> Self {
-        self.spent = spent.map(Arc::new);
+    pub(super) fn counted(mut self, meter: Option<Meter>) -> Self {
+        self.meter = meter;
         self
     }
 
-    /// What it has taken of them.
-    pub(super) fn spent(&self) -> Option<Arc<Spent>> {
-        self.spent.clone()
-    }
-
-    /// So many octets have passed.
-    pub(super) fn passed(&self, octets: usize) {
-        if let Some(spent) = &self.spent {
-            spent.bytes(octets as u64);
-        }
+    /// The same, while it lasts.
+    pub(super) fn meter(&mut self) -> Option<&mut Meter> {
+        self.meter.as_mut()
     }
 
     /// Completes when rules that came meanwhile refuse the exchange.
@@ -99,9 +93,11 @@ impl Finish {
     /// The exchange is over; only the first call counts.
     pub(super) fn finish(&mut self, error: Option<String>) {
         if !std::mem::replace(&mut self.done, true) {
-            let spent = self.spent.take();
-            self.exchange.finish(match spent {
-                Some(spent) => spent.note(error),
+            self.exchange.finish(match self.meter.take() {
+                Some(mut meter) => {
+                    meter.end(error.is_none());
+                    meter.spent().note(error)
+                }
                 None => error,
             });
         }
@@ -206,7 +202,9 @@ impl Body for Down {
                 let passed = frame.map(|frame| {
                     let frame = frame.map_err(Broke::Sender)?;
                     record(&finish.exchange, Direction::Down, &frame).map_err(Broke::Unrecordable)?;
-                    finish.passed(frame.data_ref().map_or(0, Bytes::len));
+                    if let (Some(meter), Some(data)) = (finish.meter(), frame.data_ref()) {
+                        meter.down(data);
+                    }
                     Ok(frame)
                 });
                 match &passed {

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::body::{Down, Finish, Length, Open, Up};
 use super::fault::{h2_reset, is_io};
 use super::messages::Judge;
+use super::meter::Meter;
 use super::names::{self, Host};
 use super::refusal::{Refusal, Shape};
-use super::shared::{Passed, Shared, Undecided};
+use super::shared::{Shared, Undecided};
 use super::source::Source;
 use super::upgrade::{self, Switched};
 use super::upstream_answer;
@@ -34,6 +35,7 @@ mod told;
 
 use credential::Bearing;
 use judge::{Leave, protocol};
+use told::unread;
 
 /// The way to the upstream.
 pub(super) enum Sender {
@@ -159,7 +161,7 @@ impl Exchanges {
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;
         let standing = who.standing().clone();
-        let Leave { permit, live, messages, spent } = match self.judge(&asked, who, &mut request).await {
+        let Leave { permit, live, meter, messages } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(refusal) => return Ok(self.turn_away(refusal, &asked, &standing, &request)),
         };
@@ -171,12 +173,12 @@ impl Exchanges {
         head.identity = standing.shared();
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
-        head.verdict = Spent::verdict(spent.as_ref(), &permit);
+        head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
         let exchange = match self.cx.session.exchange_ahead(head) {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
         };
-        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(spent);
+        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(meter);
         if permit.durable()
             && let Err(error) = finish.exchange().durable().await
         {
@@ -187,7 +189,7 @@ impl Exchanges {
             // What is compressed could not be judged.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
-        let up = (finish.exchange().clone(), finish.spent());
+        let up = (finish.exchange().clone(), finish.meter().map(Meter::sent));
         let sent = tokio::select! {
             biased;
             denied = finish.refused() => return Ok(self.cut(&asked, denied, finish)),
@@ -260,6 +262,9 @@ impl Exchanges {
             finish.finish(Some(error.to_string()));
             return self.unrecordable(&asked, &error);
         }
+        if let Some(meter) = finish.meter() {
+            meter.answered(response.status(), response.headers());
+        }
         if switched && let Some(client) = asked.switch {
             undecided.grant();
             let upstream = hyper::upgrade::on(&mut response);
@@ -323,19 +328,6 @@ enum Failed {
     Closed,
     /// It was not sent, and this is why.
     Refused(Refusal),
-}
-
-fn unread(gate: &Shared, number: u64) -> Option<Refusal> {
-    match gate.passed(number) {
-        Passed::Yes => None,
-        Passed::Refused(violation) => {
-            let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            Some(Refusal::new(status, violation.to_string()).last())
-        }
-        Passed::Never => {
-            Some(Refusal::new(StatusCode::BAD_REQUEST, "the request was read in two ways").last())
-        }
-    }
 }
 
 fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {

@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 
 use crate::codec::websocket::{Event, Frames, Messages, Violation};
 use crate::engine::Context;
+use crate::engine::held::Held;
 use crate::policy::{Denied, Mode, NONE, Verdict};
 use crate::stream::BoxStream;
 use crate::types::action::{Body, Http, Kept, Message};
@@ -102,6 +103,7 @@ pub(super) struct Judged {
     inner: BoxStream,
     judge: Judge,
     messages: Messages,
+    held: Option<Held>,
     /// Read, not looked at yet: an event stopped it.
     input: BytesMut,
     /// Allowed, not taken yet.
@@ -125,7 +127,18 @@ impl Judged {
     pub(super) fn new(inner: BoxStream, judge: Judge) -> Self {
         let (messages, down) = (Messages::default(), Frames::default());
         let (input, out) = (BytesMut::new(), BytesMut::new());
-        Self { inner, judge, messages, input, out, eof: false, unread: false, down, goodbye: None }
+        Self {
+            inner,
+            judge,
+            messages,
+            held: None,
+            input,
+            out,
+            eof: false,
+            unread: false,
+            down,
+            goodbye: None,
+        }
     }
 
     /// Looks at what was read, up to the first message that is refused.
@@ -137,10 +150,13 @@ impl Judged {
             let upto = self.input.len() - rest.len();
             let (binary, data) = self.messages.message();
             let fate = match read {
-                Ok(Event::Hungry) => {
-                    self.input.clear();
-                    return;
-                }
+                Ok(Event::Hungry) => match self.reach() {
+                    Ok(()) => {
+                        self.input.clear();
+                        return;
+                    }
+                    Err(why) => self.judge.message(binary, Err(&why)),
+                },
                 Ok(Event::Message) => self.judge.message(binary, Ok(data)),
                 Ok(Event::TooLong) => {
                     self.judge.message(binary, Err(&format!("it is longer than {max} bytes")))
@@ -151,6 +167,7 @@ impl Judged {
                 Fate::Pass => {
                     self.input.advance(upto);
                     self.messages.pass(&mut self.out);
+                    self.held = None;
                 }
                 Fate::PassUnread => {
                     self.input.advance(upto);
@@ -164,6 +181,18 @@ impl Judged {
                 }
             }
         }
+    }
+
+    /// Takes what is held of a message that is not whole of the tag's share.
+    fn reach(&mut self) -> Result<(), String> {
+        // A share counts twice what it is told.
+        let octets = self.messages.holds() / 2;
+        if octets == 0 {
+            return Ok(());
+        }
+        let tag = &self.judge.cx.caller.tag;
+        let held = self.held.get_or_insert_with(|| Held::of(tag.clone()));
+        held.reach(octets).map_err(|full| full.to_string())
     }
 
     /// Says goodbye to the client between two frames; then, or when that takes too long, it is over.

@@ -18,6 +18,7 @@ mod frames;
 mod h1;
 mod h2;
 mod messages;
+mod meter;
 mod names;
 mod parked;
 mod refusal;

@@ -169,6 +169,36 @@ mod tests {
     }
 
     #[test]
+    fn limits() {
+        let refused = |host: &str, headers: &HeaderMap| {
+            let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "full");
+            refusal.over = Some(("tokens", 61));
+            let response = refusal.answer(Shape::of(host, headers), SessionId(ulid::Ulid::nil()));
+            assert_eq!(response.headers()[RETRY_AFTER], "61", "{host}");
+            response
+        };
+        let none = HeaderMap::new();
+        for (host, pointer, want) in [
+            ("api.openai.com", "/error/type", "tokens"),
+            ("api.openai.com", "/error/code", "rate_limit_exceeded"),
+            ("api.anthropic.com", "/error/type", "rate_limit_error"),
+            ("example.org", "/title", "Too Many Requests"),
+        ] {
+            let response = refused(host, &none);
+            assert_eq!(response.status(), 429);
+            let body: serde_json::Value = serde_json::from_slice(response.body()).expect("JSON");
+            assert_eq!(body.pointer(pointer).and_then(|v| v.as_str()), Some(want), "{host}: {body}");
+        }
+        let mut grpc = HeaderMap::new();
+        grpc.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let response = refused("example.org", &grpc);
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["grpc-status"]),
+            (200, &HeaderValue::from(8))
+        );
+    }
+
+    #[test]
     fn shapes() {
         let none = HeaderMap::new();
         for (host, pointer, want) in [

@@ -120,15 +120,16 @@ impl Switched {
 
 /// Ends a WebSocket of which a message was refused; the client has its close frame.
 async fn close(mut client: BoxStream, mut upstream: BoxStream) {
+    // A connection that is closed on bytes that nobody has read, and a stream that is let go, lose what was sent last.
     let server = async {
         // Going away (RFC 6455 §7.4.1): the server has done nothing wrong, nor seen anything. What masks it is no secret.
         let frame = messages::close(1001, "", Some(*b"gone"));
         upstream.write_all(&frame).await?;
-        upstream.shutdown().await
+        upstream.shutdown().await?;
+        tokio::io::copy(&mut upstream, &mut tokio::io::sink()).await
     };
     let client = async {
         client.shutdown().await?;
-        // A connection that is closed on bytes that nobody has read loses what was sent last.
         tokio::io::copy(&mut client, &mut tokio::io::sink()).await
     };
     // Whoever is gone already, or does not end, is told nothing more.
@@ -206,6 +207,12 @@ struct Counted {
 }
 
 impl Counted {
+    fn passed(&mut self, bytes: &[u8]) {
+        if let Some(meter) = self.finish.meter() {
+            meter.passed(bytes.len());
+        }
+    }
+
     fn ended(&mut self, error: Option<String>) {
         for (direction, frames) in [(Direction::Up, self.up), (Direction::Down, self.down)] {
             let mut counts = HeaderMap::new();
@@ -226,13 +233,13 @@ impl Counted {
 impl Tap for Counted {
     fn up(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
         self.up.count(bytes);
-        self.finish.passed(bytes.len());
+        self.passed(bytes);
         self.finish.exchange().up(bytes)
     }
 
     fn down(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
         self.down.count(bytes);
-        self.finish.passed(bytes.len());
+        self.passed(bytes);
         self.finish.exchange().down(bytes)
     }
 }

@@ -76,7 +76,7 @@ async fn serve(
         drops.crowded.fetch_add(1, Ordering::Relaxed);
         return;
     };
-    let session = match services.store.begin(Arc::clone(&caller), identity.destination, client.0) {
+    let session = match services.store.begin(Arc::clone(&caller), identity.destination, client.0, None) {
         Ok(session) => Arc::new(session),
         Err(error) => {
             let text = format!("a question to a name server was refused: {}", Chain(&error));

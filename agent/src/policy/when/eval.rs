@@ -91,7 +91,7 @@ impl<'f> Run<'f> {
             }
             Node::Var(at) => self.vars.get(*at).cloned().ok_or(Fault::Missing),
             Node::Member(of, name) => {
-                let of = self.eval(of)?;
+                let of = self.holder(of, name)?;
                 let value = self.member(&of, name);
                 self.or_missing(value)
             }
@@ -127,6 +127,14 @@ impl<'f> Run<'f> {
         }
     }
 
+    /// What a member is asked of: header fields and parameters of which others are not known, too.
+    fn holder(&mut self, of: &'f Node, member: &str) -> Answer<'f> {
+        match of {
+            Node::Name(name) if name.is_partly_known(self.facts) => name.holder(self.facts, member),
+            of => self.eval(of),
+        }
+    }
+
     /// A member by its name. One that is there in another letter case is neither missing nor it: servers differ.
     fn member(&mut self, of: &Val<'f>, name: &str) -> Answer<'f> {
         let found = of.member(name);
@@ -144,7 +152,11 @@ impl<'f> Run<'f> {
     }
 
     fn index(&mut self, of: &'f (Node, Node)) -> Answer<'f> {
-        let (list, at) = (self.eval(&of.0)?, self.eval(&of.1)?);
+        let list = match &of.1 {
+            Node::Const(at) if at.text().is_some() => self.holder(&of.0, at.text().unwrap_or_default())?,
+            _ => self.eval(&of.0)?,
+        };
+        let at = self.eval(&of.1)?;
         let value = match &at {
             Val::Int(at) => list.entry(*at),
             at if self.nothing(at) => Err(Fault::Missing),

@@ -220,7 +220,7 @@ impl Name {
             Self::Container => text(caller.container.as_ref())?,
             Self::Image => text(caller.image.as_ref())?,
             Self::Subject => Val::Text(&facts.identity()?.subject),
-            Self::Issuer => Val::Text(&facts.identity()?.issuer),
+            Self::Issuer => Val::Text(facts.issuer()?),
             Self::Groups => Val::Texts(&facts.identity()?.groups),
             Self::Claims => facts.claims()?.into(),
             Self::Address => Val::Made(action.destination().ip().to_string().into()),
@@ -231,7 +231,10 @@ impl Name {
                 _ => Val::Text(facts.http()?.protocol),
             },
             Self::Method => Val::Text(facts.http()?.method),
-            Self::Path => Val::Text(facts.http()?.path),
+            Self::Path => Val::Text(facts.path()?),
+            // What is withheld of them is asked for by name: the whole is not known then.
+            Self::Query if facts.hides_queries() => return Err(Fault::NotYet),
+            Self::Headers if facts.hides_headers() => return Err(Fault::NotYet),
             Self::Query => facts.query()?.into(),
             Self::Headers => facts.headers()?.into(),
             Self::Json => facts.json(max)?.into(),
@@ -254,6 +257,26 @@ impl Name {
             Self::MessageSize => Val::Int(i64::try_from(facts.message(max)?.1.len()).unwrap_or(i64::MAX)),
             Self::Now => Val::Time(facts.asked.now),
         })
+    }
+}
+
+impl Name {
+    /// Whether some of its members' values are withheld.
+    pub fn is_partly_known(self, facts: &Facts<'_>) -> bool {
+        match self {
+            Self::Query => facts.hides_queries(),
+            Self::Headers => facts.hides_headers(),
+            _ => false,
+        }
+    }
+
+    /// Its value, to ask it for this member only.
+    pub fn holder<'f>(self, facts: &'f Facts<'_>, member: &str) -> Result<Val<'f>, Fault> {
+        let (hidden, all) = match self {
+            Self::Query => (facts.hides_query(member), facts.query()?),
+            _ => (facts.hides_header(member), facts.headers()?),
+        };
+        if hidden { Err(Fault::NotYet) } else { Ok(all.into()) }
     }
 }
 

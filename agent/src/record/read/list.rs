@@ -16,7 +16,7 @@ use crate::types::{Caller, Summary};
 /// What an exchange that a crash cut off shows as its error.
 pub const INTERRUPTED: &str = "interrupted: the agent ended";
 /// Tag of an exchange whose session's begin is no more in the store.
-const UNKNOWN: &str = "(unknown)";
+pub(super) const UNKNOWN: &str = "(unknown)";
 
 /// Which exchanges are wanted. All that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -232,20 +232,7 @@ impl<'a> Open<'a> {
         let Ok(head) = serde_json::from_slice::<ExchangeBegin<'_, serde::de::IgnoredAny>>(payload) else {
             return;
         };
-        let mut open = self.sessions.get(head.session.as_ref()).map_or_else(
-            || summary_without_session(&head.session, head.exchange),
-            |session| summary(&head.session, head.exchange, &session.caller, session.destination),
-        );
-        open.time = head.time.into_owned();
-        open.protocol = head.protocol.into_owned();
-        open.host = head.host.into_owned();
-        open.host_source = head.host_source;
-        open.method = head.method.map(Cow::into_owned);
-        open.path = head.path.map(Cow::into_owned);
-        open.rule = head.rule.map(Cow::into_owned);
-        open.verdict = head.verdict;
-        open.identity = head.identity.map(Cow::into_owned);
-        open.groups = head.groups.into_owned();
+        let open = of_begin(&head, self.sessions.get(head.session.as_ref()));
         self.exchanges.insert((head.session.into_owned(), head.exchange), open);
     }
 
@@ -294,6 +281,26 @@ impl<'a> Open<'a> {
         }
         Ok(())
     }
+}
+
+/// What an exchange's begin says, in one line; the session's part is empty where the session is not known.
+pub(super) fn of_begin<H>(head: &ExchangeBegin<'_, H>, session: Option<&SessionBegin<Caller>>) -> Summary {
+    let mut open = session.map_or_else(
+        || summary_without_session(&head.session, head.exchange),
+        |session| summary(&head.session, head.exchange, &session.caller, session.destination),
+    );
+    let owned = |text: &Option<Cow<'_, str>>| text.as_ref().map(|text| text.to_string());
+    open.time = head.time.to_string();
+    open.protocol = head.protocol.to_string();
+    open.host = head.host.to_string();
+    open.host_source = head.host_source;
+    open.method = owned(&head.method);
+    open.path = owned(&head.path);
+    open.rule = owned(&head.rule);
+    open.verdict = head.verdict;
+    open.identity = owned(&head.identity);
+    open.groups = head.groups.to_vec();
+    open
 }
 
 /// Keeps the sessions that are open. An exchange may outlast its session's end, but has its caller by then.

@@ -1,7 +1,8 @@
 //! Reading a store: one that is being written, one that is at rest, or a copy. Never writes, never locks, and goes on past
 //! what is damaged, saying so.
 //!
-//! [`Reader::frames`] gives every frame; [`list`] makes summaries of them, [`whole`] one session with its bodies.
+//! [`Reader::frames`] gives every frame; [`list`] makes summaries of them, [`each`] every exchange with what it asked, [`whole`]
+//! one session with its bodies.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -12,6 +13,7 @@ use super::lock::{in_use, is_draining};
 use super::payload::SegmentHead;
 use super::segment::{self, Found, Scan, Step};
 
+pub mod each;
 pub mod list;
 pub mod whole;
 

@@ -60,7 +60,8 @@ impl Heard {
     }
 }
 
-fn decoded(text: &str) -> String {
+/// Percent-decoded, with `+` for a space.
+pub fn decoded(text: &str) -> String {
     let text = text.replace('+', " ").into_bytes();
     let mut bytes = Vec::new();
     let mut at = 0;

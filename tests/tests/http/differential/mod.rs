@@ -136,8 +136,7 @@ async fn batch(seed: u64, requests: usize) -> Tally {
     let mut draw = Draw::new(seed);
     let http2 = draw.one_in(2);
     let plain = draw.one_in(2);
-    let verified =
-        if plain { Verified::Plain } else { Verified::Name(HostName::parse(HOST).expect("name")) };
+    let verified = if plain { Verified::Plain } else { Verified::Name(HostName::parse(HOST).expect("name")) };
     let mut rules = Rules::draw(&mut draw);
     rules.reached = plain.then_some(HOST);
     let source = Source { mode: rules.mode(), rules: rules.written(), ..Source::default() };

@@ -122,8 +122,8 @@ impl Rules {
             // To a rule that refuses, what is not there is another than any.
             ("host", !named || first("x-host").is_none_or(|h| h != host)),
             ("query", !query.is_empty() && !said.is_empty() && query != said),
-            ("mark", every(&heard.values("x-mark"), self.mark)),
-            ("parameter", every(&query, self.parameter)),
+            ("mark", heard.values("x-mark").iter().any(|v| matches(self.mark, v))),
+            ("parameter", query.iter().any(|v| matches(self.parameter, v))),
             ("glob", matches(self.glob, &path)),
             ("path", first("x-path").is_none_or(|p| p != path)),
             ("model", self.reads_bodies && other_model(first("x-model"), &heard.body)),
@@ -141,10 +141,6 @@ impl Rules {
             None => Want::Rule("rest".to_owned(), false),
         }
     }
-}
-
-fn every(values: &[String], glob: &str) -> bool {
-    !values.is_empty() && values.iter().all(|v| matches(glob, v))
 }
 
 /// `*` within a segment, `**` anywhere: by trying everything.

@@ -10,23 +10,24 @@ use crate::engine::Context;
 use crate::engine::held::Held;
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::messages::Judge;
+use crate::engine::http::meter::Meter;
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
 use crate::engine::http::upgrade;
 use crate::engine::live::{self, Facts, Live};
 use crate::identity::Who;
-use crate::limit::Spent;
+use crate::policy::llm;
 use crate::policy::{self, Denied, Permit};
 use crate::report::Chain;
 use crate::types::Action;
-use crate::types::action::{self, Body, Http};
+use crate::types::action::{Body, Http};
 
 /// What a request that is allowed goes on with.
 pub(super) struct Leave {
     pub permit: Permit,
     pub live: Live,
-    /// What it takes of its limits.
-    pub spent: Option<Spent>,
+    /// Set where limits hold.
+    pub meter: Option<Meter>,
     /// Set where rules ask for the messages of the WebSocket that it opens.
     pub messages: Option<Judge>,
 }
@@ -51,13 +52,35 @@ impl Exchanges {
             verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
-        let spent = cx.limits.take(&permit, 0).map_err(Refusal::over)?;
         let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
         let held = request.body_mut().take_held();
         let judges = permit.messages();
         let messages =
             judges.then(|| Judge { cx: cx.clone(), handshake: kept.clone(), tally: Arc::default() });
-        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)).holding(held), spent, messages })
+        // Behind the copy: what is read for an estimate alone is not judged again.
+        let meter = self.count(asked, &permit, request).await?;
+        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)).holding(held), meter, messages })
+    }
+
+    /// Takes of the limits that hold for a request; one on tokens asks for the body, too.
+    async fn count(
+        &self,
+        asked: &Asked,
+        permit: &Permit,
+        request: &mut Request<Source>,
+    ) -> Result<Option<Meter>, Refusal> {
+        let Some(bounds) = permit.bounds() else { return Ok(None) };
+        let estimate = |request: &Request<Source>| llm::estimate(&self.wanted(asked, request));
+        // What follows a handshake is no body: it comes when the answer has gone.
+        let unread = matches!(self.wanted(asked, request).body, Body::Unread);
+        if bounds.reads > 0 && unread && estimate(request).is_some() {
+            request.body_mut().hold(Held::of(self.cx.caller.tag.clone()));
+            read(request, bounds.reads).await.map_err(Refusal::of)?;
+        }
+        let estimate = Some(()).filter(|()| bounds.reads > 0).and_then(|()| estimate(request));
+        let tokens = estimate.unwrap_or_default().most;
+        let spent = self.cx.limits.take(permit, tokens).map_err(Refusal::over)?;
+        Ok(spent.map(|spent| Meter::new(spent, estimate)))
     }
 
     /// Refuses an exchange under way that rules which came meanwhile do not allow.
@@ -79,7 +102,7 @@ impl Exchanges {
             path: request.uri().path(),
             query: request.uri().query(),
             headers: request.headers(),
-            body: if asked.handshake { action::Body::Handshake } else { request.body().known() },
+            body: if asked.handshake { Body::Handshake } else { request.body().known() },
         }
     }
 }

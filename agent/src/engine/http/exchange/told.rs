@@ -5,6 +5,7 @@ use http::{Request, Response, StatusCode};
 use super::{Asked, Exchanges, head_of};
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::refusal::{Refusal, Shape};
+use crate::engine::http::shared::{Passed, Shared};
 use crate::engine::http::source::Source;
 use crate::identity::Standing;
 use crate::record::{ExchangeHead, Unrecordable};
@@ -58,5 +59,19 @@ impl Exchanges {
         let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
         refusal.last = self.gate.is_some();
         refusal.answer(asked.shape, self.cx.session.id()).map(|body| Down::Own(Some(body)))
+    }
+}
+
+/// Why a request was not read, where that is so.
+pub(super) fn unread(gate: &Shared, number: u64) -> Option<Refusal> {
+    match gate.passed(number) {
+        Passed::Yes => None,
+        Passed::Refused(violation) => {
+            let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            Some(Refusal::new(status, violation.to_string()).last())
+        }
+        Passed::Never => {
+            Some(Refusal::new(StatusCode::BAD_REQUEST, "the request was read in two ways").last())
+        }
     }
 }
