@@ -279,11 +279,6 @@ impl Policy {
         self.rules.iter().any(Compiled::asks_body)
     }
 
-    /// The credentials, by name.
-    pub fn credentials(&self) -> &HashMap<CredentialName, Arc<Credential>> {
-        &self.credentials
-    }
-
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
     pub fn explain<'a>(&'a self, asked: &'a Asked<'a>) -> impl Iterator<Item = (&'a str, Match)> {
         self.explain_by(Facts::new(asked))
@@ -312,21 +307,6 @@ impl Policy {
         let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
         let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
         usize::try_from(most).unwrap_or(usize::MAX)
-    }
-
-    /// What a rule allows. One that names a credential which is not there allows nothing.
-    fn allow(&self, rule: &rule::Rule) -> Verdict {
-        let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
-        match credential.transpose() {
-            Ok(credential) => {
-                let permit = self.minted(&rule.name, types::Verdict::Allow, rule.durable);
-                Verdict::Allow(Permit { credential, ..permit })
-            }
-            Err(name) => {
-                let reason = format!("there is no credential {name}");
-                Verdict::Deny(Denied { rule: rule.name.clone(), reason })
-            }
-        }
     }
 }
 
