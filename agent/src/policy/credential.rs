@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lookup::NamePattern;
 use super::pattern::{Glob, Ports};
-use super::rule::Rule;
+use super::rule::{CallerKeys, Rule};
 use super::{Denied, Permit, Policy, Verdict};
 use crate::types::credential::{CredentialName, Inject, Shape, Source};
 use crate::types::{HostName, Identity, TagName, Verdict as Said};
@@ -44,12 +44,13 @@ impl Policy {
     }
 
     /// What a rule allows. One that names a credential which is not there allows nothing.
-    pub(super) fn allow(&self, rule: &Rule) -> Verdict {
+    pub(super) fn allow(&self, rule: &Rule, enforced: bool) -> Verdict {
         let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
         match credential.transpose() {
             Ok(credential) => {
                 let permit = self.minted(&rule.name, Said::Allow, rule.durable);
-                Verdict::Allow(Permit { credential, ..permit })
+                let caller_key = if enforced { rule.caller_key } else { CallerKeys::Warn };
+                Verdict::Allow(Permit { credential, caller_key, ..permit })
             }
             Err(name) => {
                 let reason = format!("there is no credential {name}");

@@ -281,11 +281,6 @@ impl Policy {
         &self.source
     }
 
-    /// The credentials, by name.
-    pub fn credentials(&self) -> &HashMap<CredentialName, Arc<Credential>> {
-        &self.credentials
-    }
-
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
     pub fn explain<'a>(&'a self, asked: &'a Asked<'a>) -> impl Iterator<Item = (&'a str, Match)> {
         self.explain_without(asked, &past::NOTHING)
@@ -318,22 +313,6 @@ impl Policy {
         let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
         let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
         usize::try_from(most).unwrap_or(usize::MAX)
-    }
-
-    /// What a rule allows. One that names a credential which is not there allows nothing.
-    fn allow(&self, rule: &rule::Rule, enforced: bool) -> Verdict {
-        let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
-        match credential.transpose() {
-            Ok(credential) => {
-                let permit = self.minted(&rule.name, types::Verdict::Allow, rule.durable);
-                let caller_key = if enforced { rule.caller_key } else { CallerKeys::Warn };
-                Verdict::Allow(Permit { credential, caller_key, ..permit })
-            }
-            Err(name) => {
-                let reason = format!("there is no credential {name}");
-                Verdict::Deny(Denied { rule: rule.name.clone(), reason })
-            }
-        }
     }
 }
 
