@@ -7,6 +7,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::leaks::LeaksArgs;
 use super::table::{self, Cell, Look, Tone};
 use super::{DaemonAt, Failure, strange};
 use crate::control::{Answer, CredentialState, CredentialStatus, Request, Tested};
@@ -18,7 +19,8 @@ use crate::types::CredentialName;
 #[command(after_help = "Examples:
   sluice credentials
   sluice credentials --json | jq -r 'select(.state == \"failing\") | .name + \": \" + .error'
-  sluice credentials test openai")]
+  sluice credentials test openai
+  sluice credentials leaks --since 7d")]
 pub struct CredentialsArgs {
     /// One JSON object a line.
     #[arg(long)]
@@ -31,6 +33,8 @@ pub struct CredentialsArgs {
 enum CredentialsVerb {
     /// Fetch a credential now and shake hands with its hosts: nothing of it is sent.
     Test(TestArgs),
+    /// Long-lived keys that jobs sent of their own: where each still lives.
+    Leaks(LeaksArgs),
 }
 
 /// Arguments of `sluice credentials test`.
@@ -53,8 +57,10 @@ impl CredentialsArgs {
     /// # Errors
     /// [`Failure`] when the daemon cannot be asked.
     pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
-        if let Some(CredentialsVerb::Test(args)) = self.verb {
-            return args.run(daemon, self.json);
+        match self.verb {
+            Some(CredentialsVerb::Test(args)) => return args.run(daemon, self.json),
+            Some(CredentialsVerb::Leaks(args)) => return args.run(self.json),
+            None => {}
         }
         let Answer::Credentials(all) = daemon.ask(&Request::Credentials)? else {
             return Err(strange().into());

@@ -63,7 +63,11 @@ pub fn default_store() -> PathBuf {
     Path::new(STATE_DIR).join(STORE_DIR)
 }
 
-fn when(text: &str) -> Result<String, String> {
+/// Reads a moment: a time, a day, or how long ago. As RFC 3339 in UTC.
+///
+/// # Errors
+/// What may be written.
+pub fn when(text: &str) -> Result<String, String> {
     let bad = || {
         format!(
             "{text:?} is no time: give RFC 3339 (2026-01-31T12:00:00Z), a day, or so long ago (45s, 10m, 2h, 3d, 1w)"

@@ -19,6 +19,7 @@ mod credentials;
 mod daemon;
 mod doctor;
 mod filter;
+mod leaks;
 mod man;
 mod policy;
 mod run;

@@ -5,6 +5,8 @@ pub mod coding;
 pub mod dns;
 pub mod http1;
 pub mod json;
+pub mod keys;
+pub mod scrub;
 pub mod sniff;
 pub mod usage;
 pub mod websocket;

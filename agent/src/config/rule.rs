@@ -7,7 +7,7 @@ use super::section::{Code, Named, Problems, Section, Sited, nearest};
 use super::{limit, quantity};
 use crate::policy::lookup::NamePattern;
 use crate::policy::pattern::{Addresses, Glob, Ports, Window};
-use crate::policy::rule::{BODY_LIMIT, BODY_MAX, CallerAsks, Effect, RequestAsks, Rule, ToAsks};
+use crate::policy::rule::{BODY_LIMIT, BODY_MAX, CallerAsks, CallerKeys, Effect, RequestAsks, Rule, ToAsks};
 use crate::policy::when::When;
 use crate::policy::{Mode, prompt_mistakes};
 use crate::types::{CredentialName, HostName};
@@ -75,6 +75,7 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
         }
     }
     let credential = section.text("credential", problems).and_then(|text| named(text, problems));
+    rule.caller_key = caller_key(&mut section, credential.is_some(), problems);
     rule.credential = credential.as_ref().map(|name| name.value.clone());
     for (key, why) in LATER {
         if let Some(place) = section.not_yet(key) {
@@ -101,6 +102,26 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
     }
     rule.name = name.value;
     Some(Read { rule: Sited { value: rule, place }, credential, sound: problems.0.len() == before })
+}
+
+/// What becomes of a caller's own key.
+fn caller_key(section: &mut Section<'_>, credential: bool, problems: &mut Problems<'_>) -> CallerKeys {
+    let Some(text) = section.text("caller_key", problems) else { return CallerKeys::default() };
+    match text.value.as_str() {
+        "replace" if !credential => problems.add(
+            &text.place,
+            "rule.caller_key is \"replace\", and the rule has no credential",
+            "add credential = \"…\", or write \"warn\" or \"deny\"",
+        ),
+        "replace" => return CallerKeys::Replace,
+        "warn" => return CallerKeys::Warn,
+        "deny" => return CallerKeys::Deny,
+        other => {
+            let what = format!("rule.caller_key is {other:?}");
+            problems.add(&text.place, what, one_of(other, &["replace", "warn", "deny"]));
+        }
+    }
+    CallerKeys::default()
 }
 
 /// The name of a credential.

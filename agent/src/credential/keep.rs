@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use lru::LruCache;
 
 use super::fetch::{Ask, Failed, Fetch, Fetched, Fetching, For, Revoke, Run};
+use super::scrub;
+use crate::codec::scrub::Needles;
 use crate::policy::InForce;
 use crate::policy::credential::Credential;
 use crate::types::credential::{CredentialName, Secret, Source};
@@ -68,6 +70,8 @@ pub struct Keeper {
     /// Whatever somebody holds still, and the last of each entry.
     alive: Mutex<Vec<(CredentialName, Weak<Value>)>>,
     generation: AtomicU64,
+    /// Made of which generation.
+    needles: Mutex<(u64, Option<Arc<Needles>>)>,
 }
 
 impl Keeper {
@@ -83,6 +87,7 @@ impl Keeper {
             entries: Mutex::new(LruCache::new(KEPT)),
             alive: Mutex::default(),
             generation: AtomicU64::new(0),
+            needles: Mutex::default(),
         })
     }
 
@@ -170,6 +175,23 @@ impl Keeper {
     /// Changes whenever [`Keeper::live`] has more than before.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// What must not be seen, to be looked for. Costs nothing while there is no value; made anew only when there is another.
+    pub fn needles(&self) -> Option<Arc<Needles>> {
+        let generation = self.generation();
+        if generation == 0 {
+            return None;
+        }
+        let mut made = self.needles.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.0 != generation {
+            let policy = Arc::clone(&self.policy.borrow());
+            let inject = |name| policy.credentials().get(name).and_then(|c| c.inject.as_ref());
+            let live = self.live();
+            let values = live.iter().map(|(name, value)| (name, value.secret(), inject(name)));
+            *made = (generation, scrub::needles(values).map(Arc::new));
+        }
+        made.1.clone()
     }
 
     fn entry(&self, credential: &Arc<Credential>, ask: &Ask) -> Result<Arc<Entry>, Failed> {

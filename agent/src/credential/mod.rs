@@ -8,6 +8,8 @@ pub mod bind;
 pub mod fetch;
 pub mod inject;
 pub mod keep;
+pub mod leak;
+pub mod scrub;
 pub mod sigv4;
 pub mod strip;
 

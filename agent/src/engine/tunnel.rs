@@ -55,6 +55,7 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
         verdict: types::Verdict::Deny,
         identity: cx.who.standing().shared(),
         credential: None,
+        caller_keys: Vec::new(),
     };
     let policy = cx.policy_seen();
     let action = Action::Tunnel { destination: cx.destination, host: cx.trusted_name(), why };

@@ -154,9 +154,12 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let sessions = Arc::new(Semaphore::new(settings.max_sessions as usize));
     let dns = dns::Resolver::new(settings.name_servers.clone(), servers);
     let (tls, dns) = (Arc::new(tls), Arc::new(dns));
+    let credentials = credentials::keeper(in_force.clone(), &tls, &dns, &warden);
+    let unseen = Arc::clone(&credentials);
+    store.keep_unseen(Arc::new(move || unseen.needles()));
     let services = Arc::new(Services {
         identities: identities(&settings.issuers, &tls, &dns, &warden),
-        credentials: credentials::keeper(in_force.clone(), &tls, &dns, &warden),
+        credentials,
         policy: in_force,
         limits: limits(&settings, &warden),
         store: store.clone(),

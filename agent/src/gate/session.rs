@@ -346,14 +346,14 @@ impl Line {
             credentials: Arc::clone(&self.services.credentials),
             again: Arc::new(move |client, upstream, peer| -> BoxFuture<'static, ()> {
                 // What the job looked up is the proxy's name, not that of whom a CONNECT reaches through it.
-                let looked_up = self.looked_up.clone().filter(|_| peer.is_some());
-                let (line, verified) = (Self { looked_up, ..self.clone() }, peer.unwrap_or(Verified::Plain));
+                let line =
+                    Self { looked_up: self.looked_up.clone().filter(|_| peer.is_some()), ..self.clone() };
                 Box::pin(async move {
                     let Ok(_place) = Arc::clone(&line.inner).try_acquire_owned() else {
                         return line.refused("tunnel", &Error::TooMany);
                     };
                     // The record holds the reason; the tunnel's exchange has nobody else to tell.
-                    if let Err(error) = line.follow(client, upstream, verified).await {
+                    if let Err(error) = line.follow(client, upstream, peer.unwrap_or(Verified::Plain)).await {
                         tracing::debug!("inside a CONNECT tunnel: {}", Chain(&error));
                     }
                 })

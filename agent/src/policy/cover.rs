@@ -18,6 +18,7 @@ impl Rule {
                 durable: self.durable,
                 body_max: self.body_max,
                 credential: self.credential.clone(),
+                caller_key: self.caller_key,
                 limits: self.limits.clone(),
                 ..Self::default()
             }

@@ -1,6 +1,8 @@
 //! Whom a credential is bound to: judged at the moment of sending, for every exchange anew, whatever a rule says. A rule
 //! chooses a credential; it can never widen where that goes.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::lookup::NamePattern;
 use super::pattern::{Glob, Ports};
 use super::rule::Rule;
+use super::{Denied, Permit, Policy, Verdict};
 use crate::types::credential::{CredentialName, Inject, Shape, Source};
-use crate::types::{HostName, Identity, TagName};
+use crate::types::{HostName, Identity, TagName, Verdict as Said};
 
 /// One `[[credential]]`: plain data, no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,28 @@ impl Credential {
     /// What its secret must look like. What serves other credentials only may be PEM or JSON.
     pub fn shape(&self) -> Shape {
         self.inject.as_ref().map_or(Shape::Text, Inject::shape)
+    }
+}
+
+impl Policy {
+    /// The credentials, by name.
+    pub fn credentials(&self) -> &HashMap<CredentialName, Arc<Credential>> {
+        &self.credentials
+    }
+
+    /// What a rule allows. One that names a credential which is not there allows nothing.
+    pub(super) fn allow(&self, rule: &Rule) -> Verdict {
+        let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
+        match credential.transpose() {
+            Ok(credential) => {
+                let permit = self.minted(&rule.name, Said::Allow, rule.durable);
+                Verdict::Allow(Permit { credential, ..permit })
+            }
+            Err(name) => {
+                let reason = format!("there is no credential {name}");
+                Verdict::Deny(Denied { rule: rule.name.clone(), reason })
+            }
+        }
     }
 }
 

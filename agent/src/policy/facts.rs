@@ -36,6 +36,7 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     #[cfg(test)]
+    #[cfg(test)]
     pub fn new(asked: &'a Asked<'a>) -> Self {
         Self::without(asked, &super::past::NOTHING)
     }

@@ -200,6 +200,7 @@ pub fn decide(policy: &Policy, _caller: &Caller, lookup: Lookup<'_>) -> Result<P
         durable: policy.durable,
         messages: false,
         credential: None,
+        caller_key: super::rule::CallerKeys::Warn,
         bounds: None,
     })
 }

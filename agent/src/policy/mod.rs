@@ -46,6 +46,7 @@ use index::Index;
 use judge::Compiled;
 use limit::Bounds;
 use past::Withheld;
+use rule::CallerKeys;
 use rule::{Effect, Source};
 use when::{Mistake, When};
 
@@ -86,6 +87,7 @@ pub struct Permit {
     durable: bool,
     messages: bool,
     credential: Option<Arc<Credential>>,
+    caller_key: CallerKeys,
     bounds: Option<Box<Bounds>>,
 }
 
@@ -113,6 +115,11 @@ impl Permit {
     /// The credential that the exchange is to bear, as it was bound when this was decided.
     pub fn credential(&self) -> Option<&Arc<Credential>> {
         self.credential.as_ref()
+    }
+
+    /// What becomes of long-lived keys of the caller's own.
+    pub fn caller_key(&self) -> CallerKeys {
+        self.caller_key
     }
 
     /// What bounds it, where its rule has limits. Whoever sends it counts it first.
@@ -295,7 +302,15 @@ impl Policy {
 
     fn minted(&self, rule: &str, verdict: types::Verdict, durable: bool) -> Permit {
         let durable = durable || self.durable;
-        Permit { rule: rule.into(), verdict, durable, messages: false, credential: None, bounds: None }
+        Permit {
+            rule: rule.into(),
+            verdict,
+            durable,
+            messages: false,
+            credential: None,
+            caller_key: CallerKeys::Warn,
+            bounds: None,
+        }
     }
 
     /// How much of a message on a WebSocket any rule looks at.
@@ -306,12 +321,13 @@ impl Policy {
     }
 
     /// What a rule allows. One that names a credential which is not there allows nothing.
-    fn allow(&self, rule: &rule::Rule) -> Verdict {
+    fn allow(&self, rule: &rule::Rule, enforced: bool) -> Verdict {
         let credential = rule.credential.as_ref().map(|name| self.credentials.get(name).cloned().ok_or(name));
         match credential.transpose() {
             Ok(credential) => {
                 let permit = self.minted(&rule.name, types::Verdict::Allow, rule.durable);
-                Verdict::Allow(Permit { credential, ..permit })
+                let caller_key = if enforced { rule.caller_key } else { CallerKeys::Warn };
+                Verdict::Allow(Permit { credential, caller_key, ..permit })
             }
             Err(name) => {
                 let reason = format!("there is no credential {name}");
@@ -384,7 +400,7 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Ve
 /// What a rule says that matches, or (`why`) that refuses because it cannot be judged.
 fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode, why: Option<String>) -> Verdict {
     match (rule.verdict, rule.mode.unwrap_or(mode)) {
-        (Effect::Allow, _) => policy.allow(rule),
+        (Effect::Allow, mode) => policy.allow(rule, mode == Mode::Enforce),
         (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
         (Effect::Deny, Mode::Enforce) => {
             let reason = why.unwrap_or_else(|| "the rule refuses it".to_owned());

@@ -44,6 +44,19 @@ pub enum Effect {
     Deny,
 }
 
+/// What becomes of a long-lived key that a caller sends of its own. It is recorded, and told to the journal, in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallerKeys {
+    /// The rule's credential stands in its place; where it cannot be taken out, the request is refused.
+    Replace,
+    /// It goes where every credential of the caller's goes.
+    #[default]
+    Warn,
+    /// The request is refused.
+    Deny,
+}
+
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -79,6 +92,9 @@ pub struct Rule {
     pub body_max: u64,
     /// The credential that what it allows is to bear.
     pub credential: Option<CredentialName>,
+    /// What becomes of a long-lived key of the caller's own in what it allows.
+    #[serde(default)]
+    pub caller_key: CallerKeys,
     /// How much of what it allows goes through. Beyond it is refused, and not left to later rules.
     pub limits: Vec<Limit>,
 }

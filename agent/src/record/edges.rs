@@ -10,6 +10,7 @@ use super::headers::{Redacted, path, with_parameter};
 use super::payload::{ExchangeBegin, ExchangeEnd, Kept, stamp};
 use super::session::{Facts, cut};
 use super::{ExchangeHead, Unrecordable};
+use crate::codec::scrub::Needles;
 use crate::types::{Caller, Destination, Enforcement, Summary, Verdict};
 
 /// Longest texts of a summary, which must fit a message to the warden and the reserve of the store. The head has the whole.
@@ -21,6 +22,14 @@ const ERROR: usize = 1024;
 /// An error as summaries bear it.
 pub fn shortened(error: String) -> String {
     cut(error, ERROR)
+}
+
+/// A text with what must not be seen masked.
+pub fn masked(needles: Option<&Needles>, text: String) -> String {
+    match needles {
+        Some(needles) => needles.mask_text(text),
+        None => text,
+    }
 }
 
 /// A frame that cannot be made cannot be recorded.
@@ -42,10 +51,12 @@ pub fn opening(
     head: ExchangeHead,
 ) -> (Box<Summary>, Result<(), Unrecordable>) {
     let salt = &session.shared.salt;
+    let needles = session.shared.needles();
+    let seen = |text: String| masked(needles.as_deref(), text);
     let borne = head.credential.as_ref();
     let clean = head.path.map(|text| with_parameter(path(&text, salt), borne));
-    let clean = clean.map(|text| cut(text, LONG));
-    let (host, method) = (cut(head.host, WORD), head.method.map(|text| cut(text, WORD)));
+    let clean = clean.map(|text| cut(seen(text), LONG));
+    let (host, method) = (cut(seen(head.host), WORD), head.method.map(|text| cut(seen(text), WORD)));
     let redacted = Redacted::new(&head.headers, salt).with(borne);
     let time = stamp(OffsetDateTime::now_utc());
     let identity = head.identity.as_ref().map(|identity| identity.subject.as_str());
@@ -64,10 +75,11 @@ pub fn opening(
         identity: identity.map(Cow::Borrowed),
         issuer: head.identity.as_ref().map(|identity| Cow::Borrowed(identity.issuer.as_str())),
         groups: groups.clone(),
+        caller_keys: Cow::Borrowed(&head.caller_keys),
         headers_cut: redacted.cut(),
         headers: redacted,
     };
-    let framed = framed(batch.json(Kind::Exchange, &begin));
+    let framed = framed(batch.masked(Kind::Exchange, &begin, needles.as_deref()));
     let mut summary = summary(&session.text, number, &session.caller, session.destination);
     summary.time = time;
     summary.protocol = head.protocol.to_owned();
@@ -77,6 +89,7 @@ pub fn opening(
     summary.path = clean.map(|text| cut(text, PATH));
     (summary.identity, summary.groups) = (identity.map(str::to_owned), groups.into_owned());
     summary.credential = head.credential.as_ref().map(|borne| borne.name.to_string());
+    summary.caller_keys = head.caller_keys;
     summary.rule = head.rule;
     summary.verdict = head.verdict;
     (Box::new(summary), framed)
@@ -129,6 +142,7 @@ pub fn summary(session: &str, exchange: u32, caller: &Caller, destination: Desti
         rule: None,
         verdict: Verdict::Allow,
         credential: None,
+        caller_keys: Vec::new(),
         masked: BTreeMap::new(),
         bytes_up: 0,
         bytes_down: 0,
@@ -151,5 +165,5 @@ pub fn end(
         down,
         summary: Cow::Borrowed(summary),
     };
-    framed(batch.json(Kind::ExchangeEnd, &end))
+    framed(batch.masked(Kind::ExchangeEnd, &end, session.shared.needles().as_deref()))
 }

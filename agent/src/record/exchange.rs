@@ -8,9 +8,10 @@ use std::time::Instant;
 use http::HeaderMap;
 use time::OffsetDateTime;
 
-use super::edges::{end, framed, opening, shortened, unrecorded};
-use super::frame::{Batch, BodyAt, Kind};
+use super::edges::{end, framed, masked, opening, shortened, unrecorded};
+use super::frame::{Batch, Kind};
 use super::headers::Redacted;
+use super::held::{Body, frame, unseen};
 use super::log::Holding;
 use super::payload::{Kept, Response, Trailers, stamp};
 use super::session::{Facts, micros};
@@ -21,8 +22,6 @@ use crate::types::{ExchangeNumber, Summary};
 
 /// Bytes held back before they are written; what is held is written with the next sync at the latest.
 const HELD: usize = 16 * 1024;
-/// Largest body frame: a longer piece is written as several.
-const CHUNK: usize = 1 << 20;
 
 /// One exchange: cheap to clone, shared by the two directions. The first `finish` counts; when the last clone is
 /// dropped without one, the exchange is recorded as dropped.
@@ -59,10 +58,10 @@ struct State {
     failed: Option<Unrecordable>,
 }
 
-#[derive(Default)]
-struct Body {
-    held: Vec<u8>,
-    written: u64,
+impl State {
+    fn put_back(&mut self, rests: [Vec<u8>; 2]) {
+        self.bodies.iter_mut().zip(rests).for_each(|(body, rest)| body.held = rest);
+    }
 }
 
 impl Exchange {
@@ -106,7 +105,7 @@ impl Exchange {
             let (mut summary, framed) = opening(batch, &session, number, head);
             summary.status = status;
             summary.duration_us = Some(0);
-            summary.error = Some(shortened(error));
+            summary.error = Some(shortened(masked(session.shared.needles().as_deref(), error)));
             let written = framed.and_then(|()| {
                 end(batch, &session, &summary, Kept::default(), Kept::default())?;
                 session.shared.log.append(batch, Need::More)
@@ -179,7 +178,10 @@ impl Exchange {
             headers_cut: redacted.cut(),
             headers: redacted,
         };
-        inner.append(&mut state, |batch| framed(batch.json(Kind::Response, &response)))?;
+        let needles = inner.session.shared.needles();
+        inner.append(&mut state, |batch| {
+            framed(batch.masked(Kind::Response, &response, needles.as_deref()))
+        })?;
         if let Some(summary) = &mut state.summary {
             summary.status = Some(status);
         }
@@ -201,8 +203,9 @@ impl Exchange {
             headers_cut: redacted.cut(),
             headers: redacted,
         };
-        inner.flush_state(&mut state)?;
-        inner.append(&mut state, |batch| framed(batch.json(Kind::Trailers, &trailers)))
+        inner.flush_way(&mut state, Some(direction))?;
+        let needles = inner.session.shared.needles();
+        inner.append(&mut state, |batch| framed(batch.masked(Kind::Trailers, &trailers, needles.as_deref())))
     }
 
     /// The protocol that the exchange became (`websocket` after 101).
@@ -227,6 +230,10 @@ impl Exchange {
 }
 
 impl Inner {
+    fn named(&self) -> (u128, u32) {
+        (self.session.id.0.0, self.number)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere must not stop the record; every holder leaves the state whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -298,26 +305,30 @@ impl Inner {
     }
 
     fn flush_state(&self, state: &mut State) -> Result<(), Unrecordable> {
+        self.flush_way(state, None)
+    }
+
+    /// Writes what is held, but for bytes that may be the beginning of what must not be seen. `over`: the way whose body
+    /// has ended.
+    fn flush_way(&self, state: &mut State, over: Option<Direction>) -> Result<(), Unrecordable> {
         if state.bodies.iter().all(|body| body.held.is_empty()) {
             return state.failed.clone().map_or(Ok(()), Err);
         }
-        let bodies = std::mem::take(&mut state.bodies);
-        let written = self.append(state, |batch| self.frame_bodies(&bodies, batch));
-        state.bodies = bodies.map(|body| body.settled(written.is_ok()));
-        written
-    }
-
-    fn frame_bodies(&self, bodies: &[Body; 2], batch: &mut Batch) -> Result<(), Unrecordable> {
-        for (which, body) in bodies.iter().enumerate() {
-            let mut offset = body.written;
-            for chunk in body.held.chunks(CHUNK) {
-                let at =
-                    BodyAt { session: self.session.id.0.0, exchange: self.number, down: which == 1, offset };
-                framed(batch.body(&at, chunk))?;
-                offset += chunk.len() as u64;
-            }
+        let mut bodies = std::mem::take(&mut state.bodies);
+        let needles = self.session.shared.needles();
+        let ended = |which: usize| over == Some([Direction::Up, Direction::Down][which]);
+        let rests = unseen(&mut bodies, needles.as_deref(), ended);
+        if bodies.iter().all(|body| body.held.is_empty()) {
+            state.bodies = bodies;
+            state.put_back(rests);
+            return state.failed.clone().map_or(Ok(()), Err);
         }
-        Ok(())
+        let written = self.append(state, |batch| frame(&bodies, self.named(), batch));
+        state.bodies = bodies.map(|body| body.settled(written.is_ok()));
+        if written.is_ok() {
+            state.put_back(rests);
+        }
+        written
     }
 
     fn finish(&self, error: Option<String>) {
@@ -329,7 +340,9 @@ impl Inner {
         summary.duration_us = Some(micros(self.begun));
         summary.bytes_up = self.up.total.load(Ordering::Relaxed);
         summary.bytes_down = self.down.total.load(Ordering::Relaxed);
-        summary.error = error.map(shortened);
+        let needles = self.session.shared.needles();
+        summary.error = error.map(|error| shortened(masked(needles.as_deref(), error)));
+        unseen(&mut state.bodies, needles.as_deref(), |_| true);
         if let Err(unrecordable) = self.write_end(&state, &summary) {
             unrecorded(&mut summary, &unrecordable);
             tracing::warn!(session = self.session.text, exchange = self.number, %unrecordable, "an exchange's end is not in the store");
@@ -342,12 +355,8 @@ impl Inner {
     /// kept.
     fn write_end(&self, state: &State, summary: &Summary) -> Result<(), Unrecordable> {
         let log = &self.session.shared.log;
-        let kept = |body: &Body, held: bool, total| Kept {
-            kept: body.written + if held { body.held.len() as u64 } else { 0 },
-            total,
-        };
         let of = |state: &State, held| {
-            (kept(&state.bodies[0], held, summary.bytes_up), kept(&state.bodies[1], held, summary.bytes_down))
+            (state.bodies[0].kept(held, summary.bytes_up), state.bodies[1].kept(held, summary.bytes_down))
         };
         let ended = |batch: &mut Batch, held: bool, need| {
             let (up, down) = of(state, held);
@@ -356,7 +365,7 @@ impl Inner {
         };
         if state.failed.is_none() {
             let whole = scratch(|batch| {
-                self.frame_bodies(&state.bodies, batch)?;
+                frame(&state.bodies, self.named(), batch)?;
                 ended(batch, true, Need::Close)
             });
             if whole.is_ok() {
@@ -381,13 +390,5 @@ impl Holding for Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.finish(Some("dropped: the exchange was cut before its end".to_owned()));
-    }
-}
-
-impl Body {
-    /// What was held is in the store (`written`), or never will be. An idle exchange holds no buffer.
-    fn settled(self, written: bool) -> Self {
-        let length = if written { self.held.len() as u64 } else { 0 };
-        Self { held: Vec::new(), written: self.written + length }
     }
 }

@@ -80,6 +80,7 @@ impl Fold {
             s.verdict.as_str(),
             &s.rule,
             failed,
+            s.caller_keys.first().map(|key| &key.fingerprint),
         ))
     }
 
@@ -93,6 +94,7 @@ impl Fold {
             status: None,
             rule: None,
             error: None,
+            caller_keys: Vec::new(),
             duration_us: None,
             ..summary.clone()
         };

@@ -15,6 +15,8 @@
 
 use serde::Serialize;
 
+use crate::codec::scrub::Needles;
+
 /// First bytes of a segment; the digit is the format's version.
 pub const MAGIC: &[u8; 8] = b"SLUICE1\n";
 /// Bytes before a payload.
@@ -118,6 +120,25 @@ impl Batch {
             return Err(Unframeable::Json(error));
         }
         self.seal(start)
+    }
+
+    /// As [`Batch::json`], with whatever of `needles` stands in the payload masked. That stays JSON: where it would need an
+    /// escape, a text is looked for with it.
+    ///
+    /// # Errors
+    /// [`Unframeable`]; the batch is as before.
+    pub fn masked(
+        &mut self,
+        kind: Kind,
+        payload: &impl Serialize,
+        needles: Option<&Needles>,
+    ) -> Result<(), Unframeable> {
+        let start = self.bytes.len();
+        self.json(kind, payload)?;
+        if let Some(needles) = needles {
+            needles.mask(&mut self.bytes[start + HEADER..]);
+        }
+        Ok(())
     }
 
     /// Adds a body frame.

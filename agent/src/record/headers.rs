@@ -3,7 +3,9 @@
 //! The rule: the value of a header that carries a secret by its name (see [`secret_name`]) is never stored. In its place
 //! stands `[redacted LENGTH bytes FINGERPRINT]`, where the fingerprint is the first 8 hex digits of SHA-256 over a salt
 //! and the value. The salt is drawn when the agent starts and is never written, so that within one run an auditor sees
-//! whether two exchanges bore the same credential, and nobody can try guesses against a copy of the store. An
+//! whether two exchanges bore the same credential, and nobody can try guesses against a copy of the store. Of a key of a
+//! known kind (`codec/keys.toml`) it is HMAC-SHA-256 under the host's salt, 16 digits, the same as among the exchange's
+//! `caller_keys` and for as long as the store's directory is there: nobody guesses such a key. An
 //! authentication scheme (`Bearer`, `Basic` …) stays. Parameters of a query with such a name lose their value likewise,
 //! in the path and in the headers that hold a URL. Bodies are stored as they are: masking them is policy's.
 
@@ -12,35 +14,13 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderValue};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
-use sha2::{Digest, Sha256};
 
 use super::Borne;
+pub use super::salt::Salt;
 use crate::types::CredentialName;
 
 /// Bytes of names and values that are stored of one head; what is beyond is counted.
 pub const LIMIT: usize = 256 * 1024;
-
-/// What fingerprints are salted with: random, of this process, never stored.
-#[derive(Clone)]
-pub struct Salt([u8; 32]);
-
-impl Salt {
-    /// Draws a salt.
-    pub fn draw() -> Self {
-        let mut salt = [0; 32];
-        aws_lc_rs::rand::fill(&mut salt).expect("the kernel's generator answers");
-        Self(salt)
-    }
-
-    fn fingerprint(&self, secret: &[u8]) -> String {
-        let digest = Sha256::new().chain_update(self.0).chain_update(secret).finalize();
-        format!("{:08x}", digest[..4].iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)))
-    }
-
-    fn redacted(&self, secret: &[u8]) -> String {
-        format!("[redacted {} bytes {}]", secret.len(), self.fingerprint(secret))
-    }
-}
 
 /// A header's or parameter's value as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,7 +282,7 @@ mod tests {
     use super::*;
 
     fn json(headers: &HeaderMap) -> String {
-        serde_json::to_string(&Redacted::new(headers, &Salt([7; 32]))).expect("json")
+        serde_json::to_string(&Redacted::new(headers, &Salt { run: [7; 32], host: [7; 32] })).expect("json")
     }
 
     #[test]
@@ -338,7 +318,7 @@ mod tests {
     fn the_same_secret_has_the_same_fingerprint_only_under_the_same_salt() {
         let (a, b) = (Salt::draw(), Salt::draw());
         assert_eq!(a.fingerprint(b"x"), a.fingerprint(b"x"));
-        assert_ne!(a.0, b.0);
+        assert_ne!(a.run, b.run);
         assert_ne!(a.fingerprint(b"x"), a.fingerprint(b"y"));
     }
 
@@ -362,14 +342,14 @@ mod tests {
         for n in 0..10_000 {
             headers.append("x", format!("{n:050}").parse().expect("value"));
         }
-        let redacted = Redacted::new(&headers, &Salt([0; 32]));
+        let redacted = Redacted::new(&headers, &Salt { run: [0; 32], host: [0; 32] });
         assert!(redacted.cut() > 4_000, "{}", redacted.cut());
         assert!(serde_json::to_string(&redacted).expect("json").len() < 2 * LIMIT);
     }
 
     #[test]
     fn paths_keep_all_but_secrets() {
-        let salt = Salt([7; 32]);
+        let salt = Salt { run: [7; 32], host: [7; 32] };
         for same in ["/", "/a/b", "/a?b=c&d=e#f", "/key=1", "*", "/a?&&==&x=", "/a?token"] {
             assert_eq!(path(same, &salt), same);
         }

@@ -12,18 +12,21 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::types::{CredentialName, Summary};
+use crate::codec::scrub::Needles;
+use crate::types::{CallerKey, CredentialName, Summary};
 
 mod edges;
 mod exchange;
 pub mod fold;
 pub mod frame;
 pub mod headers;
+mod held;
 mod lock;
 mod log;
 mod open;
 pub mod payload;
 pub mod read;
+mod salt;
 mod segment;
 mod session;
 mod synced;
@@ -43,6 +46,9 @@ pub struct Unrecordable(pub String);
 
 /// Where finished summaries go (the journal, by way of the warden). Must not block.
 pub type Sink = Arc<dyn Fn(&Summary) + Send + Sync>;
+
+/// What must not be seen in the record, now. Asked for each frame: must not block.
+pub type Unseen = Arc<dyn Fn() -> Option<Arc<Needles>> + Send + Sync>;
 
 /// How the store works.
 #[derive(Clone, Debug)]
@@ -132,6 +138,8 @@ pub struct ExchangeHead {
     pub identity: Option<Arc<crate::types::Identity>>,
     /// The credential that it bears.
     pub credential: Option<Borne>,
+    /// Long-lived keys that the caller sent of its own.
+    pub caller_keys: Vec<CallerKey>,
 }
 
 /// A credential in a request, without its value: `[credential NAME]` stands in the record where that is.

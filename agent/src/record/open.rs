@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -18,7 +18,8 @@ use super::payload::{End, Recovered, Run, stamp};
 use super::segment::{self, Found, Scan, Step};
 use super::session::Session;
 use super::writer::{Need, Writer};
-use super::{Health, Settings, Sink, Unrecordable};
+use super::{Health, Settings, Sink, Unrecordable, Unseen};
+use crate::codec::scrub::Needles;
 use crate::turn::Ahead;
 use crate::types::{Caller, Destination, LookedUp};
 
@@ -83,12 +84,20 @@ pub(super) struct Shared {
     pub sink: Sink,
     pub salt: Salt,
     pub body_limit: u64,
+    unseen: OnceLock<Unseen>,
     run: Run,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.log.close(None);
+    }
+}
+
+impl Shared {
+    /// What must not be seen in a frame that is made now.
+    pub fn needles(&self) -> Option<Arc<Needles>> {
+        self.unseen.get().and_then(|unseen| unseen())
     }
 }
 
@@ -165,8 +174,14 @@ impl Store {
             .map_err(|error| error.to_string())
             .and_then(|()| writer.append(&mut batch, Need::More))
             .map_err(|why| Error::NoSegment { dir: dir.clone(), why })?;
+        let salt = Salt::of(&dir).map_err(unusable)?;
         let log = Log::start(writer, lock, max_bytes, left.last).map_err(Error::Thread)?;
-        Ok(Self(Arc::new(Shared { log, sink, salt: Salt::draw(), body_limit, run })))
+        Ok(Self(Arc::new(Shared { log, sink, salt, body_limit, unseen: OnceLock::new(), run })))
+    }
+
+    /// From now on what `unseen` says is masked in every frame: heads, bodies, errors. Only the first call counts.
+    pub fn keep_unseen(&self, unseen: Unseen) {
+        let _ = self.0.unseen.set(unseen);
     }
 
     /// Begins a session. `looked_up`: the name that the caller was told the destination's address for.

@@ -184,6 +184,9 @@ pub struct ExchangeBegin<'a, H> {
     /// Its groups, as far as they fit.
     #[serde(default)]
     pub groups: Cow<'a, [String]>,
+    /// Long-lived keys of the caller's own.
+    #[serde(default)]
+    pub caller_keys: Cow<'a, [crate::types::CallerKey]>,
     /// Headers: `[name, value]`.
     pub headers: H,
     /// How many more there were.

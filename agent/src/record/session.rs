@@ -15,7 +15,7 @@ use super::payload::{SessionBegin, SessionEnd, Tls, stamp};
 use super::write::Write;
 use super::writer::Need;
 use super::{ExchangeHead, TlsFacts, Unrecordable};
-use crate::types::{Caller, Destination, LookedUp, SessionId};
+use crate::types::{Caller, CallerKey, Destination, LookedUp, SessionId};
 
 /// Longest text of an error that is kept.
 const ERROR: usize = 1024;
@@ -65,6 +65,12 @@ impl Session {
     /// The session's id.
     pub fn id(&self) -> SessionId {
         self.0.id
+    }
+
+    /// What is recorded of a long-lived key of this kind that the caller sent.
+    pub fn caller_key(&self, kind: &str, key: &[u8]) -> CallerKey {
+        let last4 = String::from_utf8_lossy(&key[key.len().saturating_sub(4)..]).into_owned();
+        CallerKey { kind: kind.to_owned(), fingerprint: self.0.shared.salt.fingerprint_of_key(key), last4 }
     }
 
     /// Records the TLS legs.
@@ -147,7 +153,8 @@ fn write(
     need: Need,
 ) -> Result<u64, Unrecordable> {
     let mut batch = Batch::with_capacity(1024);
-    batch.json(kind, payload).map_err(|error| Unrecordable(error.to_string()))?;
+    let needles = shared.needles();
+    batch.masked(kind, payload, needles.as_deref()).map_err(|error| Unrecordable(error.to_string()))?;
     shared.log.append(&mut batch, need)
 }
 

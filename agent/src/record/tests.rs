@@ -47,6 +47,7 @@ pub fn summary() -> Summary {
         rule: Some("openai-chat".to_owned()),
         verdict: Verdict::Allow,
         credential: None,
+        caller_keys: Vec::new(),
         masked: BTreeMap::from([("email".to_owned(), 3)]),
         bytes_up: 10,
         bytes_down: 20,
@@ -112,6 +113,7 @@ fn head(path: &str) -> ExchangeHead {
         verdict: Verdict::Allow,
         identity: None,
         credential: None,
+        caller_keys: Vec::new(),
     }
 }
 
@@ -296,3 +298,4 @@ fn what_is_held_is_written_without_another_call() {
 }
 
 mod reading;
+mod unseen;

@@ -3,6 +3,7 @@
 pub mod action;
 pub mod addr;
 pub mod caller;
+pub mod caller_key;
 pub mod credential;
 pub mod enforcement;
 pub mod id;
@@ -15,6 +16,7 @@ pub mod way;
 pub use action::Action;
 pub use addr::{ClientAddr, Destination, HostName, ListenerAddr};
 pub use caller::{Caller, Exe};
+pub use caller_key::CallerKey;
 pub use credential::{CredentialName, Secret};
 pub use enforcement::{Enforcement, Layer, LayerState, Weakness};
 pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Enforcement, HostName, Weakness};
+use super::{CallerKey, Enforcement, HostName, Weakness};
 
 /// How policy decided, in the contract's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +125,9 @@ pub struct Summary {
     pub verdict: Verdict,
     /// Name of the credential that was put in.
     pub credential: Option<String>,
+    /// Long-lived keys that the caller sent of its own.
+    #[serde(default)]
+    pub caller_keys: Vec<CallerKey>,
     /// What was masked: count by detector.
     pub masked: BTreeMap<String, u64>,
     /// Body (or tunnel) bytes towards the upstream.

@@ -7,11 +7,14 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::types::{Caller, SelfTest, Summary, TagName};
+use lru::LruCache;
+
+use crate::types::{Caller, CallerKey, SelfTest, Summary, TagName};
 
 pub mod entry;
 pub mod socket;
@@ -19,6 +22,9 @@ pub mod way;
 
 /// Entries that wait for the journal; beyond it they are folded.
 const QUEUE: usize = 4096;
+
+/// Keys that are known to have been told of.
+const LEAKS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
 /// What the journal is told.
 #[derive(Clone, Debug)]
@@ -31,6 +37,14 @@ pub enum Event {
         example: Box<Summary>,
         /// How many there were, the example not counted.
         more: u64,
+    },
+    /// A caller sent a long-lived key of its own. Once for each key in a tag, as long as it is among the last
+    /// [`LEAKS`].
+    Leak {
+        /// The exchange.
+        example: Box<Summary>,
+        /// The key.
+        key: CallerKey,
     },
     /// An attempt to get past the agent was stopped in the kernel.
     Blocked(Box<Blocked>),
@@ -98,6 +112,8 @@ struct Queue {
     /// Folds that did not fit, by kind: see [`Queue::push`].
     lost: u64,
     closed: bool,
+    /// Told already: tag and fingerprint.
+    leaks: Option<LruCache<(String, String), ()>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,7 +141,7 @@ impl Journal {
 
     /// Queues an entry. Never blocks.
     pub fn send(&self, event: Event) {
-        locked(&self.0.queue).push(event);
+        locked(&self.0.queue).push_all(event);
         self.0.filled.notify_one();
     }
 
@@ -141,9 +157,29 @@ impl Journal {
 }
 
 impl Queue {
+    /// As [`Queue::push`], with what the event's keys are worth.
+    fn push_all(&mut self, event: Event) {
+        if let Event::Exchange(example) | Event::Fold { example, .. } = &event {
+            let leaks = self.leaks.get_or_insert_with(|| LruCache::new(LEAKS));
+            let new =
+                |key: &&CallerKey| leaks.put((example.tag.clone(), key.fingerprint.clone()), ()).is_none();
+            let new: Vec<_> = example.caller_keys.iter().filter(new).cloned().collect();
+            let example = example.clone();
+            self.push(event);
+            for key in new {
+                self.push(Event::Leak { example: example.clone(), key });
+            }
+            return;
+        }
+        self.push(event);
+    }
+
     fn push(&mut self, event: Event) {
         // The agent's own words are few and must come through: they may go a little over the bound.
-        let own = !matches!(event, Event::Exchange(_) | Event::Fold { .. } | Event::Blocked(_));
+        let own = !matches!(
+            event,
+            Event::Exchange(_) | Event::Fold { .. } | Event::Leak { .. } | Event::Blocked(_)
+        );
         let bound = if own { QUEUE + 256 } else { QUEUE };
         if self.closed || self.events.len() >= bound {
             self.lost += match event {

@@ -17,6 +17,7 @@ mod git;
 pub mod haproxy;
 pub mod hostile;
 pub mod hostile_h2;
+mod mirror;
 pub mod nginx;
 mod openai;
 mod routes;

@@ -6,6 +6,7 @@
 //! | `/chunked/N` | N bytes in frames of 1 KiB, no length |
 //! | `/echo` | the request's body and Content-Type |
 //! | `/headers/N` | N headers `x-h-I: I` |
+//! | `/mirror/HOW` | the request's own headers and query, in the form HOW |
 //! | `/sink` | the number of body bytes that came |
 //! | `/slow?ms=M` | after M ms |
 //! | `/sse?n=N&ms=M` | N events, M ms apart, each with the time it was sent |
@@ -30,7 +31,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Shared, git, openai, websocket};
+use super::{Shared, git, mirror, openai, websocket};
 
 /// Prefix of an SSE event's data; nanoseconds of CLOCK_MONOTONIC at sending follow.
 pub const SSE_STAMP: &str = "at=";
@@ -72,6 +73,7 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
         "chunked" => counted(number(rest), false),
         "echo" => echo(request),
         "headers" => many_headers(number(rest)),
+        "mirror" => mirror::answer(&request, rest),
         "sink" => sink(request.into_body()).await,
         "slow" => {
             tokio::time::sleep(Duration::from_millis(parameter(&query, "ms"))).await;

@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use crate::rig::{Keys, WWW, credential, curl, rule, seen, sluice, world};
 
 /// What a secret may look like: plain, in hex, URL-encoded, in base64 at each of its three alignments.
-fn looks(secret: &str) -> Vec<String> {
+pub fn looks(secret: &str) -> Vec<String> {
     let mut looks = vec![secret.to_owned()];
     let hex: String = secret.bytes().map(|b| format!("{b:02x}")).collect();
     looks.extend([hex.to_uppercase(), hex]);
@@ -26,7 +26,7 @@ fn looks(secret: &str) -> Vec<String> {
     looks
 }
 
-fn find(place: &Path, looks: &[String], found: &mut Vec<String>) {
+pub fn find(place: &Path, looks: &[String], found: &mut Vec<String>) {
     if place.is_dir() {
         for entry in fs::read_dir(place).expect("directory") {
             find(&entry.expect("entry").path(), looks, found);

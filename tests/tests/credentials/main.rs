@@ -2,7 +2,9 @@
 
 mod canary;
 mod deputies;
+mod leaks;
 mod line;
+mod mirror;
 mod rig;
 mod rotation;
 mod sources;

@@ -194,7 +194,7 @@ const MISTAKES: [(&str, &str, &str); 30] = [
     (
         "source.oauth2 = { token_url = \"https://x/\", client_id = \"i\", secret = \"c\" }\nhost = \"a.example.com\"\ninject.bearer = true",
         NAMED,
-        "c needs NAMED, which needs c",
+        "c needs c, which needs c",
     ),
     (
         SOUND,

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::clean::Answered;
 use super::meter::Meter;
 use super::source::Source;
 use crate::credential::sigv4::{Broken, Chunks};
@@ -34,6 +34,9 @@ pub(super) enum Broke {
     /// Rules that came later refuse it.
     #[error("{0}")]
     Cut(String),
+    /// It would show a credential.
+    #[error("{0}")]
+    Shows(&'static str),
 }
 
 /// Ends an exchange's record exactly once, whatever happens to the future that holds it.
@@ -202,7 +205,7 @@ impl Body for Up {
 /// An answer's body.
 pub(super) enum Down {
     /// The upstream's, with the guard that ends the exchange.
-    Upstream { inner: Incoming, finish: Finish, length: Length, _open: Open },
+    Upstream { inner: Answered, finish: Finish, length: Length, _open: Open },
     /// Our own.
     Own(Option<Bytes>),
 }
@@ -227,7 +230,7 @@ impl Body for Down {
                     return finish.poll_refused(cx, true).map(|denied| Some(Err(finish.cut(&denied))));
                 };
                 let passed = frame.map(|frame| {
-                    let frame = frame.map_err(Broke::Sender)?;
+                    let frame = frame?;
                     record(&finish.exchange, Direction::Down, &frame).map_err(Broke::Unrecordable)?;
                     if let (Some(meter), Some(data)) = (finish.meter(), frame.data_ref()) {
                         meter.down(data);

@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
+use super::clean::{Answered, Cleaner};
 use super::fault::{h2_reset, is_io};
 use super::messages::Judge;
 use super::meter::Meter;
@@ -23,6 +24,7 @@ use super::upgrade::{self, Switched};
 use super::upstream_answer;
 use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::Context;
+use crate::identity::Standing;
 use crate::limit::Spent;
 use crate::record::ExchangeHead;
 use crate::report::Chain;
@@ -30,6 +32,7 @@ use crate::types;
 
 mod credential;
 mod judge;
+mod leaked;
 mod send;
 mod told;
 
@@ -155,22 +158,27 @@ impl Exchanges {
         let asked = match self.read(number, &mut request) {
             Ok(asked) => asked,
             Err((refusal, host, shape)) => {
-                let head = head_of(&request, host);
-                return Ok(self.refuse(&refusal, shape, head));
+                return Ok(self.refuse(&refusal, shape, head_of(&request, host)));
             }
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;
         let standing = who.standing().clone();
+        let keys = self.leaked(&request);
         let Leave { permit, live, meter, messages } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
-            Err(refusal) => return Ok(self.turn_away(refusal, &asked, &standing, &request)),
+            Err(refusal) => {
+                let head = known(&request, &asked, &standing, keys);
+                return Ok(self.turn_away(refusal, head, &asked, &request));
+            }
         };
-        let bearing = match self.bear(&asked, &permit, &standing, &mut request).await {
+        let bearing = match self.may_bear(&asked, &permit, &standing, &keys, &mut request).await {
             Ok(bearing) => bearing,
-            Err(refusal) => return Ok(self.turn_away(refusal, &asked, &standing, &request)),
+            Err(refusal) => {
+                let head = known(&request, &asked, &standing, keys);
+                return Ok(self.turn_away(refusal, head, &asked, &request));
+            }
         };
-        let mut head = head_of(&request, asked.host.text.clone());
-        head.identity = standing.shared();
+        let mut head = known(&request, &asked, &standing, keys);
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
@@ -189,6 +197,7 @@ impl Exchanges {
             // What is compressed could not be judged.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
+        let clean = bearing.as_ref().map(|bearing| Cleaner::new(&self.cx.credentials, bearing.value()));
         let up = (finish.exchange().clone(), finish.meter().map(Meter::sent));
         let sent = tokio::select! {
             biased;
@@ -196,7 +205,7 @@ impl Exchanges {
             sent = self.deliver(permit, bearing, &asked, request, up) => sent,
         };
         match sent {
-            Ok(response) => Ok(self.pass_on(asked, undecided, response, finish, messages)),
+            Ok(response) => Ok(self.pass_on(asked, undecided, (response, clean), finish, messages)),
             Err(error) => self.failed(&asked, error, finish),
         }
     }
@@ -248,10 +257,13 @@ impl Exchanges {
         &self,
         asked: Asked,
         undecided: Undecided,
-        mut response: Response<Incoming>,
+        (mut response, clean): (Response<Incoming>, Option<Cleaner>),
         mut finish: Finish,
         messages: Option<Judge>,
     ) -> Response<Down> {
+        if let Some(clean) = &clean {
+            clean.head(&mut response);
+        }
         let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
         let checked = upstream_answer::check(&mut response, switched)
             .and_then(|()| upgrade::check(switched, asked.handshake, &response));
@@ -279,6 +291,7 @@ impl Exchanges {
             finish.finish(None);
         }
         let _open = Arc::clone(&self.open);
+        let inner = Answered::of(inner, &head.headers, clean);
         Response::from_parts(head, Down::Upstream { inner, finish, length: asked.length, _open })
     }
 
@@ -330,6 +343,17 @@ enum Failed {
     Refused(Refusal),
 }
 
+/// What is recorded of a request that was read.
+fn known(
+    request: &Request<Source>,
+    asked: &Asked,
+    standing: &Standing,
+    caller_keys: Vec<types::CallerKey>,
+) -> ExchangeHead {
+    let identity = standing.shared();
+    ExchangeHead { identity, caller_keys, ..head_of(request, asked.host.text.clone()) }
+}
+
 fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
     let unread = request.extensions().get::<Unread>().is_some();
     let path =
@@ -349,5 +373,6 @@ fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
         verdict: types::Verdict::Allow,
         identity: None,
         credential: None,
+        caller_keys: Vec::new(),
     }
 }

@@ -12,6 +12,7 @@ use crate::report::Chain;
 use crate::stream::BoxStream;
 
 mod body;
+mod clean;
 mod exchange;
 mod fault;
 mod frames;

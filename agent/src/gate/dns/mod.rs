@@ -321,5 +321,6 @@ fn head(name: String, kind: Option<String>, verdict: Verdict) -> ExchangeHead {
         verdict,
         identity: None,
         credential: None,
+        caller_keys: Vec::new(),
     }
 }

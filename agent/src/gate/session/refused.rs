@@ -50,6 +50,7 @@ impl Line {
         ExchangeHead {
             identity: self.who.standing().shared(),
             credential: None,
+            caller_keys: Vec::new(),
             protocol,
             host,
             host_source,

@@ -300,6 +300,7 @@ pub(super) fn of_begin<H>(head: &ExchangeBegin<'_, H>, session: Option<&SessionB
     open.verdict = head.verdict;
     open.identity = owned(&head.identity);
     open.groups = head.groups.to_vec();
+    open.caller_keys = head.caller_keys.to_vec();
     open
 }
 
@@ -353,6 +354,7 @@ fn summary_without_session(session: &str, exchange: u32) -> Summary {
         rule: None,
         verdict: crate::types::Verdict::Allow,
         credential: None,
+        caller_keys: Vec::new(),
         masked: BTreeMap::new(),
         bytes_up: 0,
         bytes_down: 0,

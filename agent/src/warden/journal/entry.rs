@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Blocked, Event};
 use crate::record::visible::{Keep, visible};
-use crate::types::{Caller, Outcome, SelfTest, Summary, Verdict};
+use crate::types::{Caller, CallerKey, Outcome, SelfTest, Summary, Verdict};
 
 /// An exchange was sent on.
 pub const EXCHANGE: &str = "91429dbde0e44635be0a2fafe20a29e1";
@@ -29,11 +29,13 @@ pub const STARTED: &str = "83cdf0ce2d8f41fe8ce012f7cb3ae0e5";
 pub const STOPPED: &str = "e1e2a69576bb4553b9e49b27ca174d35";
 /// The journal was too slow for all entries.
 pub const LOST: &str = "7201129145e84355a05f74c87bd6ad81";
+/// A caller sent a long-lived key of its own.
+pub const LEAK: &str = "5f0c5e0c7cbf4f7a9e0c6b3d2a8147e6";
 /// The ways out were tried at the start.
 pub const SELF_TEST: &str = "a1d914b3768945fab7423fba765f2a59";
 
 /// Every message id, for the catalog's test.
-pub const IDS: [&str; 12] = [
+pub const IDS: [&str; 13] = [
     EXCHANGE,
     REFUSAL,
     FOLD,
@@ -46,6 +48,7 @@ pub const IDS: [&str; 12] = [
     STOPPED,
     LOST,
     SELF_TEST,
+    LEAK,
 ];
 
 const ERR: u8 = 3;
@@ -66,6 +69,7 @@ impl Entry {
         match event {
             Event::Exchange(summary) => Self::exchange(summary, None, lives),
             Event::Fold { example, more } => Self::exchange(example, Some(*more), lives),
+            Event::Leak { example, key } => Self::leak(example, key, lives),
             Event::Blocked(blocked) => Self::blocked(blocked, lives),
             Event::TagAdded { tag, what } => {
                 Self::new(TAG_ADDED, NOTICE, &format!("tag {tag} added: {what}"))
@@ -187,6 +191,34 @@ impl Entry {
             }
         }
         entry
+    }
+
+    fn leak(summary: &Summary, key: &CallerKey, lives: impl Fn(u32, u64) -> bool) -> Self {
+        let CallerKey { kind, fingerprint, last4 } = key;
+        let by = summary.exe.as_deref().unwrap_or("a process");
+        let line = format!(
+            "a key of the caller's own ({kind}, …{last4}) was sent to {} by {by} in tag {}: give the job a credential instead",
+            summary.host, summary.tag
+        );
+        let mut entry = Self::new(LEAK, WARNING, &line)
+            .with("SLUICE_KEY_KIND", kind)
+            .with("SLUICE_KEY_FINGERPRINT", fingerprint)
+            .with("SLUICE_KEY_LAST4", last4);
+        let there = summary.start_time.is_some_and(|start| lives(summary.pid, start));
+        entry = match &summary.unit {
+            _ if there => entry.with("OBJECT_PID", &summary.pid.to_string()),
+            Some(unit) => entry.with("OBJECT_SYSTEMD_UNIT", unit),
+            None => entry,
+        };
+        if let Some(exe) = &summary.exe {
+            entry = entry.with("SLUICE_EXE", exe);
+        }
+        entry
+            .with("SLUICE_TAG", &summary.tag)
+            .with("SLUICE_HOST", &summary.host)
+            .with("SLUICE_PID", &summary.pid.to_string())
+            .with("SLUICE_SESSION", &summary.session)
+            .with("SLUICE_EXCHANGE", &summary.exchange.to_string())
     }
 
     fn blocked(blocked: &Blocked, lives: impl Fn(u32, u64) -> bool) -> Self {

@@ -32,6 +32,10 @@ impl Bearing {
         &self.credential.name
     }
 
+    pub(super) fn value(&self) -> &Arc<Value> {
+        &self.value
+    }
+
     /// What the record says of it.
     pub(super) fn borne(&self) -> Option<Borne> {
         inject::borne(&self.credential)

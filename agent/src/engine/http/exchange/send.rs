@@ -14,6 +14,7 @@ use super::credential::Bearing;
 use super::{Asked, Exchanges, Failed, Sender};
 use crate::credential::sigv4::Chunks;
 use crate::engine::http::body::{Length, Up};
+use crate::engine::http::clean;
 use crate::engine::http::source::Source;
 use crate::engine::http::upstream_answer;
 use crate::limit::Spent;
@@ -81,8 +82,10 @@ impl Exchanges {
                 if request.version() == Version::HTTP_11
                     && let Some(gate) = self.gate.clone()
                 {
+                    let credentials = Arc::clone(&self.cx.credentials);
                     hyper::ext::on_informational(&mut request, move |r| {
-                        gate.informational(r.status(), r.headers())
+                        let headers = clean::hints(credentials.needles().as_deref(), r.headers());
+                        gate.informational(r.status(), &headers)
                     });
                 }
                 let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -2,12 +2,11 @@
 
 use http::{Request, Response, StatusCode};
 
-use super::{Asked, Exchanges, head_of};
+use super::{Asked, Exchanges};
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::refusal::{Refusal, Shape};
 use crate::engine::http::shared::{Passed, Shared};
 use crate::engine::http::source::Source;
-use crate::identity::Standing;
 use crate::record::{ExchangeHead, Unrecordable};
 use crate::types;
 
@@ -42,12 +41,10 @@ impl Exchanges {
     pub(super) fn turn_away(
         &self,
         mut refusal: Refusal,
+        head: ExchangeHead,
         asked: &Asked,
-        standing: &Standing,
         request: &Request<Source>,
     ) -> Response<Down> {
-        let mut head = head_of(request, asked.host.text.clone());
-        head.identity = standing.shared();
         // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which the
         // client is told: else its next request would meet a close.
         let last = self.cx.refusal.is_some() || request.body().is_coming();

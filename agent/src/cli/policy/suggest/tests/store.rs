@@ -98,6 +98,7 @@ pub fn write(dir: &Path, all: &[Did]) {
             verdict: did.verdict,
             identity: None,
             credential: None,
+            caller_keys: Vec::new(),
         };
         let exchange = session.exchange(head).expect("begun");
         exchange.up(&did.body).expect("recorded");

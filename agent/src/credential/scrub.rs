@@ -1,0 +1,221 @@
+//! The forms in which a live value may be seen: as it is, base64 in its three alignments, percent-encoded, in hex, as it is
+//! quoted in JSON and HTML, and what injection makes of it. `codec::scrub` looks for them.
+//!
+//! Not looked for: a value of fewer than [`SHORTEST`] bytes (but Basic's `user:password` of one is), base64 that is broken
+//! into lines, pieces of a value, and any other way to write it: an upstream that wants to tell the value can.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use super::inject;
+use crate::codec::scrub::{Needles, SHORTEST, pieces};
+use crate::types::CredentialName;
+use crate::types::credential::{Inject, Secret};
+
+/// A longer text is looked for in pieces: no stream is held back by more than three times this.
+const PIECE: usize = 256;
+/// In a text of several parts (keys in PEM, key files, key pairs) these are secret: the words of so many characters.
+const WORD: usize = 32;
+
+/// What to look for, of all these.
+pub fn needles<'a>(
+    values: impl IntoIterator<Item = (&'a CredentialName, &'a Secret, Option<&'a Inject>)>,
+) -> Option<Needles> {
+    let mut texts = Vec::new();
+    for (name, secret, inject) in values {
+        let mark: Arc<str> = format!("[credential {name}]").into();
+        let mut add = |text: Vec<u8>| texts.push((text, Arc::clone(&mark)));
+        for part in parts(secret.expose(), inject) {
+            pieces(part, PIECE).into_iter().for_each(|piece| forms(&part[piece], &mut add));
+        }
+        if let Some(Inject::Basic { user }) = inject
+            && let Ok(token) = inject::basic(user.as_deref(), secret)
+        {
+            // As what is sent: an upstream that shows its head in base64 shows this in base64.
+            let token = token.trim_end_matches('=');
+            pieces(token, PIECE).into_iter().for_each(|piece| forms(&token[piece], &mut add));
+        }
+    }
+    // More than 2^31 texts: there are not that many values.
+    Needles::new(texts).ok().flatten()
+}
+
+/// The parts of a value that are secret by themselves.
+fn parts<'a>(text: &'a str, inject: Option<&Inject>) -> Vec<&'a str> {
+    let several =
+        text.contains('\n') || text.starts_with('{') || matches!(inject, Some(Inject::Sigv4 { .. }));
+    if several {
+        // In a key file PEM's line ends are written `\n`.
+        let lines = text.split(|c: char| c.is_control()).flat_map(|line| line.split("\\n"));
+        let words = lines.flat_map(|line| {
+            line.split(|c: char| {
+                !(c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_' | '.'))
+            })
+        });
+        let words: Vec<_> = words.filter(|word| word.len() >= WORD && !word.starts_with("---")).collect();
+        if !words.is_empty() {
+            return words;
+        }
+    }
+    match inject {
+        // The password alone, too.
+        Some(Inject::Basic { user: None }) => {
+            let password = text.split_once(':').map(|(_, password)| password);
+            std::iter::once(text).chain(password).collect()
+        }
+        _ => vec![text],
+    }
+}
+
+fn forms(text: &str, add: &mut impl FnMut(Vec<u8>)) {
+    if text.len() < SHORTEST {
+        return;
+    }
+    add(text.as_bytes().to_vec());
+    let escaped = serde_json::to_string(text).expect("a text has a JSON form");
+    let escaped = &escaped[1..escaped.len() - 1];
+    // As serde, PHP, and Go write it; then HTML. What is the same is looked for once.
+    add(escaped.as_bytes().to_vec());
+    add(escaped.replace('/', "\\/").into_bytes());
+    let go = escaped.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e");
+    add(go.into_bytes());
+    for quote in ["&#39;", "&#x27;"] {
+        let html = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        add(html.replace('"', "&quot;").replace('\'', quote).into_bytes());
+    }
+    // RFC 3986; encodeURIComponent; a path's; encodeURI; all of it.
+    for keep in ["-._~", "-._~!'()*", "-._~/", "-._~!'()*;/?:@&=+$,#", ""] {
+        for upper in [true, false] {
+            add(percent(text, keep, upper).into_bytes());
+        }
+    }
+    add(form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().into_bytes());
+    for upper in [true, false] {
+        add(hex(text, upper));
+    }
+    for at in 0..3 {
+        add(aligned(&BASE64_STANDARD_NO_PAD, text, at));
+        add(aligned(&BASE64_URL_SAFE_NO_PAD, text, at));
+    }
+}
+
+/// `keep`: what stays beside letters and digits; where it is empty, these do not stay either.
+fn percent(text: &str, keep: &str, upper: bool) -> String {
+    let mut out = String::with_capacity(text.len() * 3);
+    for byte in text.bytes() {
+        let stays = !keep.is_empty() && (byte.is_ascii_alphanumeric() || keep.as_bytes().contains(&byte));
+        let written = match (stays, upper) {
+            (true, _) => write!(out, "{}", char::from(byte)),
+            (false, true) => write!(out, "%{byte:02X}"),
+            (false, false) => write!(out, "%{byte:02x}"),
+        };
+        written.expect("a String takes all");
+    }
+    out
+}
+
+fn hex(text: &str, upper: bool) -> Vec<u8> {
+    let digits: &[u8; 16] = if upper { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
+    text.bytes().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]).collect()
+}
+
+/// What of the base64 is the same whatever stands around the text, which begins `at` bytes behind a group of three.
+fn aligned(engine: &impl base64::Engine, text: &str, at: usize) -> Vec<u8> {
+    let mut padded = Zeroizing::new(vec![0; at]);
+    padded.extend_from_slice(text.as_bytes());
+    let coded = Zeroizing::new(engine.encode(&*padded).into_bytes());
+    coded[(at * 8).div_ceil(6)..padded.len() * 8 / 6].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+
+    use super::*;
+
+    fn of(secret: &str, inject: Option<&Inject>) -> Needles {
+        let secret = Secret::line(secret.to_owned()).expect("a line");
+        let name = CredentialName::parse("openai").expect("name");
+        needles([(&name, &secret, inject)]).expect("long enough")
+    }
+
+    #[test]
+    fn every_form_is_found() {
+        let secret = "sk-Canary/+&?=é~\"x\\7<y>0123456789";
+        let needles = of(secret, None);
+        let mut forms = vec![
+            secret.to_owned(),
+            serde_json::to_string(secret).expect("JSON"),
+            form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
+            percent(secret, "-._~", false),
+            String::from_utf8(hex(secret, true)).expect("hex"),
+            String::from_utf8(hex(secret, false)).expect("hex"),
+        ];
+        for before in ["", "a", "ab", "user:"] {
+            for after in ["", "z", "zz", "zzz"] {
+                forms.push(BASE64_STANDARD.encode(format!("{before}{secret}{after}")));
+                forms.push(BASE64_URL_SAFE.encode(format!("{before}{secret}{after}")));
+            }
+        }
+        for form in forms {
+            assert!(needles.is_in(form.as_bytes()), "{form}");
+            let masked = needles.mask_text(format!("<{form}>"));
+            assert!(masked.contains("[credential openai]") && masked.len() == form.len() + 2, "{masked}");
+        }
+    }
+
+    #[test]
+    fn what_injection_makes_of_it_is_found() {
+        let user = Inject::Basic { user: Some("bob".into()) };
+        let short = of("abc", Some(&user));
+        assert!(short.is_in(BASE64_STANDARD.encode("bob:abc").as_bytes()) && !short.is_in(b"abcabcabc"));
+        let head = format!("authorization: Basic {}", BASE64_STANDARD.encode("bob:abc"));
+        assert!(short.is_in(BASE64_STANDARD.encode(head).as_bytes()), "coded twice");
+        let pair = of("bob:hunter2hunter2", Some(&Inject::Basic { user: None }));
+        assert!(pair.is_in(b"the password hunter2hunter2 is wrong"));
+    }
+
+    #[test]
+    fn of_a_key_file_the_secret_words_are_found() {
+        let key = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7";
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----");
+        let found = parts(&pem, None);
+        assert_eq!(found, [key]);
+        let file = serde_json::json!({"type": "service_account", "private_key": pem}).to_string();
+        assert_eq!(parts(&file, None), [key]);
+    }
+
+    /// `cargo test -p sluice --lib -- --ignored --nocapture cost_of_scrubbing`
+    #[test]
+    #[ignore = "a measurement"]
+    fn cost_of_scrubbing() {
+        let text: Vec<u8> =
+            (0..1 << 20).map(|n: u32| b' ' + (n.wrapping_mul(2_654_435_761) >> 25) as u8 % 95).collect();
+        for values in [1, 10, 100, 1000] {
+            let name = CredentialName::parse("c").expect("name");
+            let secrets: Vec<_> = (0..values)
+                .map(|n: u32| {
+                    Secret::line(format!("sk-proj-{:08x}-{n:032}", n.wrapping_mul(2_654_435_761)))
+                        .expect("line")
+                })
+                .collect();
+            let begun = std::time::Instant::now();
+            let needles = needles(secrets.iter().map(|secret| (&name, secret, None))).expect("some");
+            let built = begun.elapsed();
+            let data = bytes::Bytes::from(text.clone());
+            let begun = std::time::Instant::now();
+            let mut stream = crate::codec::scrub::Stream::default();
+            for _ in 0..16 {
+                for at in (0..data.len()).step_by(16 << 10) {
+                    drop(stream.push(&needles, data.slice(at..at + (16 << 10))));
+                }
+            }
+            let rate = 16.0 / begun.elapsed().as_secs_f64();
+            println!("{values} values: built in {built:?}, {rate:.0} MiB/s");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What of an exchange's bodies is held back before it is written: both ways, `[up, down]`.
+
+use super::Unrecordable;
+use super::edges::framed;
+use super::frame::{Batch, BodyAt};
+use super::payload::Kept;
+use crate::codec::scrub::Needles;
+
+/// Largest body frame: a longer piece is written as several.
+const CHUNK: usize = 1 << 20;
+
+#[derive(Default)]
+pub struct Body {
+    pub held: Vec<u8>,
+    pub written: u64,
+}
+
+impl Body {
+    /// What was held is in the store (`written`), or never will be. An idle exchange holds no buffer.
+    pub fn settled(self, written: bool) -> Self {
+        let length = if written { self.held.len() as u64 } else { 0 };
+        Self { held: Vec::new(), written: self.written + length }
+    }
+
+    /// What is in the store of it, with what is held if that gets there too.
+    pub fn kept(&self, held: bool, total: u64) -> Kept {
+        Kept { kept: self.written + if held { self.held.len() as u64 } else { 0 }, total }
+    }
+}
+
+/// Masks what must not be seen in what is held, and takes out of it what cannot be settled yet: the beginning of such a
+/// text perhaps. `over` says whether a body has ended.
+pub fn unseen(
+    bodies: &mut [Body; 2],
+    needles: Option<&Needles>,
+    over: impl Fn(usize) -> bool,
+) -> [Vec<u8>; 2] {
+    let mut rests = <[Vec<u8>; 2]>::default();
+    let Some(needles) = needles else { return rests };
+    for (which, body) in bodies.iter_mut().enumerate() {
+        if over(which) {
+            needles.settle_last(&mut body.held);
+        } else {
+            let settled = needles.settle(&mut body.held);
+            rests[which] = body.held.split_off(settled);
+        }
+    }
+    rests
+}
+
+/// Frames what is held, for the exchange `number` of `session`.
+pub fn frame(
+    bodies: &[Body; 2],
+    (session, number): (u128, u32),
+    batch: &mut Batch,
+) -> Result<(), Unrecordable> {
+    for (which, body) in bodies.iter().enumerate() {
+        let mut offset = body.written;
+        for chunk in body.held.chunks(CHUNK) {
+            let at = BodyAt { session, exchange: number, down: which == 1, offset };
+            framed(batch.body(&at, chunk))?;
+            offset += chunk.len() as u64;
+        }
+    }
+    Ok(())
+}
