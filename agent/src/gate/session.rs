@@ -3,7 +3,7 @@
 mod refused;
 
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::TcpStream as StdStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,8 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
     let client = who.client.0;
     let looked_up =
         services.dns.names.of(&who.caller.tag, who.caller.pid, who.destination.ip(), Instant::now());
-    match begin(&services, &who.caller, who.destination, client, looked_up.as_ref()) {
+    let store = &services.store;
+    match store.begin(Arc::clone(&who.caller), who.destination, client, looked_up.as_ref()).map(Arc::new) {
         Ok(session) => {
             let line = Line {
                 services: Arc::clone(&services),
@@ -120,16 +121,6 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
             reset(&who.io);
         }
     }
-}
-
-fn begin(
-    services: &Services,
-    caller: &Arc<Caller>,
-    destination: Destination,
-    client: SocketAddr,
-    looked_up: Option<&LookedUp>,
-) -> Result<Arc<Session>, Unrecordable> {
-    services.store.begin(Arc::clone(caller), destination, client, looked_up).map(Arc::new)
 }
 
 /// Completes once the client's socket is dead: it was reset, or keep-alive found nobody. The engines do not read from a
