@@ -47,6 +47,7 @@ fn head() -> ExchangeHead {
         rule: None,
         verdict: Verdict::Allow,
         identity: None,
+        caller_keys: Vec::new(),
         credential: None,
     }
 }
