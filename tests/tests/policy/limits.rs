@@ -317,7 +317,9 @@ fn streams_that_race_do_not_get_past_the_limit() {
         "-w",
         "%{http_code}\n",
     ]);
-    urls.iter().for_each(|url| drop(command.args(["-o", "/dev/null"]).arg(url)));
+    for url in &urls {
+        command.args(["-o", "/dev/null"]).arg(url);
+    }
     let ended = run(&mut command, PATIENCE).expect("started");
     let of = |status: &str| ended.stdout.lines().filter(|line| *line == status).count();
     assert_eq!(of("200") + of("429"), 120, "{ended:?}");
