@@ -133,9 +133,11 @@ pub fn network(fetching: Fetching) -> BoxFuture<'static, Result<Fetched, Failed>
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum For {
     Everyone,
-    /// Issuer and subject: two issuers may have an alice each.
-    Identity(String, String),
-    Session(SessionId),
+    /// Issuer and subject, since two issuers may have an alice each, and what else the token says: she may have one that
+    /// may do less.
+    Identity(String, String, String),
+    /// And whose requests on it: a connection may carry those of several.
+    Session(SessionId, Option<(String, String)>),
 }
 
 impl For {
@@ -143,9 +145,13 @@ impl For {
     pub(super) fn of(scope: Scope, ask: &Ask) -> Result<Self, Failed> {
         match (scope, &ask.identity) {
             (Scope::Everyone, _) => Ok(Self::Everyone),
-            (Scope::Session, _) => Ok(Self::Session(ask.session)),
+            (Scope::Session, who) => {
+                let who = who.as_ref().map(|who| (who.issuer.clone(), who.subject.clone()));
+                Ok(Self::Session(ask.session, who))
+            }
             (Scope::Identity, Some(identity)) => {
-                Ok(Self::Identity(identity.issuer.clone(), identity.subject.clone()))
+                let claims = identity.claims.to_string();
+                Ok(Self::Identity(identity.issuer.clone(), identity.subject.clone(), claims))
             }
             (Scope::Identity, None) => Err(Failed(
                 "it is made of the caller's own token, and the caller has none that is verified".to_owned(),

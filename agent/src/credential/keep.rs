@@ -153,7 +153,7 @@ impl Keeper {
 
     /// A session is over: what was minted for it goes back.
     pub fn session_over(&self, session: SessionId) {
-        self.drop_if(|(_, whose)| *whose == For::Session(session));
+        self.drop_if(|(_, whose)| matches!(whose, For::Session(of, _) if *of == session));
     }
 
     fn drop_if(&self, gone: impl Fn(&(CredentialName, For)) -> bool) {

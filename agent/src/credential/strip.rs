@@ -116,13 +116,17 @@ fn without_cookie(headers: &mut HeaderMap, name: &str) {
 /// Takes parameters out; what stays stays byte for byte.
 fn without_parameters(uri: &mut Uri, own: Option<&str>) {
     let Some(query) = uri.query() else { return };
-    let gone = |pair: &str| {
-        let Some((name, _)) = form_urlencoded::parse(pair.as_bytes()).next() else { return false };
+    let named = |part: &str| {
+        let Some((name, _)) = form_urlencoded::parse(part.as_bytes()).next() else { return false };
         let lower = name.to_ascii_lowercase();
-        PARAMETERS.contains(&lower.as_str())
-            || SIGNED.contains(&lower.as_str())
-            || own.is_some_and(|own| own == name)
+        // `key[]` and `key[0]` are `key` to servers that read lists so.
+        let plain = lower.split('[').next().unwrap_or_default();
+        PARAMETERS.contains(&plain)
+            || SIGNED.contains(&plain)
+            || own.is_some_and(|own| own.eq_ignore_ascii_case(plain))
     };
+    // To some servers `;` separates, too.
+    let gone = |pair: &str| named(pair) || pair.split(';').any(named);
     if !query.split('&').any(gone) {
         return;
     }
@@ -186,6 +190,7 @@ mod tests {
         assert!(stripped(&own, "/", &[("X_Team-Key", "mine")]).1.is_empty());
         let query = Inject::Query { name: "key".into() };
         assert_eq!(stripped(&query, "/?key=a&key=b&c=d&k%65y=e", &[]).0, "/?c=d");
+        assert_eq!(stripped(&query, "/?KEY=a&key[]=b&key%5B0%5D=c&d=e;key=f&g=h", &[]).0, "/?g=h");
         let cookie = Inject::Cookie { name: "session".into() };
         let (_, left) = stripped(
             &cookie,

@@ -34,7 +34,8 @@ pub(super) fn keeper(
         Arc::new(move |fetching: Fetching| -> BoxFuture<'static, Result<Fetched, Failed>> {
             let warden = warden.clone();
             Box::pin(async move {
-                let secret = warden.secret(fetching.credential.name.clone()).await.map_err(Failed)?;
+                let Credential { name, source, .. } = &*fetching.credential;
+                let secret = warden.secret(name.clone(), source.clone()).await.map_err(Failed)?;
                 Ok(Fetched { secret, expires: None, revoke: None })
             })
         })

@@ -14,7 +14,7 @@ use super::later::{Later, Waiting};
 use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::turn;
-use crate::types::{ClientAddr, CredentialName, ListenerAddr, NetnsCookie, Secret, Token};
+use crate::types::{ClientAddr, CredentialName, ListenerAddr, NetnsCookie, Secret, Token, credential};
 use crate::wire::rules::Together;
 use crate::wire::{Channel, Identity, LeafRequest, Sealed, ToGate, ToWarden};
 
@@ -191,10 +191,14 @@ impl Warden {
     ///
     /// # Errors
     /// The warden's reason, or that it did not answer.
-    pub async fn secret(&self, credential: CredentialName) -> Result<Secret, String> {
+    pub async fn secret(
+        &self,
+        credential: CredentialName,
+        source: credential::Source,
+    ) -> Result<Secret, String> {
         let (sender, answer) = oneshot::channel();
         let call = self.next_call();
-        let question = ToWarden::Secret { call, credential };
+        let question = ToWarden::Secret { call, credential, source: Box::new(source) };
         let asked = self.ask_within(SECRET_WITHIN, call, question, Answer::Secret(sender), answer).await;
         asked.unwrap_or_else(|| Err("the warden did not answer".to_owned())).map(Sealed::open)
     }

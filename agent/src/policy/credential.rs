@@ -133,6 +133,9 @@ pub enum Unbound {
     /// Another tag.
     #[error("it is not bound to tag {0}")]
     Tag(TagName),
+    /// The configuration has another of this name by now, or none.
+    #[error("the configuration of it has changed: try again")]
+    Changed,
     /// Nobody's, or another's.
     #[error("it is not bound to this identity")]
     Identity,

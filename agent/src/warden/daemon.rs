@@ -287,8 +287,8 @@ impl Daemon {
                 let leaf = self.bound.ca.sign(&request).map_err(|refusal| Chain(&refusal).to_string());
                 gate.answer(ToGate::Leaf { call, leaf });
             }
-            ToWarden::Secret { call, credential } => {
-                self.bound.secrets.ask(call, &credential, gate.mailbox());
+            ToWarden::Secret { call, credential, source } => {
+                self.bound.secrets.ask(call, &credential, &source, gate.mailbox());
             }
             ToWarden::Fetched { credential, outcome } => self.bound.secrets.fetched(&credential, outcome),
             ToWarden::Tested { call, outcome } => self.bound.secrets.tested(call, outcome),

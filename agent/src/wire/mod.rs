@@ -19,6 +19,7 @@ pub use sealed::Sealed;
 use crate::control::Tested;
 use crate::types::{
     Caller, ClientAddr, CredentialName, Destination, Issuer, ListenerAddr, NetnsCookie, Summary, Token,
+    credential,
 };
 
 /// Upper bound of one message, both directions. A summary with a long path is the largest; paths are cut to fit.
@@ -87,6 +88,8 @@ pub enum ToWarden {
         call: u64,
         /// Which: the warden knows its source.
         credential: CredentialName,
+        /// The source that the gate has in mind: around a reload it may be another, with another binding.
+        source: Box<credential::Source>,
     },
     /// What became of fetching a credential from a source of the gate's.
     Fetched {

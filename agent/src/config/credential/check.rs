@@ -9,7 +9,7 @@ use crate::config::section::{Problems, Sited, nearest};
 use crate::policy::credential::Credential;
 use crate::policy::rule::{Effect, Rule};
 use crate::types::HostName;
-use crate::types::credential::CredentialName;
+use crate::types::credential::{CredentialName, Scope};
 
 /// Reports what does not fit together.
 pub(in crate::config) fn check(read: &[Read], rules: &[rule::Read], problems: &mut Problems<'_>) {
@@ -73,6 +73,14 @@ fn needs(one: &Read, known: &HashMap<&CredentialName, &Read>, problems: &mut Pro
         if leads_to(other, name, known) {
             let what = format!("[[credential]] {name} needs {}, which needs {name}", need.value);
             problems.add(&need.place, what, "begin with a file, a command or another source of this host");
+        }
+        let for_everyone = one.credential.value.source.scope() == Scope::Everyone;
+        if for_everyone && other.credential.value.source.scope() != Scope::Everyone {
+            let what = format!(
+                "[[credential]] {name} is made for all callers alike, and needs {}, which is made for one of them",
+                need.value
+            );
+            problems.add(&need.place, what, "begin with a source that does not depend on who calls");
         }
         sends(one, other, need, problems);
     }

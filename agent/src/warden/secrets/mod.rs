@@ -127,14 +127,18 @@ impl Secrets {
         *lock(&self.0.gate) = Some(gate);
     }
 
-    /// Begins to read a credential for the gate, which gets it under `call`.
-    pub fn ask(&self, call: u64, name: &CredentialName, gate: Mailbox) {
+    /// Begins to read a credential for the gate, which gets it under `call`; only from the source that the gate has in
+    /// mind: what is read from another is bound to other hosts than those that the gate judges by.
+    pub fn ask(&self, call: u64, name: &CredentialName, source: &Source, gate: Mailbox) {
         let answer = move |gate: &Mailbox, answer: Result<Secret, String>| {
             // A gate that does not read, or is gone, wants none.
             let _ = gate.post(vec![(ToGate::Secret { call, answer: answer.map(Sealed::new) }, None)]);
         };
         let credential = lock(&self.0.credentials).get(name).cloned();
         let credential = match credential {
+            Some(credential) if credential.source != *source => {
+                return answer(&gate, Err("the configuration is changing: try again".to_owned()));
+            }
             Some(credential) if credential.source.is_local() => credential,
             Some(_) => return answer(&gate, Err("its source is none of the warden's".to_owned())),
             None => return answer(&gate, Err("the configuration has no such credential".to_owned())),

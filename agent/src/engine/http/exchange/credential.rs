@@ -142,6 +142,11 @@ impl Exchanges {
         asked: &Asked,
         request: &Request<Source>,
     ) -> Result<Bound, Unbound> {
+        // What was allowed a while ago may since be bound to other hosts, or be another secret under the same name.
+        let policy = self.cx.policy();
+        if policy.credentials().get(&credential.name).is_none_or(|now| now != credential) {
+            return Err(Unbound::Changed);
+        }
         let sending = Sending {
             name: self.cx.trusted_name(),
             tls: self.cx.verified != Verified::Plain,

@@ -12,6 +12,11 @@ use crate::types;
 
 impl Exchanges {
     pub(super) fn bad_upstream(&self, asked: &Asked, what: String, finish: Finish) -> Response<Down> {
+        // An error of HTTP/2 has what the upstream said for debugging: a credential that it was sent, perhaps.
+        let what = match self.cx.credentials.needles() {
+            Some(needles) => needles.mask_text(what),
+            None => what,
+        };
         let mut refusal = Refusal::new(StatusCode::BAD_GATEWAY, what);
         refusal.last = self.gate.is_some();
         self.tell(asked.shape, &refusal, finish)
