@@ -242,3 +242,25 @@ fn names_are_unique() {
     let text = "source.env = \"C\"\n[[credential]]\nname = \"c\"\nsource.env = \"D\"\n";
     assert!(said(text, "").iter().any(|one| one.contains("its name is taken already at")));
 }
+
+#[test]
+fn what_is_for_everyone_is_made_of_nobodys_own() {
+    let text = r#"
+[[credential]]
+name = "own"
+hosts = ["vault.example.com", "idp.example.com"]
+source.exchange = { token_url = "https://idp.example.com/token" }
+[[credential]]
+name = "shared"
+hosts = ["api.example.com"]
+source.vault = { url = "https://vault.example.com:8200", path = "secret/data/x", field = "key", login.token = "own" }
+inject.bearer = true
+[[rule]]
+name = "r"
+hosts = ["api.example.com"]
+verdict = "allow"
+credential = "shared"
+"#;
+    let said = complaints(&[(MAIN_FILE, text)]);
+    assert!(said.len() == 1 && said[0].contains("is made for all callers alike, and needs own"), "{said:?}");
+}
