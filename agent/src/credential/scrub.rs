@@ -11,6 +11,7 @@ use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::inject;
+use super::sigv4::Keys;
 use crate::codec::scrub::{Needles, SHORTEST, pieces};
 use crate::types::CredentialName;
 use crate::types::credential::{Inject, Secret};
@@ -45,6 +46,13 @@ pub fn needles<'a>(
 
 /// The parts of a value that are secret by themselves.
 fn parts<'a>(text: &'a str, inject: Option<&Inject>) -> Vec<&'a str> {
+    if let Some(Inject::Sigv4 { .. }) = inject
+        && let Ok(keys) = Keys::parse(text)
+        && let Some(at) = text.find(keys.secret.as_str())
+    {
+        // The id is public, and a session's token, which is long and one for each session, is of no use without this.
+        return vec![&text[at..at + keys.secret.len()]];
+    }
     let several =
         text.contains('\n') || text.starts_with('{') || matches!(inject, Some(Inject::Sigv4 { .. }));
     if several {
@@ -187,6 +195,22 @@ mod tests {
         assert_eq!(found, [key]);
         let file = serde_json::json!({"type": "service_account", "private_key": pem}).to_string();
         assert_eq!(parts(&file, None), [key]);
+    }
+
+    #[test]
+    fn of_aws_keys_the_secret_one_is_found() {
+        let aws = Inject::Sigv4 { region: None, service: None };
+        let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+        let token = "IQoJb3JpZ2luX2Vj".repeat(60);
+        for text in [
+            format!("AKIDEXAMPLE:{secret}"),
+            format!("ASIDEXAMPLE:{secret}:{token}"),
+            format!(
+                "{{\"AccessKeyId\": \"ASIDEXAMPLE\", \"SecretAccessKey\": \"{secret}\", \"Token\": \"{token}\"}}"
+            ),
+        ] {
+            assert_eq!(parts(&text, Some(&aws)), [secret], "{text}");
+        }
     }
 
     /// `cargo test -p sluice --lib -- --ignored --nocapture cost_of_scrubbing`
