@@ -237,3 +237,17 @@ fn content_codings_are_judged_by_what_they_stand_for() {
         assert_eq!(ended.stdout, wanted, "{}", ended.stderr);
     }
 }
+
+/// A stream that is reset while its request is still coming is a failure to curl 7.88: it would show no answer.
+#[test]
+fn whoever_uploads_over_http2_hears_the_refusal() {
+    let world = world("mode = \"enforce\"", RULES);
+    let file = world.space().dir().join("upload");
+    fs::write(&file, vec![b'x'; 300_000]).expect("a file");
+    let data = format!("@{}", file.display());
+    for _ in 0..10 {
+        let args = ["--http2", "--data-binary", &data, "https://www.example.test/upload"];
+        let (status, body, ended) = fetched(&mut curl(&world, TAG, &args));
+        assert_eq!(status, "403", "{body} {}", ended.stderr);
+    }
+}

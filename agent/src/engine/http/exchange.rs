@@ -168,14 +168,14 @@ impl Exchanges {
             Ok(allowed) => allowed,
             Err(refusal) => {
                 let head = known(&request, &asked, &standing, keys);
-                return Ok(self.turn_away(refusal, head, &asked, &request));
+                return Ok(self.turn_away(refusal, head, &asked, &mut request).await);
             }
         };
         let bearing = match self.may_bear(&asked, &permit, &standing, &keys, &mut request).await {
             Ok(bearing) => bearing,
             Err(refusal) => {
                 let head = known(&request, &asked, &standing, keys);
-                return Ok(self.turn_away(refusal, head, &asked, &request));
+                return Ok(self.turn_away(refusal, head, &asked, &mut request).await);
             }
         };
         let mut head = known(&request, &asked, &standing, keys);

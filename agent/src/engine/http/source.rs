@@ -19,6 +19,10 @@ use crate::types::action;
 
 /// A body that is judged must be there within this time.
 const WITHIN: Duration = Duration::from_secs(60);
+/// Octets of a refused body that are let come, …
+const LET_COME: usize = 1 << 20;
+/// … and for how long.
+const LET_COME_WITHIN: Duration = Duration::from_millis(500);
 /// A longer body is not kept for a second sending.
 const REPLAYED: usize = 1 << 20;
 /// Decoded at once before others get their turn.
@@ -165,6 +169,22 @@ impl Source {
     fn reach(&mut self) -> Result<(), String> {
         let length = self.read.len() + self.decoded.as_ref().map_or(0, Vec::len);
         self.held.as_mut().map_or(Ok(()), |held| held.reach(length)).map_err(|full| full.to_string())
+    }
+
+    /// Lets come what is on its way, and forgets it: a stream of HTTP/2 that is answered before its request has ended is reset
+    /// behind the answer (RFC 9113 §8.1), and clients (curl 7.88) take that for a failure and show no answer.
+    pub(super) async fn let_come(&mut self) {
+        let coming = async {
+            let mut left = LET_COME;
+            while let Some(rest) = self.rest.as_mut().filter(|_| left > 0) {
+                match std::future::poll_fn(|cx| Pin::new(&mut *rest).poll_frame(cx)).await {
+                    Some(Ok(frame)) => left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len)),
+                    Some(Err(_)) | None => self.rest = None,
+                }
+            }
+        };
+        // Whoever sends more than that, or slower, may miss the answer.
+        let _ = tokio::time::timeout(LET_COME_WITHIN, coming).await;
     }
 
     /// Whether some of it is still to come from the client, as far as is known.

@@ -43,17 +43,20 @@ impl Exchanges {
     }
 
     /// Refuses a request that was read and not allowed.
-    pub(super) fn turn_away(
+    pub(super) async fn turn_away(
         &self,
         mut refusal: Refusal,
         head: ExchangeHead,
         asked: &Asked,
-        request: &Request<Source>,
+        request: &mut Request<Source>,
     ) -> Response<Down> {
         // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which the
         // client is told: else its next request would meet a close.
         let last = self.cx.refusal.is_some() || request.body().is_coming();
         refusal.last = last && self.gate.is_some();
+        if self.gate.is_none() && !asked.handshake {
+            request.body_mut().let_come().await;
+        }
         self.refuse(&refusal, asked.shape, head)
     }
 
