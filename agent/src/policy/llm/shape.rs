@@ -124,7 +124,7 @@ fn in_their_letter_case(body: &Map<String, Value>) -> Result<(), String> {
     let other = |key: &&String| {
         let is = |name: &&str| key.eq_ignore_ascii_case(name);
         key.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii())
-            && known().any(|name| is(name))
+            && known().any(is)
             && known().all(|name| name != key)
     };
     match body.keys().find(other) {
