@@ -25,7 +25,7 @@ pub fn hundred(host: &str) -> String {
             0..=2 => writeln!(text, "path = \"/v{n}/*/things/**\""),
             3..=4 => writeln!(text, "methods = [\"POST\", \"PUT\", \"DELETE\"]\npath = \"/{n}/**\""),
             5..=6 => writeln!(text, "headers = {{ x-team = \"team-{n}\" }}"),
-            7..=8 => writeln!(text, "query = {{ page = \"{n}*\" }}"),
+            7..=8 => writeln!(text, "query = {{ page = \"{n}-*\" }}"),
             _ => writeln!(
                 text,
                 "when = 'request.method == \"GET\" && request.path.startsWith(\"/{n}\") || request.headers[\"x-n\"][0] == \"{n}\"'"
