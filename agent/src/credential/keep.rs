@@ -13,8 +13,8 @@ use super::scrub;
 use crate::codec::scrub::Needles;
 use crate::policy::InForce;
 use crate::policy::credential::Credential;
+use crate::types::SessionId;
 use crate::types::credential::{CredentialName, Secret, Source};
-use crate::types::{HostName, SessionId};
 
 mod entry;
 
@@ -128,12 +128,6 @@ impl Keeper {
         // Boxed: what it needs may need another.
         let value = Box::pin(self.value(&credential, ask)).await;
         value.map_err(|Failed(why)| Failed(format!("credential {name}, which it needs: {why}")))
-    }
-
-    /// Whether `credential`, which another needs, may be sent to `host`: one without hosts is bound by who names it.
-    pub fn may_be_sent(credential: &Credential, host: &HostName) -> bool {
-        let hosts = &credential.binding.hosts;
-        hosts.is_empty() || hosts.iter().any(|pattern| pattern.matches(host.as_str()))
     }
 
     /// The source has changed: what is kept is looked at again before it is used.

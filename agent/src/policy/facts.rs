@@ -250,13 +250,7 @@ impl<'a> Facts<'a> {
             return view.as_ref().map_err(|why| Fault::Cannot(why.clone()))?.as_ref().ok_or(Fault::Missing);
         }
         let body = self.body(max)?;
-        let view = self.llm.get_or_init(|| {
-            if let Some(parts) = body::parts(http.headers, body).ok().flatten() {
-                return route.form(http, &parts).map(Some);
-            }
-            let json = self.json_view(body).as_ref().map_err(Clone::clone)?;
-            route.json(http, json.as_ref())
-        });
+        let view = self.llm.get_or_init(|| Llm::by(&route, http, body, || self.json_view(body)));
         view.as_ref().map_err(|why| Fault::Cannot(why.clone()))?.as_ref().ok_or(Fault::Missing)
     }
 

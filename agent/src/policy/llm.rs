@@ -9,6 +9,10 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
+
+use super::body::View;
+
 pub use estimate::{Estimate, OCTETS, estimate};
 pub(super) use route::{Route, route};
 pub(super) use shape::{texts, texts_of};
@@ -37,10 +41,22 @@ impl Llm {
     /// It does, and its body cannot be read.
     pub fn of(http: &crate::types::action::Http<'_>, body: &[u8]) -> Result<Option<Self>, String> {
         let Some(route) = route(http) else { return Ok(None) };
+        let json = OnceCell::new();
+        let read = || if body.is_empty() { Ok(None) } else { super::body::json(body).map(Some) };
+        Self::by(&route, http, body, || json.get_or_init(read))
+    }
+
+    /// The same for one whose route is known, and whose JSON, where it is none of a form, somebody has read or will.
+    pub(super) fn by<'j>(
+        route: &Route,
+        http: &crate::types::action::Http<'_>,
+        body: &[u8],
+        json: impl FnOnce() -> &'j View,
+    ) -> Result<Option<Self>, String> {
         if let Some(parts) = super::body::parts(http.headers, body).ok().flatten() {
             return route.form(http, &parts).map(Some);
         }
-        let json = if body.is_empty() { None } else { Some(super::body::json(body)?) };
+        let json = json().as_ref().map_err(Clone::clone)?;
         route.json(http, json.as_ref())
     }
 }
