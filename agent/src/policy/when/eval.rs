@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
+use super::names::Name;
 use super::node::{Loop, LoopKind, Node, Op};
 use super::value::Val;
 use crate::codec::json::fold;
@@ -130,6 +131,8 @@ impl<'f> Run<'f> {
     /// What a member is asked of: header fields and parameters of which others are not known, too.
     fn holder(&mut self, of: &'f Node, member: &str) -> Answer<'f> {
         match of {
+            // The usual answer costs no look at the other fields.
+            Node::Name(Name::Headers) if self.facts.lacks_header(member) => Ok(Val::Map(Arc::default())),
             Node::Name(name) if name.is_partly_known(self.facts) => name.holder(self.facts, member),
             of => self.eval(of),
         }
