@@ -6,7 +6,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::names::Name;
-use super::node::{Loop, LoopKind, Node, Op};
+use super::node::{Call, Loop, LoopKind, Node, Op};
 use super::value::Val;
 use crate::codec::json::fold;
 use crate::policy::facts::Facts;
@@ -114,10 +114,7 @@ impl<'f> Run<'f> {
                 let (a, b) = (self.eval(&of.0)?, self.eval(&of.1)?);
                 self.binary(*op, &a, &b)
             }
-            Node::Call(call, of) => {
-                let mut values = of.iter().map(|node| self.eval(node)).collect::<Result<Vec<_>, _>>()?;
-                self.call(*call, &mut values)
-            }
+            Node::Call(call, of) => self.called(*call, of),
             Node::Matches(of) => self.matched(of),
             Node::List(of) => {
                 let list = of.iter().map(|node| self.eval(node)).collect::<Result<Vec<_>, _>>()?;
@@ -125,6 +122,24 @@ impl<'f> Run<'f> {
             }
             Node::Map(of) => self.map(of),
             Node::Loop(of) => self.repeat(of),
+        }
+    }
+
+    fn called(&mut self, call: Call, of: &'f [Node]) -> Answer<'f> {
+        match of {
+            // Nearly all have one or two: these need no list.
+            [one] => {
+                let one = self.eval(one)?;
+                self.call(call, &mut [one])
+            }
+            [one, other] => {
+                let mut both = [self.eval(one)?, self.eval(other)?];
+                self.call(call, &mut both)
+            }
+            of => {
+                let mut values = of.iter().map(|node| self.eval(node)).collect::<Result<Vec<_>, _>>()?;
+                self.call(call, &mut values)
+            }
         }
     }
 
