@@ -10,7 +10,7 @@ use super::judge::Asked;
 use super::known::Fault;
 use super::llm::{self, Llm};
 use super::past::Withheld;
-use crate::types::action::{Body, Http, Message};
+use crate::types::action::{Body, Http, Message, Speaker};
 use crate::types::{Action, Identity};
 
 /// See the module.
@@ -19,6 +19,9 @@ pub(super) struct Facts<'a> {
     pub asked: &'a Asked<'a>,
     /// What is past and was recorded may lack some of it: that is as unknown as what has not come yet.
     withheld: &'a Withheld,
+    /// The rule at hand does not ask who sends messages on a WebSocket: it is about the client's, and of the server's it knows
+    /// what it knew of the handshake.
+    pub deaf: Cell<bool>,
     /// Steps that conditions took so far.
     pub steps: Cell<u64>,
     query: OnceCell<Value>,
@@ -46,6 +49,7 @@ impl<'a> Facts<'a> {
         Self {
             asked,
             withheld,
+            deaf: Cell::new(false),
             steps: Cell::new(0),
             query: OnceCell::new(),
             headers: OnceCell::new(),
@@ -166,6 +170,7 @@ impl<'a> Facts<'a> {
     pub fn message(&self, max: u64) -> Result<(bool, &'a [u8]), Fault> {
         match self.http()?.body {
             Body::Handshake => Err(Fault::NotYet),
+            Body::Message(Message { from: Speaker::Server, .. }) if self.deaf.get() => Err(Fault::NotYet),
             Body::Unread | Body::Whole(_) | Body::Unknowable(_) => Err(Fault::Missing),
             Body::Message(Message { data: Err(why), .. }) => {
                 Err(Fault::Cannot(format!("the message cannot be read: {why}")))
@@ -173,7 +178,16 @@ impl<'a> Facts<'a> {
             Body::Message(Message { data: Ok(data), .. }) if data.len() as u64 > max => {
                 Err(Fault::Cannot(format!("the message is longer than {max} bytes")))
             }
-            Body::Message(Message { binary, data: Ok(data) }) => Ok((binary, data)),
+            Body::Message(Message { binary, data: Ok(data), .. }) => Ok((binary, data)),
+        }
+    }
+
+    /// Who sent it.
+    pub fn speaker(&self) -> Result<Speaker, Fault> {
+        match self.http()?.body {
+            Body::Handshake => Err(Fault::NotYet),
+            Body::Unread | Body::Whole(_) | Body::Unknowable(_) => Err(Fault::Missing),
+            Body::Message(Message { from, .. }) => Ok(from),
         }
     }
 
@@ -243,6 +257,10 @@ impl<'a> Facts<'a> {
         let route = llm::route(http).ok_or(Fault::Missing)?;
         if self.is_websocket()? {
             let (_, data) = self.message(max)?;
+            // What a model answers is no request to one.
+            if self.speaker()? == Speaker::Server {
+                return Err(Fault::Missing);
+            }
             let view = self.llm.get_or_init(|| {
                 let json = self.message_view(data).as_ref().map_err(Clone::clone)?;
                 route.json(http, json.as_ref())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
+use super::Hears;
 use super::facts::Facts;
 use super::filter::Filter;
 use super::known::Known;
@@ -70,6 +71,7 @@ impl Compiled {
     /// Judges the cheap keys first, what asks for the body last.
     pub fn judge(&self, facts: &Facts<'_>) -> Match {
         let (rule, asked) = (&self.rule, facts.asked);
+        facts.deaf.set(!self.asks_speaker());
         let matched = to(&rule.to, asked, Match::Yes);
         if let Match::No(_) = matched {
             return matched;
@@ -94,6 +96,20 @@ impl Compiled {
     /// Whether it may ask for messages on a WebSocket.
     pub fn asks_message(&self) -> bool {
         self.rule.request.asks_body() || self.when.as_ref().is_some_and(When::asks_message)
+    }
+
+    /// Whether it asks which side of a WebSocket sent a message. One that does not is about the client's.
+    pub fn asks_speaker(&self) -> bool {
+        self.when.as_ref().is_some_and(When::asks_speaker)
+    }
+
+    /// Whose messages on a WebSocket it may ask for.
+    pub fn hears(&self) -> Hears {
+        match (self.asks_message(), self.asks_speaker()) {
+            (false, _) => Hears::Nobody,
+            (true, false) => Hears::Client,
+            (true, true) => Hears::Both,
+        }
     }
 
     /// Whether it may ask for the body.

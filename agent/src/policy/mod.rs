@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::action::{Body, Http};
+use crate::types::action::{Body, Http, Message, Speaker};
 use crate::types::{self, Action, CredentialName};
 use credential::Credential;
 use facts::Facts;
@@ -79,13 +79,25 @@ pub struct Policy {
     pub lookups: lookup::Lookups,
 }
 
+/// Whose messages on the WebSocket that an exchange opens are judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hears {
+    /// They pass.
+    #[default]
+    Nobody,
+    /// The caller's.
+    Client,
+    /// The upstream's, too.
+    Both,
+}
+
 /// The right to send one exchange upstream. Cannot be copied or made elsewhere: it is spent by sending.
 #[derive(Debug)]
 pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
-    messages: bool,
+    messages: Hears,
     credential: Option<Arc<Credential>>,
     caller_key: CallerKeys,
     bounds: Option<Box<Bounds>>,
@@ -107,8 +119,8 @@ impl Permit {
         self.durable
     }
 
-    /// Each message on the WebSocket that it opens is to be judged: a rule that asks for them decided, or stands before.
-    pub fn messages(&self) -> bool {
+    /// Whose messages on the WebSocket that it opens are to be judged: a rule that asks for them decided, or stands before.
+    pub fn messages(&self) -> Hears {
         self.messages
     }
 
@@ -193,8 +205,8 @@ impl Verdict {
         self
     }
 
-    /// The same; whether the messages of the WebSocket that it opens are judged.
-    fn judging(mut self, messages: bool) -> Self {
+    /// The same; whose messages on the WebSocket that it opens are judged.
+    fn judging(mut self, messages: Hears) -> Self {
         if let Self::Allow(permit) = &mut self {
             permit.messages = messages;
         }
@@ -301,7 +313,7 @@ impl Policy {
             rule: rule.into(),
             verdict,
             durable,
-            messages: false,
+            messages: Hears::Nobody,
             credential: None,
             caller_key: CallerKeys::Warn,
             bounds: None,
@@ -327,14 +339,21 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Ve
     let sends =
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let head = matches!(asked.action, Action::Http(_));
-    let opens = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
-    let (mut messages, mut body, mut more, mut open, mut last) = (false, None, false, false, None);
+    // What the server says was let through with the handshake by the rules that do not ask who said it.
+    let opens = matches!(
+        asked.action,
+        Action::Http(Http {
+            body: Body::Handshake | Body::Message(Message { from: Speaker::Server, .. }),
+            ..
+        })
+    );
+    let (mut messages, mut body, mut more, mut open, mut last) = (Hears::Nobody, None, false, false, None);
     for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(&facts) {
             Match::No(_) => continue,
             // What a handshake opens is judged message by message: a refusal of some passes it over, a leave lets it through.
             Match::NotYet(_) if opens && compiled.asks_message() => {
-                messages = true;
+                messages = messages.max(compiled.hears());
                 match compiled.rule.verdict {
                     Effect::Deny => continue,
                     Effect::Allow => None,

@@ -9,7 +9,7 @@ use super::lookup::{self, Lookup};
 use super::question::{Decision, Question};
 use super::readings::decide_without;
 use super::rule::Effect;
-use super::{Asked, Match, Passage, Policy, Verdict};
+use super::{Asked, Hears, Match, Passage, Policy, Verdict};
 use crate::types::action::{Body, Http, Kept, KeptBody};
 use crate::types::{Action, Caller, Destination, HostName, Identity};
 
@@ -285,7 +285,7 @@ impl Past {
 
     fn settle(&self, policy: &Policy, action: Action<'_>, verdict: Verdict) -> Outcome {
         Outcome::Decided(match verdict {
-            Verdict::Allow(permit) if permit.messages() && self.withheld.messages => {
+            Verdict::Allow(permit) if permit.messages() > Hears::Nobody && self.withheld.messages => {
                 let why = format!(
                     "rule {} judges each message on the WebSocket, and they are not replayed",
                     permit.rule()

@@ -103,6 +103,8 @@ impl Verdict {
             (more @ Self::More { .. }, Self::Allow(_)) | (Self::Allow(_), more @ Self::More { .. }) => more,
             (Self::Allow(mut one), Self::Allow(mut other)) => {
                 (one.durable, other.durable) = (one.durable || other.durable, one.durable || other.durable);
+                (one.messages, other.messages) =
+                    (one.messages.max(other.messages), one.messages.max(other.messages));
                 let refused = |permit: &Permit| permit.verdict == types::Verdict::Deny;
                 let told = refused(&one) && &*one.rule != NONE;
                 Self::Allow(if refused(&other) && !told { other } else { one })

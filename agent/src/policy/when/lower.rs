@@ -26,6 +26,8 @@ pub struct Lower<'e> {
     pub asks_body: bool,
     /// Whether one stands in messages of a WebSocket.
     pub asks_message: bool,
+    /// Whether it asks which side sent one.
+    pub asks_speaker: bool,
     depth: usize,
     /// Variables of the loops around, outermost first.
     vars: Vec<(String, Kind)>,
@@ -42,6 +44,7 @@ impl<'e> Lower<'e> {
             mistakes: Vec::new(),
             asks_body: false,
             asks_message: false,
+            asks_speaker: false,
             depth: 0,
             vars: Vec::new(),
         }
@@ -101,6 +104,7 @@ impl<'e> Lower<'e> {
         if let Some((name, kind)) = names::find(path) {
             self.asks_body |= name.asks_body();
             self.asks_message |= name.asks_message();
+            self.asks_speaker |= name == names::Name::MessageFrom;
             return (Node::Name(name), kind);
         }
         let below: Vec<_> = names::below(path).collect();
