@@ -53,7 +53,7 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
         headers: HeaderMap::new(),
         rule: None,
         verdict: types::Verdict::Deny,
-        identity: cx.who.standing().shared(),
+        identity: cx.recognised(cx.who.standing()),
         credential: None,
         caller_keys: Vec::new(),
     };

@@ -11,6 +11,7 @@ use super::known::Fault;
 use super::llm::{self, Llm};
 use super::past::Withheld;
 use crate::types::action::{Body, Http, Message, Speaker};
+use crate::types::identity::{claim_at, names_of};
 use crate::types::{Action, Identity};
 
 /// See the module.
@@ -74,7 +75,31 @@ impl<'a> Facts<'a> {
     /// Its verified claims.
     pub fn claims(&self) -> Result<&'a Value, Fault> {
         let identity = self.identity()?;
-        if self.withheld.claims { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+        if self.withheld.claims.is_some() { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+    }
+
+    /// The claim at a path with dots, if the token has it.
+    pub fn claim(&self, path: &str) -> Result<Option<&'a Value>, Fault> {
+        let claims = &self.identity()?.claims;
+        if self.withheld.claims.is_some() && names_of(path).any(|name| self.hides_claim(name)) {
+            return Err(Fault::NotYet);
+        }
+        Ok(claims.as_object().and_then(|claims| claim_at(claims, path)))
+    }
+
+    /// Its verified claims, to ask them for one by this name.
+    pub fn claims_with(&self, name: &str) -> Result<&'a Value, Fault> {
+        let identity = self.identity()?;
+        if self.hides_claim(name) { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+    }
+
+    fn hides_claim(&self, name: &str) -> bool {
+        self.withheld.claims.as_ref().is_some_and(|known| !known.knows(name))
+    }
+
+    /// Whether any claims are withheld.
+    pub fn hides_claims(&self) -> bool {
+        self.withheld.claims.is_some()
     }
 
     /// Its issuer.

@@ -5,6 +5,7 @@
 //! ([`Verdict::More`]), and nothing is sent. When all is known, an action that no rule matches is refused.
 
 mod body;
+mod claims;
 mod cover;
 pub mod credential;
 mod facts;
@@ -15,6 +16,7 @@ mod known;
 pub mod limit;
 pub mod llm;
 pub mod lookup;
+mod messages;
 pub mod past;
 pub mod pattern;
 pub mod question;
@@ -51,6 +53,7 @@ use rule::{Effect, Source};
 use when::{Mistake, When};
 
 pub use judge::{Asked, Key, Match};
+pub use messages::Hears;
 pub use readings::decide;
 
 /// Whether verdicts are applied.
@@ -73,22 +76,12 @@ pub struct Policy {
     index: Index,
     /// Whether a rule looks at more of a request than where it goes.
     looks: bool,
+    /// Names of claims that rules ask for.
+    claims: Vec<String>,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
     /// Bounds of name lookups.
     pub lookups: lookup::Lookups,
-}
-
-/// Whose messages on the WebSocket that an exchange opens are judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hears {
-    /// They pass.
-    #[default]
-    Nobody,
-    /// The caller's.
-    Client,
-    /// The upstream's, too.
-    Both,
 }
 
 /// The right to send one exchange upstream. Cannot be copied or made elsewhere: it is spent by sending.
@@ -279,18 +272,24 @@ impl Policy {
             rules.push(Compiled { rule, when, filter });
         }
         let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
+        let claims = claims::names(&rules);
         let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
         let credentials = source.credentials.iter().map(credential).collect();
-        Ok(Self { source, rules, credentials, index, looks, ..Self::default() })
+        Ok(Self { source, rules, credentials, index, looks, claims, ..Self::default() })
     }
 
     /// The rules as written.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// Names of claims that rules ask for: what a record bears of an identity's.
+    pub fn claims(&self) -> &[String] {
+        &self.claims
     }
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
@@ -318,13 +317,6 @@ impl Policy {
             caller_key: CallerKeys::Warn,
             bounds: None,
         }
-    }
-
-    /// How much of a message on a WebSocket any rule looks at.
-    pub fn message_max(&self) -> usize {
-        let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
-        let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
-        usize::try_from(most).unwrap_or(usize::MAX)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Decisions that look at the body: conditions and filters in allowing and refusing rules.
 
+use super::pattern::Glob;
 use super::rule::{Effect, Rule, Source};
 use super::when::tests::Sample;
 use super::*;
@@ -260,7 +261,7 @@ fn messages_of_both_sides() {
 #[test]
 fn messages_are_heard_whatever_spelling_asks_for_them() {
     let mut admin = when("no admin", Effect::Deny, r#"message.text == "wipe""#);
-    admin.request.paths = vec![super::pattern::Glob::parse("/admin/**").expect("pattern")];
+    admin.request.paths = vec![Glob::parse("/admin/**").expect("pattern")];
     let rules = policy(Mode::Enforce, vec![admin, rule("any", Effect::Allow)]);
     let ws = Sample { protocol: "websocket", method: "GET", path: "/%61dmin/ws", ..Sample::new() };
     match decide(&rules, &ws.asked(Body::Handshake)) {

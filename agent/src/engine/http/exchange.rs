@@ -167,18 +167,18 @@ impl Exchanges {
         let Leave { permit, live, meter, messages } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(refusal) => {
-                let head = known(&request, &asked, &standing, keys);
+                let head = known(&self.cx, &request, &asked, &standing, keys);
                 return Ok(self.turn_away(refusal, head, &asked, &mut request).await);
             }
         };
         let bearing = match self.may_bear(&asked, &permit, &standing, &keys, &mut request).await {
             Ok(bearing) => bearing,
             Err(refusal) => {
-                let head = known(&request, &asked, &standing, keys);
+                let head = known(&self.cx, &request, &asked, &standing, keys);
                 return Ok(self.turn_away(refusal, head, &asked, &mut request).await);
             }
         };
-        let mut head = known(&request, &asked, &standing, keys);
+        let mut head = known(&self.cx, &request, &asked, &standing, keys);
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
@@ -345,12 +345,13 @@ enum Failed {
 
 /// What is recorded of a request that was read.
 fn known(
+    cx: &Context,
     request: &Request<Source>,
     asked: &Asked,
     standing: &Standing,
     caller_keys: Vec<types::CallerKey>,
 ) -> ExchangeHead {
-    let identity = standing.shared();
+    let identity = cx.recognised(standing);
     ExchangeHead { identity, caller_keys, ..head_of(request, asked.host.text.clone()) }
 }
 

@@ -270,6 +270,7 @@ impl Name {
         match self {
             Self::Query => facts.hides_queries(),
             Self::Headers => facts.hides_headers(),
+            Self::Claims => facts.hides_claims(),
             _ => false,
         }
     }
@@ -277,6 +278,7 @@ impl Name {
     /// Its value, to ask it for this member only.
     pub fn holder<'f>(self, facts: &'f Facts<'_>, member: &str) -> Result<Val<'f>, Fault> {
         let (hidden, all) = match self {
+            Self::Claims => return Ok(facts.claims_with(member)?.into()),
             Self::Query => (facts.hides_query(member), facts.query()?),
             _ => (facts.hides_header(member), facts.headers()?),
         };
