@@ -1,11 +1,13 @@
 //! The ways in which servers read one request line. What is sent is never changed; but a server may decode a path once or
 //! twice, take `\` for `/`, leave out `;parameters` and empty segments and go up at `..`, separate a query at `;`, and take
-//! another method out of a header. So a request is judged as every one of them would read it, and the strictest counts: a
+//! another method out of a header or a parameter. So a request is judged as every one of them would read it, and the strictest counts: a
 //! rule that refuses is not passed by a spelling, and a rule that allows lets nothing else in.
 //!
 //! Not here: letter case (a server that ignores it in paths needs patterns for both), and methods in bodies (`_method`).
 
 use std::borrow::Cow;
+
+use http::HeaderMap;
 
 use super::past::{NOTHING, Withheld};
 use super::pattern::Glob;
@@ -17,6 +19,8 @@ use crate::types::{self, Action};
 const READINGS: usize = 8;
 /// Octets of a path that is read in other ways at all.
 const PATH: usize = 4096;
+/// Parameters that some take it from (Symfony, Laravel, Express, Google's `$httpMethod`).
+const PARAMETERS: [&str; 3] = ["_method", "$httpmethod", "x-http-method-override"];
 /// Fields that some frameworks take the method from.
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
@@ -120,7 +124,7 @@ impl Verdict {
 pub fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
     let paths = paths(http.path)?;
     let queries = queries(http.query);
-    let methods = methods(http);
+    let methods = methods(http.method, http.query, http.headers);
     if paths.len() * queries.len() * methods.len() > READINGS {
         return Err(TooMany);
     }
@@ -129,7 +133,7 @@ pub fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
         for query in &queries {
             for method in &methods {
                 let query = query.as_deref().map(str::to_owned);
-                all.push(Reading { path: path.clone(), query, method: (*method).to_owned() });
+                all.push(Reading { path: path.clone(), query, method: method.clone().into_owned() });
             }
         }
     }
@@ -148,17 +152,35 @@ pub fn decoded_too(globs: &mut Vec<Glob>) {
     globs.extend(more);
 }
 
-fn methods<'a>(http: &Http<'a>) -> Vec<&'a str> {
-    let mut methods = vec![http.method];
+/// Every method that a server may take a request for, that which was sent first: some take another out of a field, or a
+/// parameter.
+pub fn methods<'a>(sent: &'a str, query: Option<&'a str>, headers: &'a HeaderMap) -> Vec<Cow<'a, str>> {
+    let mut methods = vec![Cow::Borrowed(sent)];
+    // Some servers fold the letter case of what was sent (gunicorn), and most of what takes its place.
+    let mut add = |method: &str| {
+        let upper = method.to_ascii_uppercase();
+        if !methods.iter().any(|known| *known == upper) {
+            methods.push(upper.into());
+        }
+    };
+    if sent.bytes().any(|b| b.is_ascii_lowercase()) {
+        add(sent);
+    }
     for name in OVERRIDES {
-        for value in http.headers.get_all(name) {
-            let method = value.to_str().unwrap_or_default().trim();
-            if !methods.iter().any(|known| known.eq_ignore_ascii_case(method)) {
-                methods.push(method);
-            }
+        for value in headers.get_all(name) {
+            add(value.to_str().unwrap_or_default().trim());
         }
     }
+    if let Some(query) = query.filter(|query| contains_method(query) || query.contains('%')) {
+        let parameters = query.split(['&', ';']).flat_map(|part| form_urlencoded::parse(part.as_bytes()));
+        let named = |name: &str| PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known));
+        parameters.filter(|(name, _)| named(name)).for_each(|(_, value)| add(value.trim()));
+    }
     methods
+}
+
+fn contains_method(query: &str) -> bool {
+    query.as_bytes().windows(6).any(|six| six.eq_ignore_ascii_case(b"method"))
 }
 
 /// To some, `;` separates as `&` does (HTML 4.01 §B.2.2).

@@ -260,7 +260,8 @@ fn headers(stored: &Headers, withheld: &mut Withheld) -> HeaderMap {
     for (name, value) in stored {
         let bytes = match value {
             Stored::Text(text) => {
-                if secret_name(name) || text.contains(REDACTED_FIELD) || text.contains(REDACTED) {
+                let names = name == "sec-websocket-protocol";
+                if (secret_name(name) && !names) || text.contains(REDACTED_FIELD) || text.contains(REDACTED) {
                     withheld.headers.push(name.clone());
                 }
                 text.as_bytes().to_vec()

@@ -153,7 +153,9 @@ impl Exchanges {
             asked: asked.host.name.as_ref(),
             port: self.cx.destination.port(),
             method: asked.method.as_str(),
+            headers: request.headers(),
             path: request.uri().path(),
+            query: request.uri().query(),
             tag: &ask.tag,
             identity: ask.identity.as_deref(),
         };
