@@ -12,11 +12,13 @@ use http::HeaderMap;
 use super::past::{NOTHING, Withheld};
 use super::pattern::Glob;
 use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict, decide_as_read};
-use crate::types::action::Http;
+use crate::types::action::{Body, Http, Message};
 use crate::types::{self, Action};
 
 /// Readings of one request, as it was sent included: each costs a judgement. A request with more is refused.
 const READINGS: usize = 8;
+/// Octets of body or message that all readings together look at. Where there is one reading only, the rule's own bound holds.
+const LOOKED_AT: usize = 16 << 20;
 /// Octets of a path that is read in other ways at all.
 const PATH: usize = 4096;
 /// Parameters that some take it from (Symfony, Laravel, Express, Google's `$httpMethod`).
@@ -73,6 +75,14 @@ pub(super) fn decide_without(policy: &Policy, asked: &Asked<'_>, withheld: &With
         return sent
             .and(refused("servers would read its path, query and method in too many ways".to_owned()));
     };
+    let octets = match http.body {
+        Body::Whole(body) | Body::Message(Message { data: Ok(body), .. }) => body.len(),
+        _ => 0,
+    };
+    if octets.saturating_mul(others.len() + 1) > LOOKED_AT && !others.is_empty() {
+        let why = "its body is too long to be judged in each way in which servers may read its path, query and method";
+        return sent.and(refused(why.to_owned()));
+    }
     others.iter().fold(sent, |sent, reading| {
         let http = reading.of(http);
         let read = decide_as_read(policy, &Asked { action: Action::Http(http), ..*asked }, withheld);

@@ -101,6 +101,7 @@ impl Exchanges {
         if !claim.wants_body(way, &asked.host.text) {
             return Ok((claim, None));
         }
+        self.invite(request);
         let whole = request.body_mut().whole(sigv4::BODY_MAX).await;
         let body = whole.ok().flatten().ok_or(Unsignable::Body)?;
         Ok((claim, Some(sigv4::hash(body))))

@@ -48,6 +48,7 @@ impl Exchanges {
         let mut verdict = decide(request)?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
             request.body_mut().hold(Held::of(cx.caller.tag.clone()));
+            self.invite(request);
             read(request, max).await.map_err(Refusal::of)?;
             verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
@@ -77,6 +78,7 @@ impl Exchanges {
         let unread = matches!(self.wanted(asked, request).body, Body::Unread);
         if bounds.reads > 0 && unread && estimate(request).is_some() {
             request.body_mut().hold(Held::of(self.cx.caller.tag.clone()));
+            self.invite(request);
             read(request, bounds.reads).await.map_err(Refusal::of)?;
         }
         let estimate = Some(()).filter(|()| bounds.reads > 0).and_then(|()| estimate(request));
