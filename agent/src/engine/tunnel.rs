@@ -52,7 +52,7 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
         headers: Cow::default(),
         rule: None,
         verdict: types::Verdict::Deny,
-        identity: cx.who.standing().shared(),
+        identity: cx.recognised(cx.who.standing()),
         credential: None,
         caller_keys: Vec::new(),
     };

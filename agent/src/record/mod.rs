@@ -136,7 +136,7 @@ pub struct ExchangeHead<'a> {
     /// Verdict.
     pub verdict: crate::types::Verdict,
     /// Who stands behind it.
-    pub identity: Option<Arc<crate::types::Identity>>,
+    pub identity: Option<crate::types::identity::Recognised>,
     /// The credential that it bears.
     pub credential: Option<Borne>,
     /// Long-lived keys that the caller sent of its own.

@@ -177,7 +177,7 @@ impl Exchanges {
                 return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
         };
-        let mut head = known(&request, &asked, &standing, keys);
+        let mut head = known(&self.cx, &request, &asked, &standing, keys);
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
@@ -344,12 +344,13 @@ enum Failed {
 
 /// What is recorded of a request that was read.
 fn known<'a>(
+    cx: &Context,
     request: &'a Request<Source>,
     asked: &Asked,
     standing: &Standing,
     caller_keys: Vec<types::CallerKey>,
 ) -> ExchangeHead<'a> {
-    let identity = standing.shared();
+    let identity = cx.recognised(standing);
     ExchangeHead { identity, caller_keys, ..head_of(request, asked.host.text.clone()) }
 }
 

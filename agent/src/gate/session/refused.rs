@@ -6,6 +6,7 @@ use super::{Error, Line};
 use crate::policy::Denied;
 use crate::record::ExchangeHead;
 use crate::report::Chain;
+use crate::types::identity::Recognised;
 use crate::types::{self, HostSource};
 
 impl Line {
@@ -49,8 +50,9 @@ impl Line {
 
     /// What a refusal before any exchange begins with.
     fn head(&self, host: String, host_source: HostSource, protocol: &'static str) -> ExchangeHead<'static> {
+        let names = self.services.policy.borrow().claims().to_vec();
         ExchangeHead {
-            identity: self.who.standing().shared(),
+            identity: self.who.standing().shared().map(|identity| Recognised::new(identity, &names)),
             credential: None,
             caller_keys: Vec::new(),
             protocol,

@@ -101,6 +101,7 @@ impl Exchanges {
         if !claim.wants_body(way, &asked.host.text) {
             return Ok((claim, None));
         }
+        self.invite(request);
         let whole = request.body_mut().whole(sigv4::BODY_MAX).await;
         let body = whole.ok().flatten().ok_or(Unsignable::Body)?;
         Ok((claim, Some(sigv4::hash(body))))
@@ -153,7 +154,9 @@ impl Exchanges {
             asked: asked.host.name.as_ref(),
             port: self.cx.destination.port(),
             method: asked.method.as_str(),
+            headers: request.headers(),
             path: request.uri().path(),
+            query: request.uri().query(),
             tag: &ask.tag,
             identity: ask.identity.as_deref(),
         };

@@ -1,6 +1,7 @@
 //! What a client is told in place of an upstream's answer.
 
-use http::{Request, Response, StatusCode};
+use http::header::EXPECT;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 
 use super::{Asked, Exchanges, known};
 use crate::engine::http::body::{Down, Finish};
@@ -21,6 +22,15 @@ impl Exchanges {
         let mut refusal = Refusal::new(StatusCode::BAD_GATEWAY, what);
         refusal.last = self.gate.is_some();
         self.tell(asked.shape, &refusal, finish)
+    }
+
+    /// Tells a client that waits for leave to send its body (RFC 9110 §10.1.1) to send it: it is wanted here, before the
+    /// upstream is asked.
+    pub(super) fn invite(&self, request: &Request<Source>) {
+        let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(EXPECT);
+        if let Some(gate) = self.gate.as_ref().filter(|_| waits && request.body().is_coming()) {
+            gate.informational(StatusCode::CONTINUE, &HeaderMap::new());
+        }
     }
 
     /// Answers an exchange that is recorded already with a refusal.
@@ -63,7 +73,7 @@ impl Exchanges {
         if self.gate.is_none() && !asked.handshake {
             request.body_mut().let_come().await;
         }
-        let head = known(request, asked, standing, keys);
+        let head = known(&self.cx, request, asked, standing, keys);
         self.refuse(&refusal, asked.shape, head)
     }
 
