@@ -145,8 +145,10 @@ pub struct Stream {
 impl Stream {
     /// What can be passed on when `data` has come.
     pub fn push(&mut self, needles: &Needles, data: Bytes) -> Bytes {
-        if self.held.is_empty() && !needles.is_in(&data) && needles.open(&data, 0) == data.len() {
-            return data;
+        if self.held.is_empty() && !needles.is_in(&data) {
+            let settled = needles.open(&data, 0);
+            self.held.extend_from_slice(&data[settled..]);
+            return data.slice(..settled);
         }
         let mut whole = std::mem::take(&mut self.held);
         whole.extend_from_slice(&data);

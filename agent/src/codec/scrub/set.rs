@@ -12,6 +12,8 @@ pub struct Set {
     texts: Vec<Arc<Texts>>,
     /// By their bytes, each once.
     sorted: Vec<Place>,
+    /// The first [`SHORTEST`] bytes of each, as they sort.
+    keys: Vec<u64>,
     /// Words of four bytes that stand in a text at 0 to 3.
     words: Bits,
     /// The first [`SHORTEST`] bytes of each.
@@ -32,6 +34,8 @@ struct Place {
 
 /// Bytes of the word that is looked at.
 const WORD: usize = 4;
+/// Words that are looked at together.
+const TOGETHER: usize = 8;
 
 impl Set {
     /// Of all these; `None` where there is no text.
@@ -64,7 +68,9 @@ impl Set {
             open.push(u32::try_from(at).ok()?);
             sorted[at].within = within;
         }
-        Some(Self { texts, sorted, words, heads, pairs, longest })
+        let key = |place| text(place).first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        let keys = sorted.iter().map(key).collect();
+        Some(Self { texts, sorted, keys, words, heads, pairs, longest })
     }
 
     /// The longest text's bytes.
@@ -78,20 +84,36 @@ impl Set {
 
     /// The first text that stands in `bytes` from `from` on: where it begins and ends, and its mark.
     pub fn find(&self, bytes: &[u8], from: usize) -> Option<(usize, usize, &Arc<str>)> {
-        let (read, _) = bytes.get(from..)?.as_chunks::<WORD>();
-        for (nth, four) in read.iter().enumerate() {
-            if !self.words.has(u64::from(u32::from_le_bytes(*four))) {
+        let (words, _) = bytes.get(from..)?.as_chunks::<WORD>();
+        let may = |four: &[u8; WORD]| self.words.has(u64::from(u32::from_le_bytes(*four)));
+        // Several with one branch: nearly always it is none.
+        for (nth, some) in words.chunks(TOGETHER).enumerate() {
+            if !some.iter().fold(false, |any, four| any | may(four)) {
                 continue;
             }
-            let at = from + nth * WORD;
-            for begin in at.saturating_sub(WORD - 1).max(from)..=at {
-                if let Some(place) = self.at(&bytes[begin..]) {
-                    let mark = &self.texts[place.of as usize].mark;
-                    return Some((begin, begin + self.text(place).len(), mark));
+            for (at, _) in
+                (from + nth * TOGETHER * WORD..).step_by(WORD).zip(some).filter(|(_, four)| may(four))
+            {
+                for begin in at.saturating_sub(WORD - 1).max(from)..=at {
+                    if let Some(place) = self.at(&bytes[begin..]) {
+                        let mark = &self.texts[place.of as usize].mark;
+                        return Some((begin, begin + self.text(place).len(), mark));
+                    }
                 }
             }
         }
         None
+    }
+
+    /// How many of the sorted are `bytes` or come before.
+    fn upto(&self, bytes: &[u8]) -> usize {
+        let (mut from, mut to) = (0, self.sorted.len());
+        if let Some(first) = bytes.first_chunk() {
+            let key = u64::from_be_bytes(*first);
+            from = self.keys.partition_point(|other| *other < key);
+            to = from + self.keys[from..].partition_point(|other| *other == key);
+        }
+        from + self.sorted[from..to].partition_point(|place| self.text(*place) <= bytes)
     }
 
     /// The longest text that `bytes` begins with.
@@ -100,7 +122,7 @@ impl Set {
             return None;
         }
         // Whatever `bytes` begins with sorts before it, and the last that does begins with all others that do.
-        let mut last = self.sorted.partition_point(|place| self.text(*place) <= bytes).checked_sub(1)?;
+        let mut last = self.upto(bytes).checked_sub(1)?;
         loop {
             let place = self.sorted[last];
             if bytes.starts_with(self.text(place)) {
@@ -123,10 +145,7 @@ impl Set {
             [first, second, ..] => self.pairs.has(pair(first, second)),
             _ => true,
         };
-        may && {
-            let next = self.sorted.partition_point(|place| self.text(*place) <= end);
-            self.sorted.get(next).is_some_and(|place| self.text(*place).starts_with(end))
-        }
+        may && { self.sorted.get(self.upto(end)).is_some_and(|place| self.text(*place).starts_with(end)) }
     }
 }
 
