@@ -70,6 +70,7 @@ impl Exchanges {
             session: self.cx.session.id(),
             identity: standing.shared(),
             token: standing.token(),
+            veil: Arc::clone(self.cx.session.veil()),
         };
         // Told at once, and judged again when it is sent.
         let bound = self.bound(credential, &ask, asked, request);
