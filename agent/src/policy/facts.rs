@@ -40,7 +40,6 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     #[cfg(test)]
-    #[cfg(test)]
     pub fn new(asked: &'a Asked<'a>) -> Self {
         Self::without(asked, &super::past::NOTHING)
     }
@@ -127,6 +126,12 @@ impl<'a> Facts<'a> {
     pub fn hides_header(&self, name: &str) -> bool {
         self.withheld.headers_cut
             || self.withheld.headers.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the request is known to have no such header field; `name`: in lower case, else it is not said.
+    pub fn lacks_header(&self, name: &str) -> bool {
+        let plain = name.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());
+        plain && self.http().is_ok_and(|http| !http.headers.contains_key(name)) && !self.hides_header(name)
     }
 
     /// Whether the values of this query parameter are withheld.

@@ -273,7 +273,7 @@ impl Policy {
         }
         let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
         let claims = claims::names(&rules);
-        let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
+        let index = Index::of(&rules);
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -340,7 +340,7 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Ve
         })
     );
     let (mut messages, mut body, mut more, mut open, mut last) = (Hears::Nobody, None, false, false, None);
-    for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
+    for compiled in policy.index.candidates(&facts).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(&facts) {
             Match::No(_) => continue,
             // What a handshake opens is judged message by message: a refusal of some passes it over, a leave lets it through.

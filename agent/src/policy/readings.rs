@@ -132,6 +132,9 @@ impl Verdict {
 /// # Errors
 /// [`TooMany`].
 pub fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
+    if is_plain(http) {
+        return Ok(Vec::new());
+    }
     let paths = paths(http.path)?;
     let queries = queries(http.query);
     let methods = methods(http.method, http.query, http.headers);
@@ -149,6 +152,18 @@ pub fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
     }
     all.remove(0);
     Ok(all)
+}
+
+/// Nothing in it could be read in another way.
+fn is_plain(http: &Http<'_>) -> bool {
+    !is_odd(http.path)
+        && !http.query.is_some_and(|query| query.contains(';'))
+        && !OVERRIDES.iter().any(|name| http.headers.contains_key(*name))
+}
+
+/// Whether servers may read a path in different ways.
+fn is_odd(path: &str) -> bool {
+    path.bytes().any(|b| matches!(b, b'%' | b';' | b'\\')) || path.contains("//") || path.contains("/.")
 }
 
 /// The patterns, and those of them that are written percent-encoded decoded too: a path is judged in both spellings.
@@ -204,8 +219,7 @@ fn queries(query: Option<&str>) -> Vec<Option<Cow<'_, str>>> {
 
 fn paths(path: &str) -> Result<Vec<String>, TooMany> {
     let mut all = vec![path.to_owned()];
-    let odd = path.bytes().any(|b| matches!(b, b'%' | b';' | b'\\'));
-    if !odd && !path.contains("//") && !path.contains("/.") {
+    if !is_odd(path) {
         return Ok(all);
     }
     if path.len() > PATH {

@@ -26,6 +26,7 @@ mod functions;
 mod lower;
 mod names;
 mod node;
+mod quick;
 #[cfg(test)]
 pub(super) mod tests;
 #[cfg(test)]
@@ -119,6 +120,9 @@ impl When {
     /// Judges it for a rule that allows (or, with `refuses`, one that refuses) and looks at no more than `body_max` bytes
     /// of the body.
     pub(super) fn holds(&self, facts: &Facts<'_>, body_max: u64, refuses: bool) -> Known {
+        if self.node.fails(facts, refuses) {
+            return Known::No;
+        }
         Known::from(Run::new(facts, body_max, refuses).condition(&self.node))
     }
 }

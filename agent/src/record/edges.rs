@@ -48,7 +48,7 @@ pub fn opening(
     batch: &mut Batch,
     session: &Facts,
     number: u32,
-    head: ExchangeHead,
+    head: ExchangeHead<'_>,
 ) -> (Box<Summary>, Result<(), Unrecordable>) {
     let salt = &session.shared.salt;
     let needles = session.shared.needles();
@@ -56,7 +56,8 @@ pub fn opening(
     let borne = head.credential.as_ref();
     let clean = head.path.map(|text| with_parameter(path(&text, salt), borne));
     let clean = clean.map(|text| cut(seen(text), LONG));
-    let (host, method) = (cut(seen(head.host), WORD), head.method.map(|text| cut(seen(text), WORD)));
+    let (host, method) =
+        (cut(seen(head.host), WORD), head.method.map(|text| cut(seen(text.into_owned()), WORD)));
     let redacted = Redacted::new(&head.headers, salt).with(borne);
     let time = stamp(OffsetDateTime::now_utc());
     let claims = head.identity.as_ref().and_then(|recognised| recognised.claims.as_deref());

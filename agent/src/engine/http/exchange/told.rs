@@ -3,13 +3,14 @@
 use http::header::EXPECT;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 
-use super::{Asked, Exchanges};
+use super::{Asked, Exchanges, known};
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::refusal::{Refusal, Shape};
 use crate::engine::http::shared::{Passed, Shared};
 use crate::engine::http::source::Source;
+use crate::identity::Standing;
 use crate::record::{ExchangeHead, Unrecordable};
-use crate::types;
+use crate::types::{self, CallerKey};
 
 impl Exchanges {
     pub(super) fn bad_upstream(&self, asked: &Asked, what: String, finish: Finish) -> Response<Down> {
@@ -43,7 +44,12 @@ impl Exchanges {
     }
 
     /// Refuses a request of which nothing goes upstream.
-    pub(super) fn refuse(&self, refusal: &Refusal, shape: Shape, mut head: ExchangeHead) -> Response<Down> {
+    pub(super) fn refuse(
+        &self,
+        refusal: &Refusal,
+        shape: Shape,
+        mut head: ExchangeHead<'_>,
+    ) -> Response<Down> {
         head.verdict = types::Verdict::Deny;
         head.rule = refusal.rule.clone();
         match self.cx.session.exchange_ahead(head) {
@@ -56,9 +62,9 @@ impl Exchanges {
     pub(super) async fn turn_away(
         &self,
         mut refusal: Refusal,
-        head: ExchangeHead,
         asked: &Asked,
         request: &mut Request<Source>,
+        (standing, keys): (&Standing, Vec<CallerKey>),
     ) -> Response<Down> {
         // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which the
         // client is told: else its next request would meet a close.
@@ -67,6 +73,7 @@ impl Exchanges {
         if self.gate.is_none() && !asked.handshake {
             request.body_mut().let_come().await;
         }
+        let head = known(&self.cx, request, asked, standing, keys);
         self.refuse(&refusal, asked.shape, head)
     }
 
