@@ -189,7 +189,7 @@ pub fn methods<'a>(sent: &'a str, query: Option<&'a str>, headers: &'a HeaderMap
             add(value.to_str().unwrap_or_default().trim());
         }
     }
-    if let Some(query) = query.filter(|query| contains_method(query) || query.contains('%')) {
+    if let Some(query) = query.filter(|query| may_name_a_method(query)) {
         let parameters = query.split(['&', ';']).flat_map(|part| form_urlencoded::parse(part.as_bytes()));
         let named = |name: &str| PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known));
         parameters.filter(|(name, _)| named(name)).for_each(|(_, value)| add(value.trim()));
@@ -197,8 +197,8 @@ pub fn methods<'a>(sent: &'a str, query: Option<&'a str>, headers: &'a HeaderMap
     methods
 }
 
-fn contains_method(query: &str) -> bool {
-    query.as_bytes().windows(6).any(|six| six.eq_ignore_ascii_case(b"method"))
+fn may_name_a_method(query: &str) -> bool {
+    query.contains('%') || query.as_bytes().windows(6).any(|six| six.eq_ignore_ascii_case(b"method"))
 }
 
 /// To some, `;` separates as `&` does (HTML 4.01 §B.2.2).
