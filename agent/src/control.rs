@@ -274,7 +274,7 @@ pub struct Status {
     pub self_test: Option<SelfTest>,
     /// The store.
     pub store: Option<StoreStatus>,
-    /// Whether the memory of both processes can reach swap: `locked`, or what else.
+    /// Whether the memory of both processes can reach swap, and what keeps it from that.
     pub memory: String,
     /// What on this host weakens the enforcement, or needs attention.
     pub notes: Vec<String>,

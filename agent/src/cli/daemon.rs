@@ -128,7 +128,8 @@ fn close_memory() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
-/// Keys are not to reach swap. Where that cannot be had, `sluice status` says so.
+/// Keys are not to reach swap. Where that cannot be had, `sluice status` says so. Before the sandbox: afterwards it cannot be
+/// asked for.
 fn lock_memory() {
     if let Err(error) = doctor::memory::lock() {
         tracing::debug!("memory is not locked: {error}");

@@ -140,9 +140,9 @@ impl Live {
             }
             let pids: Vec<u32> =
                 [Some(&warden), gate.as_ref()].into_iter().flatten().map(|one| one.pid).collect();
-            let (memory, well) = doctor::memory::state(Path::new("/proc"), &pids);
+            let (memory, well) = doctor::memory::Shown::default().state(&pids);
             if !well {
-                notes.push(format!("the agent's memory is {memory}"));
+                notes.push(format!("the agent's memory {memory}"));
             }
             Status {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
