@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::netns::{AGENT_V4, AGENT_V6};
 
+mod anthropic;
 pub mod certs;
 pub mod counted;
 mod git;

@@ -15,6 +15,7 @@
 //! | `/ws` | WebSocket echo |
 //! | `/echo.Echo/*` | gRPC: the message comes back, grpc-status 0 in the trailers |
 //! | `/git/*` | git over smart HTTP |
+//! | `/v1/messages` | what the Anthropic packages ask |
 //! | `/v1/…` | what the OpenAI packages ask |
 
 use std::convert::Infallible;
@@ -31,7 +32,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Shared, git, mirror, openai, websocket};
+use super::{Shared, anthropic, git, mirror, openai, websocket};
 
 /// Prefix of an SSE event's data; nanoseconds of CLOCK_MONOTONIC at sending follow.
 pub const SSE_STAMP: &str = "at=";
@@ -89,6 +90,7 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
         "ws" => websocket::upgrade(request),
         "echo.Echo" => grpc(request),
         "git" => git::answer(request, &shared.repositories).await,
+        "v1" if rest == "messages" => anthropic::answer(request).await,
         "v1" => openai::answer(request).await,
         _ => text(StatusCode::NOT_FOUND, "no such route\n"),
     }
