@@ -172,6 +172,8 @@ mod tests {
             asked: Some(&host),
             port: 443,
             method: "GET",
+            headers: &HeaderMap::new(),
+            query: None,
             path: "/",
             tag: &tag,
             identity: None,

@@ -68,7 +68,7 @@ impl Exchange {
     pub(super) fn begin(
         session: Arc<Facts>,
         number: u32,
-        head: ExchangeHead,
+        head: ExchangeHead<'_>,
         write: Write,
     ) -> Result<Self, Unrecordable> {
         let (summary, last) = scratch(|batch| {
@@ -97,7 +97,7 @@ impl Exchange {
     pub(super) fn refused(
         session: Arc<Facts>,
         number: u32,
-        head: ExchangeHead,
+        head: ExchangeHead<'_>,
         status: Option<u16>,
         error: String,
     ) {

@@ -7,6 +7,7 @@
 //!
 //! [`read`] is the other side, for the command line and for whoever has a copy. The format is in `docs/store.md`.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -118,7 +119,7 @@ pub struct Leg {
 
 /// What an exchange begins with; written before its first byte goes upstream.
 #[derive(Clone, Debug)]
-pub struct ExchangeHead {
+pub struct ExchangeHead<'a> {
     /// `http/1.1`, `h2`, `websocket`, `dns`, `tunnel`, `tls`.
     pub protocol: &'static str,
     /// Name that was asked for, or the address.
@@ -126,17 +127,17 @@ pub struct ExchangeHead {
     /// Who says that it is the name.
     pub host_source: crate::types::HostSource,
     /// HTTP method.
-    pub method: Option<String>,
+    pub method: Option<Cow<'a, str>>,
     /// Path and query.
-    pub path: Option<String>,
+    pub path: Option<Cow<'a, str>>,
     /// Request headers in order.
-    pub headers: HeaderMap,
+    pub headers: Cow<'a, HeaderMap>,
     /// Rule that decided.
     pub rule: Option<String>,
     /// Verdict.
     pub verdict: crate::types::Verdict,
     /// Who stands behind it.
-    pub identity: Option<Arc<crate::types::Identity>>,
+    pub identity: Option<crate::types::identity::Recognised>,
     /// The credential that it bears.
     pub credential: Option<Borne>,
     /// Long-lived keys that the caller sent of its own.

@@ -105,7 +105,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Unrecordable`]: refuse the exchange, and say so with [`Session::refused`].
-    pub fn exchange(&self, head: ExchangeHead) -> Result<Exchange, Unrecordable> {
+    pub fn exchange(&self, head: ExchangeHead<'_>) -> Result<Exchange, Unrecordable> {
         Exchange::begin(self.0.clone(), self.next(), head, Write::Now)
     }
 
@@ -114,18 +114,18 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::exchange`].
-    pub fn exchange_ahead(&self, head: ExchangeHead) -> Result<Exchange, Unrecordable> {
+    pub fn exchange_ahead(&self, head: ExchangeHead<'_>) -> Result<Exchange, Unrecordable> {
         Exchange::begin(self.0.clone(), self.next(), head, Write::Ahead)
     }
 
     /// Records an exchange that is over at once: nothing was sent upstream. Its summary reaches the sink even when the
     /// store takes nothing.
-    pub fn refused(&self, head: ExchangeHead, error: String) {
+    pub fn refused(&self, head: ExchangeHead<'_>, error: String) {
         self.refused_with(head, None, error);
     }
 
     /// As [`Session::refused`], with the status that the client was given.
-    pub fn refused_with(&self, head: ExchangeHead, status: Option<u16>, error: String) {
+    pub fn refused_with(&self, head: ExchangeHead<'_>, status: Option<u16>, error: String) {
         Exchange::refused(self.0.clone(), self.next(), head, status, error);
     }
 

@@ -256,6 +256,8 @@ fn through(
         asked: Some(&name),
         port: 443,
         method: "GET",
+        headers: &http::HeaderMap::new(),
+        query: None,
         path: "/",
         tag: &tag,
         identity: None,

@@ -17,7 +17,7 @@ fn a_live_value_is_in_no_frame() {
     let session = begin(&store);
     let mut head = head(&format!("/{secret}?x={secret}"));
     head.host = format!("{secret}.example");
-    head.headers.insert("x-plain", secret.parse().expect("value"));
+    head.headers.to_mut().insert("x-plain", secret.parse().expect("value"));
     let exchange = session.exchange(head).expect("begun");
     let body = format!("so {secret} it is, and sk-canary-no. {secret}");
     for piece in body.as_bytes().chunks(7) {

@@ -15,6 +15,7 @@ use crate::identity::Standing;
 use crate::policy::credential::{Credential, Sending, Unbound};
 use crate::policy::{Permit, Policy};
 use crate::record::Borne;
+use crate::tls;
 use crate::types::credential::Inject;
 use crate::types::{CredentialName, HostName};
 
@@ -83,7 +84,9 @@ impl Exchanges {
         standing: &Standing,
         request: &mut Request<Source>,
     ) -> Result<Option<Bearing>, Refusal> {
-        let Some(credential) = permit.credential().filter(|_| !asked.tunnels) else { return Ok(None) };
+        let credential = permit.credential().filter(|_| !asked.tunnels);
+        self.may_use_connection(credential, permit)?;
+        let Some(credential) = credential else { return Ok(None) };
         let no = |status, why: &dyn std::fmt::Display| refused(credential, permit.rule(), status, why);
         let way = credential.inject.as_ref();
         let way = way.ok_or_else(|| no(StatusCode::FORBIDDEN, &"it serves other credentials only"))?;
@@ -101,6 +104,11 @@ impl Exchanges {
         let value = value.map_err(|Unfetched(why)| {
             no(StatusCode::SERVICE_UNAVAILABLE, &format!("it cannot be had: {why}"))
         })?;
+        if *way == Inject::Tls && self.cx.shown.is_none() {
+            let without = "this connection's handshake did not ask for it, or began without it: open another";
+            let why = tls::certificate(value.secret().expose()).err().unwrap_or_else(|| without.to_owned());
+            return Err(no(StatusCode::SERVICE_UNAVAILABLE, &why));
+        }
         let claim = match way {
             Inject::Sigv4 { .. } => {
                 let claim = self.claim(way, asked, request).await;
@@ -111,6 +119,18 @@ impl Exchanges {
         strip::strip(way, request);
         let (credential, rule) = (Arc::clone(credential), permit.rule().to_owned());
         Ok(Some(Bearing { credential, ask, value, rule, claim }))
+    }
+
+    /// A connection on which a client certificate was shown is for exchanges whose rule names that certificate: whatever else is
+    /// sent there would bear it too.
+    fn may_use_connection(&self, named: Option<&Arc<Credential>>, permit: &Permit) -> Result<(), Refusal> {
+        match &self.cx.shown {
+            Some(shown) if named != Some(shown) => {
+                let why = "its certificate was shown on this connection, and the rule does not name it";
+                Err(refused(shown, permit.rule(), StatusCode::FORBIDDEN, why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the client's own signature says, and the body's hash, where that is to be signed.
@@ -124,6 +144,7 @@ impl Exchanges {
         if !claim.wants_body(way, &asked.host.text) {
             return Ok((claim, None));
         }
+        self.invite(request);
         let whole = request.body_mut().whole(sigv4::BODY_MAX).await;
         let body = whole.ok().flatten().ok_or(Unsignable::Body)?;
         Ok((claim, Some(sigv4::hash(body))))
@@ -141,6 +162,10 @@ impl Exchanges {
         };
         let bound = self.bound(&bearing.credential, &bearing.ask, asked, request);
         let bound = bound.map_err(|unbound| no(StatusCode::FORBIDDEN, &unbound))?;
+        if bound.credential().inject == Some(Inject::Tls) {
+            // The connection bears it.
+            return Ok(None);
+        }
         let Some((claim, hash)) = &bearing.claim else {
             let put = inject::apply(bound, &bearing.value, request).map(|()| None);
             return put.map_err(|why| no(StatusCode::SERVICE_UNAVAILABLE, &why));
@@ -153,6 +178,10 @@ impl Exchanges {
     /// The same with the value that comes after one which the upstream refused; `None`: there is no other.
     pub(super) async fn renewed(&self, bearing: Bearing) -> Option<Bearing> {
         let Bearing { credential, ask, value: refused, rule, claim } = bearing;
+        if credential.inject == Some(Inject::Tls) {
+            // Another value could only be shown on another connection.
+            return None;
+        }
         let value = self.cx.credentials.renewed(&credential, &ask, &refused).await.ok()?;
         let other = !value.secret().same(refused.secret());
         other.then_some(Bearing { credential, ask, value, rule, claim })
@@ -176,7 +205,9 @@ impl Exchanges {
             asked: asked.host.name.as_ref(),
             port: self.cx.destination.port(),
             method: asked.method.as_str(),
+            headers: request.headers(),
             path: request.uri().path(),
+            query: request.uri().query(),
             tag: &ask.tag,
             identity: ask.identity.as_deref(),
         };
