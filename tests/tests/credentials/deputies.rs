@@ -80,13 +80,13 @@ fn where_servers_send_a_job_it_does_not_go() {
             &[version, "-L", "--location-trusted", "-H", "Authorization: Bearer sk-sluice-mine", &url],
         )
     };
-    for (at, version) in ["--http1.1", "--http2"].into_iter().enumerate() {
+    for version in ["--http1.1", "--http2"] {
         let (status, body, _) = trusting(version, &format!("https://{WWW}/echo"));
         assert!(status == "403" && body.contains("not bound to www.example.test"), "{status} {body}");
-        sent(2 * at + 1);
+        sent(1);
         let (status, body, ended) = trusting(version, &format!("https://{WWW}/mirror/plain"));
         assert!(status == "200" && !format!("{body}{}", ended.stderr).contains("canary"), "{status} {body}");
-        sent(2 * at + 2);
+        sent(2);
         let plain = trusting(version, "http://api.openai.com/echo");
         assert!(plain.0 == "403" && plain.1.contains("over TLS only"), "{plain:?}");
         has_canary(&world).into_iter().for_each(|one| assert!(one.path.starts_with("/redirect/"), "{one:?}"));
