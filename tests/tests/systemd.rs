@@ -193,28 +193,27 @@ fn a_restart_under_load_loses_nothing_and_lets_nothing_out() {
     assert!(number(&ran, "recorded") >= number(&ran, "ok"), "{}", ran.output);
 }
 
-/// A new package over an installed one, with short and long exchanges under way: none fails, none goes round, and the short
-/// ones do not wait for the long ones to end, which go on beside the new daemon.
+/// A new package over an installed one, then a restart, each with a stream under way that ends only when the short exchanges
+/// have gone on with the next daemon: nothing fails, nothing goes round, nobody waits for the stream, and it ends well.
 #[test]
 fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
     let ran = story_with(
-        "install; start_upstream; intercept
+        "install; start_upstream
+        printf '\n[drain]\ngrace = \"60s\"\n' >> /etc/sluice/sluice.toml
+        intercept
         dpkg-query --show sluice
         : > /tmp/streams; start_sniffer; start_load
-        await_more 20
+        await_more 20; hold_stream
         find /sys/fs/bpf/sluice/tags/load -name 'link_connect4' | xargs stat --format='link %i'
         dpkg --install /next.deb
-        echo begun=$(start_ms)
-        await_more 20
+        await_more 20; release_stream; hold_stream
         find /sys/fs/bpf/sluice/tags/load -name 'link_connect4' | xargs stat --format='link %i'
         dpkg-query --show sluice
         systemctl restart sluice.service
-        echo again=$(start_ms)
-        await_more 20
+        await_more 20; release_stream
         stop_load; stop_sniffer
         journalctl --sync
         echo drains=$(journalctl --no-pager --output=cat --unit='sluice.drain-*' | grep -c '^Started')
-        grep -c stream /tmp/peers | sed s/^/streams=/
         find /sys/fs/bpf/sluice -name '*_v*' | sed 's/.*_v/ABI /' | sort -u
         dpkg --purge sluice; journalctl --sync
         journalctl --no-pager --output=cat --identifier=sluice | grep 'the package is removed'",
@@ -225,7 +224,9 @@ fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
         &[
             "~earlier",
             "link ",
+            "held until now: ",
             "link ",
+            "held until now: ",
             &format!("ABI {}\n", agent_ebpf::ABI),
             "tag load removed: the package",
         ],
@@ -239,21 +240,16 @@ fn an_upgrade_under_load_loses_nothing_and_lets_nothing_out() {
         number(&ran, "ok"),
         number(&ran, "seen")
     );
-    assert!(number(&ran, "ok") >= 60 && number(&ran, "streams") >= 4, "{}", ran.output);
     assert_eq!(number(&ran, "failed"), 0, "lost over an upgrade:\n{}\n{}", ran.output, ran.journal);
     assert_eq!((number(&ran, "direct"), number(&ran, "strays")), (0, 0), "went round:\n{}", ran.output);
+    assert!(number(&ran, "seen") > 0, "the sniffer saw nothing");
     assert_eq!(number(&ran, "lost"), 0, "the sniffer missed packets");
-    assert!(number(&ran, "refused") <= 1000, "{}", ran.output);
-    // Of two ends one may find nothing under way; that nobody waited for a stream is what the bound below says.
-    assert!(
-        number(&ran, "drains") >= 1,
+    assert_eq!(
+        number(&ran, "drains"),
+        2,
         "what was under way went on beside the next daemon:\n{}",
         ran.output
     );
-    // The start of the unoptimised daemon, the end of the last and a request, which take their time where others work; a
-    // stream would be three seconds more.
-    let start = number(&ran, "begun").max(number(&ran, "again"));
-    assert!(number(&ran, "waited") <= 2 * start + 1000, "{}", ran.output);
 }
 
 #[test]

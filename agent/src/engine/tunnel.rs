@@ -1,8 +1,7 @@
 //! The tunnel: bytes that are not read, passed both ways under a verdict, counted and recorded.
 
+use std::borrow::Cow;
 use std::time::Duration;
-
-use http::HeaderMap;
 
 use super::Context;
 use super::live::{self, Facts, Live};
@@ -50,10 +49,10 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
         host_source,
         method: None,
         path: None,
-        headers: HeaderMap::new(),
+        headers: Cow::default(),
         rule: None,
         verdict: types::Verdict::Deny,
-        identity: cx.who.standing().shared(),
+        identity: cx.recognised(cx.who.standing()),
         credential: None,
         caller_keys: Vec::new(),
     };

@@ -10,7 +10,8 @@ use super::judge::Asked;
 use super::known::Fault;
 use super::llm::{self, Llm};
 use super::past::Withheld;
-use crate::types::action::{Body, Http, Message};
+use crate::types::action::{Body, Http, Message, Speaker};
+use crate::types::identity::{claim_at, names_of};
 use crate::types::{Action, Identity};
 
 /// See the module.
@@ -19,6 +20,9 @@ pub(super) struct Facts<'a> {
     pub asked: &'a Asked<'a>,
     /// What is past and was recorded may lack some of it: that is as unknown as what has not come yet.
     withheld: &'a Withheld,
+    /// The rule at hand does not ask who sends messages on a WebSocket: it is about the client's, and of the server's it knows
+    /// what it knew of the handshake.
+    pub deaf: Cell<bool>,
     /// Steps that conditions took so far.
     pub steps: Cell<u64>,
     query: OnceCell<Value>,
@@ -36,7 +40,6 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     #[cfg(test)]
-    #[cfg(test)]
     pub fn new(asked: &'a Asked<'a>) -> Self {
         Self::without(asked, &super::past::NOTHING)
     }
@@ -46,6 +49,7 @@ impl<'a> Facts<'a> {
         Self {
             asked,
             withheld,
+            deaf: Cell::new(false),
             steps: Cell::new(0),
             query: OnceCell::new(),
             headers: OnceCell::new(),
@@ -70,7 +74,31 @@ impl<'a> Facts<'a> {
     /// Its verified claims.
     pub fn claims(&self) -> Result<&'a Value, Fault> {
         let identity = self.identity()?;
-        if self.withheld.claims { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+        if self.withheld.claims.is_some() { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+    }
+
+    /// The claim at a path with dots, if the token has it.
+    pub fn claim(&self, path: &str) -> Result<Option<&'a Value>, Fault> {
+        let claims = &self.identity()?.claims;
+        if self.withheld.claims.is_some() && names_of(path).any(|name| self.hides_claim(name)) {
+            return Err(Fault::NotYet);
+        }
+        Ok(claims.as_object().and_then(|claims| claim_at(claims, path)))
+    }
+
+    /// Its verified claims, to ask them for one by this name.
+    pub fn claims_with(&self, name: &str) -> Result<&'a Value, Fault> {
+        let identity = self.identity()?;
+        if self.hides_claim(name) { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+    }
+
+    fn hides_claim(&self, name: &str) -> bool {
+        self.withheld.claims.as_ref().is_some_and(|known| !known.knows(name))
+    }
+
+    /// Whether any claims are withheld.
+    pub fn hides_claims(&self) -> bool {
+        self.withheld.claims.is_some()
     }
 
     /// Its issuer.
@@ -98,6 +126,12 @@ impl<'a> Facts<'a> {
     pub fn hides_header(&self, name: &str) -> bool {
         self.withheld.headers_cut
             || self.withheld.headers.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the request is known to have no such header field; `name`: in lower case, else it is not said.
+    pub fn lacks_header(&self, name: &str) -> bool {
+        let plain = name.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());
+        plain && self.http().is_ok_and(|http| !http.headers.contains_key(name)) && !self.hides_header(name)
     }
 
     /// Whether the values of this query parameter are withheld.
@@ -166,6 +200,7 @@ impl<'a> Facts<'a> {
     pub fn message(&self, max: u64) -> Result<(bool, &'a [u8]), Fault> {
         match self.http()?.body {
             Body::Handshake => Err(Fault::NotYet),
+            Body::Message(Message { from: Speaker::Server, .. }) if self.deaf.get() => Err(Fault::NotYet),
             Body::Unread | Body::Whole(_) | Body::Unknowable(_) => Err(Fault::Missing),
             Body::Message(Message { data: Err(why), .. }) => {
                 Err(Fault::Cannot(format!("the message cannot be read: {why}")))
@@ -173,7 +208,16 @@ impl<'a> Facts<'a> {
             Body::Message(Message { data: Ok(data), .. }) if data.len() as u64 > max => {
                 Err(Fault::Cannot(format!("the message is longer than {max} bytes")))
             }
-            Body::Message(Message { binary, data: Ok(data) }) => Ok((binary, data)),
+            Body::Message(Message { binary, data: Ok(data), .. }) => Ok((binary, data)),
+        }
+    }
+
+    /// Who sent it.
+    pub fn speaker(&self) -> Result<Speaker, Fault> {
+        match self.http()?.body {
+            Body::Handshake => Err(Fault::NotYet),
+            Body::Unread | Body::Whole(_) | Body::Unknowable(_) => Err(Fault::Missing),
+            Body::Message(Message { from, .. }) => Ok(from),
         }
     }
 
@@ -243,6 +287,10 @@ impl<'a> Facts<'a> {
         let route = llm::route(http).ok_or(Fault::Missing)?;
         if self.is_websocket()? {
             let (_, data) = self.message(max)?;
+            // What a model answers is no request to one.
+            if self.speaker()? == Speaker::Server {
+                return Err(Fault::Missing);
+            }
             let view = self.llm.get_or_init(|| {
                 let json = self.message_view(data).as_ref().map_err(Clone::clone)?;
                 route.json(http, json.as_ref())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
+use super::claims;
 use super::facts::Facts;
 use super::filter::Filter;
 use super::known::Known;
@@ -11,7 +12,6 @@ use super::pattern::Glob;
 use super::rule::{CallerAsks, Effect, RequestAsks, Rule, ToAsks};
 use super::when::When;
 use crate::types::action::Http;
-use crate::types::identity::claim_at;
 use crate::types::{Action, Caller, HostName, Identity};
 
 /// What is judged.
@@ -70,6 +70,7 @@ impl Compiled {
     /// Judges the cheap keys first, what asks for the body last.
     pub fn judge(&self, facts: &Facts<'_>) -> Match {
         let (rule, asked) = (&self.rule, facts.asked);
+        facts.deaf.set(!self.asks_speaker());
         let matched = to(&rule.to, asked, Match::Yes);
         if let Match::No(_) = matched {
             return matched;
@@ -94,6 +95,11 @@ impl Compiled {
     /// Whether it may ask for messages on a WebSocket.
     pub fn asks_message(&self) -> bool {
         self.rule.request.asks_body() || self.when.as_ref().is_some_and(When::asks_message)
+    }
+
+    /// Whether it asks which side of a WebSocket sent a message. One that does not is about the client's.
+    pub fn asks_speaker(&self) -> bool {
+        self.when.as_ref().is_some_and(When::asks_speaker)
     }
 
     /// Whether it may ask for the body.
@@ -173,7 +179,7 @@ fn caller(asks: &CallerAsks, facts: &Facts<'_>, matched: Match) -> Match {
             }
             Known::from(facts.issuer().map(|issuer| asks.issuers.iter().any(|ask| ask == issuer)))
         })
-        .and("claims", || claims(&asks.claims, facts))
+        .and("claims", || claims::hold(&asks.claims, facts))
 }
 
 fn identity<T>(asks: &[T], facts: &Facts<'_>, holds: impl Fn(&T, &Identity) -> bool) -> Known {
@@ -181,30 +187,6 @@ fn identity<T>(asks: &[T], facts: &Facts<'_>, holds: impl Fn(&T, &Identity) -> b
         return Known::Yes;
     }
     Known::from(facts.identity().map(|is| asks.iter().any(|ask| holds(ask, is))))
-}
-
-fn claims(asks: &BTreeMap<String, Vec<Glob>>, facts: &Facts<'_>) -> Known {
-    if asks.is_empty() {
-        return Known::Yes;
-    }
-    let all = |claims: &serde_json::Value| {
-        asks.iter().all(|(path, globs)| {
-            let value = claims.as_object().and_then(|claims| claim_at(claims, path));
-            value.is_some_and(|value| globs.iter().any(|glob| claim(value, glob)))
-        })
-    };
-    Known::from(facts.claims().map(all))
-}
-
-/// A text, a number or a truth is compared as its text; a list when any entry of it is.
-fn claim(value: &serde_json::Value, glob: &Glob) -> bool {
-    use serde_json::Value;
-    match value {
-        Value::String(text) => glob.matches(text),
-        Value::Number(_) | Value::Bool(_) => glob.matches(&value.to_string()),
-        Value::Array(values) => values.iter().any(|value| !value.is_array() && claim(value, glob)),
-        Value::Null | Value::Object(_) => false,
-    }
 }
 
 fn request(asks: &RequestAsks, facts: &Facts<'_>, refuses: bool, matched: Match) -> Match {

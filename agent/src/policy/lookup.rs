@@ -194,15 +194,7 @@ pub fn decide(policy: &Policy, _caller: &Caller, lookup: Lookup<'_>) -> Result<P
     if !bounds.types.is_empty() && !bounds.types.iter().any(|kind| kind == lookup.kind) {
         return Err(Denied::Type { kind: lookup.kind.to_owned() });
     }
-    Ok(Permit {
-        rule: super::OBSERVE.into(),
-        verdict: crate::types::Verdict::Allow,
-        durable: policy.durable,
-        messages: false,
-        credential: None,
-        caller_key: super::rule::CallerKeys::Warn,
-        bounds: None,
-    })
+    Ok(policy.minted(super::OBSERVE, crate::types::Verdict::Allow, false))
 }
 
 /// Decides where an alias leads: a denied name is not reached by another that points at it.

@@ -5,6 +5,7 @@
 //! ([`Verdict::More`]), and nothing is sent. When all is known, an action that no rule matches is refused.
 
 mod body;
+mod claims;
 mod cover;
 pub mod credential;
 mod facts;
@@ -15,6 +16,7 @@ mod known;
 pub mod limit;
 pub mod llm;
 pub mod lookup;
+mod messages;
 pub mod past;
 pub mod pattern;
 pub mod question;
@@ -38,7 +40,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::action::{Body, Http};
+use crate::types::action::{Body, Http, Message, Speaker};
 use crate::types::{self, Action, CredentialName};
 use credential::Credential;
 use facts::Facts;
@@ -52,6 +54,7 @@ use rule::{Effect, Source};
 use when::{Mistake, When};
 
 pub use judge::{Asked, Key, Match};
+pub use messages::Hears;
 pub use readings::decide;
 
 /// Whether verdicts are applied.
@@ -74,6 +77,8 @@ pub struct Policy {
     index: Index,
     /// Whether a rule looks at more of a request than where it goes.
     looks: bool,
+    /// Names of claims that rules ask for.
+    claims: Vec<String>,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
     /// Bounds of name lookups.
@@ -86,7 +91,7 @@ pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
-    messages: bool,
+    messages: Hears,
     credential: Option<Arc<Credential>>,
     caller_key: CallerKeys,
     bounds: Option<Box<Bounds>>,
@@ -108,8 +113,8 @@ impl Permit {
         self.durable
     }
 
-    /// Each message on the WebSocket that it opens is to be judged: a rule that asks for them decided, or stands before.
-    pub fn messages(&self) -> bool {
+    /// Whose messages on the WebSocket that it opens are to be judged: a rule that asks for them decided, or stands before.
+    pub fn messages(&self) -> Hears {
         self.messages
     }
 
@@ -194,8 +199,8 @@ impl Verdict {
         self
     }
 
-    /// The same; whether the messages of the WebSocket that it opens are judged.
-    fn judging(mut self, messages: bool) -> Self {
+    /// The same; whose messages on the WebSocket that it opens are judged.
+    fn judging(mut self, messages: Hears) -> Self {
         if let Self::Allow(permit) = &mut self {
             permit.messages = messages;
         }
@@ -268,18 +273,24 @@ impl Policy {
             rules.push(Compiled { rule, when, filter });
         }
         let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
-        let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
+        let claims = claims::names(&rules);
+        let index = Index::of(&rules);
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
         let credentials = source.credentials.iter().map(credential).collect();
-        Ok(Self { source, rules, credentials, index, looks, ..Self::default() })
+        Ok(Self { source, rules, credentials, index, looks, claims, ..Self::default() })
     }
 
     /// The rules as written.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// Names of claims that rules ask for: what a record bears of an identity's.
+    pub fn claims(&self) -> &[String] {
+        &self.claims
     }
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
@@ -302,18 +313,11 @@ impl Policy {
             rule: rule.into(),
             verdict,
             durable,
-            messages: false,
+            messages: Hears::Nobody,
             credential: None,
             caller_key: CallerKeys::Warn,
             bounds: None,
         }
-    }
-
-    /// How much of a message on a WebSocket any rule looks at.
-    pub fn message_max(&self) -> usize {
-        let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
-        let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
-        usize::try_from(most).unwrap_or(usize::MAX)
     }
 }
 
@@ -328,14 +332,21 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Ve
     let sends =
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let head = matches!(asked.action, Action::Http(_));
-    let opens = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
-    let (mut messages, mut body, mut more, mut open, mut last) = (false, None, false, false, None);
-    for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
+    // What the server says was let through with the handshake by the rules that do not ask who said it.
+    let opens = matches!(
+        asked.action,
+        Action::Http(Http {
+            body: Body::Handshake | Body::Message(Message { from: Speaker::Server, .. }),
+            ..
+        })
+    );
+    let (mut messages, mut body, mut more, mut open, mut last) = (Hears::Nobody, None, false, false, None);
+    for compiled in policy.index.candidates(&facts).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(&facts) {
             Match::No(_) => continue,
             // What a handshake opens is judged message by message: a refusal of some passes it over, a leave lets it through.
             Match::NotYet(_) if opens && compiled.asks_message() => {
-                messages = true;
+                messages = messages.max(compiled.hears());
                 match compiled.rule.verdict {
                     Effect::Deny => continue,
                     Effect::Allow => None,

@@ -19,7 +19,7 @@ impl Policy {
         let action = Action::Name { destination: asked.action.destination(), host: Some(host) };
         let asked = Asked { action, ..*asked };
         let facts = Facts::without(&asked, &past::NOTHING);
-        for compiled in self.index.candidates(&action).map(|at| &self.rules[at]) {
+        for compiled in self.index.candidates(&facts).map(|at| &self.rules[at]) {
             let matched = compiled.judge(&facts);
             if let Match::No(_) = matched {
                 continue;
@@ -40,6 +40,7 @@ impl Credential {
     /// Whether it is a certificate that is bound to this host, port, tag and identity; one that may yet come is none.
     fn may_be_shown(&self, asked: &Asked<'_>, host: &HostName) -> bool {
         let requests = Binding { methods: Vec::new(), paths: Vec::new(), ..self.binding.clone() };
+        let headers = http::HeaderMap::new();
         let sending = Sending {
             // Of whom it will be verified, before the certificate is shown (RFC 8446 §4.4.2, RFC 5246 §7.4.6).
             name: Some(host),
@@ -47,7 +48,9 @@ impl Credential {
             asked: Some(host),
             port: asked.action.destination().port(),
             method: "",
+            headers: &headers,
             path: "",
+            query: None,
             tag: &asked.caller.tag,
             identity: asked.identity.flatten(),
         };

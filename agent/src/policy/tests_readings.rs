@@ -121,6 +121,27 @@ fn queries_and_methods() {
 }
 
 #[test]
+fn a_refusal_of_a_method_is_not_passed_by_its_spelling() {
+    let mut no = rule("no-delete", Effect::Deny, &[]);
+    no.request.methods = vec!["DELETE".to_owned()];
+    let policy = policy(Mode::Enforce, vec![no, rule("all", Effect::Allow, &[])]);
+    let mut headers = HeaderMap::new();
+    for (method, target) in [
+        ("DELETE", "/"),
+        ("delete", "/"),
+        ("POST", "/?a=1&_method=delete"),
+        ("POST", "/?a=1;_Method=DELETE"),
+        ("POST", "/?%24httpMethod=DELETE"),
+        ("GET", "/?x-http-m%65thod-override=DELETE"),
+    ] {
+        assert_eq!(says(&policy, (method, target), &headers, b""), "deny no-delete", "{method} {target}");
+    }
+    assert_eq!(says(&policy, ("POST", "/?method=delete"), &headers, b""), "allow all");
+    headers.insert("x-http-method", http::HeaderValue::from_static("Delete"));
+    assert_eq!(says(&policy, ("POST", "/"), &headers, b""), "deny no-delete");
+}
+
+#[test]
 fn a_model_is_asked_for_however_the_path_is_spelled() {
     let mut no = rule("no-large", Effect::Deny, &[]);
     no.when = Some("request.llm.model == \"large\"".to_owned());

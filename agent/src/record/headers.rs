@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Borne;
 pub use super::salt::Salt;
+use crate::codec::websocket::protocols;
 use crate::types::CredentialName;
 
 /// Bytes of names and values that are stored of one head; what is beyond is counted.
@@ -98,10 +99,11 @@ pub fn with_parameter(path: Cow<'_, str>, borne: Option<&Borne>) -> String {
 }
 
 fn stored<'a>(name: &str, value: &'a HeaderValue, salt: &Salt) -> Stored<'a> {
-    if value.is_sensitive() || secret_name(name) {
+    if value.is_sensitive() || (secret_name(name) && name != PROTOCOLS) {
         return Stored::Text(Cow::Owned(without_secret(value.as_bytes(), salt)));
     }
     match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) if name == PROTOCOLS => Stored::Text(Cow::Owned(protocols_without_keys(text, salt))),
         Ok(text)
             if matches!(
                 name,
@@ -116,6 +118,15 @@ fn stored<'a>(name: &str, value: &'a HeaderValue, salt: &Salt) -> Stored<'a> {
             Stored::Raw { base64: base64::engine::general_purpose::STANDARD.encode(value.as_bytes()) }
         }
     }
+}
+
+/// A field of names, and of keys where a client can set no other.
+const PROTOCOLS: &str = "sec-websocket-protocol";
+
+fn protocols_without_keys(field: &str, salt: &Salt) -> String {
+    let shown =
+        |(name, secret): (&str, bool)| if secret { salt.redacted(name.as_bytes()) } else { name.to_owned() };
+    protocols(field).into_iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// The scheme stays, where it is one that is known: it is no secret and tells an auditor what was sent.
@@ -173,6 +184,7 @@ pub fn secret_name(name: &str) -> bool {
     WORDS.iter().any(|word| lower.contains(word))
         || lower.ends_with("key")
         || lower == "sig"
+        || lower == PROTOCOLS
         || lower == "auth"
 }
 
@@ -302,6 +314,7 @@ mod tests {
             ("x-vault-token", "hunter2"),
             ("ocp-apim-subscription-key", "hunter2"),
             ("x-auth", "hunter2"),
+            ("sec-websocket-protocol", "realtime, openai-insecure-api-key.hunter2"),
             ("location", "https://user:hunter2@h.example/cb?x=1&code=2#access_token=hunter2"),
             ("referer", "https://h.example/?API%5FKey=hunter2"),
         ] {
@@ -309,6 +322,7 @@ mod tests {
         }
         let text = json(&headers);
         assert!(!text.contains("hunter2") && !text.contains("dXNlcjpodW50ZXIy"), "{text}");
+        assert!(text.contains(r#"["sec-websocket-protocol","realtime, [redacted 31 bytes "#), "{text}");
         assert!(text.contains(r#"["authorization","Bearer [redacted 23 bytes "#), "{text}");
         assert!(text.contains(r#"["proxy-authorization","Basic [redacted 16 bytes "#), "{text}");
         assert!(text.contains("/cb?x=1&code=2#access_token=redacted-"), "{text}");

@@ -324,6 +324,10 @@ impl Tls {
         let unready =
             |error| Failure::new(AlertDescription::InternalError, format!("TLS cannot be set up: {error}"));
         let tag = self.tags.tag(tag_name).map_err(unready)?;
+        if !tag.may_refuse_in_words() {
+            let reason = "refused; too many refusals in a short time for each to be told in words";
+            return Err(Failure::new(AlertDescription::AccessDenied, reason));
+        }
         // What can be answered in; HTTP/1.1 first, since a refusal needs nothing more.
         let spoken =
             [&b"http/1.1"[..], b"h2"].into_iter().find(|is| alpn.iter().any(|offered| offered == is));

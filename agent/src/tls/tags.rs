@@ -4,6 +4,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use lru::LruCache;
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -11,6 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::ProducesTickets;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, SignatureScheme};
+use tokio::time::Instant;
 
 use super::verify::UpstreamVerifier;
 use crate::types::TagName;
@@ -24,6 +26,11 @@ const SESSIONS: usize = 64 * 8;
 pub(super) const H2: &[u8] = b"h2";
 /// See [`H2`].
 pub(super) const HTTP1: &[u8] = b"http/1.1";
+
+/// So many clients of a tag are refused in their own protocol, which a leaf must be signed for, …
+const WORDS: u32 = 100;
+/// … in so long. The others are told by an alert.
+const WORDS_WITHIN: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
     /// Set while an upstream handshake is polled, when the upstream asks for a client certificate.
@@ -89,6 +96,25 @@ pub(super) struct Tag {
     /// Encrypts the tickets of this tag's clients; new keys every 6 hours, good for 12.
     pub tickets: Arc<dyn ProducesTickets>,
     upstream: [OnceLock<Arc<ClientConfig>>; LISTS.len()],
+    refusals: Mutex<Refusals>,
+}
+
+/// Refusals that the warden has signed for since a time.
+struct Refusals {
+    since: Instant,
+    signed: u32,
+}
+
+impl Tag {
+    /// Whether the warden may be asked to sign for one more refusal. Each costs it a signature, whatever name a job makes up.
+    pub fn may_refuse_in_words(&self) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.since.elapsed() >= WORDS_WITHIN {
+            *refusals = Refusals { since: Instant::now(), signed: 0 };
+        }
+        refusals.signed += 1;
+        refusals.signed <= WORDS
+    }
 }
 
 /// All tags' state.
@@ -114,7 +140,8 @@ impl Tags {
             return Ok(Arc::clone(tag));
         }
         let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        let tag = Arc::new(Tag { tickets, upstream: Default::default() });
+        let refusals = Mutex::new(Refusals { since: Instant::now(), signed: 0 });
+        let tag = Arc::new(Tag { tickets, upstream: Default::default(), refusals });
         tags.put(name.clone(), Arc::clone(&tag));
         Ok(tag)
     }
@@ -225,5 +252,16 @@ mod tests {
             assert_eq!(Offer::from_client(&list(client)).list(), list(upstream), "{client:?}");
         }
         assert!(matches!(Offer::from_client(&list(&["imap"])), Offer::Foreign(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_that_are_signed_for_are_bounded() {
+        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new().expect("tickets");
+        let refusals = Mutex::new(Refusals { since: Instant::now(), signed: 0 });
+        let tag = Tag { tickets, upstream: Default::default(), refusals };
+        assert!((0..WORDS).all(|_| tag.may_refuse_in_words()));
+        assert!(!tag.may_refuse_in_words());
+        tokio::time::advance(WORDS_WITHIN).await;
+        assert!(tag.may_refuse_in_words());
     }
 }

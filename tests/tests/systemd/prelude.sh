@@ -108,19 +108,25 @@ await_more() {
     wait_for 60 sh -c "[ \$(wc -l < /tmp/load.ok) -ge $((from + $1)) ]"
 }
 
+# A stream is under way, and will be until it is released.
+hold_stream() {
+    touch /tmp/hold
+    wait_for 30 test -s /tmp/held
+}
+# The held ones end, and were whole.
+release_stream() {
+    rm /tmp/hold
+    wait_for 30 held_ended
+    echo "held until now: $(lines /tmp/held)"
+    rm /tmp/held
+}
+held_ended() { ! grep --line-regexp --invert-match --quiet --file=/tmp/load.ok /tmp/held; }
+
 # await_refused N: until the load has been refused N more times.
 await_refused() {
     local from; from=$(lines /tmp/load.failed)
     wait_for 30 sh -c "[ -e /tmp/load.failed ] && [ \$(wc -l < /tmp/load.failed) -ge $((from + $1)) ]"
     tail -1 /tmp/load.failed
-}
-
-# Milliseconds that the last start of the agent took, from the first process to the gate that serves.
-start_ms() {
-    local begun ready
-    begun=$(systemctl show --property=InactiveExitTimestampMonotonic --value sluice.service)
-    ready=$(systemctl show --property=ActiveEnterTimestampMonotonic --value sluice.service)
-    echo $(((ready - begun) / 1000))
 }
 
 warden_pid() { systemctl show --property=MainPID --value sluice.service; }

@@ -1,4 +1,5 @@
-"""A TLS server of the world outside: says who connected, for each request, in /tmp/peers."""
+"""A TLS server of the world outside: says who connected, for each request, in /tmp/peers. A stream lasts three seconds,
+and on for as long as there is a file /tmp/hold: /tmp/held names those."""
 
 import http.server
 import os
@@ -33,8 +34,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for _ in range(30):
+        sent = 0
+        while sent < 30 or os.path.exists("/tmp/hold"):
+            if sent == 30:
+                with open("/tmp/held", "a") as held:
+                    held.write(self.path.removeprefix("/stream/") + "\n")
             self.wfile.write(b"6\r\nhello\n\r\n")
+            sent += 1
             time.sleep(0.1)  # the stream's own pace
         self.wfile.write(b"0\r\n\r\n")
 

@@ -1,5 +1,6 @@
 //! One HTTP exchange, the same for HTTP/1 and HTTP/2: names, decide, record, send, record, answer.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -167,18 +168,16 @@ impl Exchanges {
         let Leave { permit, live, meter, messages } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(refusal) => {
-                let head = known(&request, &asked, &standing, keys);
-                return Ok(self.turn_away(refusal, head, &asked, &mut request).await);
+                return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
         };
         let bearing = match self.may_bear(&asked, &permit, &standing, &keys, &mut request).await {
             Ok(bearing) => bearing,
             Err(refusal) => {
-                let head = known(&request, &asked, &standing, keys);
-                return Ok(self.turn_away(refusal, head, &asked, &mut request).await);
+                return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
         };
-        let mut head = known(&request, &asked, &standing, keys);
+        let mut head = known(&self.cx, &request, &asked, &standing, keys);
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
@@ -197,7 +196,7 @@ impl Exchanges {
             // What is compressed could not be judged.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
-        let clean = bearing.as_ref().map(|bearing| Cleaner::new(&self.cx.credentials, bearing.value()));
+        let clean = bearing.as_ref().map(|bearing| Cleaner::new(self.cx.session.veil(), bearing.value()));
         let up = (finish.exchange().clone(), finish.meter().map(Meter::sent));
         let sent = tokio::select! {
             biased;
@@ -344,20 +343,23 @@ enum Failed {
 }
 
 /// What is recorded of a request that was read.
-fn known(
-    request: &Request<Source>,
+fn known<'a>(
+    cx: &Context,
+    request: &'a Request<Source>,
     asked: &Asked,
     standing: &Standing,
     caller_keys: Vec<types::CallerKey>,
-) -> ExchangeHead {
-    let identity = standing.shared();
+) -> ExchangeHead<'a> {
+    let identity = cx.recognised(standing);
     ExchangeHead { identity, caller_keys, ..head_of(request, asked.host.text.clone()) }
 }
 
-fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
+fn head_of(request: &Request<Source>, host: String) -> ExchangeHead<'_> {
     let unread = request.extensions().get::<Unread>().is_some();
-    let path =
-        || request.uri().path_and_query().map_or_else(|| request.uri().to_string(), ToString::to_string);
+    let path = || match request.uri().path_and_query() {
+        Some(path) => Cow::Borrowed(path.as_str()),
+        None => Cow::Owned(request.uri().to_string()),
+    };
     ExchangeHead {
         protocol: match request.version() {
             Version::HTTP_2 => "h2",
@@ -366,9 +368,9 @@ fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
         },
         host,
         host_source: types::HostSource::Request,
-        method: (!unread).then(|| request.method().to_string()),
+        method: (!unread).then(|| Cow::Borrowed(request.method().as_str())),
         path: (!unread).then(path),
-        headers: request.headers().clone(),
+        headers: Cow::Borrowed(request.headers()),
         rule: None,
         verdict: types::Verdict::Allow,
         identity: None,

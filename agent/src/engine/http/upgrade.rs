@@ -1,4 +1,4 @@
-//! What becomes of a connection after its protocol was changed: WebSocket frames are counted as they pass, the client's
+//! What becomes of a connection after its protocol was changed: WebSocket frames are counted as they pass, their
 //! messages judged where rules ask for them; everything else (CONNECT, other upgrades) goes back to detection, so that a
 //! tunnelled ClientHello is read like any other.
 
@@ -14,14 +14,16 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::body::Finish;
-use super::messages::{self, Judge, Judged, Refused, Tally};
+use super::messages::{self, Judge, Refused, Tally};
 use crate::codec::websocket::Frames;
 use crate::engine::live;
 use crate::engine::pump::{self, Tap};
 use crate::engine::{Again, Verified};
+use crate::policy::Hears;
 use crate::record::{Direction, Unrecordable};
 use crate::report::Chain;
 use crate::stream::BoxStream;
+use crate::types::action::Speaker;
 
 /// A WebSocket without a byte either way for so long is closed (as [`crate::engine::tunnel`]).
 const IDLE: Duration = Duration::from_secs(24 * 3600);
@@ -58,7 +60,7 @@ impl Switched {
         Self { client, upstream, websocket: asked || switched, peer, finish, judge: None }
     }
 
-    /// The client's messages are judged, where it is a WebSocket.
+    /// Its messages are judged, where it is a WebSocket.
     pub(super) fn judged(mut self, judge: Option<Judge>) -> Self {
         self.judge = judge;
         self
@@ -89,7 +91,10 @@ impl Switched {
         let mut live = finish.take_live();
         let tally = judge.as_ref().map(|judge| Arc::clone(&judge.tally));
         if let Some(judge) = judge {
-            client = Box::new(Judged::new(client, judge));
+            if judge.hears == Hears::Both {
+                upstream = Box::new(messages::Server::new(upstream, judge.clone()));
+            }
+            client = Box::new(messages::Client::new(client, judge));
         }
         let mut tap = Counted { up: Frames::default(), down: Frames::default(), tally, finish };
         let refused = async {
@@ -103,12 +108,12 @@ impl Switched {
             denied = refused => return tap.ended(Some(live::cut(&denied))),
             result = pump::pump(&mut client, &mut upstream, &mut tap, IDLE) => result,
         };
-        if let Err(pump::Error::Client(error)) = &result
+        if let Err(pump::Error::Client(error) | pump::Error::Upstream(error)) = &result
             && let Some(refused) = error.get_ref().and_then(|error| error.downcast_ref::<Refused>())
         {
             tap.finish.exchange().denied(&refused.denied.rule);
             tap.ended(Some(refused.to_string()));
-            return close(client, upstream).await;
+            return close(client, upstream, refused).await;
         }
         // After both close frames the conversation is over (RFC 6455 §7.1.1), however the connection is then ended: many
         // clients close TCP without TLS's close_notify.
@@ -118,17 +123,22 @@ impl Switched {
     }
 }
 
-/// Ends a WebSocket of which a message was refused; the client has its close frame.
-async fn close(mut client: BoxStream, mut upstream: BoxStream) {
+/// Ends a WebSocket of which a message was refused; where that was the client's, it has its close frame.
+async fn close(mut client: BoxStream, mut upstream: BoxStream, refused: &Refused) {
     // A connection that is closed on bytes that nobody has read, and a stream that is let go, lose what was sent last.
     let server = async {
-        // Going away (RFC 6455 §7.4.1): the server has done nothing wrong, nor seen anything. What masks it is no secret.
+        // Going away (RFC 6455 §7.4.1): the server is not told of rules. What masks it is no secret.
         let frame = messages::close(1001, "", Some(*b"gone"));
         upstream.write_all(&frame).await?;
         upstream.shutdown().await?;
         tokio::io::copy(&mut upstream, &mut tokio::io::sink()).await
     };
     let client = async {
+        if refused.from == Speaker::Server {
+            // Whole frames only went before it.
+            let frame = messages::close(refused.status, &refused.denied.reason, None);
+            client.write_all(&frame).await?;
+        }
         client.shutdown().await?;
         tokio::io::copy(&mut client, &mut tokio::io::sink()).await
     };
@@ -202,7 +212,7 @@ fn join<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {
 struct Counted {
     up: Frames,
     down: Frames,
-    tally: Option<Arc<Tally>>,
+    tally: Option<Arc<[Tally; 2]>>,
     finish: Finish,
 }
 
@@ -218,7 +228,8 @@ impl Counted {
             let mut counts = HeaderMap::new();
             counts.insert("websocket-frames", HeaderValue::from(frames.frames));
             counts.insert("websocket-messages", HeaderValue::from(frames.messages));
-            if let (Direction::Up, Some(tally)) = (direction, &self.tally) {
+            let side = usize::from(direction == Direction::Down);
+            if let Some(tally) = self.tally.as_ref().map(|tally| &tally[side]) {
                 let count = |n: &AtomicU64| HeaderValue::from(n.load(Ordering::Relaxed));
                 counts.insert("websocket-judged", count(&tally.judged));
                 counts.insert("websocket-would-refuse", count(&tally.observed));

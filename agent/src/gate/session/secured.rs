@@ -61,6 +61,7 @@ impl Line {
             session: self.session.id(),
             identity: self.who.standing().shared(),
             token: self.who.standing().token(),
+            veil: Arc::clone(self.session.veil()),
         };
         let value = self.services.credentials.value(&credential, &ask).await;
         let made =

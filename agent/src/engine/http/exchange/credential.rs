@@ -73,6 +73,7 @@ impl Exchanges {
             session: self.cx.session.id(),
             identity: standing.shared(),
             token: standing.token(),
+            veil: Arc::clone(self.cx.session.veil()),
         };
         // Told at once, and judged again when it is sent.
         let bound = self.bound(credential, &ask, asked, request);
@@ -121,6 +122,7 @@ impl Exchanges {
         if !claim.wants_body(way, &asked.host.text) {
             return Ok((claim, None));
         }
+        self.invite(request);
         let whole = request.body_mut().whole(sigv4::BODY_MAX).await;
         let body = whole.ok().flatten().ok_or(Unsignable::Body)?;
         Ok((claim, Some(sigv4::hash(body))))
@@ -181,7 +183,9 @@ impl Exchanges {
             asked: asked.host.name.as_ref(),
             port: self.cx.destination.port(),
             method: asked.method.as_str(),
+            headers: request.headers(),
             path: request.uri().path(),
+            query: request.uri().query(),
             tag: &ask.tag,
             identity: ask.identity.as_deref(),
         };
