@@ -64,6 +64,11 @@ impl Seen {
         lock(&self.requests).clone()
     }
 
+    /// Forgets them.
+    pub fn forget(&self) {
+        lock(&self.requests).clear();
+    }
+
     fn connected(&self, peer: SocketAddr) {
         lock(&self.connections).push(peer);
     }

@@ -7,6 +7,7 @@
 //! | `/echo` | the request's body and Content-Type |
 //! | `/headers/N` | N headers `x-h-I: I` |
 //! | `/mirror/HOW` | the request's own headers and query, in the form HOW |
+//! | `/redirect/URL` | 307 there, whatever it is |
 //! | `/sink` | the number of body bytes that came |
 //! | `/slow?ms=M` | after M ms |
 //! | `/sse?n=N&ms=M` | N events, M ms apart, each with the time it was sent |
@@ -75,6 +76,7 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
         "echo" => echo(request),
         "headers" => many_headers(number(rest)),
         "mirror" => mirror::answer(&request, rest),
+        "redirect" => redirect(rest),
         "sink" => sink(request.into_body()).await,
         "slow" => {
             tokio::time::sleep(Duration::from_millis(parameter(&query, "ms"))).await;
@@ -137,6 +139,15 @@ pub(super) fn with_type(status: StatusCode, content_type: &'static str, body: Bo
 fn parameter(query: &str, name: &str) -> u64 {
     let pair = query.split('&').filter_map(|p| p.split_once('=')).find(|(n, _)| *n == name);
     pair.and_then(|(_, v)| v.parse().ok()).unwrap_or(0)
+}
+
+/// An open redirect.
+fn redirect(to: &str) -> Answer {
+    let mut answer = text(StatusCode::TEMPORARY_REDIRECT, "elsewhere\n");
+    if let Ok(to) = HeaderValue::from_str(to) {
+        answer.headers_mut().insert(header::LOCATION, to);
+    }
+    answer
 }
 
 fn counted(bytes: u64, with_length: bool) -> Answer {

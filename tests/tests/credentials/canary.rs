@@ -19,59 +19,64 @@ use sluice_tests::provider::told;
 use crate::everything::{Everything, PLANTED, names};
 use crate::rig::{TAG, WWW, curl, seen, sluice};
 
-/// A request that is to bear `name`, with whatever its credential needs of the client; what the client received.
-fn ask(all: &mut Everything, name: &str, how: &str, more: &[&str]) -> (String, String) {
+/// A client of S3 that signs no body.
+const SIGNED_SO: &str = "-Hx-amz-content-sha256: UNSIGNED-PAYLOAD";
+
+/// Requests that are to bear `name`, one after another, with whatever its credential needs of the client: their statuses,
+/// and what the client received.
+fn ask(all: &mut Everything, name: &str, each: &[(&str, &[&str])]) -> (Vec<String>, String) {
     let host = if name == "certificate" { format!("{WWW}:9443") } else { WWW.to_owned() };
-    let url = format!("https://{host}/{how}?is={name}");
     let bearer = match name {
         "exchange" => all.mock.token("alice").expect("a token"),
         _ => "sk-sluice-placeholder".to_owned(),
     };
     let bearer = format!("Authorization: Bearer {bearer}");
-    let own: &[&str] = match name {
-        "keys" | "assumed" => &[
-            "--aws-sigv4",
-            "aws:amz:eu-west-1:s3",
-            "-u",
-            "AKIAPLACEHOLDER:placeholder",
-            "-H",
-            "x-amz-content-sha256: UNSIGNED-PAYLOAD",
-        ],
-        _ => &["-H", &bearer],
+    let own = match name {
+        "keys" | "assumed" => {
+            ["--aws-sigv4", "aws:amz:eu-west-1:s3", "-uAKIAPLACEHOLDER:placeholder", SIGNED_SO]
+        }
+        _ => ["-A", "a job", "-H", &bearer],
     };
-    let (status, body, ended) = curl(&all.world, &[&["-i", "-v"], own, more, &[&url]].concat());
+    let mut args = Vec::new();
+    for (at, (how, more)) in each.iter().enumerate() {
+        args.extend((at > 0).then_some("--next"));
+        args.extend(["-isSv", "--max-time", "20", "-w", "\nSTATUS=%{http_code}\n"].into_iter().chain(own));
+        args.extend(more.iter().copied());
+        args.push(how);
+    }
+    let urls: Vec<String> = each.iter().map(|(how, _)| format!("https://{host}/{how}?is={name}")).collect();
+    let args = args.into_iter().map(|arg| match each.iter().position(|(how, _)| *how == arg) {
+        Some(at) => urls[at].as_str(),
+        None => arg,
+    });
+    let (_, _, ended) = curl(&all.world, &args.collect::<Vec<_>>());
     // What curl says of its own request is the client's word.
-    let received: String =
-        ended.stderr.lines().filter(|line| !line.starts_with('>')).collect::<Vec<_>>().join("\n");
-    (status, format!("{body}{received}"))
+    let said = ended.stderr.lines().filter(|line| !line.starts_with('>'));
+    let statuses = ended.stdout.lines().filter_map(|line| line.strip_prefix("STATUS=").map(str::to_owned));
+    (statuses.collect(), said.fold(ended.stdout.clone(), |all, line| all + line + "\n"))
 }
 
 /// Every credential, to an upstream that answers well, refuses, breaks, and tells what it was sent each time.
 fn every_way(all: &mut Everything, given: &mut String) {
+    let each: [(&str, &[&str]); 4] = [
+        ("mirror/plain", &["--http2"]),
+        ("mirror/base64", &["--http1.1"]),
+        ("mirror/broken", &["--http1.1", "-d", "x=1"]),
+        ("mirror/error", &["--http2"]),
+    ];
     for name in names() {
-        for (how, more) in [
-            ("mirror/plain", &["--http2"][..]),
-            ("mirror/base64", &["--http1.1"]),
-            ("mirror/broken", &["--http1.1", "-d", "x=1"]),
-            ("mirror/error", &["--http2"]),
-        ] {
-            let (status, received) = ask(all, name, how, more);
-            let wanted = match (name, how) {
-                ("certificate", _) | (_, "mirror/plain" | "mirror/base64") => "200",
-                (_, "mirror/broken") => "500",
-                _ => "401",
-            };
-            assert_eq!(
-                status,
-                wanted,
-                "{name} {how}: {received} {:?}",
-                told(&all.log).ok().and_then(|mut told| told.pop())
-            );
-            *given += &received;
-        }
+        let (statuses, received) = ask(all, name, &each);
+        let wanted = if name == "certificate" { ["200"; 4] } else { ["200", "200", "500", "401"] };
+        assert_eq!(
+            statuses,
+            wanted,
+            "{name}: {received} {:?}",
+            told(&all.log).ok().and_then(|mut all| all.pop())
+        );
+        *given += &received;
     }
     // Bound to none of these.
-    for name in names() {
+    for name in ["file", "leased", "keys"] {
         *given += &curl(&all.world, &[&format!("https://api.openai.com/x?is={name}")]).1;
     }
     // What a job sends of its own.
@@ -93,11 +98,12 @@ fn while_sources_fail(all: &mut Everything, given: &mut String) {
     let mut refused = 0;
     for name in names() {
         // A refusal by the upstream has it fetched anew.
-        for how in ["mirror/error", "mirror/plain"] {
-            let (status, received) = ask(all, name, how, &["--http1.1"]);
-            refused += usize::from(status == "503");
-            *given += &received;
-        }
+        let each: [(&str, &[&str]); 2] = [("mirror/error", &["--http1.1"]), ("mirror/plain", &["--http1.1"])];
+        let (statuses, received) = ask(all, name, &each);
+        refused += statuses.iter().filter(|status| *status == "503").count();
+        *given += &received;
+    }
+    for name in ["file", "client", "leased"] {
         let tested = sluice(&all.world, &["credentials", "test", name]);
         *given += &format!("{}{}", tested.stdout, tested.stderr);
     }
@@ -187,8 +193,8 @@ fn killed(all: &mut Everything, before: &[PathBuf], given: &mut String) {
         let gate = all.world.daemon().gate_pid().expect("a gate");
         all.world.daemon().signal(gate, signal).expect("sent");
         next_gate(&all.world, gate);
-        let (status, received) = ask(all, "env", "mirror/plain", &[]);
-        assert_eq!(status, "200", "{received}");
+        let (statuses, received) = ask(all, "env", &[("mirror/plain", &[])]);
+        assert_eq!(statuses, ["200"], "{received}");
         *given += &received;
     }
     let ended = |daemon: &mut Daemon, signal| daemon.end_by(signal).expect("ended");
@@ -198,8 +204,7 @@ fn killed(all: &mut Everything, before: &[PathBuf], given: &mut String) {
         assert!(status.signal() == Some(signal as i32) && !status.core_dumped(), "{status}");
         if signal == Signal::SIGABRT {
             all.world.daemon_mut().start().expect("started");
-            let (status, received) = ask(all, "file", "mirror/plain", &[]);
-            *given += &format!("{status}{received}");
+            *given += &ask(all, "env", &[("mirror/plain", &[])]).1;
         }
     }
     let log = all.world.daemon().log();
