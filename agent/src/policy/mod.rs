@@ -52,6 +52,7 @@ use rule::CallerKeys;
 use rule::{Effect, Source};
 use when::{Mistake, When};
 
+pub use body::is_grpc;
 pub use judge::{Asked, Key, Match};
 pub use messages::Hears;
 pub use readings::decide;
