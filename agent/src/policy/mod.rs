@@ -50,6 +50,7 @@ use limit::Bounds;
 use rule::{CallerKeys, Source};
 use when::{Mistake, When};
 
+pub use body::is_grpc;
 pub use judge::{Asked, Key, Match};
 pub use messages::Hears;
 pub use readings::decide;

@@ -13,6 +13,7 @@ use super::decide::decide_as_read;
 use super::past::{NOTHING, Withheld};
 use super::pattern::Glob;
 use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict};
+use crate::codec::percent::decoded;
 use crate::types::action::{Body, Http, Message};
 use crate::types::{self, Action};
 
@@ -219,9 +220,10 @@ fn paths(path: &str) -> Result<Vec<String>, TooMany> {
     if path.len() > PATH {
         return Err(TooMany);
     }
+    let once = |path: &str| decoded(path).into_owned();
     let backslashes = |path: &str| path.replace('\\', "/");
     let steps: [&dyn Fn(&str) -> String; 6] =
-        [&decoded, &decoded, &backslashes, &without_parameters, &merged, &resolved];
+        [&once, &once, &backslashes, &without_parameters, &merged, &resolved];
     for step in steps {
         for at in 0..all.len() {
             let next = step(&all[at]);
@@ -234,27 +236,6 @@ fn paths(path: &str) -> Result<Vec<String>, TooMany> {
         }
     }
     Ok(all)
-}
-
-/// Percent signs with two digits behind them, each once.
-fn decoded(text: &str) -> String {
-    let (text, mut at) = (text.as_bytes(), 0);
-    let mut bytes = Vec::with_capacity(text.len());
-    let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16));
-    while at < text.len() {
-        let escaped = (text[at] == b'%').then(|| Some((digit(at + 1)? << 4) | digit(at + 2)?)).flatten();
-        match escaped.and_then(|byte| u8::try_from(byte).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                at += 3;
-            }
-            None => {
-                bytes.push(text[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// `/a;v=1/b` as `/a/b` (RFC 3986 §3.3).
