@@ -60,6 +60,8 @@ pub struct Keeper {
 struct Entries {
     everyone: HashMap<CredentialName, Arc<Entry>>,
     own: LruCache<(CredentialName, For), Arc<Entry>>,
+    /// What was made for a session, until it is over: its end is no reason to look at all others.
+    sessions: HashMap<SessionId, Vec<(CredentialName, For)>>,
 }
 
 impl Keeper {
@@ -72,7 +74,11 @@ impl Keeper {
             network,
             run,
             tell,
-            entries: Mutex::new(Entries { everyone: HashMap::new(), own: LruCache::new(KEPT) }),
+            entries: Mutex::new(Entries {
+                everyone: HashMap::new(),
+                own: LruCache::new(KEPT),
+                sessions: HashMap::new(),
+            }),
             everyone: Scope::new(Room::new(TEXTS, None)),
             own: Room::new(OWN_TEXTS, None),
             tags: Mutex::default(),
@@ -148,7 +154,11 @@ impl Keeper {
 
     /// A session is over: what was minted for it goes back.
     pub fn session_over(&self, session: SessionId) {
-        self.drop_if(|_, whose, _| matches!(whose, For::Session(of, _) if *of == session));
+        let mut entries = self.entries();
+        let Some(keys) = entries.sessions.remove(&session) else { return };
+        let dropped: Vec<_> = keys.iter().filter_map(|key| entries.own.pop(key)).collect();
+        drop(entries);
+        dropped.iter().for_each(|entry| entry.let_go());
     }
 
     /// To be called now and then: what has ended goes from memory, and what was made for somebody who has not asked for it
@@ -207,6 +217,12 @@ impl Keeper {
                 let key = (name, whose);
                 if let Some(entry) = entries.own.get(&key).filter(|entry| entry.is_of(credential)) {
                     return Ok(Arc::clone(entry));
+                }
+                if let For::Session(session, _) = &key.1 {
+                    let keys = entries.sessions.entry(*session).or_default();
+                    if !keys.contains(&key) {
+                        keys.push(key.clone());
+                    }
                 }
                 let entry = new();
                 let gone = entries.own.push(key, Arc::clone(&entry));

@@ -17,6 +17,10 @@
 //! | `/bad-chunk` | a chunk size that is no number |
 //! | `/split-header` | a header value with a bare CR |
 //! | `/two-answers` | a second answer that nobody asked for |
+//! | `/401-then-closes` | 401, then closes without having said so |
+//! | `/401-long` | 401 with [`LONG`] bytes |
+//! | `/transfer-gzip` | a transfer coding beside chunked |
+//! | `/key-in-name` | the bearer token of the request as the name of a field |
 
 use std::io;
 use std::time::Duration;
@@ -42,6 +46,9 @@ pub enum Tcp {
 
 /// Bytes of `/gib`.
 pub const GIB: u64 = 1 << 30;
+
+/// Bytes of `/401-long`.
+pub const LONG: usize = 100_000;
 
 /// Longest time that a stalling connection is held; the tests' own deadlines are shorter.
 const FOR_EVER: Duration = Duration::from_secs(600);
@@ -79,11 +86,9 @@ pub(super) async fn over_tcp(mut io: TcpStream, what: Tcp) -> io::Result<()> {
 }
 
 pub(super) async fn over_tls(mut io: Tls) -> io::Result<()> {
-    let path = match request_path(&mut io).await? {
-        Some(path) => path,
-        None => return Ok(()),
-    };
-    match path.as_str() {
+    let Some(head) = request_head(&mut io).await? else { return Ok(()) };
+    let path = head.split([' ', '?']).nth(1).unwrap_or_default();
+    match path {
         "/reset" => reset(io),
         "/reset-mid-body" => {
             say(&mut io, "HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\nhalf").await?;
@@ -118,6 +123,18 @@ pub(super) async fn over_tls(mut io: Tls) -> io::Result<()> {
             hold(&mut io).await;
             Ok(())
         }
+        "/401-long" => {
+            let body = "w".repeat(LONG);
+            say(&mut io, &format!("HTTP/1.1 401 Unauthorized\r\ncontent-length: {LONG}\r\n\r\n{body}"))
+                .await?;
+            hold(&mut io).await;
+            Ok(())
+        }
+        "/key-in-name" => {
+            let key = head.lines().find_map(|line| line.split_once("Bearer ")).map_or("none", |(_, key)| key);
+            all(io, &format!("HTTP/1.1 200 OK\r\n{key}: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
+                .await
+        }
         other => all(io, malformed(other)).await,
     }
 }
@@ -131,6 +148,10 @@ fn malformed(path: &str) -> &'static str {
             "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
         }
         "/bad-chunk" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n",
+        "/401-then-closes" => "HTTP/1.1 401 Unauthorized\r\ncontent-length: 10\r\n\r\nwrong key\n",
+        "/transfer-gzip" => {
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"
+        }
         "/split-header" => "HTTP/1.1 200 OK\r\nx-split: a\rset-cookie: b\r\ncontent-length: 0\r\n\r\n",
         _ => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
     }
@@ -145,8 +166,8 @@ async fn one_by_one(mut io: Tls) -> io::Result<()> {
     io.shutdown().await
 }
 
-/// Reads one request head and gives its path; `None` when the client hung up.
-async fn request_path(io: &mut Tls) -> io::Result<Option<String>> {
+/// Reads one request head; `None` when the client hung up.
+async fn request_head(io: &mut Tls) -> io::Result<Option<String>> {
     let mut head = Vec::new();
     while !head.windows(4).any(|w| w == b"\r\n\r\n") {
         let mut buffer = [0; 4096];
@@ -158,8 +179,7 @@ async fn request_path(io: &mut Tls) -> io::Result<Option<String>> {
             return Ok(None);
         }
     }
-    let line = String::from_utf8_lossy(&head);
-    Ok(line.split(' ').nth(1).map(str::to_owned))
+    Ok(Some(String::from_utf8_lossy(&head).into_owned()))
 }
 
 fn reset(io: Tls) -> io::Result<()> {
