@@ -4,6 +4,7 @@
 //! Read [`netns`] (the space a test lives in), then [`harness`] (the agent in it), then [`upstream`] and [`client`].
 
 pub mod binary;
+pub mod canary;
 pub mod capture;
 pub mod client;
 pub mod daemon;

@@ -9,6 +9,7 @@ use crate::credential::Keeper;
 use crate::drain::Drain;
 use crate::identity::{Standing, Who};
 use crate::limit::Limits;
+use crate::policy::credential::Credential;
 use crate::policy::{self, Asked, Denied, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
@@ -43,6 +44,8 @@ pub struct Context {
     pub limits: Arc<Limits>,
     /// Set when everything is refused: there is nobody behind the upstream's side.
     pub refusal: Option<Refusal>,
+    /// The client certificate that the upstream was shown: what is sent to it is sent in that one's name.
+    pub shown: Option<Arc<Credential>>,
     /// The record of this session.
     pub session: Arc<Session>,
     /// Whether the agent is ending.

@@ -66,6 +66,14 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
             return Err(Error::Denied(denied));
         }
     };
+    if let Some(shown) = &cx.shown {
+        let reason =
+            format!("its connection bears credential {}, and what is not read bears none", shown.name);
+        let denied = policy::Denied { rule: permit.rule().to_owned(), reason };
+        head.rule = Some(denied.rule.clone());
+        cx.session.refused(head, denied.reason.clone());
+        return Err(Error::Denied(denied));
+    }
     let spent = match cx.limits.take(&permit, 0) {
         Ok(spent) => spent,
         Err(over) => {

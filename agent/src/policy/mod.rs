@@ -22,6 +22,7 @@ pub mod pattern;
 pub mod question;
 pub mod readings;
 pub mod rule;
+mod shown;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -133,12 +133,12 @@ impl Verdict {
 /// # Errors
 /// [`TooMany`].
 pub fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
-    if is_plain(http) {
+    let queries = queries(http.query);
+    let methods = methods(http.method, http.query, http.headers);
+    if queries.len() * methods.len() == 1 && !is_odd(http.path) {
         return Ok(Vec::new());
     }
     let paths = paths(http.path)?;
-    let queries = queries(http.query);
-    let methods = methods(http.method, http.query, http.headers);
     if paths.len() * queries.len() * methods.len() > READINGS {
         return Err(TooMany);
     }
@@ -153,14 +153,6 @@ pub fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
     }
     all.remove(0);
     Ok(all)
-}
-
-/// Nothing in it could be read in another way.
-fn is_plain(http: &Http<'_>) -> bool {
-    !is_odd(http.path)
-        && !http.method.bytes().any(|b| b.is_ascii_lowercase())
-        && !http.query.is_some_and(|query| query.contains(';') || may_name_a_method(query))
-        && !OVERRIDES.iter().any(|name| http.headers.contains_key(*name))
 }
 
 /// Whether servers may read a path in different ways.

@@ -51,7 +51,7 @@ pub fn opening(
     head: ExchangeHead<'_>,
 ) -> (Box<Summary>, Result<(), Unrecordable>) {
     let salt = &session.shared.salt;
-    let needles = session.shared.needles();
+    let needles = session.needles();
     let seen = |text: String| masked(needles.as_deref(), text);
     let borne = head.credential.as_ref();
     let clean = head.path.map(|text| with_parameter(path(&text, salt), borne));
@@ -169,5 +169,5 @@ pub fn end(
         down,
         summary: Cow::Borrowed(summary),
     };
-    framed(batch.masked(Kind::ExchangeEnd, &end, session.shared.needles().as_deref()))
+    framed(batch.masked(Kind::ExchangeEnd, &end, session.needles().as_deref()))
 }

@@ -13,8 +13,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::codec::scrub::Needles;
-use crate::types::{CallerKey, CredentialName, Summary};
+use crate::types::{Caller, CallerKey, CredentialName, Summary};
 
 mod edges;
 mod exchange;
@@ -31,6 +30,7 @@ mod salt;
 mod segment;
 mod session;
 mod synced;
+pub mod veil;
 pub mod visible;
 mod wake;
 mod write;
@@ -39,6 +39,7 @@ mod writer;
 pub use exchange::Exchange;
 pub use open::{Error, Store};
 pub use session::Session;
+use veil::Veil;
 
 /// The store cannot take a record: the exchange must be refused, never passed unrecorded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,8 +49,8 @@ pub struct Unrecordable(pub String);
 /// Where finished summaries go (the journal, by way of the warden). Must not block.
 pub type Sink = Arc<dyn Fn(&Summary) + Send + Sync>;
 
-/// What must not be seen in the record, now. Asked for each frame: must not block.
-pub type Unseen = Arc<dyn Fn() -> Option<Arc<Needles>> + Send + Sync>;
+/// What must not be seen in a session of this caller's. Asked once for each session: must not block.
+pub type Unseen = Arc<dyn Fn(&Caller) -> Arc<Veil> + Send + Sync>;
 
 /// How the store works.
 #[derive(Clone, Debug)]

@@ -34,7 +34,18 @@ const WORDS_WITHIN: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
     /// Set while an upstream handshake is polled, when the upstream asks for a client certificate.
-    pub(super) static ASKED: std::cell::Cell<bool>;
+    pub(super) static ASKED: std::cell::Cell<Wish>;
+}
+
+/// An upstream's wish for a client certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It has none.
+    None,
+    /// There is none to show.
+    Unmet,
+    /// One was shown.
+    Met,
 }
 
 /// What is offered to an upstream, and so which sessions may be resumed.
@@ -152,10 +163,22 @@ impl Tags {
 
     /// The configuration for an errand of the gate's own: HTTP/1.1, nothing resumed, nothing shared with any tag.
     pub fn own(&self, certificate: Option<Arc<CertifiedKey>>) -> Result<Arc<ClientConfig>, rustls::Error> {
-        let config = self.config(&Offer::from_client(&[HTTP1.to_vec()]), Resumption::disabled())?;
-        let Some(certificate) = certificate else { return Ok(config) };
-        let mut config = Arc::unwrap_or_clone(config);
-        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certificate));
+        let offer = Offer::from_client(&[HTTP1.to_vec()]);
+        match certificate {
+            Some(certificate) => self.showing(&offer, certificate),
+            None => self.config(&offer, Resumption::disabled()),
+        }
+    }
+
+    /// The configuration for one connection that shows a certificate when it is asked for one. Nothing is resumed: whom a
+    /// session was opened for would not be asked again.
+    pub fn showing(
+        &self,
+        offer: &Offer,
+        certificate: Arc<CertifiedKey>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut config = Arc::unwrap_or_clone(self.config(offer, Resumption::disabled())?);
+        config.client_auth_cert_resolver = Arc::new(Shows(SingleCertAndKey::from(certificate)));
         Ok(Arc::new(config))
     }
 
@@ -180,12 +203,31 @@ struct NotesRequest;
 impl ResolvesClientCert for NotesRequest {
     fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         // Outside an upstream handshake of ours there is nobody to tell.
-        let _ = ASKED.try_with(|asked| asked.set(true));
+        let _ = ASKED.try_with(|asked| asked.set(Wish::Unmet));
         None
     }
 
     fn has_certs(&self) -> bool {
         false
+    }
+}
+
+/// Shows the one that it has, and notes that it did.
+#[derive(Debug)]
+struct Shows(SingleCertAndKey);
+
+impl ResolvesClientCert for Shows {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // One whose key signs in no way that the upstream takes is not shown.
+        let found = self.0.resolve(issuers, schemes);
+        let found = found.filter(|found| found.key.choose_scheme(schemes).is_some());
+        let wish = if found.is_some() { Wish::Met } else { Wish::Unmet };
+        let _ = ASKED.try_with(|asked| asked.set(wish));
+        found
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

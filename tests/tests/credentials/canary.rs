@@ -3,42 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use nix::sys::signal::Signal;
+use sluice_tests::canary::{Found, Search};
 
 use crate::rig::{Keys, WWW, credential, curl, rule, seen, sluice, world};
-
-/// What a secret may look like: plain, in hex, URL-encoded, in base64 at each of its three alignments.
-pub fn looks(secret: &str) -> Vec<String> {
-    let mut looks = vec![secret.to_owned()];
-    let hex: String = secret.bytes().map(|b| format!("{b:02x}")).collect();
-    looks.extend([hex.to_uppercase(), hex]);
-    looks.push(secret.bytes().map(|b| format!("%{b:02X}")).collect());
-    for engine in [&BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE_NO_PAD] {
-        for before in 0..3 {
-            let text = engine.encode([&vec![b'x'; before], secret.as_bytes()].concat());
-            // Only what no neighbour has a part in.
-            let from = (before * 8).div_ceil(6);
-            let upto = (before + secret.len()) * 8 / 6;
-            looks.push(text[from..upto].to_owned());
-        }
-    }
-    looks
-}
-
-pub fn find(place: &Path, looks: &[String], found: &mut Vec<String>) {
-    if place.is_dir() {
-        for entry in fs::read_dir(place).expect("directory") {
-            find(&entry.expect("entry").path(), looks, found);
-        }
-    } else if let Ok(bytes) = fs::read(place) {
-        for look in looks {
-            if bytes.windows(look.len()).any(|window| window == look.as_bytes()) {
-                found.push(format!("{}: {look}", place.display()));
-            }
-        }
-    }
-}
 
 #[test]
 fn nothing_that_is_left_or_given_has_a_secret() {
@@ -84,15 +52,47 @@ fn nothing_that_is_left_or_given_has_a_secret() {
     for session in world.sessions().expect("sessions") {
         given += &serde_json::to_string(&session).expect("JSON");
     }
-    let looks: Vec<String> = secrets.iter().flat_map(|secret| looks(secret)).collect();
-    let told: Vec<&String> = looks.iter().filter(|look| given.contains(look.as_str())).collect();
-    assert!(told.is_empty(), "{told:?}");
-    let mut found = Vec::new();
+    let search = Search::new(secrets.map(|secret| (secret, secret))).expect("a search");
+    let mut found = Found::new();
+    search.text("given", &given, &mut found);
     for place in ["state", "runtime"] {
-        find(&world.space().dir().join(place), &looks, &mut found);
+        search.place(&world.space().dir().join(place), &mut found).expect("searched");
     }
-    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(found, Found::new());
     // The search finds what is there.
-    find(&keys.path(""), &looks, &mut found);
+    search.place(&keys.path(""), &mut found).expect("searched");
     assert_eq!(found.len(), secrets.len());
+}
+
+#[test]
+fn kill_nine_and_the_processes_leave_no_secret() {
+    let keys = Keys::new();
+    let secret = "sk-killed-canary-0a1b2c3d4e5f";
+    let file = keys.put("0", secret);
+    let config = "[record]\ndurable = true\n".to_owned()
+        + &credential("c0", &file, "hosts = [\"www.example.test\"]\ninject.bearer = true")
+        + &rule("c0");
+    let world = world(&config);
+    let search = Search::new([("c0", secret)]).expect("a search");
+    for how in ["plain", "one", "base64", "head"] {
+        curl(&world, &["--http1.1", &format!("https://{WWW}/mirror/{how}?is=c0")]);
+    }
+    let mut found = Found::new();
+    let pids = [world.daemon().warden_pid().expect("a warden"), world.daemon().gate_pid().expect("a gate")];
+    for pid in pids {
+        for file in ["environ", "cmdline"] {
+            search.place(Path::new(&format!("/proc/{pid}/{file}")), &mut found).expect("searched");
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+        let core = status.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+        assert!(core.split_whitespace().nth(4) == Some("0"), "{core}");
+    }
+    for pid in pids.into_iter().rev() {
+        world.daemon().signal(pid, Signal::SIGKILL).expect("killed");
+    }
+    search.text("log", world.daemon().log(), &mut found);
+    for place in ["state", "runtime"] {
+        search.place(&world.space().dir().join(place), &mut found).expect("searched");
+    }
+    assert_eq!(found, Found::new());
 }

@@ -1,6 +1,7 @@
 //! Credentials that the job never holds: real daemon, real tag, unchanged clients, upstreams that say what they were sent.
 
 mod canary;
+mod certificate;
 mod deputies;
 mod leaks;
 mod line;

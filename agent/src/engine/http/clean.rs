@@ -17,7 +17,8 @@ use hyper::ext::ReasonPhrase;
 use super::body::Broke;
 use crate::codec::coding::{Decoder, Step};
 use crate::codec::scrub::{Needles, Stream};
-use crate::credential::{Keeper, Value};
+use crate::credential::Value;
+use crate::record::veil::Veil;
 
 /// Decoded at once, before other tasks get their turn.
 const AT_ONCE: usize = 1 << 20;
@@ -28,19 +29,19 @@ const CODED_MAX: usize = 256 << 10;
 
 /// What cleans an answer.
 pub(super) struct Cleaner {
-    keeper: Arc<Keeper>,
+    veil: Arc<Veil>,
     /// What the request bore: looked for as long as the answer lasts, whatever comes after it.
     _bore: Arc<Value>,
 }
 
 impl Cleaner {
-    pub(super) fn new(keeper: &Arc<Keeper>, bore: &Arc<Value>) -> Self {
-        Self { keeper: Arc::clone(keeper), _bore: Arc::clone(bore) }
+    pub(super) fn new(veil: &Arc<Veil>, bore: &Arc<Value>) -> Self {
+        Self { veil: Arc::clone(veil), _bore: Arc::clone(bore) }
     }
 
     /// Masks what a head shows.
     pub(super) fn head(&self, response: &mut Response<Incoming>) {
-        let Some(needles) = self.keeper.needles() else { return };
+        let Some(needles) = self.veil.needles() else { return };
         fields(&needles, response.headers_mut());
         let phrase = response.extensions().get::<ReasonPhrase>();
         if phrase.is_some_and(|phrase| needles.is_in(phrase.as_bytes())) {
@@ -196,7 +197,7 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
-        self.needles = self.cleaner.keeper.needles().or(self.needles.take());
+        self.needles = self.cleaner.veil.needles().or(self.needles.take());
         let needles = self.needles.clone();
         loop {
             if let (Way::Coded(coded), Some(needles)) = (&mut self.way, needles.as_deref())

@@ -196,7 +196,7 @@ impl Exchanges {
             // What is compressed could not be judged.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
-        let clean = bearing.as_ref().map(|bearing| Cleaner::new(&self.cx.credentials, bearing.value()));
+        let clean = bearing.as_ref().map(|bearing| Cleaner::new(self.cx.session.veil(), bearing.value()));
         let up = (finish.exchange().clone(), finish.meter().map(Meter::sent));
         let sent = tokio::select! {
             biased;

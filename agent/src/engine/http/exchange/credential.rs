@@ -14,6 +14,7 @@ use crate::identity::Standing;
 use crate::policy::Permit;
 use crate::policy::credential::{Credential, Sending, Unbound};
 use crate::record::Borne;
+use crate::tls;
 use crate::types::CredentialName;
 use crate::types::credential::Inject;
 
@@ -61,7 +62,9 @@ impl Exchanges {
         standing: &Standing,
         request: &mut Request<Source>,
     ) -> Result<Option<Bearing>, Refusal> {
-        let Some(credential) = permit.credential().filter(|_| !asked.tunnels) else { return Ok(None) };
+        let credential = permit.credential().filter(|_| !asked.tunnels);
+        self.may_use_connection(credential, permit)?;
+        let Some(credential) = credential else { return Ok(None) };
         let no = |status, why: &dyn std::fmt::Display| refused(credential, permit.rule(), status, why);
         let way = credential.inject.as_ref();
         let way = way.ok_or_else(|| no(StatusCode::FORBIDDEN, &"it serves other credentials only"))?;
@@ -70,6 +73,7 @@ impl Exchanges {
             session: self.cx.session.id(),
             identity: standing.shared(),
             token: standing.token(),
+            veil: Arc::clone(self.cx.session.veil()),
         };
         // Told at once, and judged again when it is sent.
         let bound = self.bound(credential, &ask, asked, request);
@@ -78,6 +82,11 @@ impl Exchanges {
         let value = value.map_err(|Unfetched(why)| {
             no(StatusCode::SERVICE_UNAVAILABLE, &format!("it cannot be had: {why}"))
         })?;
+        if *way == Inject::Tls && self.cx.shown.is_none() {
+            let without = "this connection's handshake did not ask for it, or began without it: open another";
+            let why = tls::certificate(value.secret().expose()).err().unwrap_or_else(|| without.to_owned());
+            return Err(no(StatusCode::SERVICE_UNAVAILABLE, &why));
+        }
         let claim = match way {
             Inject::Sigv4 { .. } => {
                 let claim = self.claim(way, asked, request).await;
@@ -88,6 +97,18 @@ impl Exchanges {
         strip::strip(way, request);
         let (credential, rule) = (Arc::clone(credential), permit.rule().to_owned());
         Ok(Some(Bearing { credential, ask, value, rule, claim }))
+    }
+
+    /// A connection on which a client certificate was shown is for exchanges whose rule names that certificate: whatever else is
+    /// sent there would bear it too.
+    fn may_use_connection(&self, named: Option<&Arc<Credential>>, permit: &Permit) -> Result<(), Refusal> {
+        match &self.cx.shown {
+            Some(shown) if named != Some(shown) => {
+                let why = "its certificate was shown on this connection, and the rule does not name it";
+                Err(refused(shown, permit.rule(), StatusCode::FORBIDDEN, why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the client's own signature says, and the body's hash, where that is to be signed.
@@ -119,6 +140,10 @@ impl Exchanges {
         };
         let bound = self.bound(&bearing.credential, &bearing.ask, asked, request);
         let bound = bound.map_err(|unbound| no(StatusCode::FORBIDDEN, &unbound))?;
+        if bound.credential().inject == Some(Inject::Tls) {
+            // The connection bears it.
+            return Ok(None);
+        }
         let Some((claim, hash)) = &bearing.claim else {
             let put = inject::apply(bound, &bearing.value, request).map(|()| None);
             return put.map_err(|why| no(StatusCode::SERVICE_UNAVAILABLE, &why));
@@ -131,6 +156,10 @@ impl Exchanges {
     /// The same with the value that comes after one which the upstream refused; `None`: there is no other.
     pub(super) async fn renewed(&self, bearing: Bearing) -> Option<Bearing> {
         let Bearing { credential, ask, value: refused, rule, claim } = bearing;
+        if credential.inject == Some(Inject::Tls) {
+            // Another value could only be shown on another connection.
+            return None;
+        }
         let value = self.cx.credentials.renewed(&credential, &ask, &refused).await.ok()?;
         let other = !value.secret().same(refused.secret());
         other.then_some(Bearing { credential, ask, value, rule, claim })

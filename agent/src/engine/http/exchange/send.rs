@@ -82,9 +82,9 @@ impl Exchanges {
                 if request.version() == Version::HTTP_11
                     && let Some(gate) = self.gate.clone()
                 {
-                    let credentials = Arc::clone(&self.cx.credentials);
+                    let veil = Arc::clone(self.cx.session.veil());
                     hyper::ext::on_informational(&mut request, move |r| {
-                        let headers = clean::hints(credentials.needles().as_deref(), r.headers());
+                        let headers = clean::hints(veil.needles().as_deref(), r.headers());
                         gate.informational(r.status(), &headers)
                     });
                 }

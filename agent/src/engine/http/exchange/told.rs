@@ -15,7 +15,7 @@ use crate::types::{self, CallerKey};
 impl Exchanges {
     pub(super) fn bad_upstream(&self, asked: &Asked, what: String, finish: Finish) -> Response<Down> {
         // An error of HTTP/2 has what the upstream said for debugging: a credential that it was sent, perhaps.
-        let what = match self.cx.credentials.needles() {
+        let what = match self.cx.session.veil().needles() {
             Some(needles) => needles.mask_text(what),
             None => what,
         };
