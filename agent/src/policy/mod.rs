@@ -22,6 +22,7 @@ pub mod pattern;
 pub mod question;
 pub mod readings;
 pub mod rule;
+mod trial;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::action::{Body, Http, Message, Speaker};
 use crate::types::{self, Action, CredentialName};
 use credential::Credential;
 use facts::Facts;
@@ -54,9 +54,11 @@ use rule::{Effect, Source};
 use when::{Mistake, When};
 
 pub use body::is_grpc;
+pub use filter::prompt_mistakes;
 pub use judge::{Asked, Key, Match};
 pub use messages::Hears;
 pub use readings::decide;
+pub use trial::trial;
 
 /// Whether verdicts are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,13 +249,6 @@ pub struct BadCondition {
     pub mistake: Mistake,
 }
 
-/// What is wrong with a rule's prompt filters; a mistake's place is the entry's number in the list of its key.
-pub fn prompt_mistakes(words: &[String], patterns: &[String]) -> Vec<(Key, Mistake)> {
-    let mut wrong = Vec::new();
-    Filter::compile(words, patterns, |key, mistake| wrong.push((key, mistake)));
-    wrong
-}
-
 impl Policy {
     /// Makes rules ready to judge by.
     ///
@@ -333,14 +328,7 @@ fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Ve
     let sends =
         |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let head = matches!(asked.action, Action::Http(_));
-    // What the server says was let through with the handshake by the rules that do not ask who said it.
-    let opens = matches!(
-        asked.action,
-        Action::Http(Http {
-            body: Body::Handshake | Body::Message(Message { from: Speaker::Server, .. }),
-            ..
-        })
-    );
+    let opens = messages::pass_with_the_handshake(&asked.action);
     let (mut messages, mut body, mut more, mut open, mut last) = (Hears::Nobody, None, false, false, None);
     for compiled in policy.index.candidates(&facts).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(&facts) {
