@@ -9,7 +9,7 @@ use crate::policy::lookup::NamePattern;
 use crate::policy::pattern::{Addresses, Glob, Ports, Window};
 use crate::policy::rule::{BODY_LIMIT, BODY_MAX, CallerAsks, CallerKeys, Effect, RequestAsks, Rule, ToAsks};
 use crate::policy::when::When;
-use crate::policy::{Mode, prompt_mistakes};
+use crate::policy::{Mode, prompt_mistakes, trial};
 use crate::types::{CredentialName, HostName};
 
 /// A rule as it was read.
@@ -375,9 +375,16 @@ fn table(
 }
 
 fn condition(code: Code<'_>, problems: &mut Problems<'_>) -> String {
-    if let Err(mistakes) = When::compile(&code.text) {
-        for mistake in mistakes {
-            problems.add(&code.place(mistake.at), format!("when: {}", mistake.what), "");
+    match When::compile(&code.text) {
+        Ok(when) => {
+            if let Some(why) = trial(&when) {
+                problems.add(&code.place(0), format!("when: {why}"), "");
+            }
+        }
+        Err(mistakes) => {
+            for mistake in mistakes {
+                problems.add(&code.place(mistake.at), format!("when: {}", mistake.what), "");
+            }
         }
     }
     code.text

@@ -98,3 +98,10 @@ fn patterns(patterns: &[String], mut wrong: impl FnMut(usize, String)) -> Option
         }
     }
 }
+
+/// What is wrong with a rule's prompt filters; a mistake's place is the entry's number in the list of its key.
+pub fn prompt_mistakes(words: &[String], patterns: &[String]) -> Vec<(Key, Mistake)> {
+    let mut wrong = Vec::new();
+    Filter::compile(words, patterns, |key, mistake| wrong.push((key, mistake)));
+    wrong
+}

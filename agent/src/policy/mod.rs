@@ -23,6 +23,7 @@ pub mod pattern;
 pub mod question;
 pub mod readings;
 pub mod rule;
+mod trial;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -51,9 +52,11 @@ use rule::{CallerKeys, Source};
 use when::{Mistake, When};
 
 pub use body::is_grpc;
+pub use filter::prompt_mistakes;
 pub use judge::{Asked, Key, Match};
 pub use messages::Hears;
 pub use readings::decide;
+pub use trial::trial;
 
 /// Whether verdicts are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,13 +245,6 @@ pub struct BadCondition {
     pub key: Key,
     /// What is wrong.
     pub mistake: Mistake,
-}
-
-/// What is wrong with a rule's prompt filters; a mistake's place is the entry's number in the list of its key.
-pub fn prompt_mistakes(words: &[String], patterns: &[String]) -> Vec<(Key, Mistake)> {
-    let mut wrong = Vec::new();
-    Filter::compile(words, patterns, |key, mistake| wrong.push((key, mistake)));
-    wrong
 }
 
 impl Policy {

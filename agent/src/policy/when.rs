@@ -58,6 +58,7 @@ pub struct When {
     asks_message: bool,
     asks_speaker: bool,
     claims: Vec<String>,
+    asks: bool,
 }
 
 /// What is wrong with a condition.
@@ -117,6 +118,11 @@ impl When {
         &self.claims
     }
 
+    /// Whether it asks for anything: else it says the same of whatever is asked.
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
+
     /// Judges it for a rule that allows (or, with `refuses`, one that refuses) and looks at no more than `body_max` bytes
     /// of the body.
     pub(super) fn holds(&self, facts: &Facts<'_>, body_max: u64, refuses: bool) -> Known {
@@ -152,10 +158,10 @@ fn compile(text: &str) -> Result<When, Vec<Mistake>> {
     let mut lower = Lower::new(text, &info);
     let node = lower.test(&expression);
     let (asks_body, asks_message, asks_speaker) = (lower.asks_body, lower.asks_message, lower.asks_speaker);
-    let (mut mistakes, claims) = (lower.mistakes, lower.claims);
+    let (mut mistakes, claims, asks) = (lower.mistakes, lower.claims, lower.asks);
     mistakes.sort_by_key(|mistake| mistake.at);
     if mistakes.is_empty() {
-        Ok(When { node, asks_body, asks_message, asks_speaker, claims })
+        Ok(When { node, asks_body, asks_message, asks_speaker, claims, asks })
     } else {
         Err(mistakes)
     }

@@ -18,16 +18,13 @@ fn hours() -> (String, String) {
     (now, format!("{},{} 00:00-24:00", day(today.nth_next(3)), day(today.nth_next(4))))
 }
 
-fn rules() -> String {
-    let (now, never) = hours();
-    format!(
-        r#"
+const RULES: &str = r#"
 [[intercept]]
 name = "unit"
 cgroup = "/system.slice/ci.service"
 [[intercept]]
 name = "boxed"
-cgroup = "/system.slice/docker-{CONTAINER}.scope"
+cgroup = "/system.slice/docker-CONTAINER.scope"
 
 [[rule]]
 name = "unit-only"
@@ -43,19 +40,19 @@ verdict = "allow"
 
 [[rule]]
 name = "never"
-windows = ["{never}"]
+windows = ["NEVER"]
 path = "/bytes/2"
 verdict = "deny"
 
 [[rule]]
 name = "now"
-windows = ["{never}", "{now}"]
+windows = ["NEVER", "NOW"]
 path = "/bytes/2"
 verdict = "allow"
 
 [[rule]]
 name = "closed"
-windows = "{never}"
+windows = "NEVER"
 path = "/bytes/3"
 verdict = "allow"
 
@@ -85,8 +82,11 @@ name = "network"
 addresses = ["203.0.113.0/24", "2001:db8::/32"]
 method = "PUT"
 verdict = "allow"
-"#
-    )
+"#;
+
+fn rules() -> String {
+    let (now, never) = hours();
+    RULES.replace("CONTAINER", CONTAINER).replace("NEVER", &never).replace("NOW", &now)
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct Lower<'e> {
     pub mistakes: Vec<Mistake>,
     /// Whether a name stands in the body.
     pub asks_body: bool,
+    /// Whether there is a name in it at all.
+    pub asks: bool,
     /// Whether one stands in messages of a WebSocket.
     pub asks_message: bool,
     /// Whether it asks which side sent one.
@@ -45,6 +47,7 @@ impl<'e> Lower<'e> {
             info,
             mistakes: Vec::new(),
             asks_body: false,
+            asks: false,
             asks_message: false,
             asks_speaker: false,
             claims: Vec::new(),
@@ -105,6 +108,7 @@ impl<'e> Lower<'e> {
             return (Node::Var(at), self.vars[at].1.clone());
         }
         if let Some((name, kind)) = names::find(path) {
+            self.asks = true;
             self.asks_body |= name.asks_body();
             self.asks_message |= name.asks_message();
             self.asks_speaker |= name == names::Name::MessageFrom;
