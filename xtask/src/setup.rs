@@ -108,6 +108,7 @@ const PACKAGES: &[Package] = &[
         "verifies SAML assertions for the bridge that is tested with",
     ),
     package("podman", Program("podman"), &[Test], "containers of a real engine"),
+    package("slirp4netns", Program("slirp4netns"), &[Test], "the network of rootless containers"),
     package("wrk", Program("wrk"), &[Bench], "load over HTTP/1.1"),
     package("haproxy", Program("haproxy"), &[Bench], "the peer in the same place"),
     package("nghttp2-client", Program("h2load"), &[Bench], "load over HTTP/2"),

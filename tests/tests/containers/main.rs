@@ -5,3 +5,4 @@ mod many;
 mod reach;
 mod restart;
 mod rig;
+mod rootless;
