@@ -70,6 +70,8 @@ pub(super) struct Exchanges {
     first: CancellationToken,
     open: Open,
     echoes: Echoes,
+    /// Cancelled when the upstream's connection is over (HTTP/1): what is handed to it then is never answered.
+    pub(super) gone: CancellationToken,
 }
 
 /// An exchange that ends without an answer: the client sees what it would have seen of the upstream itself.
@@ -117,7 +119,8 @@ impl Exchanges {
             first.cancel();
         }
         let (begun, open, echoes) = (AtomicU64::new(0), Open::default(), Echoes::default());
-        Self { cx, sender, gate, on_switch, begun, before, first, open, echoes }
+        let gone = CancellationToken::new();
+        Self { cx, sender, gate, on_switch, begun, before, first, open, echoes, gone }
     }
 
     /// Completes when the drain has begun and the client has had its turn: a connection that has just been opened is

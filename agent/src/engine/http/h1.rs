@@ -165,6 +165,7 @@ where
                     tracing::debug!(%error, "the upstream's connection ended");
                 }
                 upstream_too = true;
+                exchanges.gone.cancel();
                 turn.ring(Part::Rest);
                 return Poll::Pending;
             }

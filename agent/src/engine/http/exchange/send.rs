@@ -64,7 +64,12 @@ impl Exchanges {
             "credential {}: the upstream refused it; sent once more with a new value",
             bearing.name()
         );
-        self.send(request, (None, spent), signing, asked.length).await.map_or_else(
+        let sent = tokio::select! {
+            biased;
+            sent = self.send(request, (None, spent), signing, asked.length) => sent,
+            () = self.gone.cancelled() => Err(Failed::Closed),
+        };
+        sent.map_or_else(
             |_| {
                 tracing::info!("credential {}: nothing came of that", bearing.name());
                 Ok(response)
