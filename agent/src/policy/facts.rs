@@ -23,8 +23,12 @@ pub(super) struct Facts<'a> {
     /// The rule at hand does not ask who sends messages on a WebSocket: it is about the client's, and of the server's it knows
     /// what it knew of the handshake.
     pub deaf: Cell<bool>,
+    /// The rule at hand refuses.
+    pub refuses: Cell<bool>,
     /// Steps that conditions took so far.
     pub steps: Cell<u64>,
+    /// Whether a header field's name has an underscore.
+    odd_headers: OnceCell<bool>,
     query: OnceCell<Value>,
     headers: OnceCell<Value>,
     json: OnceCell<View>,
@@ -36,6 +40,7 @@ pub(super) struct Facts<'a> {
     text: OnceCell<Result<String, String>>,
     message: OnceCell<View>,
     folded: OnceCell<String>,
+    binary: OnceCell<String>,
 }
 
 impl<'a> Facts<'a> {
@@ -51,6 +56,8 @@ impl<'a> Facts<'a> {
             withheld,
             deaf: Cell::new(false),
             steps: Cell::new(0),
+            odd_headers: OnceCell::new(),
+            refuses: Cell::new(false),
             query: OnceCell::new(),
             headers: OnceCell::new(),
             json: OnceCell::new(),
@@ -62,6 +69,7 @@ impl<'a> Facts<'a> {
             text: OnceCell::new(),
             message: OnceCell::new(),
             folded: OnceCell::new(),
+            binary: OnceCell::new(),
         }
     }
 
@@ -132,6 +140,29 @@ impl<'a> Facts<'a> {
     pub fn lacks_header(&self, name: &str) -> bool {
         let plain = name.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());
         plain && self.http().is_ok_and(|http| !http.headers.contains_key(name)) && !self.hides_header(name)
+    }
+
+    /// Header fields that servers which hand fields on as variables (RFC 3875 §4.1.18) cannot tell from this one, where they
+    /// are spelled otherwise: `x_team` for `x-team`.
+    pub fn alike_headers(&self, name: &str) -> impl Iterator<Item = &'a http::HeaderName> {
+        let headers = self.http().ok().map(|http| http.headers);
+        let odd = |name: &str| name.contains('_');
+        let any = *self
+            .odd_headers
+            .get_or_init(|| headers.is_some_and(|headers| headers.keys().any(|key| odd(key.as_str()))));
+        let headers = headers.filter(|_| any || odd(name));
+        headers.into_iter().flat_map(HeaderMap::keys).filter(move |key| {
+            let fold = |b: u8| if b == b'_' { b'-' } else { b };
+            let key = key.as_str();
+            key != name && key.len() == name.len() && key.bytes().map(fold).eq(name.bytes().map(fold))
+        })
+    }
+
+    /// A parameter of the query that some servers take for this one, where it is spelled otherwise: in another letter case,
+    /// as `name[]`, with a space before it, with a dot in place of `_`.
+    pub fn alike_parameter(&self, name: &str) -> Option<&str> {
+        let parameters = self.query().ok()?.as_object()?;
+        parameters.keys().map(String::as_str).find(|key| *key != name && alike_parameters(key, name))
     }
 
     /// Whether the values of this query parameter are withheld.
@@ -221,9 +252,13 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Its text; a binary one has none.
-    pub fn message_text(&self, max: u64) -> Result<&'a str, Fault> {
+    /// Its text; a binary one has none, but for rules that refuse.
+    pub fn message_text(&self, max: u64) -> Result<&str, Fault> {
         match self.message(max)? {
+            // To a server that does not look at a frame's opcode it is text all the same.
+            (true, data) if self.refuses.get() => {
+                Ok(self.binary.get_or_init(|| String::from_utf8_lossy(data).into_owned()))
+            }
             (true, _) => Err(Fault::Missing),
             (false, data) => {
                 std::str::from_utf8(data).map_err(|_| Fault::Cannot("the message is no UTF-8".to_owned()))
@@ -337,6 +372,16 @@ impl<'a> Facts<'a> {
         let prompt = self.prompt(max)?;
         Ok(self.folded.get_or_init(|| prompt.to_lowercase()))
     }
+}
+
+/// Whether some servers take both for one parameter.
+pub(super) fn alike_parameters(one: &str, other: &str) -> bool {
+    // As PHP reads names; ASP.NET does not look at letter case.
+    fn plain(name: &str) -> impl Iterator<Item = u8> {
+        let name = name.split('[').next().unwrap_or_default().trim_start_matches(' ');
+        name.bytes().map(|b| if matches!(b, b'.' | b' ') { b'_' } else { b.to_ascii_lowercase() })
+    }
+    plain(one).eq(plain(other))
 }
 
 fn read(view: &View) -> Result<&Value, Fault> {

@@ -68,7 +68,9 @@ impl Index {
             left.keep(&self.paths.beginning(path));
         }
         for (name, asking) in &self.headers {
-            if !http.headers.contains_key(name.as_str()) && !facts.hides_header(name) {
+            let there =
+                http.headers.contains_key(name.as_str()) || facts.alike_headers(name).next().is_some();
+            if !there && !facts.hides_header(name) {
                 left.drop(asking);
             }
         }

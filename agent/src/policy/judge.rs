@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use super::claims;
-use super::facts::Facts;
+use super::facts::{Facts, alike_parameters};
 use super::filter::Filter;
 use super::known::Known;
 use super::pattern::Glob;
@@ -71,6 +71,7 @@ impl Compiled {
     pub fn judge(&self, facts: &Facts<'_>) -> Match {
         let (rule, asked) = (&self.rule, facts.asked);
         facts.deaf.set(!self.asks_speaker());
+        facts.refuses.set(rule.verdict != Effect::Allow);
         let matched = to(&rule.to, asked, Match::Yes);
         if let Match::No(_) = matched {
             return matched;
@@ -218,34 +219,42 @@ fn request(asks: &RequestAsks, facts: &Facts<'_>, refuses: bool, matched: Match)
                 http,
                 |name| facts.hides_header(name),
                 |http, name| {
-                    let values = http.headers.get_all(name).iter();
-                    values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+                    let text =
+                        |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+                    let named = http.headers.get_all(name).iter().map(|value| (true, text(value)));
+                    let alike = facts.alike_headers(name).flat_map(|key| http.headers.get_all(key));
+                    named.chain(alike.map(|value| (false, text(value)))).collect()
                 },
             )
         })
 }
 
 /// Every name has a value, and all its values match; for a rule that refuses, any of them: a second one can hide neither
-/// behind the first nor the first behind it.
+/// behind the first nor the first behind it. Values of names that servers may take for it (`false`) count, too.
 fn every(
     asks: &BTreeMap<String, Vec<Glob>>,
     refuses: bool,
     http: Option<&Http<'_>>,
     hidden: impl Fn(&str) -> bool,
-    values: impl Fn(&Http<'_>, &str) -> Vec<String>,
+    values: impl Fn(&Http<'_>, &str) -> Vec<(bool, String)>,
 ) -> Known {
     let (unknown, known): (Vec<_>, Vec<_>) =
         asks.iter().partition(|(name, _)| http.is_some() && hidden(name));
     let holds = known.into_iter().all(|(name, globs)| {
         let values = http.map(|http| values(http, name)).unwrap_or_default();
-        let mut matches = values.iter().map(|value| globs.iter().any(|glob| glob.matches(value)));
-        if refuses { matches.any(|is| is) } else { !values.is_empty() && matches.all(|is| is) }
+        let mut matches = values.iter().map(|(_, value)| globs.iter().any(|glob| glob.matches(value)));
+        if refuses {
+            matches.any(|is| is)
+        } else {
+            values.iter().any(|(named, _)| *named) && matches.all(|is| is)
+        }
     });
     if holds && !unknown.is_empty() { Known::NotYet } else { Known::of(holds) }
 }
 
 /// The values of a query parameter, percent-decoded, `+` as a space (application/x-www-form-urlencoded).
-fn parameters(query: &str, name: &str) -> Vec<String> {
+fn parameters(query: &str, name: &str) -> Vec<(bool, String)> {
     let pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+    let named = pairs.filter(|(key, _)| key == name || alike_parameters(key, name));
+    named.map(|(key, value)| (key == name, value.into_owned())).collect()
 }

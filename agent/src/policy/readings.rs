@@ -9,9 +9,11 @@ use std::borrow::Cow;
 
 use http::HeaderMap;
 
+use super::decide::decide_as_read;
 use super::past::{NOTHING, Withheld};
 use super::pattern::Glob;
-use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict, decide_as_read};
+use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict};
+use crate::codec::percent::decoded;
 use crate::types::action::{Body, Http, Message};
 use crate::types::{self, Action};
 
@@ -189,7 +191,7 @@ pub fn methods<'a>(sent: &'a str, query: Option<&'a str>, headers: &'a HeaderMap
             add(value.to_str().unwrap_or_default().trim());
         }
     }
-    if let Some(query) = query.filter(|query| contains_method(query) || query.contains('%')) {
+    if let Some(query) = query.filter(|query| may_name_a_method(query)) {
         let parameters = query.split(['&', ';']).flat_map(|part| form_urlencoded::parse(part.as_bytes()));
         let named = |name: &str| PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known));
         parameters.filter(|(name, _)| named(name)).for_each(|(_, value)| add(value.trim()));
@@ -197,8 +199,8 @@ pub fn methods<'a>(sent: &'a str, query: Option<&'a str>, headers: &'a HeaderMap
     methods
 }
 
-fn contains_method(query: &str) -> bool {
-    query.as_bytes().windows(6).any(|six| six.eq_ignore_ascii_case(b"method"))
+fn may_name_a_method(query: &str) -> bool {
+    query.contains('%') || query.as_bytes().windows(6).any(|six| six.eq_ignore_ascii_case(b"method"))
 }
 
 /// To some, `;` separates as `&` does (HTML 4.01 §B.2.2).
@@ -218,9 +220,10 @@ fn paths(path: &str) -> Result<Vec<String>, TooMany> {
     if path.len() > PATH {
         return Err(TooMany);
     }
+    let once = |path: &str| decoded(path).into_owned();
     let backslashes = |path: &str| path.replace('\\', "/");
     let steps: [&dyn Fn(&str) -> String; 6] =
-        [&decoded, &decoded, &backslashes, &without_parameters, &merged, &resolved];
+        [&once, &once, &backslashes, &without_parameters, &merged, &resolved];
     for step in steps {
         for at in 0..all.len() {
             let next = step(&all[at]);
@@ -233,27 +236,6 @@ fn paths(path: &str) -> Result<Vec<String>, TooMany> {
         }
     }
     Ok(all)
-}
-
-/// Percent signs with two digits behind them, each once.
-fn decoded(text: &str) -> String {
-    let (text, mut at) = (text.as_bytes(), 0);
-    let mut bytes = Vec::with_capacity(text.len());
-    let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16));
-    while at < text.len() {
-        let escaped = (text[at] == b'%').then(|| Some((digit(at + 1)? << 4) | digit(at + 2)?)).flatten();
-        match escaped.and_then(|byte| u8::try_from(byte).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                at += 3;
-            }
-            None => {
-                bytes.push(text[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// `/a;v=1/b` as `/a/b` (RFC 3986 §3.3).

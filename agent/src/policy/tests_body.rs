@@ -269,3 +269,24 @@ fn messages_are_heard_whatever_spelling_asks_for_them() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_refusal_by_text_reads_binary_messages_too() {
+    use crate::types::action::{Message, Speaker};
+    let ws = Sample { protocol: "websocket", method: "GET", ..Sample::new() };
+    let of = |binary, data: &'static [u8]| {
+        Body::Message(Message { from: Speaker::Client, binary, data: Ok(data) })
+    };
+    let no = when("no", Effect::Deny, r#"message.text.contains("drop table")"#);
+    let yes = when("yes", Effect::Allow, r#"message.text.startsWith("select") || message.size == 1"#);
+    let rules = policy(Mode::Enforce, vec![no, yes]);
+    for (body, want) in [
+        (of(false, b"drop table x"), "deny no: the rule refuses it"),
+        (of(true, b"\xffdrop table x"), "deny no: the rule refuses it"),
+        (of(false, b"select 1"), "allow yes"),
+        (of(true, b"select 1"), "deny (none): no rule allows it"),
+        (of(true, b"\x00"), "allow yes"),
+    ] {
+        assert_eq!(says(&rules, &ws, body), want, "{body:?}");
+    }
+}

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Borne;
 pub use super::salt::Salt;
+use crate::codec::percent::decoded;
 use crate::codec::websocket::protocols;
 use crate::types::CredentialName;
 
@@ -255,7 +256,7 @@ pub fn path<'a>(text: &'a str, salt: &Salt) -> Cow<'a, str> {
             _ => (&rest[..end], ""),
         };
         match piece.split_once('=') {
-            Some((name, value)) if !value.is_empty() && secret_name(&unescaped(name)) => {
+            Some((name, value)) if !value.is_empty() && secret_name(&decoded(name)) => {
                 out.push_str(name);
                 out.push_str("=redacted-");
                 out.push_str(&salt.fingerprint(value.as_bytes()));
@@ -266,27 +267,6 @@ pub fn path<'a>(text: &'a str, salt: &Salt) -> Cow<'a, str> {
         rest = &rest[end..];
     }
     Cow::Owned(out)
-}
-
-/// `%41` read as `A`: a name must not escape the rule by being escaped itself.
-fn unescaped(name: &str) -> String {
-    let bytes = name.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        match hex.and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod canary;
 mod certificate;
 mod deputies;
+mod everything;
 mod kept;
 mod leaks;
 mod line;

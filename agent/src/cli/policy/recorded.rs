@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use super::wrong;
 use crate::cli::Failure;
 use crate::codec::coding;
+use crate::policy::is_grpc;
 use crate::policy::past::{Past, Real, What, Withheld};
 use crate::policy::rule::BODY_LIMIT;
 use crate::record::headers::{Stored, secret_name};
@@ -162,7 +163,7 @@ impl Asked<'_> {
             && self.head.path.as_deref().is_some_and(|path| path.starts_with('/'));
         match &*self.head.protocol {
             _ if became == "websocket" || extended || begins("upgrade", "websocket") => "websocket",
-            _ if begins("content-type", "application/grpc") => "grpc",
+            _ if is_grpc(headers) => "grpc",
             "h2" => "h2",
             _ => "http/1.1",
         }

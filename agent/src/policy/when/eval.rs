@@ -146,6 +146,12 @@ impl<'f> Run<'f> {
     /// What a member is asked of: header fields and parameters of which others are not known, too.
     fn holder(&mut self, of: &'f Node, member: &str) -> Answer<'f> {
         match of {
+            Node::Name(Name::Headers) if let Some(alike) = self.facts.alike_headers(member).next() => {
+                cannot(format!("the field {member:?} is there as {:?}", alike.as_str()))
+            }
+            Node::Name(Name::Query) if let Some(alike) = self.facts.alike_parameter(member) => {
+                cannot(format!("the parameter {member:?} is there as {alike:?}"))
+            }
             // The usual answer costs no look at the other fields.
             Node::Name(Name::Headers) if self.facts.lacks_header(member) => Ok(Val::Map(Arc::default())),
             Node::Name(name) if name.is_partly_known(self.facts) => name.holder(self.facts, member),

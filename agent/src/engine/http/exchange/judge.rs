@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
 use http::{Request, Response, Version};
 
 use super::{Asked, Exchanges};
@@ -123,11 +122,9 @@ fn unread(mut denied: Denied, body: Body<'_>) -> Denied {
 
 /// The protocol of a request as policy knows it.
 pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
-    let kind = request.headers().get(CONTENT_TYPE);
-    let grpc = kind.is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"));
     match request.version() {
         _ if websocket || upgrade::asks_websocket(request.headers()) => "websocket",
-        _ if grpc => "grpc",
+        _ if policy::is_grpc(request.headers()) => "grpc",
         Version::HTTP_2 => "h2",
         _ => "http/1.1",
     }
