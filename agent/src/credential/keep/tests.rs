@@ -167,8 +167,7 @@ async fn the_last_good_value_serves_while_the_source_fails_and_then_no_more() {
     tokio::time::advance(Duration::from_secs(61)).await;
     assert_eq!(rig.value(&credential).await, Err("gone".into()));
     let asked = rig.fetches();
-    assert_eq!(rig.value(&credential).await, Err("gone".into()));
-    assert_eq!(rig.fetches(), asked);
+    assert_eq!((rig.value(&credential).await, rig.fetches()), (Err("gone".into()), asked));
     rig.gives(&[Ok("two")]);
     tokio::time::advance(PAUSE).await;
     assert_eq!(rig.value(&credential).await.as_deref(), Ok("two"), "it recovers by itself");
@@ -187,9 +186,7 @@ async fn a_change_is_seen_by_the_next_who_asks() {
         assert_eq!(rig.value(&credential).await, Ok(format!("v{n}")));
     }
     // A change while a fetch is under way: what it brings may be of before.
-    let (slow, _) = tokio::join!(rig.value(&credential), async {
-        rig.keeper.changed(&credential.name);
-    });
+    let (slow, ()) = tokio::join!(rig.value(&credential), async { rig.keeper.changed(&credential.name) });
     slow.expect("a value");
     let before = rig.fetches();
     rig.keeper.changed(&credential.name);
@@ -267,9 +264,6 @@ async fn an_idle_source_s_last_value_is_not_used_for_longer_either() {
     assert_eq!(rig.value(&command).await.as_deref(), Ok("two"), "who asks does not wait");
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(rig.value(&command).await, Err("gone".into()));
-    rig.gives(&[Ok("three")]);
-    tokio::time::advance(PAUSE).await;
-    assert_eq!(rig.value(&command).await.as_deref(), Ok("three"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,7 +272,6 @@ async fn whatever_is_held_is_looked_for() {
     rig.gives(&[Ok("value-one"), Ok("value-two"), Ok("value-three")]);
     let (credential, ask) = (file(), session(&rig.keeper, "ci"));
     let live = || ["one", "two", "three"].map(|n| shows(&ask, &format!("a value-{n}.")));
-    assert_eq!(live(), [false; 3]);
     let one = rig.keeper.value(&credential, &ask).await.expect("a value");
     assert_eq!(live(), [true, false, false]);
     for _ in 0..2 {
