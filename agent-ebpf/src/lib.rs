@@ -305,6 +305,30 @@ pub enum Counter {
     DnsPace = 29,
 }
 
+/// Whether an option of setsockopt() joins a multicast or anycast group: linux/in.h, linux/in6.h.
+#[inline(always)]
+pub const fn joins_group(level: i32, name: i32) -> bool {
+    const IPPROTO_IP: i32 = 0;
+    const IPPROTO_IPV6: i32 = 41;
+    const IP_ADD_MEMBERSHIP: i32 = 35;
+    const IP_ADD_SOURCE_MEMBERSHIP: i32 = 39;
+    const IPV6_JOIN_GROUP: i32 = 20;
+    const IPV6_JOIN_ANYCAST: i32 = 27;
+    // The same at both levels (RFC 3678).
+    const MCAST_JOIN_GROUP: i32 = 42;
+    const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
+    match level {
+        IPPROTO_IP => matches!(
+            name,
+            IP_ADD_MEMBERSHIP | IP_ADD_SOURCE_MEMBERSHIP | MCAST_JOIN_GROUP | MCAST_JOIN_SOURCE_GROUP
+        ),
+        IPPROTO_IPV6 => {
+            matches!(name, IPV6_JOIN_GROUP | IPV6_JOIN_ANYCAST | MCAST_JOIN_GROUP | MCAST_JOIN_SOURCE_GROUP)
+        }
+        _ => false,
+    }
+}
+
 impl Counter {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 30] = [

@@ -10,10 +10,13 @@
 //! * A multicast group: the kernel reports it to the neighbours from a socket of its own, with up to 14 bytes of the
 //!   job's choice in each report (RFC 3376, RFC 3810), past every other hook. Any user may join one. Nobody needs it: what
 //!   is sent to groups is refused in both directions anyway.
+//!
+//! The kernel does not ask here about calls of the 32-bit kind, which 64-bit programs can make too (`in_compat_syscall()` in
+//! net/socket.c). What they would gain by the others is stopped by other hooks; by a group, by the LSM's only.
 
 use aya_ebpf::programs::SockoptContext;
 
-use agent_ebpf::{Born, Counter};
+use agent_ebpf::{Born, Counter, joins_group};
 
 use crate::connect::{LOOPBACK_INTERFACE, PASS, REFUSE};
 use crate::event::{self, About};
@@ -29,17 +32,10 @@ const IP_IPSEC_POLICY: i32 = 16;
 const IP_XFRM_POLICY: i32 = 17;
 const IP_TRANSPARENT: i32 = 19;
 const IP_UNICAST_IF: i32 = 50;
-const IP_ADD_MEMBERSHIP: i32 = 35;
-const IP_ADD_SOURCE_MEMBERSHIP: i32 = 39;
-/// These two are the same at IPv4's and IPv6's level (RFC 3678).
-const MCAST_JOIN_GROUP: i32 = 42;
-const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
 const IPPROTO_TCP: i32 = 6;
 const TCP_REPAIR: i32 = 19;
 const IPPROTO_IPV6: i32 = 41;
 const IPV6_2292RTHDR: i32 = 5;
-const IPV6_JOIN_GROUP: i32 = 20;
-const IPV6_JOIN_ANYCAST: i32 = 27;
 const IPV6_2292PKTOPTIONS: i32 = 6;
 const IPV6_IPSEC_POLICY: i32 = 34;
 const IPV6_XFRM_POLICY: i32 = 35;
@@ -117,13 +113,7 @@ fn meaning(level: i32, name: i32) -> Option<Meaning> {
         | (IPPROTO_IP, IP_TRANSPARENT | IP_IPSEC_POLICY | IP_XFRM_POLICY)
         | (IPPROTO_TCP, TCP_REPAIR)
         | (IPPROTO_IPV6, IPV6_TRANSPARENT | IPV6_IPSEC_POLICY | IPV6_XFRM_POLICY) => Some(Meaning::Disguise),
-        (
-            IPPROTO_IP,
-            IP_ADD_MEMBERSHIP | IP_ADD_SOURCE_MEMBERSHIP | MCAST_JOIN_GROUP | MCAST_JOIN_SOURCE_GROUP,
-        )
-        | (IPPROTO_IPV6, IPV6_JOIN_GROUP | IPV6_JOIN_ANYCAST | MCAST_JOIN_GROUP | MCAST_JOIN_SOURCE_GROUP) => {
-            Some(Meaning::Group)
-        }
+        _ if joins_group(level, name) => Some(Meaning::Group),
         _ => None,
     }
 }

@@ -70,6 +70,13 @@ pub fn lsm_recvmsg(ctx: LsmContext) -> i32 {
     sockets::used(ctx.arg(0))
 }
 
+/// `socket_setsockopt(struct socket *sock, int level, int optname)`: of 32-bit calls, too, about which the kernel asks no
+/// program of a cgroup.
+#[lsm(hook = "socket_setsockopt")]
+pub fn lsm_option(ctx: LsmContext) -> i32 {
+    sockets::option(ctx.arg(1), ctx.arg(2))
+}
+
 /// `file_permission(struct file *file, int mask)`: sendfile() and splice() ask nothing else before Linux 6.5.
 #[lsm(hook = "file_permission")]
 pub fn lsm_spliced(ctx: LsmContext) -> i32 {

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_sock_from_file};
 
 use agent_ebpf::lsm::{PROBE_PROTOCOL, SOCK_DPORT};
-use agent_ebpf::{Born, Counter};
+use agent_ebpf::{Born, Counter, joins_group};
 
 use crate::event::{About, PASS, REFUSE, refuse};
 use crate::kernel::{Pointer, Sock, Socket, member, offsets};
@@ -75,6 +75,20 @@ pub fn used(socket: Pointer) -> i32 {
         return PASS;
     }
     judge(Socket(socket), tag, Counter::ForeignSocket)
+}
+
+/// setsockopt(): no group, of which the kernel would tell the neighbours.
+#[inline(always)]
+pub fn option(level: i32, name: i32) -> i32 {
+    if !joins_group(level, name) {
+        return PASS;
+    }
+    let tag = tags::current();
+    if tag == tags::NONE {
+        return PASS;
+    }
+    let detail = (level as u32) << 16 | (name as u32) & 0xffff;
+    refuse(Counter::Disguise, tag, &About { detail, ..About::NOTHING })
 }
 
 /// read(), write(), sendfile() or splice() of a file, if it is a socket.

@@ -90,7 +90,7 @@ const MAPS: &[(u32, &str, Release)] = &[
 const LAST_ATTACH_TYPE: u32 = 41;
 
 /// Hooks of LSM programs, all in 5.15's lsm_hook_defs.h.
-const LSM_HOOKS: [&str; 12] = [
+const LSM_HOOKS: [&str; 13] = [
     "socket_post_create",
     "socket_create",
     "socket_connect",
@@ -98,6 +98,7 @@ const LSM_HOOKS: [&str; 12] = [
     "socket_accept",
     "socket_sendmsg",
     "socket_recvmsg",
+    "socket_setsockopt",
     "file_permission",
     "file_receive",
     "unix_stream_connect",

@@ -12,6 +12,7 @@
 //! Before its JSON line it may ask the test for something (`ask …`) and then reads one line. `ended` is `sent` (every
 //! call went well), `answered`, or `refused` with the call and its errno. Bad usage panics: only tests call this.
 
+mod compat;
 mod far;
 mod helper;
 mod job;
@@ -92,6 +93,9 @@ const WALKS: &[(&str, Walk)] = &[
     ("igmp-source-join", udp::join_source),
     ("mld-join", udp::join_group6),
     ("mld-mcast-join", udp::join_group6_anew),
+    ("igmp-compat-join", compat::join_group),
+    ("mld-compat-join", compat::join_group6),
+    ("igmp-uring-join", uring::join_group),
     ("udp-unspec", udp::sendto_unspec),
     ("udplite4", kinds::udplite4),
     ("udplite6", kinds::udplite6),
@@ -208,6 +212,11 @@ const WALKS: &[(&str, Walk)] = &[
     ("route-strict", options::strict_route),
     ("route-hidden", options::hidden_route),
     ("route-mapped", options::mapped_route),
+    ("route-uring", uring::loose_route),
+    ("route-compat", compat::loose_route),
+    ("route-compat-tfo", compat::loose_route_fast),
+    ("route6-compat", compat::routing_header),
+    ("device-compat-tcp", compat::device_tcp),
     ("route-cmsg", udp::route_in_message),
     ("route6", options::routing_header),
     ("route6-options", options::routing_options),

@@ -6,7 +6,7 @@ use crate::job::{Job, Said, tcp, udp};
 use crate::sys::{self, Done, cmsg, sa4};
 use crate::udp::{home_address, segment_routing};
 
-fn device(job: &Job) -> Vec<u8> {
+pub fn device(job: &Job) -> Vec<u8> {
     [job.device.as_bytes(), &[0]].concat()
 }
 
@@ -78,7 +78,7 @@ fn routed(job: &Job, option: &[u8]) -> Done<Said> {
     job.talk(&fd)
 }
 
-fn hop(kind: u8, job: &Job) -> Vec<u8> {
+pub fn hop(kind: u8, job: &Job) -> Vec<u8> {
     [&[kind, 7, 4][..], &job.to4.octets(), &[0]].concat()
 }
 

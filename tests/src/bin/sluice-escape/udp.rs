@@ -252,21 +252,30 @@ pub fn multicast6(job: &Job) -> Done<Said> {
 
 /// The kernel tells the neighbours which group was joined: three bytes of ours a report (RFC 3376).
 pub fn join_group(job: &Job) -> Done<Said> {
-    let group = [&sluice_tests::escape::group4(&job.marker)[..], &job.own4.octets()].concat();
     let fd = udp(AF_INET)?;
-    sys::setsockopt(&fd, "IP_ADD_MEMBERSHIP", IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, group)?;
+    sys::setsockopt(&fd, "IP_ADD_MEMBERSHIP", IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, membership4(job))?;
     linger(&fd)
+}
+
+/// `ip_mreq`: the group, then the link's address.
+pub fn membership4(job: &Job) -> Vec<u8> {
+    [sluice_tests::escape::group4(&job.marker), job.own4.octets()].concat()
 }
 
 /// The same for IPv6: twelve bytes a report (RFC 3810).
 pub fn join_group6(job: &Job) -> Done<Said> {
     let fd = udp(AF_INET6)?;
+    sys::setsockopt(&fd, "IPV6_JOIN_GROUP", IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, membership6(job)?)?;
+    linger(&fd)
+}
+
+/// `ipv6_mreq`: the group, then the link's number.
+pub fn membership6(job: &Job) -> Done<Vec<u8>> {
     let mut request = vec![0xff, 0x05, 0, 0];
     request.extend(job.bytes());
     request.resize(16, 0);
     request.extend(job.index()?.to_ne_bytes());
-    sys::setsockopt(&fd, "IPV6_JOIN_GROUP", IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, request)?;
-    linger(&fd)
+    Ok(request)
 }
 
 /// `group_req` (RFC 3678): the link, then the group.
@@ -307,7 +316,7 @@ pub fn join_source(job: &Job) -> Done<Said> {
 }
 
 /// The socket lives on until the far end has seen the report, or a second has passed: it is sent a little later.
-fn linger(_fd: &OwnedFd) -> Done<Said> {
+pub fn linger(_fd: &OwnedFd) -> Done<Said> {
     ask("seen")?;
     SENT
 }

@@ -116,6 +116,27 @@ pub fn fast_open(job: &Job) -> Done<Said> {
     heard(&fd)
 }
 
+/// setsockopt() by the ring (kernel 6.7).
+fn option(fd: &OwnedFd, step: &'static str, name: i32, value: &[u8]) -> Done {
+    let at = types::Fd(fd.as_raw_fd());
+    let (level, name) = (libc::IPPROTO_IP as u32, name as u32);
+    let set = opcode::SetSockOpt::new(at, level, name, value.as_ptr().cast(), value.len() as u32).build();
+    run(&mut ring(false)?, step, &set).map(drop)
+}
+
+pub fn join_group(job: &Job) -> Done<Said> {
+    let fd = udp(AF_INET)?;
+    option(&fd, "uring IP_ADD_MEMBERSHIP", libc::IP_ADD_MEMBERSHIP, &crate::udp::membership4(job))?;
+    crate::udp::linger(&fd)
+}
+
+pub fn loose_route(job: &Job) -> Done<Said> {
+    let fd = tcp(AF_INET)?;
+    option(&fd, "uring IP_OPTIONS", libc::IP_OPTIONS, &crate::options::hop(0x83, job))?;
+    sys::connect(&fd, &job.v4())?;
+    job.talk(&fd)
+}
+
 /// A ring from before the tag with a socket registered in it: its file table is no descriptor table.
 pub fn from_before(job: &Job, polled: bool) -> Done<Said> {
     let fd = udp(AF_INET)?;

@@ -19,6 +19,8 @@ pub enum LsmHook {
     Send,
     /// Foreign sockets: receiving.
     Receive,
+    /// Multicast groups, joined by calls that no cgroup program is asked about.
+    Option,
     /// Foreign sockets: sendfile() and splice(), which ask nothing else before Linux 6.5.
     Splice,
     /// Sockets handed over by others.
@@ -33,7 +35,7 @@ pub enum LsmHook {
 
 impl LsmHook {
     /// In the order in which they are attached: what marks comes before what asks for the mark.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Created,
         Self::Create,
         Self::Connect,
@@ -41,6 +43,7 @@ impl LsmHook {
         Self::Accept,
         Self::Send,
         Self::Receive,
+        Self::Option,
         Self::Splice,
         Self::FileReceive,
         Self::UnixConnect,
@@ -58,6 +61,7 @@ impl LsmHook {
             Self::Accept => "lsm_accept",
             Self::Send => "lsm_sendmsg",
             Self::Receive => "lsm_recvmsg",
+            Self::Option => "lsm_option",
             Self::Splice => "lsm_spliced",
             Self::FileReceive => "lsm_receive",
             Self::UnixConnect => "lsm_unix_connect",
@@ -81,6 +85,7 @@ impl LsmHook {
             Self::Accept => "lsm socket_accept",
             Self::Send => "lsm socket_sendmsg",
             Self::Receive => "lsm socket_recvmsg",
+            Self::Option => "lsm socket_setsockopt",
             Self::Splice => "lsm file_permission",
             Self::FileReceive => "lsm file_receive",
             Self::UnixConnect => "lsm unix_stream_connect",
@@ -97,6 +102,7 @@ impl LsmHook {
             Self::Connect | Self::Listen | Self::Accept | Self::Send | Self::Receive => {
                 "sockets that were not made in the tag"
             }
+            Self::Option => "multicast groups by 32-bit calls",
             Self::Splice => "sendfile() and splice() to sockets that were not made in the tag",
             Self::FileReceive => "sockets handed over by a process outside",
             Self::UnixConnect | Self::UnixSend => "helpers outside of the tag (docker, D-Bus, systemd, …)",
