@@ -4,6 +4,7 @@
 //! Read [`netns`] (the space a test lives in), then [`harness`] (the agent in it), then [`upstream`] and [`client`].
 
 pub mod binary;
+pub mod canary;
 pub mod capture;
 pub mod client;
 pub mod daemon;
@@ -17,6 +18,7 @@ pub mod load;
 pub mod markers;
 pub mod netns;
 pub mod process;
+pub mod provider;
 pub mod small_disk;
 pub mod tree;
 pub mod upstream;

@@ -30,6 +30,13 @@ groups = ["ml-team"]
 hosts = ["www.example.test"]
 verdict = "allow"
 [[rule]]
+name = "main"
+issuers = ["https://203.0.113.10:8443"]
+claims = { ref = "main", "build.trusted" = "true" }
+hosts = ["h1.example.test"]
+verdict = "allow"
+limit = { requests = 2, per = "1h", by = "claim:project" }
+[[rule]]
 name = "git"
 identities = ["bot"]
 hosts = ["git.example.test"]
@@ -168,6 +175,8 @@ fn groups_decide_wherever_the_token_comes_from() {
     assert!(with_environment(&world, "https://git.example.test/", &bot).ends_with("\n200"));
     assert!(with_environment(&world, "https://git.example.test/", &ml).ends_with("\n403"));
 
+    claims_decide_and_are_replayed(&world, &mut provider);
+
     // A file in the working directory.
     let dir = world.space().dir().join("work");
     fs::create_dir(&dir).expect("directory");
@@ -194,6 +203,48 @@ fn groups_decide_wherever_the_token_comes_from() {
     assert_eq!(status(&mut job), "200 200", "all of the tag");
 
     assert!(world.seen().strangers().iter().all(|peer| peer.port() != 443), "nothing went past the agent");
+}
+
+/// Rules that ask for an issuer and claims, a limit by a claim, and what a record knows of claims afterwards.
+fn claims_decide_and_are_replayed(world: &World, provider: &mut Provider) {
+    const H1: &str = "https://h1.example.test/bytes/3";
+    let mut token = |project: &str, of: &str, trusted: bool| {
+        let build = json!({ "trusted": trusted });
+        provider.token_with(&json!({ "sub": "ci", "ref": of, "project": project, "build": build }))
+    };
+    let (first, second) = (token("first", "main", true), token("second", "main", true));
+    for (token, wanted) in [
+        (&first, "\n200"),
+        (&first, "\n200"),
+        (&first, "\n429"),
+        (&second, "\n200"),
+        (&token("third", "dev", true), "\n403"),
+        (&token("third", "main", false), "\n403"),
+    ] {
+        let said = with_environment(world, H1, token);
+        assert!(said.ends_with(wanted), "{wanted}: {said}");
+    }
+    let replayed = |asks: &str| {
+        let dir = tempfile::tempdir().expect("directory");
+        let rule =
+            format!("mode = \"enforce\"\n[[rule]]\nname = \"x\"\nclaims = {asks}\nverdict = \"allow\"\n");
+        fs::write(dir.path().join("sluice.toml"), rule).expect("written");
+        let mut command = Command::new(sluice_tests::binary::sluice_binary().expect("sluice"));
+        command.args(["policy", "replay", "--json", "--host", "h1.example.test", "--store"]);
+        let ended =
+            run(command.arg(world.daemon().store()).arg(dir.path()).env_clear(), PATIENCE).expect("started");
+        let last = ended.stdout.lines().last().unwrap_or_else(|| panic!("{ended:?}")).to_owned();
+        let counts: Value = serde_json::from_str(&last).expect("JSON");
+        (counts["refused"].as_u64().expect("a count"), counts["unknown"].as_u64().expect("a count"))
+    };
+    // What a limit refused is not judged again.
+    assert_eq!(replayed("{ ref = \"main\" }"), (0, 1), "the claims that rules asked for are in the record");
+    assert_eq!(replayed("{ ref = \"dev\" }"), (3, 0));
+    let (refused, unknown) = replayed("{ project = \"first\" }");
+    assert!(refused == 0 && unknown > 3, "no rule asked for it then: {refused} {unknown}");
+    let store = fs::read_dir(world.daemon().store()).expect("store");
+    let bytes = store.filter_map(|entry| fs::read(entry.ok()?.path()).ok()).flatten().collect::<Vec<u8>>();
+    assert!(memchr::memmem::find(&bytes, first.as_bytes()).is_none(), "the token is in the store");
 }
 
 #[test]

@@ -36,14 +36,14 @@ fn begin(store: &Store) -> Result<Session, sluice::record::Unrecordable> {
     store.begin(Arc::new(caller), destination, "127.0.0.1:40000".parse().expect("client"), None)
 }
 
-fn head() -> ExchangeHead {
+fn head() -> ExchangeHead<'static> {
     ExchangeHead {
         protocol: "http/1.1",
         host_source: sluice::types::HostSource::Request,
         host: "api.example".to_owned(),
-        method: Some("GET".to_owned()),
-        path: Some("/".to_owned()),
-        headers: http::HeaderMap::new(),
+        method: Some("GET".into()),
+        path: Some("/".into()),
+        headers: std::borrow::Cow::default(),
         rule: None,
         verdict: Verdict::Allow,
         identity: None,

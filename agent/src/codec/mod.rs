@@ -6,6 +6,7 @@ pub mod dns;
 pub mod http1;
 pub mod json;
 pub mod keys;
+pub mod percent;
 pub mod scrub;
 pub mod sniff;
 pub mod usage;

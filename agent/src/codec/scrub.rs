@@ -1,67 +1,79 @@
 //! Finds texts that must not be seen in a stream of bytes, and masks them in place: what stands there afterwards is as long
 //! as before, so no length, frame or offset changes. Nothing here knows what the texts are, or in how many forms one of
-//! them may stand (`credential::scrub` does).
+//! them may stand (`credential::scrub` does), nor in which streams they are looked for (`record::veil` does).
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 use bytes::Bytes;
+use zeroize::Zeroizing;
+
+mod set;
+
+pub use set::Set;
 
 /// A text of fewer bytes is found where it means nothing, so none is looked for.
 pub const SHORTEST: usize = 8;
 
-/// Texts that are looked for. No Debug: it would show them.
-pub struct Needles {
-    automaton: AhoCorasick,
+/// What one text costs beside its bytes: its allocation and its place in a set.
+const BESIDE: usize = 64;
+
+/// The texts of one secret: wiped with it. No Debug: it would show them.
+pub struct Texts {
     /// What is written in place of each, cut or filled to its length.
-    marks: Vec<Arc<str>>,
-    /// Sorted: what begins like the end of what was read is found by halving.
-    sorted: Vec<Vec<u8>>,
-    /// The first two bytes of each: nearly every end of what is read is told by them to be none's beginning.
-    begins: Vec<u64>,
-    longest: usize,
+    mark: Arc<str>,
+    all: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl Texts {
+    /// Those of [`SHORTEST`] bytes at least, each once.
+    pub fn new(mark: &str, texts: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let texts = texts.into_iter().map(Zeroizing::new);
+        let mut all: Vec<_> = texts.filter(|text| text.len() >= SHORTEST).collect();
+        all.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
+        all.dedup();
+        all.shrink_to_fit();
+        Self { mark: mark.into(), all }
+    }
+
+    /// Whether there is nothing to look for.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// About what they take of memory, in bytes.
+    pub fn cost(&self) -> usize {
+        self.all.iter().map(|text| text.len() + BESIDE).sum()
+    }
+}
+
+/// Texts that are looked for in one stream: those of a few sets.
+pub struct Needles {
+    sets: Vec<Arc<Set>>,
 }
 
 impl Needles {
-    /// Looks for each text, and puts its mark in its place. Texts shorter than [`SHORTEST`] are left out; `None` where none
-    /// is left.
-    ///
-    /// # Errors
-    /// More than the automaton has numbers for.
-    pub fn new(texts: impl IntoIterator<Item = (Vec<u8>, Arc<str>)>) -> Result<Option<Self>, BuildError> {
-        let mut texts: Vec<_> = texts.into_iter().filter(|(text, _)| text.len() >= SHORTEST).collect();
-        if texts.is_empty() {
-            return Ok(None);
-        }
-        texts.sort();
-        texts.dedup_by(|a, b| a.0 == b.0);
-        let (sorted, marks): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
-        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&sorted)?;
-        let mut begins = vec![0; (1 << 16) / 64];
-        for text in &sorted {
-            let pair = pair(text[0], text[1]);
-            begins[pair / 64] |= 1 << (pair % 64);
-        }
-        let longest = sorted.iter().map(Vec::len).max().unwrap_or(0);
-        Ok(Some(Self { automaton, marks, sorted, begins, longest }))
+    /// Of these sets; `None` where there is none.
+    pub fn new(sets: impl IntoIterator<Item = Arc<Set>>) -> Option<Self> {
+        let sets: Vec<_> = sets.into_iter().collect();
+        (!sets.is_empty()).then_some(Self { sets })
     }
 
     /// The most that is ever held back, in bytes.
     pub fn most_held(&self) -> usize {
-        self.longest - 1
+        self.sets.iter().map(|set| set.longest() - 1).max().unwrap_or(0)
     }
 
     /// Whether one of the texts stands there.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
-        self.automaton.is_match(bytes)
+        self.sets.iter().any(|set| set.find(bytes, 0).is_some())
     }
 
     /// Masks every text that stands there whole; says whether there was one.
     pub fn mask(&self, bytes: &mut [u8]) -> bool {
-        let found: Vec<_> = self.automaton.find_iter(&*bytes).map(|m| (m.range(), m.pattern())).collect();
-        for (range, pattern) in &found {
-            fill(&mut bytes[range.clone()], &self.marks[pattern.as_usize()]);
+        let found = self.found(bytes);
+        for (range, mark) in &found {
+            fill(&mut bytes[range.clone()], mark);
         }
         !found.is_empty()
     }
@@ -77,14 +89,16 @@ impl Needles {
     /// Masks what stands whole in the beginning of a stream, and says how many bytes of it are settled: behind that, one of
     /// the texts may have begun. What is not settled is as it was: hand it in again, with what follows.
     pub fn settle(&self, bytes: &mut [u8]) -> usize {
-        let found: Vec<_> = self.automaton.find_iter(&*bytes).map(|m| (m.range(), m.pattern())).collect();
+        let found = self.found(bytes);
         let mut settled = self.open(bytes, 0);
-        if let Some((over, _)) = found.iter().find(|(range, _)| range.start < settled && range.end > settled)
+        // What is whole comes before what may begin in it. Each turn goes further.
+        while let Some((over, _)) =
+            found.iter().find(|(range, _)| range.start < settled && range.end > settled)
         {
             settled = self.open(bytes, over.end);
         }
-        for (range, pattern) in found.iter().filter(|(range, _)| range.end <= settled) {
-            fill(&mut bytes[range.clone()], &self.marks[pattern.as_usize()]);
+        for (range, mark) in found.iter().filter(|(range, _)| range.end <= settled) {
+            fill(&mut bytes[range.clone()], mark);
         }
         settled
     }
@@ -99,34 +113,29 @@ impl Needles {
         self.mask(bytes);
     }
 
-    /// Where in `bytes`, from `from` on, a text begins that is not whole: its length where none does.
-    fn open(&self, bytes: &[u8], from: usize) -> usize {
-        let from = from.max(bytes.len().saturating_sub(self.most_held()));
-        (from..bytes.len()).find(|at| self.begins_with(&bytes[*at..])).unwrap_or(bytes.len())
-    }
-
-    /// Whether a text begins with `end`, and is longer.
-    fn begins_with(&self, end: &[u8]) -> bool {
-        if let [first, second, ..] = *end {
-            let pair = pair(first, second);
-            if self.begins[pair / 64] & (1 << (pair % 64)) == 0 {
-                return false;
+    /// Every place where a text of a set stands, as each set has it: texts of one may stand across those of another.
+    fn found(&self, bytes: &[u8]) -> Vec<(Range<usize>, &Arc<str>)> {
+        let mut found = Vec::new();
+        for set in &self.sets {
+            let mut at = 0;
+            while let Some((begin, end, mark)) = set.find(bytes, at) {
+                found.push((begin..end, mark));
+                at = end;
             }
         }
-        let at = self.sorted.partition_point(|text| text.as_slice() <= end);
-        self.sorted.get(at).is_some_and(|text| text.starts_with(end))
+        found
     }
-}
 
-fn pair(first: u8, second: u8) -> usize {
-    usize::from(first) << 8 | usize::from(second)
+    /// Where in `bytes`, from `from` on, a text begins that is not whole: its length where none does.
+    fn open(&self, bytes: &[u8], from: usize) -> usize {
+        self.sets.iter().map(|set| set.open(bytes, from)).min().unwrap_or(bytes.len())
+    }
 }
 
 fn fill(place: &mut [u8], mark: &str) {
     let mark = mark.bytes().chain(std::iter::repeat(b'*'));
     place.iter_mut().zip(mark).for_each(|(byte, mark)| *byte = mark);
 }
-
 /// A stream on its way through: what may be the beginning of a text is held back, [`Needles::most_held`] bytes at most.
 #[derive(Default)]
 pub struct Stream {
@@ -136,8 +145,10 @@ pub struct Stream {
 impl Stream {
     /// What can be passed on when `data` has come.
     pub fn push(&mut self, needles: &Needles, data: Bytes) -> Bytes {
-        if self.held.is_empty() && !needles.is_in(&data) && needles.open(&data, 0) == data.len() {
-            return data;
+        if self.held.is_empty() && !needles.is_in(&data) {
+            let settled = needles.open(&data, 0);
+            self.held.extend_from_slice(&data[settled..]);
+            return data.slice(..settled);
         }
         let mut whole = std::mem::take(&mut self.held);
         whole.extend_from_slice(&data);
@@ -180,8 +191,8 @@ mod tests {
     use super::*;
 
     fn needles(texts: &[&str]) -> Needles {
-        let texts = texts.iter().map(|text| (text.as_bytes().to_vec(), Arc::from("[credential a]")));
-        Needles::new(texts).expect("few").expect("some")
+        let texts = Texts::new("[credential a]", texts.iter().map(|text| text.as_bytes().to_vec()));
+        Needles::new(Set::new(vec![Arc::new(texts)]).map(Arc::new)).expect("some")
     }
 
     fn through(needles: &Needles, text: &[u8], cut: usize) -> Vec<u8> {
@@ -231,7 +242,8 @@ mod tests {
 
     #[test]
     fn texts_of_few_bytes_are_none() {
-        assert!(Needles::new([(b"1234567".to_vec(), Arc::from("x"))]).expect("few").is_none());
+        let none = Texts::new("x", [b"1234567".to_vec()]);
+        assert!(none.is_empty() && Set::new(vec![Arc::new(none)]).is_none());
     }
 
     #[test]

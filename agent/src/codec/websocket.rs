@@ -2,8 +2,10 @@
 //! kept, so extensions such as permessage-deflate do not matter.
 
 mod messages;
+mod protocols;
 
 pub use messages::{Event, Messages, Violation};
+pub use protocols::protocols;
 
 /// The frames of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

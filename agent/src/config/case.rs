@@ -9,6 +9,7 @@ use super::{Problem, rule};
 use crate::policy::question::Question;
 use crate::policy::rule::Effect;
 use crate::policy::{NONE, Policy};
+use crate::types::action::Speaker;
 use crate::types::{Identity, TagName};
 
 /// One test of the rules.
@@ -131,6 +132,16 @@ fn caller(section: &mut Section<'_>, question: &mut Question, problems: &mut Pro
     }
 }
 
+/// Who sends the message: the client, where nobody is named.
+fn speaker(from: Option<Sited<String>>, problems: &mut Problems<'_>) -> Speaker {
+    let Some(from) = from else { return Speaker::Client };
+    Speaker::parse(&from.value).unwrap_or_else(|| {
+        let what = format!("message_from is {:?}", from.value);
+        problems.add(&from.place, what, "write \"client\" or \"server\"");
+        Speaker::Client
+    })
+}
+
 fn request(section: &mut Section<'_>, question: &mut Question, problems: &mut Problems<'_>) {
     if let Some(method) = section.text("method", problems) {
         question.http.method = method.value;
@@ -161,8 +172,11 @@ fn request(section: &mut Section<'_>, question: &mut Question, problems: &mut Pr
             }
         }
     }
+    let from = section.text("message_from", problems);
     if let Some(message) = section.text("message", problems) {
-        question.with_message(message.value);
+        question.with_message(speaker(from, problems), message.value);
+    } else if let Some(from) = from {
+        problems.add(&from.place, "message_from stands without a message", "add message = \"…\"");
     }
     if let Some(json) = section.json("json", problems) {
         question.with_json(json.value.to_string());

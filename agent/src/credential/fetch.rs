@@ -19,6 +19,7 @@ mod vault;
 
 use super::keep::{Keeper, Value};
 use crate::policy::credential::Credential;
+use crate::record::veil::Veil;
 use crate::types::credential::{CredentialName, Scope, Secret, Source};
 use crate::types::{Identity, SessionId, TagName, Token};
 
@@ -33,6 +34,8 @@ pub struct Ask {
     pub identity: Option<Arc<Identity>>,
     /// The verified token that says so.
     pub token: Option<Arc<Token>>,
+    /// What must not be seen in the session: what is made for it, or for an identity in its tag, is added.
+    pub veil: Arc<Veil>,
 }
 
 /// What a source gave.
@@ -43,10 +46,27 @@ pub struct Fetched {
     pub expires: Option<SystemTime>,
     /// What gives it back to the provider when it is no longer needed.
     pub revoke: Option<Revoke>,
+    /// What has the provider let it live longer.
+    pub renew: Option<Renew>,
+}
+
+impl Fetched {
+    /// What lasts until its source says something else.
+    pub fn lasting(secret: Secret) -> Self {
+        Self::ending(secret, None)
+    }
+
+    /// What ends then.
+    pub fn ending(secret: Secret, expires: Option<SystemTime>) -> Self {
+        Self { secret, expires, revoke: None, renew: None }
+    }
 }
 
 /// Gives a value back; dropped, it is left to its expiry.
 pub type Revoke = Box<dyn FnOnce() -> BoxFuture<'static, Result<(), Failed>> + Send + Sync>;
+
+/// Has a value's life made longer; tells its new end. `None` of a value that does not end.
+pub type Renew = Arc<dyn Fn() -> BoxFuture<'static, Result<Option<SystemTime>, Failed>> + Send + Sync>;
 
 /// Why a source gave nothing. The text never has a secret's bytes: it is told to clients, logged and shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,9 +153,9 @@ pub fn network(fetching: Fetching) -> BoxFuture<'static, Result<Fetched, Failed>
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum For {
     Everyone,
-    /// Issuer and subject, since two issuers may have an alice each, and what else the token says: she may have one that
-    /// may do less.
-    Identity(String, String, String),
+    /// In one tag, in all of which it is looked for. Issuer and subject, since two issuers may have an alice each, and
+    /// what else the token says: she may have one that may do less.
+    Identity(TagName, String, String, String),
     /// And whose requests on it: a connection may carry those of several.
     Session(SessionId, Option<(String, String)>),
 }
@@ -151,7 +171,8 @@ impl For {
             }
             (Scope::Identity, Some(identity)) => {
                 let claims = identity.claims.to_string();
-                Ok(Self::Identity(identity.issuer.clone(), identity.subject.clone(), claims))
+                let (issuer, subject) = (identity.issuer.clone(), identity.subject.clone());
+                Ok(Self::Identity(ask.tag.clone(), issuer, subject, claims))
             }
             (Scope::Identity, None) => Err(Failed(
                 "it is made of the caller's own token, and the caller has none that is verified".to_owned(),

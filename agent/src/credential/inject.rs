@@ -143,7 +143,6 @@ mod tests {
 
     use super::*;
     use crate::credential::bind::bind;
-    use crate::credential::fetch::Fetched;
     use crate::policy::credential::{Binding, Sending};
     use crate::policy::lookup::NamePattern;
     use crate::types::credential::Source;
@@ -173,13 +172,15 @@ mod tests {
             asked: Some(&host),
             port: 443,
             method: "GET",
+            headers: &HeaderMap::new(),
+            query: None,
             path: "/",
             tag: &tag,
             identity: None,
         };
         let bound = bind(&credential, &sending).expect("bound");
         let secret = Secret::line(secret.to_owned()).expect("a secret");
-        let value = Value::new(Fetched { secret, expires: None, revoke: None });
+        let value = Value::bare(secret);
         let mut request = Request::builder().uri(uri);
         if let Some(cookie) = cookie {
             request = request.header(COOKIE, cookie);

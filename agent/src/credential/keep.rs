@@ -1,57 +1,39 @@
 //! Values that were fetched, kept until shortly before they end. One fetch at a time for each value (however many wait), a
-//! refresh ahead of the end, the last good value while the source fails, and no storm on a source that is down.
+//! refresh ahead of the end, the last good value while the source fails, and no storm on a source that is down. No value is
+//! used before it is looked for in whatever must not show it.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use lru::LruCache;
 
-use super::fetch::{Ask, Failed, Fetch, Fetched, Fetching, For, Revoke, Run};
+use super::fetch::{Ask, Failed, Fetch, Fetched, Fetching, For, Run};
 use super::scrub;
-use crate::codec::scrub::Needles;
 use crate::policy::InForce;
 use crate::policy::credential::Credential;
-use crate::types::SessionId;
-use crate::types::credential::{CredentialName, Secret, Source};
+use crate::record::veil::{Hidden, Room, Scope, Veil};
+use crate::types::credential::{CredentialName, Scope as Whose, Source};
+use crate::types::{SessionId, TagName};
 
 mod entry;
+mod value;
 
 use entry::Entry;
+use value::Giving;
+pub use value::Value;
 
-/// Values that are kept at once; the one used least recently goes, and is fetched again when it is wanted.
+/// Values of identities and sessions that are kept at once; the one used least recently goes, and is fetched again when it is
+/// wanted. Of values for everyone there are as many as credentials.
 const KEPT: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
-
-/// One value of a credential.
-pub struct Value {
-    secret: Secret,
-    fetched: SystemTime,
-    expires: Option<SystemTime>,
-    revoke: Mutex<Option<Revoke>>,
-}
-
-impl Value {
-    pub(super) fn new(fetched: Fetched) -> Self {
-        let Fetched { secret, expires, revoke } = fetched;
-        Self { secret, fetched: SystemTime::now(), expires, revoke: Mutex::new(revoke) }
-    }
-
-    /// The secret.
-    pub fn secret(&self) -> &Secret {
-        &self.secret
-    }
-
-    /// When it was fetched.
-    pub fn fetched(&self) -> SystemTime {
-        self.fetched
-    }
-
-    /// When it ends, as its source says.
-    pub fn expires(&self) -> Option<SystemTime> {
-        self.expires
-    }
-}
+/// Bytes of texts (a value in all forms in which it is looked for) of values that are for everyone. A key takes about
+/// 4 KiB, a token of 1.5 KiB some 60.
+const TEXTS: usize = 64 << 20;
+/// The same of all values that are for one identity or one session.
+const OWN_TEXTS: usize = 64 << 20;
+/// And of those in one tag.
+const TAG_TEXTS: usize = 16 << 20;
 
 /// What became of a fetch: for who shows it.
 pub type Tell = Arc<dyn Fn(&Credential, Result<Option<SystemTime>, &Failed>) + Send + Sync>;
@@ -66,12 +48,18 @@ pub struct Keeper {
     network: Fetch,
     run: Run,
     tell: Tell,
-    entries: Mutex<LruCache<(CredentialName, For), Arc<Entry>>>,
-    /// Whatever somebody holds still, and the last of each entry.
-    alive: Mutex<Vec<(CredentialName, Weak<Value>)>>,
-    generation: AtomicU64,
-    /// Made of which generation.
-    needles: Mutex<(u64, Option<Arc<Needles>>)>,
+    entries: Mutex<Entries>,
+    /// Where values for everyone are looked for.
+    everyone: Arc<Scope>,
+    /// For values of identities and sessions in all tags.
+    own: Arc<Room>,
+    tags: Mutex<HashMap<TagName, Weak<Scope>>>,
+    giving: Arc<Giving>,
+}
+
+struct Entries {
+    everyone: HashMap<CredentialName, Arc<Entry>>,
+    own: LruCache<(CredentialName, For), Arc<Entry>>,
 }
 
 impl Keeper {
@@ -84,10 +72,11 @@ impl Keeper {
             network,
             run,
             tell,
-            entries: Mutex::new(LruCache::new(KEPT)),
-            alive: Mutex::default(),
-            generation: AtomicU64::new(0),
-            needles: Mutex::default(),
+            entries: Mutex::new(Entries { everyone: HashMap::new(), own: LruCache::new(KEPT) }),
+            everyone: Scope::new(Room::new(TEXTS, None)),
+            own: Room::new(OWN_TEXTS, None),
+            tags: Mutex::default(),
+            giving: Giving::new(),
         })
     }
 
@@ -97,6 +86,19 @@ impl Keeper {
         let none: Fetch = Arc::new(|_| Box::pin(async { Err(Failed("there is no source".to_owned())) }));
         let run: Run = Arc::new(|_| Box::pin(async { Err("there is no network".to_owned()) }));
         Self::new(policy, Arc::clone(&none), none, run, Arc::new(|_, _| ()))
+    }
+
+    /// What must not be seen in a session of this tag's that begins now.
+    pub fn veil(&self, tag: &TagName) -> Arc<Veil> {
+        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        let scope = tags.get(tag).and_then(Weak::upgrade).unwrap_or_else(|| {
+            tags.retain(|_, scope| scope.strong_count() > 0);
+            let scope = Scope::new(Room::new(TAG_TEXTS, Some(Arc::clone(&self.own))));
+            tags.insert(tag.clone(), Arc::downgrade(&scope));
+            scope
+        });
+        drop(tags);
+        Veil::new(&self.everyone, &scope)
     }
 
     /// The value that `ask` is to bear.
@@ -132,87 +134,93 @@ impl Keeper {
 
     /// The source has changed: what is kept is looked at again before it is used.
     pub fn changed(&self, name: &CredentialName) {
-        for (key, entry) in &*self.entries() {
-            if key.0 == *name {
-                entry.changed();
-            }
-        }
+        let entries = self.entries();
+        let own = entries.own.iter().filter(|((of, _), _)| of == name).map(|(_, entry)| entry);
+        entries.everyone.get(name).into_iter().chain(own).for_each(|entry| entry.changed());
     }
 
     /// The rules have changed: values of credentials that are gone go, too.
     pub fn rules_changed(&self) {
         let policy = Arc::clone(&self.policy.borrow());
-        self.drop_if(|(name, _)| !policy.credentials().contains_key(name));
+        self.drop_if(|name, _, _| !policy.credentials().contains_key(name));
+        self.forget();
     }
 
     /// A session is over: what was minted for it goes back.
     pub fn session_over(&self, session: SessionId) {
-        self.drop_if(|(_, whose)| matches!(whose, For::Session(of, _) if *of == session));
+        self.drop_if(|_, whose, _| matches!(whose, For::Session(of, _) if *of == session));
     }
 
-    fn drop_if(&self, gone: impl Fn(&(CredentialName, For)) -> bool) {
+    /// To be called now and then: what has ended goes from memory, and what was made for somebody who has not asked for it
+    /// in a while goes back.
+    pub fn tend(&self) {
+        self.drop_if(|_, whose, entry| entry.tend() && *whose != For::Everyone);
+        self.forget();
+    }
+
+    /// Gives back what providers take back, and waits until they have, or `within` is over. Nothing is fetched for long any
+    /// more: the agent is ending.
+    pub async fn close(&self, within: Duration) {
+        self.drop_if(|_, _, _| true);
+        self.giving.close(within).await;
+    }
+
+    fn drop_if(&self, gone: impl Fn(&CredentialName, &For, &Entry) -> bool) {
         let mut entries = self.entries();
-        let keys: Vec<_> = entries.iter().map(|(key, _)| key).filter(|key| gone(key)).cloned().collect();
-        for key in keys {
-            if let Some(entry) = entries.pop(&key) {
-                entry.give_back();
-            }
-        }
+        let is_gone = |name: &CredentialName, entry: &mut Arc<Entry>| gone(name, &For::Everyone, entry);
+        let mut dropped: Vec<_> = entries.everyone.extract_if(is_gone).map(|(_, entry)| entry).collect();
+        let own = entries.own.iter().filter(|((name, whose), entry)| gone(name, whose, entry));
+        let own: Vec<_> = own.map(|(key, _)| key.clone()).collect();
+        dropped.extend(own.iter().filter_map(|key| entries.own.pop(key)));
+        drop(entries);
+        dropped.iter().for_each(|entry| entry.let_go());
     }
 
-    /// Every value that anybody holds, and the one before it of each that is kept: what must not be seen.
-    pub fn live(&self) -> Vec<(CredentialName, Arc<Value>)> {
-        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
-        alive.iter().filter_map(|(name, value)| Some((name.clone(), value.upgrade()?))).collect()
-    }
-
-    /// Changes whenever [`Keeper::live`] has more than before.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    /// What must not be seen, to be looked for. Costs nothing while there is no value; made anew only when there is another.
-    pub fn needles(&self) -> Option<Arc<Needles>> {
-        let generation = self.generation();
-        if generation == 0 {
-            return None;
+    /// Texts of values that are gone are looked for no more.
+    fn forget(&self) {
+        let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scopes: Vec<_> = tags.values().filter_map(Weak::upgrade).collect();
+        drop(tags);
+        scopes.push(Arc::clone(&self.everyone));
+        let forget = move || scopes.iter().for_each(|scope| scope.forget());
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(forget)),
+            Err(_) => forget(),
         }
-        let mut made = self.needles.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.0 != generation {
-            let policy = Arc::clone(&self.policy.borrow());
-            let inject = |name| policy.credentials().get(name).and_then(|c| c.inject.as_ref());
-            let live = self.live();
-            let values = live.iter().map(|(name, value)| (name, value.secret(), inject(name)));
-            *made = (generation, scrub::needles(values).map(Arc::new));
-        }
-        made.1.clone()
     }
 
     fn entry(&self, credential: &Arc<Credential>, ask: &Ask) -> Result<Arc<Entry>, Failed> {
         let whose = For::of(credential.source.scope(), ask)?;
-        let key = (credential.name.clone(), whose);
         let mut entries = self.entries();
+        let (name, new) = (credential.name.clone(), || Arc::new(Entry::new(Arc::clone(credential))));
         // What another source gave under this name is another's.
-        if let Some(entry) = entries.get(&key).filter(|entry| entry.is_of(credential)) {
-            return Ok(Arc::clone(entry));
-        }
-        let entry = Arc::new(Entry::new(Arc::clone(credential)));
-        if let Some((_, gone)) = entries.push(key, Arc::clone(&entry)) {
-            gone.give_back();
+        let (entry, gone) = match whose {
+            For::Everyone => match entries.everyone.get(&name).filter(|entry| entry.is_of(credential)) {
+                Some(entry) => return Ok(Arc::clone(entry)),
+                None => {
+                    let entry = new();
+                    let gone = entries.everyone.insert(name, Arc::clone(&entry));
+                    (entry, gone)
+                }
+            },
+            whose => {
+                let key = (name, whose);
+                if let Some(entry) = entries.own.get(&key).filter(|entry| entry.is_of(credential)) {
+                    return Ok(Arc::clone(entry));
+                }
+                let entry = new();
+                let gone = entries.own.push(key, Arc::clone(&entry));
+                (entry, gone.map(|(_, gone)| gone))
+            }
+        };
+        drop(entries);
+        if let Some(gone) = gone {
+            gone.let_go();
         }
         Ok(entry)
     }
 
-    /// A value is there: from now on it must not be seen.
-    fn announce(&self, name: &CredentialName, value: &Arc<Value>) {
-        let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
-        alive.retain(|(_, value)| value.strong_count() > 0);
-        alive.push((name.clone(), Arc::downgrade(value)));
-        drop(alive);
-        self.generation.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn entries(&self) -> MutexGuard<'_, LruCache<(CredentialName, For), Arc<Entry>>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -232,16 +240,45 @@ impl Keeper {
         };
         Some((Arc::clone(fetch), fetching))
     }
+
+    /// Makes a value of what was fetched: from now on it is looked for. What cannot be looked for is not used.
+    async fn hidden(
+        &self,
+        credential: &Arc<Credential>,
+        ask: &Ask,
+        fetched: Fetched,
+    ) -> Result<Value, Failed> {
+        let scope = match credential.source.scope() {
+            Whose::Everyone => &self.everyone,
+            Whose::Identity => ask.veil.tag(),
+            Whose::Session => ask.veil.own(),
+        };
+        let (scope, of) = (Arc::clone(scope), Arc::clone(credential));
+        let hide = move || {
+            let texts = scrub::texts(&of.name, &fetched.secret, of.inject.as_ref());
+            let hidden: Result<Arc<Hidden>, _> = scope.hide(texts);
+            (fetched, hidden)
+        };
+        let done = tokio::task::spawn_blocking(hide).await;
+        let (fetched, hidden) = done.map_err(|_| Failed("it cannot be hidden".to_owned()))?;
+        match hidden {
+            Ok(hidden) => Ok(Value::new(credential.name.clone(), fetched, hidden, &self.giving)),
+            Err(full) => {
+                if let Some(revoke) = fetched.revoke {
+                    self.giving.give(&credential.name, revoke);
+                }
+                Err(Failed(full.to_string()))
+            }
+        }
+    }
 }
 
-/// How long after it was fetched a value is fetched again, where its source does not tell of changes; before its end in any
-/// case.
-fn refresh_after(credential: &Credential, lifetime: Option<Duration>) -> Option<Duration> {
-    match (&credential.source, lifetime) {
-        (_, Some(lifetime)) => Some(lifetime.mul_f64(0.8)),
+/// How long a value of a source is good that neither says so itself nor is watched.
+fn good_for(credential: &Credential) -> Option<Duration> {
+    match &credential.source {
         // The warden watches these.
-        (Source::File(_) | Source::Systemd(_) | Source::Env(_), None) => None,
-        (_, None) => Some(credential.ttl),
+        Source::File(_) | Source::Systemd(_) | Source::Env(_) => None,
+        _ => Some(credential.ttl),
     }
 }
 

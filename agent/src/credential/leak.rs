@@ -89,6 +89,7 @@ mod tests {
             ("authorization", &basic),
             ("x-api-key", KEY),
             ("cookie", &format!("a=b; key={KEY}")),
+            ("sec-websocket-protocol", &format!("realtime, openai-insecure-api-key.{KEY}")),
         ] {
             assert_eq!(kinds("/", name, value), ["openai"], "{name}: {value}");
         }

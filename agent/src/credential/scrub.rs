@@ -4,15 +4,12 @@
 //! Not looked for: a value of fewer than [`SHORTEST`] bytes (but Basic's `user:password` of one is), base64 that is broken
 //! into lines, pieces of a value, and any other way to write it: an upstream that wants to tell the value can.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
-
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::inject;
 use super::sigv4::Keys;
-use crate::codec::scrub::{Needles, SHORTEST, pieces};
+use crate::codec::scrub::{SHORTEST, Texts, pieces};
 use crate::types::CredentialName;
 use crate::types::credential::{Inject, Secret};
 
@@ -21,27 +18,21 @@ const PIECE: usize = 256;
 /// In a text of several parts (keys in PEM, key files, key pairs) these are secret: the words of so many characters.
 const WORD: usize = 32;
 
-/// What to look for, of all these.
-pub fn needles<'a>(
-    values: impl IntoIterator<Item = (&'a CredentialName, &'a Secret, Option<&'a Inject>)>,
-) -> Option<Needles> {
+/// What to look for, of one value.
+pub fn texts(name: &CredentialName, secret: &Secret, inject: Option<&Inject>) -> Texts {
     let mut texts = Vec::new();
-    for (name, secret, inject) in values {
-        let mark: Arc<str> = format!("[credential {name}]").into();
-        let mut add = |text: Vec<u8>| texts.push((text, Arc::clone(&mark)));
-        for part in parts(secret.expose(), inject) {
-            pieces(part, PIECE).into_iter().for_each(|piece| forms(&part[piece], &mut add));
-        }
-        if let Some(Inject::Basic { user }) = inject
-            && let Ok(token) = inject::basic(user.as_deref(), secret)
-        {
-            // As what is sent: an upstream that shows its head in base64 shows this in base64.
-            let token = token.trim_end_matches('=');
-            pieces(token, PIECE).into_iter().for_each(|piece| forms(&token[piece], &mut add));
-        }
+    let mut add = |text: Vec<u8>| texts.push(text);
+    for part in parts(secret.expose(), inject) {
+        pieces(part, PIECE).into_iter().for_each(|piece| forms(&part[piece], &mut add));
     }
-    // More than 2^31 texts: there are not that many values.
-    Needles::new(texts).ok().flatten()
+    if let Some(Inject::Basic { user }) = inject
+        && let Ok(token) = inject::basic(user.as_deref(), secret)
+    {
+        // As what is sent: an upstream that shows its head in base64 shows this in base64.
+        let token = token.trim_end_matches('=');
+        pieces(token, PIECE).into_iter().for_each(|piece| forms(&token[piece], &mut add));
+    }
+    Texts::new(&format!("[credential {name}]"), texts)
 }
 
 /// The parts of a value that are secret by themselves.
@@ -82,6 +73,13 @@ fn forms(text: &str, add: &mut impl FnMut(Vec<u8>)) {
     if text.len() < SHORTEST {
         return;
     }
+    let add = &mut |form: Vec<u8>| {
+        // What can name a field is written in lower case there (RFC 9113 §8.2), by some also in what they tell of it.
+        if form.iter().any(u8::is_ascii_uppercase) && form.iter().all(|b| is_token(*b)) {
+            add(form.to_ascii_lowercase());
+        }
+        add(form);
+    };
     add(text.as_bytes().to_vec());
     let escaped = serde_json::to_string(text).expect("a text has a JSON form");
     let escaped = &escaped[1..escaped.len() - 1];
@@ -97,7 +95,7 @@ fn forms(text: &str, add: &mut impl FnMut(Vec<u8>)) {
     // RFC 3986; encodeURIComponent; a path's; encodeURI; all of it.
     for keep in ["-._~", "-._~!'()*", "-._~/", "-._~!'()*;/?:@&=+$,#", ""] {
         for upper in [true, false] {
-            add(percent(text, keep, upper).into_bytes());
+            add(percent(text, keep, upper));
         }
     }
     add(form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().into_bytes());
@@ -110,24 +108,32 @@ fn forms(text: &str, add: &mut impl FnMut(Vec<u8>)) {
     }
 }
 
+/// A character of a field's name (RFC 9110 §5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// `keep`: what stays beside letters and digits; where it is empty, these do not stay either.
-fn percent(text: &str, keep: &str, upper: bool) -> String {
-    let mut out = String::with_capacity(text.len() * 3);
+fn percent(text: &str, keep: &str, upper: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() * 3);
     for byte in text.bytes() {
-        let stays = !keep.is_empty() && (byte.is_ascii_alphanumeric() || keep.as_bytes().contains(&byte));
-        let written = match (stays, upper) {
-            (true, _) => write!(out, "{}", char::from(byte)),
-            (false, true) => write!(out, "%{byte:02X}"),
-            (false, false) => write!(out, "%{byte:02x}"),
-        };
-        written.expect("a String takes all");
+        if !keep.is_empty() && (byte.is_ascii_alphanumeric() || keep.as_bytes().contains(&byte)) {
+            out.push(byte);
+        } else {
+            out.push(b'%');
+            out.extend_from_slice(&digits(byte, upper));
+        }
     }
     out
 }
 
 fn hex(text: &str, upper: bool) -> Vec<u8> {
+    text.bytes().flat_map(|byte| digits(byte, upper)).collect()
+}
+
+fn digits(byte: u8, upper: bool) -> [u8; 2] {
     let digits: &[u8; 16] = if upper { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
-    text.bytes().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]).collect()
+    [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]
 }
 
 /// What of the base64 is the same whatever stands around the text, which begins `at` bytes behind a group of three.
@@ -140,15 +146,19 @@ fn aligned(engine: &impl base64::Engine, text: &str, at: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use base64::Engine as _;
     use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 
     use super::*;
+    use crate::codec::scrub::{Needles, Set};
 
     fn of(secret: &str, inject: Option<&Inject>) -> Needles {
         let secret = Secret::line(secret.to_owned()).expect("a line");
         let name = CredentialName::parse("openai").expect("name");
-        needles([(&name, &secret, inject)]).expect("long enough")
+        let texts = Arc::new(texts(&name, &secret, inject));
+        Needles::new(Set::new(vec![texts]).map(Arc::new)).expect("long enough")
     }
 
     #[test]
@@ -159,7 +169,7 @@ mod tests {
             secret.to_owned(),
             serde_json::to_string(secret).expect("JSON"),
             form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
-            percent(secret, "-._~", false),
+            String::from_utf8(percent(secret, "-._~", false)).expect("ASCII"),
             String::from_utf8(hex(secret, true)).expect("hex"),
             String::from_utf8(hex(secret, false)).expect("hex"),
         ];
@@ -185,6 +195,16 @@ mod tests {
         assert!(short.is_in(BASE64_STANDARD.encode(head).as_bytes()), "coded twice");
         let pair = of("bob:hunter2hunter2", Some(&Inject::Basic { user: None }));
         assert!(pair.is_in(b"the password hunter2hunter2 is wrong"));
+    }
+
+    #[test]
+    fn in_a_field_s_name_it_is_found() {
+        let secret = "Sk-Canary_0123456789abcDEF";
+        let needles = of(secret, None);
+        for form in [secret.to_owned(), BASE64_STANDARD.encode(secret)] {
+            let name = http::HeaderName::from_bytes(form.trim_end_matches('=').as_bytes()).expect("a name");
+            assert!(needles.is_in(name.as_str().as_bytes()), "{name}");
+        }
     }
 
     #[test]
@@ -228,7 +248,8 @@ mod tests {
                 })
                 .collect();
             let begun = std::time::Instant::now();
-            let needles = needles(secrets.iter().map(|secret| (&name, secret, None))).expect("some");
+            let all = secrets.iter().map(|secret| Arc::new(texts(&name, secret, None))).collect();
+            let needles = Needles::new(Set::new(all).map(Arc::new)).expect("some");
             let built = begun.elapsed();
             let data = bytes::Bytes::from(text.clone());
             let begun = std::time::Instant::now();

@@ -1,10 +1,11 @@
 //! Takes the caller's own credential out of a request that is to bear another: wherever a server could find one. What is
 //! left would decide in whose name, and into whose account, the request goes.
 
-use http::header::{COOKIE, HeaderValue};
+use http::header::{COOKIE, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Uri};
 
+use crate::codec::websocket::protocols;
 use crate::types::credential::Inject;
 
 /// Fields that hold a key or a token, and nothing else. A `_` in a field's name counts as `-`: servers that hand fields on
@@ -74,6 +75,7 @@ pub fn strip<B>(inject: &Inject, request: &mut Request<B>) {
     if let Inject::Cookie { name } = inject {
         without_cookie(request.headers_mut(), name);
     }
+    without_keys_among_protocols(request.headers_mut());
     let own = match inject {
         Inject::Query { name } => Some(name.as_str()),
         _ => None,
@@ -110,6 +112,28 @@ fn without_cookie(headers: &mut HeaderMap, name: &str) {
         {
             headers.append(COOKIE, value);
         }
+    }
+}
+
+/// Takes keys out of the names of a WebSocket's subprotocols; the others stay in order.
+fn without_keys_among_protocols(headers: &mut HeaderMap) {
+    let fields: Vec<HeaderValue> = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect();
+    if fields.is_empty() {
+        return;
+    }
+    // Several fields are one list (RFC 9110 §5.3). What is no text is no name.
+    let all =
+        fields.iter().map(|field| String::from_utf8_lossy(field.as_bytes())).collect::<Vec<_>>().join(",");
+    let names = protocols(&all);
+    if names.iter().all(|(_, secret)| !secret) {
+        return;
+    }
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    let left: Vec<&str> = names.iter().filter(|(_, secret)| !secret).map(|(name, _)| *name).collect();
+    if let Ok(value) = HeaderValue::from_str(&left.join(", "))
+        && !value.is_empty()
+    {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
     }
 }
 
@@ -178,6 +202,14 @@ mod tests {
         assert_eq!(uri, "/v1?a=1&b=%20");
         let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["accept", "cookie"]);
+        let ws = [
+            ("sec-websocket-protocol", "realtime, openai-insecure-api-key.sk-mine"),
+            ("sec-websocket-protocol", "v1"),
+        ];
+        let left = stripped(&Inject::Bearer, "/v1", &ws).1;
+        assert_eq!(left, [("sec-websocket-protocol".to_owned(), "realtime, v1".to_owned())]);
+        let ws = [("sec-websocket-protocol", "token"), ("sec-websocket-protocol", "mine")];
+        assert!(stripped(&Inject::Bearer, "/v1", &ws).1.is_empty());
         let (uri, _) = stripped(&Inject::Bearer, "https://a.example/v1?%61ccess_token=x", &[]);
         assert_eq!(uri, "https://a.example/v1", "an encoded name is the same name");
         let (uri, _) = stripped(&Inject::Bearer, "/v1?key=legit&token=page", &[]);

@@ -11,14 +11,14 @@ use futures_util::future::BoxFuture;
 
 use super::Context;
 use super::held::Held;
-use crate::policy::{Denied, Mode, Permit, Verdict};
+use crate::policy::{Denied, Hears, Mode, Permit, Verdict};
 use crate::types::Action;
 use crate::types::action::Kept;
 
 /// What is known of something that goes on.
 pub(super) enum Facts {
-    /// An HTTP request; whether the messages of the WebSocket that it opened are judged.
-    Http(Box<Kept>, bool),
+    /// An HTTP request; whose messages on the WebSocket that it opened are judged.
+    Http(Box<Kept>, Hears),
     /// A tunnel, and why it is not read.
     Tunnel(String),
 }
@@ -108,7 +108,7 @@ impl Judged {
             }
         };
         let permit = self.cx.decide(&policy, action).and_then(Verdict::settled)?;
-        let unread = permit.messages() && matches!(self.facts, Facts::Http(_, false));
+        let unread = matches!(self.facts, Facts::Http(_, heard) if permit.messages() > heard);
         if unread && policy.mode(&self.cx.caller.tag) == Mode::Enforce {
             // They may be compressed, and one may be under way.
             let reason =

@@ -7,12 +7,14 @@ use time::OffsetDateTime;
 
 use crate::credential::Keeper;
 use crate::drain::Drain;
-use crate::identity::Who;
+use crate::identity::{Standing, Who};
 use crate::limit::Limits;
+use crate::policy::credential::Credential;
 use crate::policy::{self, Asked, Denied, InForce, Policy};
 use crate::record::Session;
 use crate::stream::BoxStream;
 use crate::types::action::Http;
+use crate::types::identity::Recognised;
 use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp};
 
 pub use crate::tls::{Refusal, Verified};
@@ -42,6 +44,8 @@ pub struct Context {
     pub limits: Arc<Limits>,
     /// Set when everything is refused: there is nobody behind the upstream's side.
     pub refusal: Option<Refusal>,
+    /// The client certificate that the upstream was shown: what is sent to it is sent in that one's name.
+    pub shown: Option<Arc<Credential>>,
     /// The record of this session.
     pub session: Arc<Session>,
     /// Whether the agent is ending.
@@ -96,6 +100,11 @@ impl Context {
     fn asked<'a>(&'a self, action: Action<'a>) -> Asked<'a> {
         let identity = Some(self.who.standing().identity());
         Asked { caller: &self.caller, identity, action, now: OffsetDateTime::now_utc() }
+    }
+
+    /// An identity as a record is to bear it, with the claims that rules in force may ask for.
+    pub fn recognised(&self, standing: &Standing) -> Option<Recognised> {
+        standing.shared().map(|identity| Recognised::new(identity, self.policy.borrow().claims()))
     }
 
     /// The name of the other side, as far as somebody whom the job cannot be says it.

@@ -1,8 +1,7 @@
 //! The tunnel: bytes that are not read, passed both ways under a verdict, counted and recorded.
 
+use std::borrow::Cow;
 use std::time::Duration;
-
-use http::HeaderMap;
 
 use super::Context;
 use super::live::{self, Facts, Live};
@@ -50,10 +49,10 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
         host_source,
         method: None,
         path: None,
-        headers: HeaderMap::new(),
+        headers: Cow::default(),
         rule: None,
         verdict: types::Verdict::Deny,
-        identity: cx.who.standing().shared(),
+        identity: cx.recognised(cx.who.standing()),
         credential: None,
         caller_keys: Vec::new(),
     };
@@ -67,6 +66,14 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
             return Err(Error::Denied(denied));
         }
     };
+    if let Some(shown) = &cx.shown {
+        let reason =
+            format!("its connection bears credential {}, and what is not read bears none", shown.name);
+        let denied = policy::Denied { rule: permit.rule().to_owned(), reason };
+        head.rule = Some(denied.rule.clone());
+        cx.session.refused(head, denied.reason.clone());
+        return Err(Error::Denied(denied));
+    }
     let spent = match cx.limits.take(&permit, 0) {
         Ok(spent) => spent,
         Err(over) => {

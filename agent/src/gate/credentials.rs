@@ -36,7 +36,7 @@ pub(super) fn keeper(
             Box::pin(async move {
                 let Credential { name, source, .. } = &*fetching.credential;
                 let secret = warden.secret(name.clone(), source.clone()).await.map_err(Failed)?;
-                Ok(Fetched { secret, expires: None, revoke: None })
+                Ok(Fetched::lasting(secret))
             })
         })
     };
@@ -73,7 +73,8 @@ pub(super) async fn test(services: &Services, name: &CredentialName) -> Result<T
         return Err("it is made of a caller's own token: there is none to test it with".to_owned());
     }
     let tag = TagName::parse("sluice-test").map_err(|error| error.to_string())?;
-    let ask = Ask { tag, session: SessionId(ulid::Ulid::generate()), identity: None, token: None };
+    let veil = services.credentials.veil(&tag);
+    let ask = Ask { tag, session: SessionId(ulid::Ulid::generate()), identity: None, token: None, veil };
     let value = services.credentials.value(&credential, &ask).await.map_err(|Failed(why)| why);
     services.credentials.session_over(ask.session);
     let value = value?;

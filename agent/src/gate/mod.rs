@@ -156,7 +156,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let (tls, dns) = (Arc::new(tls), Arc::new(dns));
     let credentials = credentials::keeper(in_force.clone(), &tls, &dns, &warden);
     let unseen = Arc::clone(&credentials);
-    store.keep_unseen(Arc::new(move || unseen.needles()));
+    store.keep_unseen(Arc::new(move |caller| unseen.veil(&caller.tag)));
     let services = Arc::new(Services {
         identities: identities(&settings.issuers, &tls, &dns, &warden),
         credentials,
@@ -184,12 +184,18 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
     let rules = Rules { policies, settings };
-    if let Some(ending) = follow(orders, &mut serving, &rules, &services).await {
+    let ending = follow(orders, &mut serving, &rules, &services).await;
+    let in_order = ending.is_some();
+    if let Some(ending) = ending {
         drain(ending, serving, &services).await;
     }
     services.limits.close();
     store.close();
     folding.flush();
+    if in_order {
+        // Nothing that must be kept waits for it: the warden's patience may end here.
+        services.credentials.close(GIVE_BACK).await;
+    }
     warden.drained().await;
     Ok(())
 }
@@ -330,7 +336,10 @@ async fn report(services: Arc<Services>, folding: Folding) {
                     warden.tell(ToWarden::Sessions(sessions));
                 }
             }
-            _ = dropped.tick() => services.dns.report(&services),
+            _ = dropped.tick() => {
+                services.dns.report(&services);
+                services.credentials.tend();
+            }
             changed = health.changed() => {
                 if changed.is_err() {
                     return;
@@ -377,6 +386,9 @@ fn signer(warden: Warden) -> tls::Sign {
         Box::pin(async move { warden.sign(request).await })
     })
 }
+
+/// How long providers may take at the end to take back what they gave.
+const GIVE_BACK: Duration = Duration::from_secs(2);
 
 /// How long the warden may take to answer before the connection is refused.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! The line: one taken connection from accept to close. Reading [`serve`] and [`Line::follow`] is reading Sluice.
 
 mod refused;
+mod secured;
 
 use std::io;
 use std::net::TcpStream as StdStream;
@@ -19,13 +20,14 @@ use super::{Services, Warden, dns, identify};
 use crate::detect::{self, Protocol};
 use crate::engine::{Context, http, tunnel};
 use crate::identity::{Standing, Who};
+use crate::policy::credential::Credential;
 use crate::policy::{self, Asked, Denied, Passage};
 use crate::record::{Session, Unrecordable};
 use crate::report::Chain;
 use crate::stream::{BoxStream, Socket};
 use crate::tls::{self, Alpn, Verified};
 use crate::turn::Ahead;
-use crate::types::{Action, Caller, Destination, HostName, HostSource, LookedUp, NetnsCookie, Token};
+use crate::types::{Action, Caller, Destination, LookedUp, NetnsCookie, Token};
 use crate::wire::ToWarden;
 
 /// How long dialling an upstream may take; Linux itself would try for about two minutes.
@@ -95,6 +97,7 @@ pub(super) async fn serve(accepted: Accepted, services: Arc<Services>) {
                 destination: who.destination,
                 looked_up,
                 refusal: None,
+                shown: None,
                 netns: who.netns,
                 who: Who::new(Arc::clone(&services.identities), Standing::default()),
                 layers: LAYERS,
@@ -155,6 +158,8 @@ struct Line {
     looked_up: Option<LookedUp>,
     /// Set when policy refused what is asked for, and the client is yet to be told.
     refusal: Option<tls::Refusal>,
+    /// The client certificate that the upstream asked for and was shown.
+    shown: Option<Arc<Credential>>,
     /// Where the upstream is dialled from, when not from here.
     netns: Option<NetnsCookie>,
     /// Who stands behind the caller.
@@ -265,30 +270,6 @@ impl Line {
         }
     }
 
-    async fn open(self, client: BoxStream, upstream: BoxStream) -> Result<(), Error> {
-        let may = |host: Option<&HostName>| self.may(Action::Name { destination: self.destination, host });
-        let opening = self.services.tls.open(&self.caller.tag, self.destination, client, upstream, &may);
-        let opened = match Box::pin(opening).await {
-            Ok(opened) => opened,
-            Err(refused) => {
-                let sni = refused.facts.sni.clone();
-                if let Some(denied) = refused.denied.clone() {
-                    return Err(self.denied("tls", sni, denied));
-                }
-                let error = Error::Tls(refused);
-                match sni {
-                    Some(name) => self.refused_for(name, HostSource::Tls, "tls", &error),
-                    None => self.refused("tls", &error),
-                }
-                return Err(error);
-            }
-        };
-        self.session.tls(&opened.facts)?;
-        let (client, upstream, verified) = (opened.client, opened.upstream, opened.verified);
-        let line = Self { refusal: opened.refusal.or(self.refusal.clone()), ..self };
-        line.inside(opened.alpn, client, upstream, verified).await
-    }
-
     /// What flows inside TLS.
     async fn inside(
         self,
@@ -341,13 +322,16 @@ impl Line {
             policy: self.services.policy.clone(),
             limits: Arc::clone(&self.services.limits),
             refusal: self.refusal.clone(),
+            shown: self.shown.clone(),
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),
             credentials: Arc::clone(&self.services.credentials),
             again: Arc::new(move |client, upstream, peer| -> BoxFuture<'static, ()> {
                 // What the job looked up is the proxy's name, not that of whom a CONNECT reaches through it.
-                let line =
-                    Self { looked_up: self.looked_up.clone().filter(|_| peer.is_some()), ..self.clone() };
+                let (looked_up, shown) = (self.looked_up.clone(), self.shown.clone());
+                let (looked_up, shown) =
+                    (looked_up.filter(|_| peer.is_some()), shown.filter(|_| peer.is_some()));
+                let line = Self { looked_up, shown, ..self.clone() };
                 Box::pin(async move {
                     let Ok(_place) = Arc::clone(&line.inner).try_acquire_owned() else {
                         return line.refused("tunnel", &Error::TooMany);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lookup::NamePattern;
 use super::pattern::{Glob, Ports};
+use super::readings::methods;
 use super::rule::{CallerKeys, Rule};
 use super::{Denied, Permit, Policy, Verdict};
 use crate::types::credential::{CredentialName, Inject, Shape, Source};
@@ -93,8 +94,12 @@ pub struct Sending<'a> {
     pub port: u16,
     /// Method, as sent.
     pub method: &'a str,
+    /// Header fields: servers take another method out of some.
+    pub headers: &'a http::HeaderMap,
     /// Path without the query, as sent.
     pub path: &'a str,
+    /// Query, as sent.
+    pub query: Option<&'a str>,
     /// The caller's tag.
     pub tag: &'a TagName,
     /// Who stands behind the caller.
@@ -164,9 +169,12 @@ impl Binding {
         if !self.admits_port(sending.port) {
             return Err(Unbound::Port(sending.port));
         }
-        let any = |list: &[String], text| list.is_empty() || list.iter().any(|one| one == text);
         let globs = |list: &[Glob], text| list.is_empty() || list.iter().any(|one| one.matches(text));
-        if !any(&self.methods, sending.method) {
+        let listed = |method: &str| self.methods.iter().any(|one| one == method);
+        // As sent, and as any server may take it.
+        let read = || methods(sending.method, sending.query, sending.headers).into_iter().skip(1);
+        let admitted = || listed(sending.method) && read().all(|method| listed(&method));
+        if !self.methods.is_empty() && !admitted() {
             return Err(Unbound::Method);
         }
         if !self.paths.is_empty() && is_odd(sending.path) {
@@ -246,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_credential_is_sent_only_where_it_is_bound_to() {
-        let tag = TagName::parse("ci").expect("tag");
+        let (tag, none) = (TagName::parse("ci").expect("tag"), http::HeaderMap::new());
         let (api, evil) = (name("api.example"), name("evil.example"));
         let good = Sending {
             name: Some(&api),
@@ -254,6 +262,8 @@ mod tests {
             asked: Some(&api),
             port: 443,
             method: "POST",
+            headers: &none,
+            query: None,
             path: "/v1/x",
             tag: &tag,
             identity: None,
@@ -282,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_else_it_is_bound_to() {
-        let tag = TagName::parse("ci").expect("tag");
+        let (tag, none) = (TagName::parse("ci").expect("tag"), http::HeaderMap::new());
         let api = name("api.example");
         let alice = Identity {
             issuer: "https://i".into(),
@@ -305,12 +315,25 @@ mod tests {
             asked: Some(&api),
             port: 443,
             method: "GET",
+            headers: &none,
+            query: None,
             path: "/v1/x",
             tag: &tag,
             identity: Some(&alice),
         };
         assert_eq!(bound.admits(&good), Ok(()));
         assert_eq!(bound.admits(&Sending { method: "get", ..good }), Err(Unbound::Method));
+        for (field, value) in
+            [("X-HTTP-Method-Override", "DELETE"), ("x-http-method", "put"), ("X-Method-Override", "")]
+        {
+            let mut headers = http::HeaderMap::new();
+            headers.append(field, "GET".parse().expect("value"));
+            assert_eq!(bound.admits(&Sending { headers: &headers, ..good }), Ok(()), "{field} says the same");
+            headers.append(field, value.parse().expect("value"));
+            assert_eq!(bound.admits(&Sending { headers: &headers, ..good }), Err(Unbound::Method), "{field}");
+        }
+        let hidden = Sending { query: Some("a=1;%5FMethod=delete"), ..good };
+        assert_eq!(bound.admits(&hidden), Err(Unbound::Method));
         assert_eq!(bound.admits(&Sending { path: "/v2/x", ..good }), Err(Unbound::Path));
         for odd in
             ["/v1/../v2", "/v1/%2e%2E/v2", "/v1//x", "/v1/..;a/v2", "/v1/a%2Fb", "/v1/..\\v2", "/v1/%252e"]

@@ -10,7 +10,8 @@ use super::judge::Asked;
 use super::known::Fault;
 use super::llm::{self, Llm};
 use super::past::Withheld;
-use crate::types::action::{Body, Http, Message};
+use crate::types::action::{Body, Http, Message, Speaker};
+use crate::types::identity::{claim_at, names_of};
 use crate::types::{Action, Identity};
 
 /// See the module.
@@ -19,8 +20,15 @@ pub(super) struct Facts<'a> {
     pub asked: &'a Asked<'a>,
     /// What is past and was recorded may lack some of it: that is as unknown as what has not come yet.
     withheld: &'a Withheld,
+    /// The rule at hand does not ask who sends messages on a WebSocket: it is about the client's, and of the server's it knows
+    /// what it knew of the handshake.
+    pub deaf: Cell<bool>,
+    /// The rule at hand refuses.
+    pub refuses: Cell<bool>,
     /// Steps that conditions took so far.
     pub steps: Cell<u64>,
+    /// Whether a header field's name has an underscore.
+    odd_headers: OnceCell<bool>,
     query: OnceCell<Value>,
     headers: OnceCell<Value>,
     json: OnceCell<View>,
@@ -32,10 +40,10 @@ pub(super) struct Facts<'a> {
     text: OnceCell<Result<String, String>>,
     message: OnceCell<View>,
     folded: OnceCell<String>,
+    binary: OnceCell<String>,
 }
 
 impl<'a> Facts<'a> {
-    #[cfg(test)]
     #[cfg(test)]
     pub fn new(asked: &'a Asked<'a>) -> Self {
         Self::without(asked, &super::past::NOTHING)
@@ -46,7 +54,10 @@ impl<'a> Facts<'a> {
         Self {
             asked,
             withheld,
+            deaf: Cell::new(false),
             steps: Cell::new(0),
+            odd_headers: OnceCell::new(),
+            refuses: Cell::new(false),
             query: OnceCell::new(),
             headers: OnceCell::new(),
             json: OnceCell::new(),
@@ -58,6 +69,7 @@ impl<'a> Facts<'a> {
             text: OnceCell::new(),
             message: OnceCell::new(),
             folded: OnceCell::new(),
+            binary: OnceCell::new(),
         }
     }
 
@@ -70,7 +82,31 @@ impl<'a> Facts<'a> {
     /// Its verified claims.
     pub fn claims(&self) -> Result<&'a Value, Fault> {
         let identity = self.identity()?;
-        if self.withheld.claims { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+        if self.withheld.claims.is_some() { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+    }
+
+    /// The claim at a path with dots, if the token has it.
+    pub fn claim(&self, path: &str) -> Result<Option<&'a Value>, Fault> {
+        let claims = &self.identity()?.claims;
+        if self.withheld.claims.is_some() && names_of(path).any(|name| self.hides_claim(name)) {
+            return Err(Fault::NotYet);
+        }
+        Ok(claims.as_object().and_then(|claims| claim_at(claims, path)))
+    }
+
+    /// Its verified claims, to ask them for one by this name.
+    pub fn claims_with(&self, name: &str) -> Result<&'a Value, Fault> {
+        let identity = self.identity()?;
+        if self.hides_claim(name) { Err(Fault::NotYet) } else { Ok(&identity.claims) }
+    }
+
+    fn hides_claim(&self, name: &str) -> bool {
+        self.withheld.claims.as_ref().is_some_and(|known| !known.knows(name))
+    }
+
+    /// Whether any claims are withheld.
+    pub fn hides_claims(&self) -> bool {
+        self.withheld.claims.is_some()
     }
 
     /// Its issuer.
@@ -98,6 +134,35 @@ impl<'a> Facts<'a> {
     pub fn hides_header(&self, name: &str) -> bool {
         self.withheld.headers_cut
             || self.withheld.headers.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the request is known to have no such header field; `name`: in lower case, else it is not said.
+    pub fn lacks_header(&self, name: &str) -> bool {
+        let plain = name.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());
+        plain && self.http().is_ok_and(|http| !http.headers.contains_key(name)) && !self.hides_header(name)
+    }
+
+    /// Header fields that servers which hand fields on as variables (RFC 3875 §4.1.18) cannot tell from this one, where they
+    /// are spelled otherwise: `x_team` for `x-team`.
+    pub fn alike_headers(&self, name: &str) -> impl Iterator<Item = &'a http::HeaderName> {
+        let headers = self.http().ok().map(|http| http.headers);
+        let odd = |name: &str| name.contains('_');
+        let any = *self
+            .odd_headers
+            .get_or_init(|| headers.is_some_and(|headers| headers.keys().any(|key| odd(key.as_str()))));
+        let headers = headers.filter(|_| any || odd(name));
+        headers.into_iter().flat_map(HeaderMap::keys).filter(move |key| {
+            let fold = |b: u8| if b == b'_' { b'-' } else { b };
+            let key = key.as_str();
+            key != name && key.len() == name.len() && key.bytes().map(fold).eq(name.bytes().map(fold))
+        })
+    }
+
+    /// A parameter of the query that some servers take for this one, where it is spelled otherwise: in another letter case,
+    /// as `name[]`, with a space before it, with a dot in place of `_`.
+    pub fn alike_parameter(&self, name: &str) -> Option<&str> {
+        let parameters = self.query().ok()?.as_object()?;
+        parameters.keys().map(String::as_str).find(|key| *key != name && alike_parameters(key, name))
     }
 
     /// Whether the values of this query parameter are withheld.
@@ -166,6 +231,7 @@ impl<'a> Facts<'a> {
     pub fn message(&self, max: u64) -> Result<(bool, &'a [u8]), Fault> {
         match self.http()?.body {
             Body::Handshake => Err(Fault::NotYet),
+            Body::Message(Message { from: Speaker::Server, .. }) if self.deaf.get() => Err(Fault::NotYet),
             Body::Unread | Body::Whole(_) | Body::Unknowable(_) => Err(Fault::Missing),
             Body::Message(Message { data: Err(why), .. }) => {
                 Err(Fault::Cannot(format!("the message cannot be read: {why}")))
@@ -173,13 +239,26 @@ impl<'a> Facts<'a> {
             Body::Message(Message { data: Ok(data), .. }) if data.len() as u64 > max => {
                 Err(Fault::Cannot(format!("the message is longer than {max} bytes")))
             }
-            Body::Message(Message { binary, data: Ok(data) }) => Ok((binary, data)),
+            Body::Message(Message { binary, data: Ok(data), .. }) => Ok((binary, data)),
         }
     }
 
-    /// Its text; a binary one has none.
-    pub fn message_text(&self, max: u64) -> Result<&'a str, Fault> {
+    /// Who sent it.
+    pub fn speaker(&self) -> Result<Speaker, Fault> {
+        match self.http()?.body {
+            Body::Handshake => Err(Fault::NotYet),
+            Body::Unread | Body::Whole(_) | Body::Unknowable(_) => Err(Fault::Missing),
+            Body::Message(Message { from, .. }) => Ok(from),
+        }
+    }
+
+    /// Its text; a binary one has none, but for rules that refuse.
+    pub fn message_text(&self, max: u64) -> Result<&str, Fault> {
         match self.message(max)? {
+            // To a server that does not look at a frame's opcode it is text all the same.
+            (true, data) if self.refuses.get() => {
+                Ok(self.binary.get_or_init(|| String::from_utf8_lossy(data).into_owned()))
+            }
             (true, _) => Err(Fault::Missing),
             (false, data) => {
                 std::str::from_utf8(data).map_err(|_| Fault::Cannot("the message is no UTF-8".to_owned()))
@@ -243,6 +322,10 @@ impl<'a> Facts<'a> {
         let route = llm::route(http).ok_or(Fault::Missing)?;
         if self.is_websocket()? {
             let (_, data) = self.message(max)?;
+            // What a model answers is no request to one.
+            if self.speaker()? == Speaker::Server {
+                return Err(Fault::Missing);
+            }
             let view = self.llm.get_or_init(|| {
                 let json = self.message_view(data).as_ref().map_err(Clone::clone)?;
                 route.json(http, json.as_ref())
@@ -289,6 +372,16 @@ impl<'a> Facts<'a> {
         let prompt = self.prompt(max)?;
         Ok(self.folded.get_or_init(|| prompt.to_lowercase()))
     }
+}
+
+/// Whether some servers take both for one parameter.
+pub(super) fn alike_parameters(one: &str, other: &str) -> bool {
+    // As PHP reads names; ASP.NET does not look at letter case.
+    fn plain(name: &str) -> impl Iterator<Item = u8> {
+        let name = name.split('[').next().unwrap_or_default().trim_start_matches(' ');
+        name.bytes().map(|b| if matches!(b, b'.' | b' ') { b'_' } else { b.to_ascii_lowercase() })
+    }
+    plain(one).eq(plain(other))
 }
 
 fn read(view: &View) -> Result<&Value, Fault> {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use super::facts::Facts;
+use super::claims;
+use super::facts::{Facts, alike_parameters};
 use super::filter::Filter;
 use super::known::Known;
 use super::pattern::Glob;
 use super::rule::{CallerAsks, Effect, RequestAsks, Rule, ToAsks};
 use super::when::When;
 use crate::types::action::Http;
-use crate::types::identity::claim_at;
 use crate::types::{Action, Caller, HostName, Identity};
 
 /// What is judged.
@@ -70,6 +70,8 @@ impl Compiled {
     /// Judges the cheap keys first, what asks for the body last.
     pub fn judge(&self, facts: &Facts<'_>) -> Match {
         let (rule, asked) = (&self.rule, facts.asked);
+        facts.deaf.set(!self.asks_speaker());
+        facts.refuses.set(rule.verdict != Effect::Allow);
         let matched = to(&rule.to, asked, Match::Yes);
         if let Match::No(_) = matched {
             return matched;
@@ -94,6 +96,11 @@ impl Compiled {
     /// Whether it may ask for messages on a WebSocket.
     pub fn asks_message(&self) -> bool {
         self.rule.request.asks_body() || self.when.as_ref().is_some_and(When::asks_message)
+    }
+
+    /// Whether it asks which side of a WebSocket sent a message. One that does not is about the client's.
+    pub fn asks_speaker(&self) -> bool {
+        self.when.as_ref().is_some_and(When::asks_speaker)
     }
 
     /// Whether it may ask for the body.
@@ -173,7 +180,7 @@ fn caller(asks: &CallerAsks, facts: &Facts<'_>, matched: Match) -> Match {
             }
             Known::from(facts.issuer().map(|issuer| asks.issuers.iter().any(|ask| ask == issuer)))
         })
-        .and("claims", || claims(&asks.claims, facts))
+        .and("claims", || claims::hold(&asks.claims, facts))
 }
 
 fn identity<T>(asks: &[T], facts: &Facts<'_>, holds: impl Fn(&T, &Identity) -> bool) -> Known {
@@ -181,30 +188,6 @@ fn identity<T>(asks: &[T], facts: &Facts<'_>, holds: impl Fn(&T, &Identity) -> b
         return Known::Yes;
     }
     Known::from(facts.identity().map(|is| asks.iter().any(|ask| holds(ask, is))))
-}
-
-fn claims(asks: &BTreeMap<String, Vec<Glob>>, facts: &Facts<'_>) -> Known {
-    if asks.is_empty() {
-        return Known::Yes;
-    }
-    let all = |claims: &serde_json::Value| {
-        asks.iter().all(|(path, globs)| {
-            let value = claims.as_object().and_then(|claims| claim_at(claims, path));
-            value.is_some_and(|value| globs.iter().any(|glob| claim(value, glob)))
-        })
-    };
-    Known::from(facts.claims().map(all))
-}
-
-/// A text, a number or a truth is compared as its text; a list when any entry of it is.
-fn claim(value: &serde_json::Value, glob: &Glob) -> bool {
-    use serde_json::Value;
-    match value {
-        Value::String(text) => glob.matches(text),
-        Value::Number(_) | Value::Bool(_) => glob.matches(&value.to_string()),
-        Value::Array(values) => values.iter().any(|value| !value.is_array() && claim(value, glob)),
-        Value::Null | Value::Object(_) => false,
-    }
 }
 
 fn request(asks: &RequestAsks, facts: &Facts<'_>, refuses: bool, matched: Match) -> Match {
@@ -236,34 +219,42 @@ fn request(asks: &RequestAsks, facts: &Facts<'_>, refuses: bool, matched: Match)
                 http,
                 |name| facts.hides_header(name),
                 |http, name| {
-                    let values = http.headers.get_all(name).iter();
-                    values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+                    let text =
+                        |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+                    let named = http.headers.get_all(name).iter().map(|value| (true, text(value)));
+                    let alike = facts.alike_headers(name).flat_map(|key| http.headers.get_all(key));
+                    named.chain(alike.map(|value| (false, text(value)))).collect()
                 },
             )
         })
 }
 
 /// Every name has a value, and all its values match; for a rule that refuses, any of them: a second one can hide neither
-/// behind the first nor the first behind it.
+/// behind the first nor the first behind it. Values of names that servers may take for it (`false`) count, too.
 fn every(
     asks: &BTreeMap<String, Vec<Glob>>,
     refuses: bool,
     http: Option<&Http<'_>>,
     hidden: impl Fn(&str) -> bool,
-    values: impl Fn(&Http<'_>, &str) -> Vec<String>,
+    values: impl Fn(&Http<'_>, &str) -> Vec<(bool, String)>,
 ) -> Known {
     let (unknown, known): (Vec<_>, Vec<_>) =
         asks.iter().partition(|(name, _)| http.is_some() && hidden(name));
     let holds = known.into_iter().all(|(name, globs)| {
         let values = http.map(|http| values(http, name)).unwrap_or_default();
-        let mut matches = values.iter().map(|value| globs.iter().any(|glob| glob.matches(value)));
-        if refuses { matches.any(|is| is) } else { !values.is_empty() && matches.all(|is| is) }
+        let mut matches = values.iter().map(|(_, value)| globs.iter().any(|glob| glob.matches(value)));
+        if refuses {
+            matches.any(|is| is)
+        } else {
+            values.iter().any(|(named, _)| *named) && matches.all(|is| is)
+        }
     });
     if holds && !unknown.is_empty() { Known::NotYet } else { Known::of(holds) }
 }
 
 /// The values of a query parameter, percent-decoded, `+` as a space (application/x-www-form-urlencoded).
-fn parameters(query: &str, name: &str) -> Vec<String> {
+fn parameters(query: &str, name: &str) -> Vec<(bool, String)> {
     let pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+    let named = pairs.filter(|(key, _)| key == name || alike_parameters(key, name));
+    named.map(|(key, value)| (key == name, value.into_owned())).collect()
 }

@@ -32,6 +32,8 @@ pub struct Llm {
     pub stream: bool,
     /// Tokens that the answer may have.
     pub max_tokens: Option<u64>,
+    /// Answers that are made to it, each as long as that; `None` where it does not say.
+    pub answers: Option<u64>,
 }
 
 impl Llm {

@@ -55,17 +55,17 @@ pub enum Denial {
 #[serde(try_from = "String", into = "String")]
 pub struct NamePattern(String);
 
-/// A text that is no name pattern.
+/// A text that is no pattern of names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a name pattern")]
-pub struct NotAPattern(pub String);
+pub struct NotAName(pub String);
 
 impl NamePattern {
     /// Reads a pattern, folding case and dropping one trailing dot.
     ///
     /// # Errors
-    /// [`NotAPattern`]: not `*`, nor a name of labels with letters, digits, `-` and `_`, perhaps behind `*.`.
-    pub fn parse(text: &str) -> Result<Self, NotAPattern> {
+    /// [`NotAName`]: not `*`, nor a name of labels with letters, digits, `-` and `_`, perhaps behind `*.`.
+    pub fn parse(text: &str) -> Result<Self, NotAName> {
         let pattern = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let name = pattern.strip_prefix("*.").unwrap_or(&pattern);
         let octet = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -73,7 +73,7 @@ impl NamePattern {
         if pattern == "*" || (name.len() <= 253 && name.split('.').all(label)) {
             Ok(Self(pattern))
         } else {
-            Err(NotAPattern(text.chars().take(300).collect()))
+            Err(NotAName(text.chars().take(300).collect()))
         }
     }
 
@@ -94,7 +94,7 @@ impl NamePattern {
 }
 
 impl TryFrom<String> for NamePattern {
-    type Error = NotAPattern;
+    type Error = NotAName;
     fn try_from(text: String) -> Result<Self, Self::Error> {
         Self::parse(&text)
     }
@@ -194,15 +194,7 @@ pub fn decide(policy: &Policy, _caller: &Caller, lookup: Lookup<'_>) -> Result<P
     if !bounds.types.is_empty() && !bounds.types.iter().any(|kind| kind == lookup.kind) {
         return Err(Denied::Type { kind: lookup.kind.to_owned() });
     }
-    Ok(Permit {
-        rule: super::OBSERVE.into(),
-        verdict: crate::types::Verdict::Allow,
-        durable: policy.durable,
-        messages: false,
-        credential: None,
-        caller_key: super::rule::CallerKeys::Warn,
-        bounds: None,
-    })
+    Ok(policy.minted(super::OBSERVE, crate::types::Verdict::Allow, false))
 }
 
 /// Decides where an alias leads: a denied name is not reached by another that points at it.

@@ -5,8 +5,10 @@
 //! ([`Verdict::More`]), and nothing is sent. When all is known, an action that no rule matches is refused.
 
 mod body;
+mod claims;
 mod cover;
 pub mod credential;
+mod decide;
 mod facts;
 mod filter;
 mod index;
@@ -15,11 +17,13 @@ mod known;
 pub mod limit;
 pub mod llm;
 pub mod lookup;
+mod messages;
 pub mod past;
 pub mod pattern;
 pub mod question;
 pub mod readings;
 pub mod rule;
+mod shown;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -37,20 +41,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::action::{Body, Http};
-use crate::types::{self, Action, CredentialName};
+use crate::types::{self, CredentialName};
 use credential::Credential;
-use facts::Facts;
 use filter::Filter;
 use index::Index;
 use judge::Compiled;
 use limit::Bounds;
-use past::Withheld;
-use rule::CallerKeys;
-use rule::{Effect, Source};
+use rule::{CallerKeys, Source};
 use when::{Mistake, When};
 
+pub use body::is_grpc;
 pub use judge::{Asked, Key, Match};
+pub use messages::Hears;
 pub use readings::decide;
 
 /// Whether verdicts are applied.
@@ -73,6 +75,8 @@ pub struct Policy {
     index: Index,
     /// Whether a rule looks at more of a request than where it goes.
     looks: bool,
+    /// Names of claims that rules ask for.
+    claims: Vec<String>,
     /// Whether an exchange waits until its head is synced to disk before a byte goes upstream, whatever the rule.
     pub durable: bool,
     /// Bounds of name lookups.
@@ -85,7 +89,7 @@ pub struct Permit {
     rule: Arc<str>,
     verdict: types::Verdict,
     durable: bool,
-    messages: bool,
+    messages: Hears,
     credential: Option<Arc<Credential>>,
     caller_key: CallerKeys,
     bounds: Option<Box<Bounds>>,
@@ -107,8 +111,8 @@ impl Permit {
         self.durable
     }
 
-    /// Each message on the WebSocket that it opens is to be judged: a rule that asks for them decided, or stands before.
-    pub fn messages(&self) -> bool {
+    /// Whose messages on the WebSocket that it opens are to be judged: a rule that asks for them decided, or stands before.
+    pub fn messages(&self) -> Hears {
         self.messages
     }
 
@@ -193,8 +197,8 @@ impl Verdict {
         self
     }
 
-    /// The same; whether the messages of the WebSocket that it opens are judged.
-    fn judging(mut self, messages: bool) -> Self {
+    /// The same; whose messages on the WebSocket that it opens are judged.
+    fn judging(mut self, messages: Hears) -> Self {
         if let Self::Allow(permit) = &mut self {
             permit.messages = messages;
         }
@@ -267,18 +271,24 @@ impl Policy {
             rules.push(Compiled { rule, when, filter });
         }
         let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
-        let index = Index::of(rules.iter().map(|compiled| &compiled.rule.to.hosts[..]));
+        let claims = claims::names(&rules);
+        let index = Index::of(&rules);
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
         let credentials = source.credentials.iter().map(credential).collect();
-        Ok(Self { source, rules, credentials, index, looks, ..Self::default() })
+        Ok(Self { source, rules, credentials, index, looks, claims, ..Self::default() })
     }
 
     /// The rules as written.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// Names of claims that rules ask for: what a record bears of an identity's.
+    pub fn claims(&self) -> &[String] {
+        &self.claims
     }
 
     /// How each rule matches, in order, for people: `decide` stops at the first that says yes.
@@ -301,89 +311,10 @@ impl Policy {
             rule: rule.into(),
             verdict,
             durable,
-            messages: false,
+            messages: Hears::Nobody,
             credential: None,
             caller_key: CallerKeys::Warn,
             bounds: None,
-        }
-    }
-
-    /// How much of a message on a WebSocket any rule looks at.
-    pub fn message_max(&self) -> usize {
-        let asking = self.rules.iter().filter(|compiled| compiled.asks_message());
-        let most = asking.map(|compiled| compiled.rule.body_max).max().unwrap_or_default();
-        usize::try_from(most).unwrap_or(usize::MAX)
-    }
-}
-
-/// Decides as if there were one way to read it.
-fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Verdict {
-    let facts = Facts::without(asked, withheld);
-    let mode = policy.mode(&asked.caller.tag);
-    if policy.rules.is_empty() && mode == Mode::Observe {
-        return policy.permit(OBSERVE, types::Verdict::Allow, false);
-    }
-    // Whether it is sent once this rule has matched.
-    let sends =
-        |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
-    let head = matches!(asked.action, Action::Http(_));
-    let opens = matches!(asked.action, Action::Http(Http { body: Body::Handshake, .. }));
-    let (mut messages, mut body, mut more, mut open, mut last) = (false, None, false, false, None);
-    for compiled in policy.index.candidates(&asked.action).map(|at| &policy.rules[at]) {
-        let why = match compiled.judge(&facts) {
-            Match::No(_) => continue,
-            // What a handshake opens is judged message by message: a refusal of some passes it over, a leave lets it through.
-            Match::NotYet(_) if opens && compiled.asks_message() => {
-                messages = true;
-                match compiled.rule.verdict {
-                    Effect::Deny => continue,
-                    Effect::Allow => None,
-                }
-            }
-            Match::NotYet(_) => {
-                more = true;
-                open |= sends(&compiled.rule);
-                if compiled.asks_body() {
-                    body = body.max(Some(compiled.rule.body_max));
-                }
-                if open && !head {
-                    break;
-                }
-                continue;
-            }
-            Match::Yes => None,
-            Match::Cannot(..) if compiled.rule.verdict == Effect::Allow => continue,
-            Match::Cannot(key, why) => Some(format!("its {key} cannot be judged: {why}")),
-        };
-        open |= sends(&compiled.rule);
-        last = Some((&compiled.rule, why));
-        break;
-    }
-    // Where no rule that is left would let it through, nothing more need be known, and not even the name goes further. But
-    // whoever only connects is listened to, so that a refusal can be told in words and not by a reset.
-    let connects = matches!(asked.action, Action::Connect { .. });
-    if more && (open || connects || (last.is_none() && mode == Mode::Observe)) {
-        return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
-    }
-    let verdict = match (last, mode) {
-        (Some((rule, why)), _) => apply(policy, rule, mode, why)
-            .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
-        (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
-        (None, Mode::Enforce) => {
-            Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
-        }
-    };
-    verdict.judging(messages)
-}
-
-/// What a rule says that matches, or (`why`) that refuses because it cannot be judged.
-fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode, why: Option<String>) -> Verdict {
-    match (rule.verdict, rule.mode.unwrap_or(mode)) {
-        (Effect::Allow, mode) => policy.allow(rule, mode == Mode::Enforce),
-        (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
-        (Effect::Deny, Mode::Enforce) => {
-            let reason = why.unwrap_or_else(|| "the rule refuses it".to_owned());
-            Verdict::Deny(Denied { rule: rule.name.clone(), reason })
         }
     }
 }

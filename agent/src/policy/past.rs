@@ -9,8 +9,9 @@ use super::lookup::{self, Lookup};
 use super::question::{Decision, Question};
 use super::readings::decide_without;
 use super::rule::Effect;
-use super::{Asked, Match, Passage, Policy, Verdict};
+use super::{Asked, Hears, Match, Passage, Policy, Verdict};
 use crate::types::action::{Body, Http, Kept, KeptBody};
+use crate::types::identity::SomeClaims;
 use crate::types::{Action, Caller, Destination, HostName, Identity};
 
 /// What of something past is not known, since it was not recorded or was taken out.
@@ -26,8 +27,8 @@ pub struct Withheld {
     pub path: bool,
     /// The identity's issuer.
     pub issuer: bool,
-    /// The identity's claims.
-    pub claims: bool,
+    /// All claims of the identity but these; `None`: none are.
+    pub claims: Option<SomeClaims>,
     /// The executable's SHA-256, where there is none.
     pub exe_sha256: bool,
     /// The messages on the WebSocket that a handshake opens.
@@ -42,7 +43,7 @@ impl Withheld {
         query: Vec::new(),
         path: false,
         issuer: false,
-        claims: false,
+        claims: None,
         exe_sha256: false,
         messages: false,
     };
@@ -285,7 +286,7 @@ impl Past {
 
     fn settle(&self, policy: &Policy, action: Action<'_>, verdict: Verdict) -> Outcome {
         Outcome::Decided(match verdict {
-            Verdict::Allow(permit) if permit.messages() && self.withheld.messages => {
+            Verdict::Allow(permit) if permit.messages() > Hears::Nobody && self.withheld.messages => {
                 let why = format!(
                     "rule {} judges each message on the WebSocket, and they are not replayed",
                     permit.rule()

@@ -115,6 +115,11 @@ impl Glob {
         reached[text.len()]
     }
 
+    /// What every text that is meant begins with.
+    pub fn beginning(&self) -> &str {
+        if let Some(Part::Text(text)) = self.parts.first() { text } else { "" }
+    }
+
     /// Whether it matches whatever `other` matches; `false` also where that is not certain.
     pub fn covers(&self, other: &Self) -> bool {
         let prefix = match &self.parts[..] {

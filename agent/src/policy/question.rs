@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::limit::Bound;
 use super::rule::Effect;
 use super::{Asked, Key, Match, Permit, Policy, Verdict, decide};
-use crate::types::action::{Body, Kept, KeptBody};
+use crate::types::action::{Body, Kept, KeptBody, Speaker};
 use crate::types::{self, Action, Caller, Destination, HostName, Identity, TagName};
 
 /// See the module.
@@ -131,9 +131,9 @@ impl Question {
     }
 
     /// A message on the WebSocket that it opens, in place of the handshake.
-    pub fn with_message(&mut self, text: String) {
+    pub fn with_message(&mut self, from: Speaker, text: String) {
         self.http.protocol = "websocket".into();
-        self.http.body = KeptBody::Message { binary: false, data: Ok(text.into_bytes()) };
+        self.http.body = KeptBody::Message { from, binary: false, data: Ok(text.into_bytes()) };
     }
 
     /// What is judged.

@@ -1,22 +1,30 @@
 //! The ways in which servers read one request line. What is sent is never changed; but a server may decode a path once or
 //! twice, take `\` for `/`, leave out `;parameters` and empty segments and go up at `..`, separate a query at `;`, and take
-//! another method out of a header. So a request is judged as every one of them would read it, and the strictest counts: a
+//! another method out of a header or a parameter. So a request is judged as every one of them would read it, and the strictest counts: a
 //! rule that refuses is not passed by a spelling, and a rule that allows lets nothing else in.
 //!
 //! Not here: letter case (a server that ignores it in paths needs patterns for both), and methods in bodies (`_method`).
 
 use std::borrow::Cow;
 
+use http::HeaderMap;
+
+use super::decide::decide_as_read;
 use super::past::{NOTHING, Withheld};
 use super::pattern::Glob;
-use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict, decide_as_read};
-use crate::types::action::Http;
+use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict};
+use crate::codec::percent::decoded;
+use crate::types::action::{Body, Http, Message};
 use crate::types::{self, Action};
 
 /// Readings of one request, as it was sent included: each costs a judgement. A request with more is refused.
 const READINGS: usize = 8;
+/// Octets of body or message that all readings together look at. Where there is one reading only, the rule's own bound holds.
+const LOOKED_AT: usize = 16 << 20;
 /// Octets of a path that is read in other ways at all.
 const PATH: usize = 4096;
+/// Parameters that some take it from (Symfony, Laravel, Express, Google's `$httpMethod`).
+const PARAMETERS: [&str; 3] = ["_method", "$httpmethod", "x-http-method-override"];
 /// Fields that some frameworks take the method from.
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
@@ -69,6 +77,14 @@ pub(super) fn decide_without(policy: &Policy, asked: &Asked<'_>, withheld: &With
         return sent
             .and(refused("servers would read its path, query and method in too many ways".to_owned()));
     };
+    let octets = match http.body {
+        Body::Whole(body) | Body::Message(Message { data: Ok(body), .. }) => body.len(),
+        _ => 0,
+    };
+    if octets.saturating_mul(others.len() + 1) > LOOKED_AT && !others.is_empty() {
+        let why = "its body is too long to be judged in each way in which servers may read its path, query and method";
+        return sent.and(refused(why.to_owned()));
+    }
     others.iter().fold(sent, |sent, reading| {
         let http = reading.of(http);
         let read = decide_as_read(policy, &Asked { action: Action::Http(http), ..*asked }, withheld);
@@ -103,6 +119,8 @@ impl Verdict {
             (more @ Self::More { .. }, Self::Allow(_)) | (Self::Allow(_), more @ Self::More { .. }) => more,
             (Self::Allow(mut one), Self::Allow(mut other)) => {
                 (one.durable, other.durable) = (one.durable || other.durable, one.durable || other.durable);
+                (one.messages, other.messages) =
+                    (one.messages.max(other.messages), one.messages.max(other.messages));
                 let refused = |permit: &Permit| permit.verdict == types::Verdict::Deny;
                 let told = refused(&one) && &*one.rule != NONE;
                 Self::Allow(if refused(&other) && !told { other } else { one })
@@ -116,9 +134,12 @@ impl Verdict {
 /// # Errors
 /// [`TooMany`].
 pub fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
-    let paths = paths(http.path)?;
     let queries = queries(http.query);
-    let methods = methods(http);
+    let methods = methods(http.method, http.query, http.headers);
+    if queries.len() * methods.len() == 1 && !is_odd(http.path) {
+        return Ok(Vec::new());
+    }
+    let paths = paths(http.path)?;
     if paths.len() * queries.len() * methods.len() > READINGS {
         return Err(TooMany);
     }
@@ -127,12 +148,17 @@ pub fn others(http: &Http<'_>) -> Result<Vec<Reading>, TooMany> {
         for query in &queries {
             for method in &methods {
                 let query = query.as_deref().map(str::to_owned);
-                all.push(Reading { path: path.clone(), query, method: (*method).to_owned() });
+                all.push(Reading { path: path.clone(), query, method: method.clone().into_owned() });
             }
         }
     }
     all.remove(0);
     Ok(all)
+}
+
+/// Whether servers may read a path in different ways.
+fn is_odd(path: &str) -> bool {
+    path.bytes().any(|b| matches!(b, b'%' | b';' | b'\\')) || path.contains("//") || path.contains("/.")
 }
 
 /// The patterns, and those of them that are written percent-encoded decoded too: a path is judged in both spellings.
@@ -146,17 +172,35 @@ pub fn decoded_too(globs: &mut Vec<Glob>) {
     globs.extend(more);
 }
 
-fn methods<'a>(http: &Http<'a>) -> Vec<&'a str> {
-    let mut methods = vec![http.method];
+/// Every method that a server may take a request for, that which was sent first: some take another out of a field, or a
+/// parameter.
+pub fn methods<'a>(sent: &'a str, query: Option<&'a str>, headers: &'a HeaderMap) -> Vec<Cow<'a, str>> {
+    let mut methods = vec![Cow::Borrowed(sent)];
+    // Some servers fold the letter case of what was sent (gunicorn), and most of what takes its place.
+    let mut add = |method: &str| {
+        let upper = method.to_ascii_uppercase();
+        if !methods.iter().any(|known| *known == upper) {
+            methods.push(upper.into());
+        }
+    };
+    if sent.bytes().any(|b| b.is_ascii_lowercase()) {
+        add(sent);
+    }
     for name in OVERRIDES {
-        for value in http.headers.get_all(name) {
-            let method = value.to_str().unwrap_or_default().trim();
-            if !methods.iter().any(|known| known.eq_ignore_ascii_case(method)) {
-                methods.push(method);
-            }
+        for value in headers.get_all(name) {
+            add(value.to_str().unwrap_or_default().trim());
         }
     }
+    if let Some(query) = query.filter(|query| may_name_a_method(query)) {
+        let parameters = query.split(['&', ';']).flat_map(|part| form_urlencoded::parse(part.as_bytes()));
+        let named = |name: &str| PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known));
+        parameters.filter(|(name, _)| named(name)).for_each(|(_, value)| add(value.trim()));
+    }
     methods
+}
+
+fn may_name_a_method(query: &str) -> bool {
+    query.contains('%') || query.as_bytes().windows(6).any(|six| six.eq_ignore_ascii_case(b"method"))
 }
 
 /// To some, `;` separates as `&` does (HTML 4.01 §B.2.2).
@@ -170,16 +214,16 @@ fn queries(query: Option<&str>) -> Vec<Option<Cow<'_, str>>> {
 
 fn paths(path: &str) -> Result<Vec<String>, TooMany> {
     let mut all = vec![path.to_owned()];
-    let odd = path.bytes().any(|b| matches!(b, b'%' | b';' | b'\\'));
-    if !odd && !path.contains("//") && !path.contains("/.") {
+    if !is_odd(path) {
         return Ok(all);
     }
     if path.len() > PATH {
         return Err(TooMany);
     }
+    let once = |path: &str| decoded(path).into_owned();
     let backslashes = |path: &str| path.replace('\\', "/");
     let steps: [&dyn Fn(&str) -> String; 6] =
-        [&decoded, &decoded, &backslashes, &without_parameters, &merged, &resolved];
+        [&once, &once, &backslashes, &without_parameters, &merged, &resolved];
     for step in steps {
         for at in 0..all.len() {
             let next = step(&all[at]);
@@ -192,27 +236,6 @@ fn paths(path: &str) -> Result<Vec<String>, TooMany> {
         }
     }
     Ok(all)
-}
-
-/// Percent signs with two digits behind them, each once.
-fn decoded(text: &str) -> String {
-    let (text, mut at) = (text.as_bytes(), 0);
-    let mut bytes = Vec::with_capacity(text.len());
-    let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16));
-    while at < text.len() {
-        let escaped = (text[at] == b'%').then(|| Some((digit(at + 1)? << 4) | digit(at + 2)?)).flatten();
-        match escaped.and_then(|byte| u8::try_from(byte).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                at += 3;
-            }
-            None => {
-                bytes.push(text[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// `/a;v=1/b` as `/a/b` (RFC 3986 §3.3).

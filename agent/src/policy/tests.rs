@@ -3,11 +3,13 @@
 use http::HeaderMap;
 use time::OffsetDateTime;
 
+use super::facts::Facts;
+use super::past::Withheld;
 use super::pattern::Glob;
 use super::rule::{Effect, RequestAsks, Rule, Source};
 use super::*;
 use crate::types::action::{Body, Http};
-use crate::types::{Caller, Destination, HostName, Identity, TagName};
+use crate::types::{Action, Caller, Destination, HostName, Identity, TagName};
 
 fn caller() -> Caller {
     let mut caller = Caller::unknown(TagName::parse("ci").expect("tag"), 4242);
@@ -201,31 +203,71 @@ fn an_identity_is_nobodys_when_it_has_ended_and_not_yet_known_before_the_request
     assert_eq!(of(None), "more");
 }
 
+/// Rules that ask for every mixture of hosts, methods, paths, fields and parameters, against requests of every mixture:
+/// what the index leaves out does not match, whichever way the rule decides and whatever of a past request is withheld.
 #[test]
 fn the_index_hides_no_rule() {
-    let hosts = ["", "a.example", "*.example", "*", "*.a.example", "b.example"];
-    let rules: Vec<Rule> =
-        hosts.iter().map(|host| rule(&format!("for {host}"), Effect::Allow, host)).collect();
-    let all = policy(Mode::Enforce, rules.clone());
-    for name in ["a.example", "b.example", "x.a.example", "y.x.a.example", "example", "other.test"] {
-        let name = host(name);
-        let asked = Asked {
-            caller: &caller(),
-            identity: Some(None),
-            action: named(&name),
-            now: OffsetDateTime::now_utc(),
-        };
-        let explained = all
-            .explain(&asked)
-            .filter(|(_, matched)| *matched == Match::Yes)
-            .map(|(name, _)| name.to_owned());
-        let indexed = all
-            .index
-            .candidates(&asked.action)
-            .filter(|at| all.rules[*at].judge(&Facts::new(&asked)) == Match::Yes);
-        let indexed: Vec<String> = indexed.map(|at| all.rules[at].rule.name.clone()).collect();
-        assert_eq!(indexed, explained.collect::<Vec<_>>(), "{name}");
+    const HOSTS: [&str; 6] = ["", "a.example", "*.example", "*", "*.a.example", "b.example"];
+    const PATHS: [&[&str]; 5] = [&[], &["/v1/**"], &["**/x", "/v"], &["/v1/*/x"], &["/v1/a/x", "*"]];
+    let mut rules = Vec::new();
+    for n in 0..HOSTS.len() * 3 * PATHS.len() * 4 {
+        let mut rule = rule(&n.to_string(), [Effect::Allow, Effect::Deny][n % 2], HOSTS[n % HOSTS.len()]);
+        let n = n / HOSTS.len();
+        rule.request.methods =
+            [&[][..], &["GET"], &["POST", "PUT"]][n % 3].iter().map(ToString::to_string).collect();
+        let n = n / 3;
+        rule.request.paths = PATHS[n % PATHS.len()].iter().flat_map(|path| glob(path)).collect();
+        if n / PATHS.len() % 2 == 1 {
+            rule.request.headers.insert("x-team".to_owned(), glob("r*"));
+        }
+        if n / PATHS.len() / 2 == 1 {
+            rule.request.query.insert("page".to_owned(), glob("1"));
+        }
+        rules.push(rule);
     }
+    let all = policy(Mode::Enforce, rules);
+    let (mut none, mut red, mut blue) = (HeaderMap::new(), HeaderMap::new(), HeaderMap::new());
+    none.insert("accept", "*/*".parse().expect("value"));
+    red.insert("x-team", "red".parse().expect("value"));
+    blue.insert("X-Team", "blue".parse().expect("value"));
+    let hides =
+        Withheld { headers: vec!["x-team".to_owned()], query: vec!["page".to_owned()], ..Withheld::NOTHING };
+    let pathless = Withheld { path: true, headers_cut: true, ..Withheld::NOTHING };
+    let names = ["a.example", "b.example", "x.a.example", "example", "other.test"].map(host);
+    let mut matched = 0;
+    for (name, path) in names.iter().flat_map(|name| {
+        ["/", "/v", "/v1/", "/v1/a/x", "/v1/a/x?page=1", "/v?page=2", "/v1/b/x?", "x"]
+            .map(|path| (name, path))
+    }) {
+        for (headers, withheld) in [&none, &red, &blue]
+            .into_iter()
+            .flat_map(|headers| [&past::NOTHING, &hides, &pathless].map(|withheld| (headers, withheld)))
+        {
+            let Action::Http(http) = get(name, path, headers) else { unreachable!("a request") };
+            for action in ["GET", "PUT", "get"].map(|method| Action::Http(Http { method, ..http })) {
+                matched += not_hidden(&all, action, withheld);
+            }
+            matched += not_hidden(&all, named(name), withheld);
+            let tunnel = Action::Tunnel { destination: destination(), host: Some(name), why: "unread" };
+            matched += not_hidden(&all, tunnel, withheld);
+        }
+    }
+    matched += not_hidden(&all, Action::Connect { destination: destination() }, &past::NOTHING);
+    assert!(matched > 10_000, "{matched}");
+}
+
+/// Each rule that may match is a candidate; how many there are.
+fn not_hidden(policy: &Policy, action: Action<'_>, withheld: &Withheld) -> usize {
+    let caller = caller();
+    let asked = Asked { caller: &caller, identity: Some(None), action, now: OffsetDateTime::UNIX_EPOCH };
+    let facts = Facts::without(&asked, withheld);
+    let candidates: Vec<usize> = policy.index.candidates(&facts).collect();
+    assert!(candidates.is_sorted(), "{candidates:?}");
+    let may = |at: &usize| !matches!(policy.rules[*at].judge(&facts), Match::No(_));
+    let all: Vec<usize> = (0..policy.rules.len()).filter(may).collect();
+    let left: Vec<usize> = candidates.into_iter().filter(may).collect();
+    assert_eq!(left, all, "{action:?} {withheld:?}");
+    all.len()
 }
 
 /// Denials that depend on what is not known yet, and nothing else: the name is refused before it goes further, but a

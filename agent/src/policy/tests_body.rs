@@ -1,5 +1,6 @@
 //! Decisions that look at the body: conditions and filters in allowing and refusing rules.
 
+use super::pattern::Glob;
 use super::rule::{Effect, Rule, Source};
 use super::when::tests::Sample;
 use super::*;
@@ -143,11 +144,12 @@ fn mistakes_of_filters() {
 
 #[test]
 fn messages_on_a_websocket() {
-    use crate::types::action::Message;
+    use crate::types::action::{Message, Speaker};
+    let from = Speaker::Client;
     let ws = Sample { protocol: "websocket", method: "GET", ..Sample::new() };
-    let text = |text: &'static str| Body::Message(Message { binary: false, data: Ok(text.as_bytes()) });
-    let binary = Body::Message(Message { binary: true, data: Ok(b"\x00{}") });
-    let lost = Body::Message(Message { binary: false, data: Err("it is longer than 5 bytes") });
+    let text = |text: &'static str| Body::Message(Message { from, binary: false, data: Ok(text.as_bytes()) });
+    let binary = Body::Message(Message { from, binary: true, data: Ok(b"\x00{}") });
+    let lost = Body::Message(Message { from, binary: false, data: Err("it is longer than 5 bytes") });
     let mut words = rule("words", Effect::Deny);
     words.request.prompt_words = vec!["unicorn".to_owned()];
     let rules = vec![
@@ -206,7 +208,85 @@ fn a_handshake_says_whether_messages_are_judged() {
     };
     let any = rule("any", Effect::Allow);
     let said = |name: &str, messages| (name.to_owned(), messages);
-    assert_eq!(all([vec![any.clone()], asks()].concat()), said("any", false));
-    assert_eq!(all(vec![asks().remove(0), any]), said("any", true));
-    assert_eq!(all(asks()), said("short", true));
+    assert_eq!(all([vec![any.clone()], asks()].concat()), said("any", Hears::Nobody));
+    assert_eq!(all(vec![asks().remove(0), any]), said("any", Hears::Client));
+    assert_eq!(all(asks()), said("short", Hears::Client));
+}
+
+#[test]
+fn messages_of_both_sides() {
+    use crate::types::action::{Message, Speaker};
+    let ws = Sample { protocol: "websocket", method: "GET", ..Sample::new() };
+    let of =
+        |from, text: &'static str| Body::Message(Message { from, binary: false, data: Ok(text.as_bytes()) });
+    let (client, server) = (|text| of(Speaker::Client, text), |text| of(Speaker::Server, text));
+    let mut words = when("no answer", Effect::Deny, r#"message.from == "server""#);
+    words.request.prompt_words = vec!["unicorn".to_owned()];
+    let mut said = rule("no words", Effect::Deny);
+    said.request.prompt_words = vec!["dragon".to_owned()];
+    let short = when("short", Effect::Allow, "message.size < 10");
+    // A rule that asks who sends a message is about both sides'; the others stay about the client's, and what they said of
+    // the handshake holds for the server's.
+    let rules = policy(Mode::Enforce, vec![words.clone(), said.clone(), short.clone()]);
+    for (body, want) in [
+        (Body::Handshake, "allow short"),
+        (client("unicorn"), "allow short"),
+        (server("a unicorn"), "deny no answer: the rule refuses it"),
+        (client("dragon"), "deny no words: the rule refuses it"),
+        (server("a dragon, and many words"), "allow short"),
+        (client("many many words"), "deny (none): no rule allows it"),
+    ] {
+        assert_eq!(says(&rules, &ws, body), want, "{body:?}");
+    }
+    let both = when("both", Effect::Allow, r#"message.from == "client" || message.text.startsWith("ok")"#);
+    let rules = policy(Mode::Enforce, vec![both]);
+    assert_eq!(says(&rules, &ws, client("anything")), "allow both");
+    assert_eq!(says(&rules, &ws, server("ok then")), "allow both");
+    assert_eq!(says(&rules, &ws, server("no")), "deny (none): no rule allows it");
+    let lost = Body::Message(Message { from: Speaker::Server, binary: false, data: Err("it is long") });
+    assert_eq!(says(&rules, &ws, lost), "deny (none): no rule allows it");
+    let hears = |rules| match decide(&policy(Mode::Enforce, rules), &ws.asked(Body::Handshake)) {
+        Verdict::Allow(permit) => permit.messages(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(hears(vec![words.clone(), short.clone()]), Hears::Both);
+    assert_eq!(hears(vec![said, short.clone()]), Hears::Client);
+    assert_eq!(
+        hears(vec![short, words]),
+        Hears::Client,
+        "what stands behind the rule that decides is not asked"
+    );
+}
+
+#[test]
+fn messages_are_heard_whatever_spelling_asks_for_them() {
+    let mut admin = when("no admin", Effect::Deny, r#"message.text == "wipe""#);
+    admin.request.paths = vec![Glob::parse("/admin/**").expect("pattern")];
+    let rules = policy(Mode::Enforce, vec![admin, rule("any", Effect::Allow)]);
+    let ws = Sample { protocol: "websocket", method: "GET", path: "/%61dmin/ws", ..Sample::new() };
+    match decide(&rules, &ws.asked(Body::Handshake)) {
+        Verdict::Allow(permit) => assert_eq!(permit.messages(), Hears::Client),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_refusal_by_text_reads_binary_messages_too() {
+    use crate::types::action::{Message, Speaker};
+    let ws = Sample { protocol: "websocket", method: "GET", ..Sample::new() };
+    let of = |binary, data: &'static [u8]| {
+        Body::Message(Message { from: Speaker::Client, binary, data: Ok(data) })
+    };
+    let no = when("no", Effect::Deny, r#"message.text.contains("drop table")"#);
+    let yes = when("yes", Effect::Allow, r#"message.text.startsWith("select") || message.size == 1"#);
+    let rules = policy(Mode::Enforce, vec![no, yes]);
+    for (body, want) in [
+        (of(false, b"drop table x"), "deny no: the rule refuses it"),
+        (of(true, b"\xffdrop table x"), "deny no: the rule refuses it"),
+        (of(false, b"select 1"), "allow yes"),
+        (of(true, b"select 1"), "deny (none): no rule allows it"),
+        (of(true, b"\x00"), "allow yes"),
+    ] {
+        assert_eq!(says(&rules, &ws, body), want, "{body:?}");
+    }
 }

@@ -8,7 +8,7 @@ use super::pattern::Glob;
 use super::rule::{Effect, Rule, Source};
 use super::*;
 use crate::types::action::{Body, Http};
-use crate::types::{Caller, Destination, HostName, TagName};
+use crate::types::{Action, Caller, Destination, HostName, TagName};
 
 fn rule(name: &str, verdict: Effect, paths: &[&str]) -> Rule {
     let mut rule = Rule { name: name.to_owned(), verdict, ..Rule::default() };
@@ -121,6 +121,27 @@ fn queries_and_methods() {
 }
 
 #[test]
+fn a_refusal_of_a_method_is_not_passed_by_its_spelling() {
+    let mut no = rule("no-delete", Effect::Deny, &[]);
+    no.request.methods = vec!["DELETE".to_owned()];
+    let policy = policy(Mode::Enforce, vec![no, rule("all", Effect::Allow, &[])]);
+    let mut headers = HeaderMap::new();
+    for (method, target) in [
+        ("DELETE", "/"),
+        ("delete", "/"),
+        ("POST", "/?a=1&_method=delete"),
+        ("POST", "/?a=1;_Method=DELETE"),
+        ("POST", "/?%24httpMethod=DELETE"),
+        ("GET", "/?x-http-m%65thod-override=DELETE"),
+    ] {
+        assert_eq!(says(&policy, (method, target), &headers, b""), "deny no-delete", "{method} {target}");
+    }
+    assert_eq!(says(&policy, ("POST", "/?method=delete"), &headers, b""), "allow all");
+    headers.insert("x-http-method", http::HeaderValue::from_static("Delete"));
+    assert_eq!(says(&policy, ("POST", "/"), &headers, b""), "deny no-delete");
+}
+
+#[test]
 fn a_model_is_asked_for_however_the_path_is_spelled() {
     let mut no = rule("no-large", Effect::Deny, &[]);
     no.when = Some("request.llm.model == \"large\"".to_owned());
@@ -139,4 +160,43 @@ fn a_model_is_asked_for_however_the_path_is_spelled() {
         let body = br#"{"model": "large", "messages": []}"#;
         assert_eq!(says(&policy, ("POST", path), &headers, body), "deny no-large", "{path}");
     }
+}
+
+#[test]
+fn a_refusal_by_a_name_is_not_passed_by_its_spelling() {
+    let globs = |text: &str| vec![Glob::parse(text).expect("pattern")];
+    let (mut query, mut field) = (rule("no-zone", Effect::Deny, &[]), rule("no-team", Effect::Deny, &[]));
+    query.request.query = [("zone".to_owned(), globs("**"))].into();
+    field.request.headers = [("x-team".to_owned(), globs("red"))].into();
+    let all = rule("all", Effect::Allow, &[]);
+    let keys = policy(Mode::Enforce, vec![query, field, all.clone()]);
+    let when = |name: &str, text: &str| Rule { when: Some(text.to_owned()), ..rule(name, Effect::Deny, &[]) };
+    let conditions = policy(
+        Mode::Enforce,
+        vec![
+            when("no-zone", "has(request.query.zone)"),
+            when("no-team", "\"red\" in request.headers[\"x-team\"]"),
+            all,
+        ],
+    );
+    let (none, mut spelled) = (HeaderMap::new(), HeaderMap::new());
+    spelled.insert("x_team", http::HeaderValue::from_static("red"));
+    for rules in [&keys, &conditions] {
+        for target in
+            ["/?zone=1", "/?ZONE=1", "/?zone[]=1", "/?zone%5B0%5D=1", "/?%20zone=1", "/?a=1&zone[x][y]=2"]
+        {
+            assert_eq!(says(rules, ("GET", target), &none, b""), "deny no-zone", "{target}");
+        }
+        assert_eq!(says(rules, ("GET", "/?zones=1&xzone=2"), &none, b""), "allow all");
+        assert_eq!(says(rules, ("GET", "/"), &spelled, b""), "deny no-team");
+    }
+    // A leave asks for the name itself, and that nothing servers may take for it says otherwise.
+    let mut asks = rule("red", Effect::Allow, &[]);
+    asks.request.headers = [("x-team".to_owned(), globs("red"))].into();
+    let leave = policy(Mode::Enforce, vec![asks]);
+    assert_eq!(says(&leave, ("GET", "/"), &spelled, b""), "deny (none)");
+    spelled.insert("x-team", http::HeaderValue::from_static("red"));
+    assert_eq!(says(&leave, ("GET", "/"), &spelled, b""), "allow red");
+    spelled.insert("x_team", http::HeaderValue::from_static("blue"));
+    assert_eq!(says(&leave, ("GET", "/"), &spelled, b""), "deny (none)");
 }

@@ -26,6 +26,7 @@ mod functions;
 mod lower;
 mod names;
 mod node;
+mod quick;
 #[cfg(test)]
 pub(super) mod tests;
 #[cfg(test)]
@@ -55,6 +56,8 @@ pub struct When {
     node: Node,
     asks_body: bool,
     asks_message: bool,
+    asks_speaker: bool,
+    claims: Vec<String>,
 }
 
 /// What is wrong with a condition.
@@ -104,9 +107,22 @@ impl When {
         self.asks_message
     }
 
+    /// Whether it asks which side sent one: only then it is about the server's, too.
+    pub fn asks_speaker(&self) -> bool {
+        self.asks_speaker
+    }
+
+    /// Claims of an identity that it asks for by name.
+    pub fn claims(&self) -> &[String] {
+        &self.claims
+    }
+
     /// Judges it for a rule that allows (or, with `refuses`, one that refuses) and looks at no more than `body_max` bytes
     /// of the body.
     pub(super) fn holds(&self, facts: &Facts<'_>, body_max: u64, refuses: bool) -> Known {
+        if self.node.fails(facts, refuses) {
+            return Known::No;
+        }
         Known::from(Run::new(facts, body_max, refuses).condition(&self.node))
     }
 }
@@ -135,10 +151,14 @@ fn compile(text: &str) -> Result<When, Vec<Mistake>> {
     })?;
     let mut lower = Lower::new(text, &info);
     let node = lower.test(&expression);
-    let (asks_body, asks_message) = (lower.asks_body, lower.asks_message);
-    let mut mistakes = lower.mistakes;
+    let (asks_body, asks_message, asks_speaker) = (lower.asks_body, lower.asks_message, lower.asks_speaker);
+    let (mut mistakes, claims) = (lower.mistakes, lower.claims);
     mistakes.sort_by_key(|mistake| mistake.at);
-    if mistakes.is_empty() { Ok(When { node, asks_body, asks_message }) } else { Err(mistakes) }
+    if mistakes.is_empty() {
+        Ok(When { node, asks_body, asks_message, asks_speaker, claims })
+    } else {
+        Err(mistakes)
+    }
 }
 
 /// Line and column, both from 1, as the place in the text.

@@ -48,19 +48,22 @@ pub fn opening(
     batch: &mut Batch,
     session: &Facts,
     number: u32,
-    head: ExchangeHead,
+    head: ExchangeHead<'_>,
 ) -> (Box<Summary>, Result<(), Unrecordable>) {
     let salt = &session.shared.salt;
-    let needles = session.shared.needles();
+    let needles = session.needles();
     let seen = |text: String| masked(needles.as_deref(), text);
     let borne = head.credential.as_ref();
     let clean = head.path.map(|text| with_parameter(path(&text, salt), borne));
     let clean = clean.map(|text| cut(seen(text), LONG));
-    let (host, method) = (cut(seen(head.host), WORD), head.method.map(|text| cut(seen(text), WORD)));
+    let (host, method) =
+        (cut(seen(head.host), WORD), head.method.map(|text| cut(seen(text.into_owned()), WORD)));
     let redacted = Redacted::new(&head.headers, salt).with(borne);
     let time = stamp(OffsetDateTime::now_utc());
-    let identity = head.identity.as_ref().map(|identity| identity.subject.as_str());
-    let groups = head.identity.as_ref().map_or(Cow::Borrowed(&[][..]), |identity| shown(&identity.groups));
+    let claims = head.identity.as_ref().and_then(|recognised| recognised.claims.as_deref());
+    let who = head.identity.as_ref().map(|recognised| &recognised.identity);
+    let identity = who.map(|identity| identity.subject.as_str());
+    let groups = who.map_or(Cow::Borrowed(&[][..]), |identity| shown(&identity.groups));
     let begin = ExchangeBegin {
         session: Cow::Borrowed(&session.text),
         exchange: number,
@@ -73,8 +76,9 @@ pub fn opening(
         rule: head.rule.as_deref().map(Cow::Borrowed),
         verdict: head.verdict,
         identity: identity.map(Cow::Borrowed),
-        issuer: head.identity.as_ref().map(|identity| Cow::Borrowed(identity.issuer.as_str())),
+        issuer: who.map(|identity| Cow::Borrowed(identity.issuer.as_str())),
         groups: groups.clone(),
+        claims: claims.map(Cow::Borrowed),
         caller_keys: Cow::Borrowed(&head.caller_keys),
         headers_cut: redacted.cut(),
         headers: redacted,
@@ -165,5 +169,5 @@ pub fn end(
         down,
         summary: Cow::Borrowed(summary),
     };
-    framed(batch.masked(Kind::ExchangeEnd, &end, session.shared.needles().as_deref()))
+    framed(batch.masked(Kind::ExchangeEnd, &end, session.needles().as_deref()))
 }

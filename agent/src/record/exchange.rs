@@ -68,7 +68,7 @@ impl Exchange {
     pub(super) fn begin(
         session: Arc<Facts>,
         number: u32,
-        head: ExchangeHead,
+        head: ExchangeHead<'_>,
         write: Write,
     ) -> Result<Self, Unrecordable> {
         let (summary, last) = scratch(|batch| {
@@ -97,7 +97,7 @@ impl Exchange {
     pub(super) fn refused(
         session: Arc<Facts>,
         number: u32,
-        head: ExchangeHead,
+        head: ExchangeHead<'_>,
         status: Option<u16>,
         error: String,
     ) {
@@ -105,7 +105,7 @@ impl Exchange {
             let (mut summary, framed) = opening(batch, &session, number, head);
             summary.status = status;
             summary.duration_us = Some(0);
-            summary.error = Some(shortened(masked(session.shared.needles().as_deref(), error)));
+            summary.error = Some(shortened(masked(session.needles().as_deref(), error)));
             let written = framed.and_then(|()| {
                 end(batch, &session, &summary, Kept::default(), Kept::default())?;
                 session.shared.log.append(batch, Need::More)
@@ -178,7 +178,7 @@ impl Exchange {
             headers_cut: redacted.cut(),
             headers: redacted,
         };
-        let needles = inner.session.shared.needles();
+        let needles = inner.session.needles();
         inner.append(&mut state, |batch| {
             framed(batch.masked(Kind::Response, &response, needles.as_deref()))
         })?;
@@ -204,7 +204,7 @@ impl Exchange {
             headers: redacted,
         };
         inner.flush_way(&mut state, Some(direction))?;
-        let needles = inner.session.shared.needles();
+        let needles = inner.session.needles();
         inner.append(&mut state, |batch| framed(batch.masked(Kind::Trailers, &trailers, needles.as_deref())))
     }
 
@@ -315,7 +315,7 @@ impl Inner {
             return state.failed.clone().map_or(Ok(()), Err);
         }
         let mut bodies = std::mem::take(&mut state.bodies);
-        let needles = self.session.shared.needles();
+        let needles = self.session.needles();
         let ended = |which: usize| over == Some([Direction::Up, Direction::Down][which]);
         let rests = unseen(&mut bodies, needles.as_deref(), ended);
         if bodies.iter().all(|body| body.held.is_empty()) {
@@ -340,7 +340,7 @@ impl Inner {
         summary.duration_us = Some(micros(self.begun));
         summary.bytes_up = self.up.total.load(Ordering::Relaxed);
         summary.bytes_down = self.down.total.load(Ordering::Relaxed);
-        let needles = self.session.shared.needles();
+        let needles = self.session.needles();
         summary.error = error.map(|error| shortened(masked(needles.as_deref(), error)));
         unseen(&mut state.bodies, needles.as_deref(), |_| true);
         if let Err(unrecordable) = self.write_end(&state, &summary) {

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Borne;
 pub use super::salt::Salt;
+use crate::codec::percent::decoded;
+use crate::codec::websocket::protocols;
 use crate::types::CredentialName;
 
 /// Bytes of names and values that are stored of one head; what is beyond is counted.
@@ -98,10 +100,11 @@ pub fn with_parameter(path: Cow<'_, str>, borne: Option<&Borne>) -> String {
 }
 
 fn stored<'a>(name: &str, value: &'a HeaderValue, salt: &Salt) -> Stored<'a> {
-    if value.is_sensitive() || secret_name(name) {
+    if value.is_sensitive() || (secret_name(name) && name != PROTOCOLS) {
         return Stored::Text(Cow::Owned(without_secret(value.as_bytes(), salt)));
     }
     match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) if name == PROTOCOLS => Stored::Text(Cow::Owned(protocols_without_keys(text, salt))),
         Ok(text)
             if matches!(
                 name,
@@ -116,6 +119,15 @@ fn stored<'a>(name: &str, value: &'a HeaderValue, salt: &Salt) -> Stored<'a> {
             Stored::Raw { base64: base64::engine::general_purpose::STANDARD.encode(value.as_bytes()) }
         }
     }
+}
+
+/// A field of names, and of keys where a client can set no other.
+const PROTOCOLS: &str = "sec-websocket-protocol";
+
+fn protocols_without_keys(field: &str, salt: &Salt) -> String {
+    let shown =
+        |(name, secret): (&str, bool)| if secret { salt.redacted(name.as_bytes()) } else { name.to_owned() };
+    protocols(field).into_iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// The scheme stays, where it is one that is known: it is no secret and tells an auditor what was sent.
@@ -173,6 +185,7 @@ pub fn secret_name(name: &str) -> bool {
     WORDS.iter().any(|word| lower.contains(word))
         || lower.ends_with("key")
         || lower == "sig"
+        || lower == PROTOCOLS
         || lower == "auth"
 }
 
@@ -243,7 +256,7 @@ pub fn path<'a>(text: &'a str, salt: &Salt) -> Cow<'a, str> {
             _ => (&rest[..end], ""),
         };
         match piece.split_once('=') {
-            Some((name, value)) if !value.is_empty() && secret_name(&unescaped(name)) => {
+            Some((name, value)) if !value.is_empty() && secret_name(&decoded(name)) => {
                 out.push_str(name);
                 out.push_str("=redacted-");
                 out.push_str(&salt.fingerprint(value.as_bytes()));
@@ -254,27 +267,6 @@ pub fn path<'a>(text: &'a str, salt: &Salt) -> Cow<'a, str> {
         rest = &rest[end..];
     }
     Cow::Owned(out)
-}
-
-/// `%41` read as `A`: a name must not escape the rule by being escaped itself.
-fn unescaped(name: &str) -> String {
-    let bytes = name.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        match hex.and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
@@ -302,6 +294,7 @@ mod tests {
             ("x-vault-token", "hunter2"),
             ("ocp-apim-subscription-key", "hunter2"),
             ("x-auth", "hunter2"),
+            ("sec-websocket-protocol", "realtime, openai-insecure-api-key.hunter2"),
             ("location", "https://user:hunter2@h.example/cb?x=1&code=2#access_token=hunter2"),
             ("referer", "https://h.example/?API%5FKey=hunter2"),
         ] {
@@ -309,6 +302,7 @@ mod tests {
         }
         let text = json(&headers);
         assert!(!text.contains("hunter2") && !text.contains("dXNlcjpodW50ZXIy"), "{text}");
+        assert!(text.contains(r#"["sec-websocket-protocol","realtime, [redacted 31 bytes "#), "{text}");
         assert!(text.contains(r#"["authorization","Bearer [redacted 23 bytes "#), "{text}");
         assert!(text.contains(r#"["proxy-authorization","Basic [redacted 16 bytes "#), "{text}");
         assert!(text.contains("/cb?x=1&code=2#access_token=redacted-"), "{text}");

@@ -7,13 +7,13 @@
 //!
 //! [`read`] is the other side, for the command line and for whoever has a copy. The format is in `docs/store.md`.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::codec::scrub::Needles;
-use crate::types::{CallerKey, CredentialName, Summary};
+use crate::types::{Caller, CallerKey, CredentialName, Summary};
 
 mod edges;
 mod exchange;
@@ -30,6 +30,7 @@ mod salt;
 mod segment;
 mod session;
 mod synced;
+pub mod veil;
 pub mod visible;
 mod wake;
 mod write;
@@ -38,6 +39,7 @@ mod writer;
 pub use exchange::Exchange;
 pub use open::{Error, Store};
 pub use session::Session;
+use veil::Veil;
 
 /// The store cannot take a record: the exchange must be refused, never passed unrecorded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -47,8 +49,8 @@ pub struct Unrecordable(pub String);
 /// Where finished summaries go (the journal, by way of the warden). Must not block.
 pub type Sink = Arc<dyn Fn(&Summary) + Send + Sync>;
 
-/// What must not be seen in the record, now. Asked for each frame: must not block.
-pub type Unseen = Arc<dyn Fn() -> Option<Arc<Needles>> + Send + Sync>;
+/// What must not be seen in a session of this caller's. Asked once for each session: must not block.
+pub type Unseen = Arc<dyn Fn(&Caller) -> Arc<Veil> + Send + Sync>;
 
 /// How the store works.
 #[derive(Clone, Debug)]
@@ -117,7 +119,7 @@ pub struct Leg {
 
 /// What an exchange begins with; written before its first byte goes upstream.
 #[derive(Clone, Debug)]
-pub struct ExchangeHead {
+pub struct ExchangeHead<'a> {
     /// `http/1.1`, `h2`, `websocket`, `dns`, `tunnel`, `tls`.
     pub protocol: &'static str,
     /// Name that was asked for, or the address.
@@ -125,17 +127,17 @@ pub struct ExchangeHead {
     /// Who says that it is the name.
     pub host_source: crate::types::HostSource,
     /// HTTP method.
-    pub method: Option<String>,
+    pub method: Option<Cow<'a, str>>,
     /// Path and query.
-    pub path: Option<String>,
+    pub path: Option<Cow<'a, str>>,
     /// Request headers in order.
-    pub headers: HeaderMap,
+    pub headers: Cow<'a, HeaderMap>,
     /// Rule that decided.
     pub rule: Option<String>,
     /// Verdict.
     pub verdict: crate::types::Verdict,
     /// Who stands behind it.
-    pub identity: Option<Arc<crate::types::Identity>>,
+    pub identity: Option<crate::types::identity::Recognised>,
     /// The credential that it bears.
     pub credential: Option<Borne>,
     /// Long-lived keys that the caller sent of its own.

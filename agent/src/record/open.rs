@@ -17,9 +17,9 @@ use super::log::Log;
 use super::payload::{End, Recovered, Run, stamp};
 use super::segment::{self, Found, Scan, Step};
 use super::session::Session;
+use super::veil::Veil;
 use super::writer::{Need, Writer};
 use super::{Health, Settings, Sink, Unrecordable, Unseen};
-use crate::codec::scrub::Needles;
 use crate::turn::Ahead;
 use crate::types::{Caller, Destination, LookedUp};
 
@@ -95,9 +95,9 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    /// What must not be seen in a frame that is made now.
-    pub fn needles(&self) -> Option<Arc<Needles>> {
-        self.unseen.get().and_then(|unseen| unseen())
+    /// What must not be seen in a session of this caller's.
+    pub fn veil(&self, caller: &Caller) -> Arc<Veil> {
+        self.unseen.get().map_or_else(Veil::none, |unseen| unseen(caller))
     }
 }
 
@@ -179,7 +179,8 @@ impl Store {
         Ok(Self(Arc::new(Shared { log, sink, salt, body_limit, unseen: OnceLock::new(), run })))
     }
 
-    /// From now on what `unseen` says is masked in every frame: heads, bodies, errors. Only the first call counts.
+    /// In sessions that begin from now on, what `unseen` says is masked in every frame: heads, bodies, errors. Only the
+    /// first call counts.
     pub fn keep_unseen(&self, unseen: Unseen) {
         let _ = self.0.unseen.set(unseen);
     }

@@ -184,6 +184,9 @@ pub struct ExchangeBegin<'a, H> {
     /// Its groups, as far as they fit.
     #[serde(default)]
     pub groups: Cow<'a, [String]>,
+    /// Of its claims, those that rules in force asked for; absent before 0.2, and where rules ask for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Cow<'a, crate::types::identity::SomeClaims>>,
     /// Long-lived keys of the caller's own.
     #[serde(default)]
     pub caller_keys: Cow<'a, [crate::types::CallerKey]>,

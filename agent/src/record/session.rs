@@ -12,9 +12,11 @@ use super::exchange::Exchange;
 use super::frame::{Batch, Kind};
 use super::open::Shared;
 use super::payload::{SessionBegin, SessionEnd, Tls, stamp};
+use super::veil::Veil;
 use super::write::Write;
 use super::writer::Need;
 use super::{ExchangeHead, TlsFacts, Unrecordable};
+use crate::codec::scrub::Needles;
 use crate::types::{Caller, CallerKey, Destination, LookedUp, SessionId};
 
 /// Longest text of an error that is kept.
@@ -30,9 +32,18 @@ pub(super) struct Facts {
     pub text: String,
     pub caller: Arc<Caller>,
     pub destination: Destination,
+    /// What must not be seen in its frames.
+    pub veil: Arc<Veil>,
     begun: Instant,
     exchanges: AtomicU32,
     ended: AtomicBool,
+}
+
+impl Facts {
+    /// What must not be seen in a frame that is made now.
+    pub fn needles(&self) -> Option<Arc<Needles>> {
+        self.veil.needles()
+    }
 }
 
 impl Session {
@@ -49,13 +60,15 @@ impl Session {
         let looked_up = Some(looked_up.cloned().into_iter().collect());
         let begin =
             SessionBegin { session: text.clone(), time, client, destination, caller: &*caller, looked_up };
-        write(&shared, Kind::Session, &begin, Need::Begin)?;
+        let veil = shared.veil(&caller);
+        write(&shared, &veil, Kind::Session, &begin, Need::Begin)?;
         Ok(Self(Arc::new(Facts {
             shared,
             id,
             text,
             caller,
             destination,
+            veil,
             begun: Instant::now(),
             exchanges: AtomicU32::new(0),
             ended: AtomicBool::new(false),
@@ -65,6 +78,11 @@ impl Session {
     /// The session's id.
     pub fn id(&self) -> SessionId {
         self.0.id
+    }
+
+    /// What must not be seen in it, whoever looks.
+    pub fn veil(&self) -> &Arc<Veil> {
+        &self.0.veil
     }
 
     /// What is recorded of a long-lived key of this kind that the caller sent.
@@ -80,14 +98,14 @@ impl Session {
     pub fn tls(&self, facts: &TlsFacts) -> Result<(), Unrecordable> {
         let time = stamp(OffsetDateTime::now_utc());
         let tls = Tls { session: Cow::Borrowed(&self.0.text), time, facts: Cow::Borrowed(facts) };
-        write(&self.0.shared, Kind::Tls, &tls, Need::More).map(drop)
+        write(&self.0.shared, &self.0.veil, Kind::Tls, &tls, Need::More).map(drop)
     }
 
     /// Begins an exchange: its head is in the store (kill -9 safe) when this returns.
     ///
     /// # Errors
     /// [`Unrecordable`]: refuse the exchange, and say so with [`Session::refused`].
-    pub fn exchange(&self, head: ExchangeHead) -> Result<Exchange, Unrecordable> {
+    pub fn exchange(&self, head: ExchangeHead<'_>) -> Result<Exchange, Unrecordable> {
         Exchange::begin(self.0.clone(), self.next(), head, Write::Now)
     }
 
@@ -96,18 +114,18 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::exchange`].
-    pub fn exchange_ahead(&self, head: ExchangeHead) -> Result<Exchange, Unrecordable> {
+    pub fn exchange_ahead(&self, head: ExchangeHead<'_>) -> Result<Exchange, Unrecordable> {
         Exchange::begin(self.0.clone(), self.next(), head, Write::Ahead)
     }
 
     /// Records an exchange that is over at once: nothing was sent upstream. Its summary reaches the sink even when the
     /// store takes nothing.
-    pub fn refused(&self, head: ExchangeHead, error: String) {
+    pub fn refused(&self, head: ExchangeHead<'_>, error: String) {
         self.refused_with(head, None, error);
     }
 
     /// As [`Session::refused`], with the status that the client was given.
-    pub fn refused_with(&self, head: ExchangeHead, status: Option<u16>, error: String) {
+    pub fn refused_with(&self, head: ExchangeHead<'_>, status: Option<u16>, error: String) {
         Exchange::refused(self.0.clone(), self.next(), head, status, error);
     }
 
@@ -129,7 +147,7 @@ impl Session {
             exchanges: facts.exchanges.load(Ordering::Acquire),
             error: error.map(|error| Cow::Owned(cut(error, ERROR))),
         };
-        if let Err(error) = write(&facts.shared, Kind::SessionEnd, &end, Need::End) {
+        if let Err(error) = write(&facts.shared, &facts.veil, Kind::SessionEnd, &end, Need::End) {
             // The reader shows it as interrupted; the store's health says why.
             tracing::warn!(session = facts.text, %error, "a session's end is not in the store");
         }
@@ -148,12 +166,13 @@ impl Drop for Session {
 
 fn write(
     shared: &Shared,
+    veil: &Veil,
     kind: Kind,
     payload: &impl serde::Serialize,
     need: Need,
 ) -> Result<u64, Unrecordable> {
     let mut batch = Batch::with_capacity(1024);
-    let needles = shared.needles();
+    let needles = veil.needles();
     batch.masked(kind, payload, needles.as_deref()).map_err(|error| Unrecordable(error.to_string()))?;
     shared.log.append(&mut batch, need)
 }

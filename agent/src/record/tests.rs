@@ -1,5 +1,6 @@
 //! Tests of the store as its users see it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -98,7 +99,7 @@ fn begin(store: &Store) -> Session {
         .expect("session begins")
 }
 
-fn head(path: &str) -> ExchangeHead {
+fn head(path: &str) -> ExchangeHead<'static> {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", "Bearer hunter2".parse().expect("value"));
     headers.insert("accept", "*/*".parse().expect("value"));
@@ -106,9 +107,9 @@ fn head(path: &str) -> ExchangeHead {
         protocol: "http/1.1",
         host: "api.example".to_owned(),
         host_source: crate::types::HostSource::Request,
-        method: Some("POST".to_owned()),
-        path: Some(path.to_owned()),
-        headers,
+        method: Some("POST".into()),
+        path: Some(path.to_owned().into()),
+        headers: Cow::Owned(headers),
         rule: Some("observe".to_owned()),
         verdict: Verdict::Allow,
         identity: None,

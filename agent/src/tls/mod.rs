@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, CommonState, HandshakeKind};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -147,9 +148,14 @@ pub struct Opened {
     pub facts: TlsFacts,
     /// What the upstream proved to be.
     pub verified: Verified,
+    /// Whether the upstream asked for a client certificate and was shown one.
+    pub shown: bool,
     /// Set when policy refuses the name: the client has been answered only to be told so, and there is no upstream.
     pub refusal: Option<Refusal>,
 }
+
+/// Gives the client certificate that may be shown to the host of a name.
+pub type Certificate<'a> = dyn Fn(HostName) -> BoxFuture<'a, Option<Arc<CertifiedKey>>> + Sync + 'a;
 
 /// A refusal that is to be told to an open client.
 #[derive(Clone)]
@@ -193,7 +199,8 @@ impl Tls {
     /// is connected to `destination`, with nothing sent.
     ///
     /// The upstream is verified for the name that the client asked for, or, when it asked for none, for the
-    /// destination's address.
+    /// destination's address. `certificate` gives what to show to the host of a name, if that asks for a certificate and has
+    /// been verified.
     ///
     /// # Errors
     /// [`Refused`]: the client has been told by an alert; both connections are over.
@@ -204,6 +211,7 @@ impl Tls {
         client: BoxStream,
         upstream: BoxStream,
         may: &(dyn Fn(Option<&HostName>) -> Result<Passage, Denied> + Sync),
+        certificate: &Certificate<'_>,
     ) -> Result<Opened, Refused> {
         let mut facts = TlsFacts::default();
         let hello = Box::pin(hello::read(client, Instant::now() + self.deadlines.hello)).await;
@@ -213,11 +221,16 @@ impl Tls {
         if let Err(denied) = may(hello.name.as_ref()) {
             return Box::pin(self.refuse(tag, hello, denied, facts)).await;
         }
+        let certificate = match &hello.name {
+            Some(name) => certificate(name.clone()).await,
+            None => None,
+        };
         let verified = match hello.name {
             Some(name) => Verified::Name(name),
             None => Verified::Address(destination.ip()),
         };
-        let prepared = Box::pin(self.prepare(tag, &verified, &hello.alpn, upstream, &mut facts)).await;
+        let prepared = self.prepare(tag, &verified, &hello.alpn, (upstream, certificate), &mut facts);
+        let prepared = Box::pin(prepared).await;
         let (upstream, ready) = match prepared {
             Ok(prepared) => prepared,
             Err((stage, failure)) => {
@@ -238,6 +251,7 @@ impl Tls {
             alpn,
             facts,
             verified,
+            shown: upstream.shown,
             refusal: None,
         })
     }
@@ -255,7 +269,7 @@ impl Tls {
     ) -> Result<BoxStream, String> {
         let config = self.tags.own(certificate).map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let deadline = Instant::now() + self.deadlines.upstream;
-        let opened = Box::pin(upstream::open_with(config, &self.verifier, to, stream, deadline)).await;
+        let opened = Box::pin(upstream::open(config, &self.verifier, to, stream, deadline)).await;
         opened.map(|opened| opened.stream).map_err(|failure| failure.reason)
     }
 
@@ -295,6 +309,7 @@ impl Tls {
             alpn,
             facts,
             verified: Verified::Plain,
+            shown: false,
             refusal: Some(Refusal { denied, _nobody: Arc::new(nobody) }),
         };
         Ok(opened)
@@ -309,6 +324,10 @@ impl Tls {
         let unready =
             |error| Failure::new(AlertDescription::InternalError, format!("TLS cannot be set up: {error}"));
         let tag = self.tags.tag(tag_name).map_err(unready)?;
+        if !tag.may_refuse_in_words() {
+            let reason = "refused; too many refusals in a short time for each to be told in words";
+            return Err(Failure::new(AlertDescription::AccessDenied, reason));
+        }
         // What can be answered in; HTTP/1.1 first, since a refusal needs nothing more.
         let spoken =
             [&b"http/1.1"[..], b"h2"].into_iter().find(|is| alpn.iter().any(|offered| offered == is));
@@ -322,19 +341,22 @@ impl Tls {
         tag_name: &TagName,
         verified: &Verified,
         alpn: &[Vec<u8>],
-        stream: BoxStream,
+        (stream, certificate): (BoxStream, Option<Arc<CertifiedKey>>),
         facts: &mut TlsFacts,
     ) -> Result<(upstream::Upstream, mint::Ready), (Stage, Failure)> {
-        let tag = self.tags.tag(tag_name).map_err(|error| {
-            (
-                Stage::Upstream,
-                Failure::new(AlertDescription::InternalError, format!("TLS cannot be set up: {error}")),
-            )
-        })?;
+        let unready = |error| {
+            let reason = format!("TLS cannot be set up: {error}");
+            (Stage::Upstream, Failure::new(AlertDescription::InternalError, reason))
+        };
+        let tag = self.tags.tag(tag_name).map_err(unready)?;
         let deadline = Instant::now() + self.deadlines.upstream;
         let offer = Offer::from_client(alpn);
-        let upstream =
-            upstream::open(&self.tags, &tag, &self.verifier, verified, &offer, stream, deadline).await;
+        let config = match certificate {
+            Some(certificate) => self.tags.showing(&offer, certificate),
+            None => self.tags.upstream(&tag, &offer),
+        };
+        let config = config.map_err(unready)?;
+        let upstream = upstream::open(config, &self.verifier, verified, stream, deadline).await;
         let upstream = upstream.map_err(|failure| (Stage::Upstream, failure))?;
         facts.verified_name = verified.to_string();
         facts.upstream = upstream.leg.clone();

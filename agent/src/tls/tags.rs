@@ -4,6 +4,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use lru::LruCache;
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -11,6 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::ProducesTickets;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, SignatureScheme};
+use tokio::time::Instant;
 
 use super::verify::UpstreamVerifier;
 use crate::types::TagName;
@@ -25,9 +27,25 @@ pub(super) const H2: &[u8] = b"h2";
 /// See [`H2`].
 pub(super) const HTTP1: &[u8] = b"http/1.1";
 
+/// So many clients of a tag are refused in their own protocol, which a leaf must be signed for, …
+const WORDS: u32 = 100;
+/// … in so long. The others are told by an alert.
+const WORDS_WITHIN: Duration = Duration::from_secs(10);
+
 tokio::task_local! {
     /// Set while an upstream handshake is polled, when the upstream asks for a client certificate.
-    pub(super) static ASKED: std::cell::Cell<bool>;
+    pub(super) static ASKED: std::cell::Cell<Wish>;
+}
+
+/// An upstream's wish for a client certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It has none.
+    None,
+    /// There is none to show.
+    Unmet,
+    /// One was shown.
+    Met,
 }
 
 /// What is offered to an upstream, and so which sessions may be resumed.
@@ -78,6 +96,25 @@ pub(super) struct Tag {
     /// Encrypts the tickets of this tag's clients; new keys every 6 hours, good for 12.
     pub tickets: Arc<dyn ProducesTickets>,
     upstream: [OnceLock<Arc<ClientConfig>>; LISTS.len()],
+    refusals: Mutex<Refusals>,
+}
+
+/// Refusals that the warden has signed for since a time.
+struct Refusals {
+    since: Instant,
+    signed: u32,
+}
+
+impl Tag {
+    /// Whether the warden may be asked to sign for one more refusal. Each costs it a signature, whatever name a job makes up.
+    pub fn may_refuse_in_words(&self) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.since.elapsed() >= WORDS_WITHIN {
+            *refusals = Refusals { since: Instant::now(), signed: 0 };
+        }
+        refusals.signed += 1;
+        refusals.signed <= WORDS
+    }
 }
 
 /// All tags' state.
@@ -103,7 +140,8 @@ impl Tags {
             return Ok(Arc::clone(tag));
         }
         let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        let tag = Arc::new(Tag { tickets, upstream: Default::default() });
+        let refusals = Mutex::new(Refusals { since: Instant::now(), signed: 0 });
+        let tag = Arc::new(Tag { tickets, upstream: Default::default(), refusals });
         tags.put(name.clone(), Arc::clone(&tag));
         Ok(tag)
     }
@@ -125,10 +163,22 @@ impl Tags {
 
     /// The configuration for an errand of the gate's own: HTTP/1.1, nothing resumed, nothing shared with any tag.
     pub fn own(&self, certificate: Option<Arc<CertifiedKey>>) -> Result<Arc<ClientConfig>, rustls::Error> {
-        let config = self.config(&Offer::from_client(&[HTTP1.to_vec()]), Resumption::disabled())?;
-        let Some(certificate) = certificate else { return Ok(config) };
-        let mut config = Arc::unwrap_or_clone(config);
-        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certificate));
+        let offer = Offer::from_client(&[HTTP1.to_vec()]);
+        match certificate {
+            Some(certificate) => self.showing(&offer, certificate),
+            None => self.config(&offer, Resumption::disabled()),
+        }
+    }
+
+    /// The configuration for one connection that shows a certificate when it is asked for one. Nothing is resumed: whom a
+    /// session was opened for would not be asked again.
+    pub fn showing(
+        &self,
+        offer: &Offer,
+        certificate: Arc<CertifiedKey>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut config = Arc::unwrap_or_clone(self.config(offer, Resumption::disabled())?);
+        config.client_auth_cert_resolver = Arc::new(Shows(SingleCertAndKey::from(certificate)));
         Ok(Arc::new(config))
     }
 
@@ -153,12 +203,31 @@ struct NotesRequest;
 impl ResolvesClientCert for NotesRequest {
     fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         // Outside an upstream handshake of ours there is nobody to tell.
-        let _ = ASKED.try_with(|asked| asked.set(true));
+        let _ = ASKED.try_with(|asked| asked.set(Wish::Unmet));
         None
     }
 
     fn has_certs(&self) -> bool {
         false
+    }
+}
+
+/// Shows the one that it has, and notes that it did.
+#[derive(Debug)]
+struct Shows(SingleCertAndKey);
+
+impl ResolvesClientCert for Shows {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // One whose key signs in no way that the upstream takes is not shown.
+        let found = self.0.resolve(issuers, schemes);
+        let found = found.filter(|found| found.key.choose_scheme(schemes).is_some());
+        let wish = if found.is_some() { Wish::Met } else { Wish::Unmet };
+        let _ = ASKED.try_with(|asked| asked.set(wish));
+        found
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -183,5 +252,16 @@ mod tests {
             assert_eq!(Offer::from_client(&list(client)).list(), list(upstream), "{client:?}");
         }
         assert!(matches!(Offer::from_client(&list(&["imap"])), Offer::Foreign(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_that_are_signed_for_are_bounded() {
+        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new().expect("tickets");
+        let refusals = Mutex::new(Refusals { since: Instant::now(), signed: 0 });
+        let tag = Tag { tickets, upstream: Default::default(), refusals };
+        assert!((0..WORDS).all(|_| tag.may_refuse_in_words()));
+        assert!(!tag.may_refuse_in_words());
+        tokio::time::advance(WORDS_WITHIN).await;
+        assert!(tag.may_refuse_in_words());
     }
 }

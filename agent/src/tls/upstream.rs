@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::refused::{Failure, alert_name, tls_error, went_away};
-use super::tags::{ASKED, Offer, Tag, Tags};
+use super::tags::{ASKED, Wish};
 use super::verify::{Refusal, Staple, UpstreamVerifier};
 use super::{Verified, leg};
 use crate::record::Leg;
@@ -25,9 +25,11 @@ use crate::stream::{BoxStream, Replay};
 /// What to do when the upstream wants a certificate of the client.
 const CLIENT_CERTIFICATE: &str = "an upstream that authenticates clients by certificate cannot be read: exempt the \
                                   destination from interception, or run the job outside the tag";
+/// What to do when it does not like the one that it was shown.
+const OTHER_CERTIFICATE: &str = "look at the credential's certificate: its authority, its end, its name";
 /// What to do about an upstream that is too old.
 const MODERN: &str = "let the server offer TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305";
-/// Bounds of the wait for an upstream's word on the certificate that it asked for and did not get.
+/// Bounds of the wait for an upstream's word on the certificate that it asked for.
 const WORD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A verified upstream.
@@ -38,27 +40,12 @@ pub(super) struct Upstream {
     /// The protocol that it chose.
     pub alpn: Option<Vec<u8>>,
     pub leg: Leg,
+    /// Whether it asked for a certificate and was shown one.
+    pub shown: bool,
 }
 
-/// Opens TLS to `name` over `stream`.
+/// Opens TLS to `name` over `stream`, with one of the configurations of [`super::tags`].
 pub(super) async fn open(
-    tags: &Tags,
-    tag: &Tag,
-    verifier: &UpstreamVerifier,
-    name: &Verified,
-    offer: &Offer,
-    stream: BoxStream,
-    deadline: Instant,
-) -> Result<Upstream, Failure> {
-    let broken = |error: Error| {
-        Failure::new(AlertDescription::InternalError, format!("TLS cannot be set up: {error}"))
-    };
-    let config = tags.upstream(tag, offer).map_err(broken)?;
-    open_with(config, verifier, name, stream, deadline).await
-}
-
-/// The same with a configuration of the caller's choice.
-pub(super) async fn open_with(
     config: Arc<ClientConfig>,
     verifier: &UpstreamVerifier,
     name: &Verified,
@@ -71,17 +58,20 @@ pub(super) async fn open_with(
         let done = TlsConnector::from(config).connect(name.clone(), stream).await;
         (done, ASKED.with(std::cell::Cell::get))
     };
-    let handshake = ASKED.scope(std::cell::Cell::new(false), handshake);
-    let (done, asked) = timeout_at(deadline, Box::pin(handshake)).await.map_err(|_| {
+    let handshake = ASKED.scope(std::cell::Cell::new(Wish::None), handshake);
+    let (done, wish) = timeout_at(deadline, Box::pin(handshake)).await.map_err(|_| {
         Failure::new(AlertDescription::InternalError, "the upstream did not finish its TLS handshake in time")
     })?;
-    let stream = done.map_err(|error| explain(&error, asked))?;
+    let stream = done.map_err(|error| explain(&error, wish))?;
     let session = stream.get_ref().1;
     let leaf = reverified(session, verifier, &name)?;
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
     let leg = leg(session);
-    let stream = if asked { await_word(stream, begun.elapsed()).await? } else { Box::new(stream) };
-    Ok(Upstream { stream, leaf, alpn, leg })
+    let stream = match wish {
+        Wish::None => Box::new(stream),
+        wish => await_word(stream, begun.elapsed(), wish).await?,
+    };
+    Ok(Upstream { stream, leaf, alpn, leg, shown: wish == Wish::Met })
 }
 
 /// The upstream's certificate. rustls verified it in a full handshake; a resumed one rests on an earlier verification,
@@ -118,9 +108,9 @@ fn refused_certificate(refusal: &Refusal) -> Failure {
 }
 
 /// A failed handshake in words.
-fn explain(error: &io::Error, asked: bool) -> Failure {
+fn explain(error: &io::Error, wish: Wish) -> Failure {
     use AlertDescription as Alert;
-    if let Some(wanted) = wants_certificate(error, asked) {
+    if let Some(wanted) = wants_certificate(error, wish) {
         return wanted;
     }
     match tls_error(error) {
@@ -175,9 +165,9 @@ fn explain(error: &io::Error, asked: bool) -> Failure {
 }
 
 /// The failure of a connection whose upstream asked for a client certificate, when that is why it failed.
-fn wants_certificate(error: &io::Error, asked: bool) -> Option<Failure> {
+fn wants_certificate(error: &io::Error, wish: Wish) -> Option<Failure> {
     use AlertDescription as Alert;
-    if !asked {
+    if wish == Wish::None {
         return None;
     }
     let alert = match tls_error(error) {
@@ -187,6 +177,8 @@ fn wants_certificate(error: &io::Error, asked: bool) -> Option<Failure> {
             | Alert::BadCertificate
             | Alert::UnsupportedCertificate
             | Alert::CertificateUnknown
+            | Alert::CertificateExpired
+            | Alert::CertificateRevoked
             | Alert::UnknownCA
             | Alert::NoCertificate
             | Alert::AccessDenied),
@@ -194,17 +186,21 @@ fn wants_certificate(error: &io::Error, asked: bool) -> Option<Failure> {
         None if went_away(error) => Alert::CertificateRequired,
         _ => return None,
     };
-    let reason = format!(
-        "the upstream demands a client certificate, and there is none to show ({})",
-        alert_name(alert)
-    );
-    Some(Failure::new(alert, reason).remedy(CLIENT_CERTIFICATE))
+    let (reason, remedy) = match wish {
+        Wish::Met => ("the upstream refuses the client certificate that it was shown", OTHER_CERTIFICATE),
+        _ => ("the upstream demands a client certificate, and there is none to show", CLIENT_CERTIFICATE),
+    };
+    Some(Failure::new(alert, format!("{reason} ({})", alert_name(alert))).remedy(remedy))
 }
 
 /// In TLS 1.3 a client's handshake is over before the server judges its certificate. An upstream that asked for one is
 /// given one more round trip to say no, or to say yes by its tickets or data; silence is taken for yes, and a later no
 /// is put into words by [`Asked`].
-async fn await_word(mut stream: TlsStream<BoxStream>, handshake: Duration) -> Result<BoxStream, Failure> {
+async fn await_word(
+    mut stream: TlsStream<BoxStream>,
+    handshake: Duration,
+    wish: Wish,
+) -> Result<BoxStream, Failure> {
     let mut byte = [0u8; 1];
     let word = std::future::poll_fn(|cx| {
         let mut buffer = ReadBuf::new(&mut byte);
@@ -217,13 +213,13 @@ async fn await_word(mut stream: TlsStream<BoxStream>, handshake: Duration) -> Re
     let seen = match timeout((handshake * 2).clamp(WORD.0, WORD.1), word).await {
         Ok(Ok(1)) => Bytes::copy_from_slice(&byte),
         Ok(Ok(_)) | Err(_) => Bytes::new(),
-        Ok(Err(error)) => return Err(explain(&error, true)),
+        Ok(Err(error)) => return Err(explain(&error, wish)),
     };
-    Ok(Box::new(Replay::new(seen, Asked(stream))))
+    Ok(Box::new(Replay::new(seen, Asked(stream, wish))))
 }
 
 /// An upstream that asked for a client certificate: says so when it ends the connection for want of one.
-struct Asked(TlsStream<BoxStream>);
+struct Asked(TlsStream<BoxStream>, Wish);
 
 impl AsyncRead for Asked {
     fn poll_read(
@@ -231,11 +227,12 @@ impl AsyncRead for Asked {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let wish = self.1;
         let done = ready!(Pin::new(&mut self.0).poll_read(cx, buffer));
         Poll::Ready(done.map_err(
-            |error| match tls_error(&error).and_then(|_| wants_certificate(&error, true)) {
-                Some(failure) => {
-                    io::Error::new(error.kind(), format!("{}: {CLIENT_CERTIFICATE}", failure.reason))
+            |error| match tls_error(&error).and_then(|_| wants_certificate(&error, wish)) {
+                Some(Failure { reason, remedy, .. }) => {
+                    io::Error::new(error.kind(), format!("{reason}: {}", remedy.unwrap_or_default()))
                 }
                 None => error,
             },

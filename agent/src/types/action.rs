@@ -67,13 +67,40 @@ pub enum Body<'a> {
     Unknowable(&'a str),
     /// A WebSocket's handshake: it has no body, messages will follow.
     Handshake,
-    /// What is judged is one message of the client's on that WebSocket.
+    /// What is judged is one message on that WebSocket.
     Message(Message<'a>),
+}
+
+/// A side of a WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaker {
+    /// The caller.
+    #[default]
+    Client,
+    /// The upstream.
+    Server,
+}
+
+impl Speaker {
+    /// As rules and tests name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+
+    /// By that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Client, Self::Server].into_iter().find(|speaker| speaker.as_str() == name)
+    }
 }
 
 /// A message on a WebSocket, its fragments joined.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
+    /// Who sent it.
+    pub from: Speaker,
     /// Binary, not text.
     pub binary: bool,
     /// All of it; or why it cannot be known.
@@ -137,6 +164,8 @@ pub enum KeptBody {
     /// See [`Message`].
     Message {
         /// See [`Message`].
+        from: Speaker,
+        /// See [`Message`].
         binary: bool,
         /// See [`Message`].
         data: Result<Vec<u8>, String>,
@@ -159,9 +188,11 @@ impl Http<'_> {
                 Body::Whole(bytes) => KeptBody::Whole(bytes.to_owned()),
                 Body::Unknowable(why) => KeptBody::Unknowable(why.to_owned()),
                 Body::Handshake => KeptBody::Handshake,
-                Body::Message(Message { binary, data }) => {
-                    KeptBody::Message { binary, data: data.map(<[u8]>::to_vec).map_err(ToOwned::to_owned) }
-                }
+                Body::Message(Message { from, binary, data }) => KeptBody::Message {
+                    from,
+                    binary,
+                    data: data.map(<[u8]>::to_vec).map_err(ToOwned::to_owned),
+                },
             },
         }
     }
@@ -183,9 +214,11 @@ impl Kept {
                 KeptBody::Whole(bytes) => Body::Whole(bytes),
                 KeptBody::Unknowable(why) => Body::Unknowable(why),
                 KeptBody::Handshake => Body::Handshake,
-                KeptBody::Message { binary, data } => {
-                    Body::Message(Message { binary: *binary, data: data.as_deref().map_err(String::as_str) })
-                }
+                KeptBody::Message { from, binary, data } => Body::Message(Message {
+                    from: *from,
+                    binary: *binary,
+                    data: data.as_deref().map_err(String::as_str),
+                }),
             },
         }
     }

@@ -113,7 +113,7 @@ impl Tokens {
             found.truncate(TOKENS);
             tell(found);
         };
-        if self.0.readers.run(&caller.tag, Box::new(read)).is_err() {
+        if self.0.readers.run(&caller.tag, caller.uid, Box::new(read)).is_err() {
             tracing::debug!("too many environments of {} are being read", caller.tag);
             tell_less(held_only.into_iter().collect());
         }
@@ -168,8 +168,9 @@ fn in_environment(environment: &[u8], name: &str) -> Option<Token> {
     environment.split(|b| *b == 0).find_map(value).flatten()
 }
 
-/// The token in a file that the process itself could read: opened in its own root, by its user, through no link, and not
-/// waited for. So nobody has us read for him what he may not.
+/// The token in a file that the process itself could read: opened in its own root, by its user, and not waited for. So nobody
+/// has us read for him what he may not. Its directory is reached through no link; the file itself may be one to another in
+/// that directory or below it, on the same file system, as Kubernetes renews its tokens (`token` -> `..data/token`).
 fn of_file(proc: &Path, whose: &Whose, file: &Path) -> Option<Token> {
     let read = || -> io::Result<Vec<u8>> {
         let (from, file) = match file.strip_prefix("/") {
@@ -178,11 +179,17 @@ fn of_file(proc: &Path, whose: &Whose, file: &Path) -> Option<Token> {
         };
         let from =
             openat(CWD, proc.join(from), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let above = file.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let opened = {
             let _as_user = AsUser::enter(whose)?;
-            openat2(&from, file, flags, Mode::empty(), inside)?
+            let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let above = openat2(&from, above, flags, Mode::empty(), inside)?;
+            // Not into /proc, where what is the process's own would be ours.
+            let inside = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            openat2(&above, name, flags, Mode::empty(), inside)?
         };
         let opened = fs::File::from(opened);
         if !opened.metadata()?.is_file() {
@@ -305,6 +312,15 @@ mod tests {
         }
         symlink(at("public"), at("link")).expect("link");
         symlink(dir.path(), at("loop")).expect("link");
+        // As Kubernetes does.
+        fs::create_dir_all(at("vol/..2026_11_22")).expect("directory");
+        fs::write(at("vol/..2026_11_22/token"), TOKEN).expect("file");
+        symlink("..2026_11_22", at("vol/..data")).expect("link");
+        symlink("..data/token", at("vol/token")).expect("link");
+        symlink("../public", at("vol/above")).expect("link");
+        symlink("mine", at("same")).expect("link");
+        symlink("roots", at("to-roots")).expect("link");
+        symlink("/proc/self/environ", at("ours")).expect("link");
         nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::from_bits_truncate(0o666)).expect("pipe");
         fs::write(at("huge"), "a".repeat(1 << 20)).expect("file");
         let mut child = sleeper(dir.path(), 65534);
@@ -318,6 +334,13 @@ mod tests {
             ("bobs", false),
             ("link", false),
             ("loop/public", false),
+            ("vol/token", true),
+            ("vol/..data/token", false),
+            ("vol/above", false),
+            ("same", true),
+            ("to-roots", false),
+            ("ours", false),
+            ("..", false),
             ("pipe", false),
             ("huge", false),
             ("absent", false),

@@ -17,6 +17,7 @@ use sluice_tests::binary::{profile_dir, workspace};
 use sluice_tests::daemon::{cpu_ns, rss_kib};
 use sluice_tests::far::{self, Far};
 use sluice_tests::harness::{Options, World};
+use sluice_tests::load::credentials::{Case, per_second};
 use sluice_tests::load::goals::{Rounds, Side};
 use sluice_tests::load::machine::{machine, pin, pin_all_threads};
 use sluice_tests::load::{self, after, duration_us, spread};
@@ -159,7 +160,7 @@ impl Bench {
     }
 
     fn round(&mut self, round: u64, side: Side) -> Result<()> {
-        let parts: [(&str, Part); 9] = [
+        let parts: [(&str, Part); 10] = [
             ("h1_1", |b, _, side| b.wrk(side, 1)),
             ("h1", |b, _, side| b.wrk(side, 32)),
             ("h2", |b, _, side| b.h2load(side)),
@@ -168,6 +169,7 @@ impl Bench {
             ("first", Self::first_bytes),
             ("sse", |b, _, side| b.events(side)),
             ("policy", |b, _, side| b.rules(side)),
+            ("credentials", Self::credentials),
             ("connect", |b, _, side| {
                 let connect = b.generate(side, "connect", PORT, &["2000"])?;
                 b.spread(side, "connect", &connect["connect_us"])
@@ -186,17 +188,29 @@ impl Bench {
         if side != Side::Through {
             return Ok(());
         }
+        let url = self.url(side, PORT, load::rules::MARKER);
         for (of, rules) in [(Side::Direct, String::new()), (Side::Through, load::rules::hundred(HOST))] {
-            let url = self.url(side, PORT, load::rules::MARKER);
             load::rules::put(&self.world, &rules, &url)?;
             let mut command = self.client(side, "wrk")?;
             command.args(["-t1", "-c32", &format!("-d{}s", self.seconds)]).arg(self.url(side, PORT, "/1k"));
-            let text = good(&mut command)?.stdout;
-            ensure!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "wrk met errors:\n{text}");
-            self.rounds.add(of, "policy_rps_32", after(&text, "Requests/sec:")?.parse()?);
+            self.rounds.add(of, "policy_rps_32", per_second(&good(&mut command)?.stdout)?);
         }
-        let url = self.url(side, PORT, load::rules::MARKER);
         load::rules::put(&self.world, "", &url)
+    }
+
+    /// Requests/s that bear nothing of ours ("direct") and that bear a credential; which is first changes from round to round.
+    fn credentials(&mut self, round: u64, side: Side) -> Result<()> {
+        let mut sides = [Side::Direct, Side::Through];
+        sides.rotate_left((round % 2) as usize);
+        let cases = Case::ALL.into_iter().filter(|_| side == Side::Through);
+        for (case, of) in cases.flat_map(|case| sides.map(|of| (case, of))) {
+            case.put(&self.world, HOST, of == Side::Through)?;
+            let mut command = self.client(side, "wrk")?;
+            command.args(case.wrk(self.world.space().dir())?).arg(format!("-d{}s", self.seconds));
+            command.arg(self.url(side, PORT, case.path()));
+            self.rounds.add(of, case.key(), per_second(&good(&mut command)?.stdout)?);
+        }
+        if side == Side::Through { Case::clear(&self.world, HOST) } else { Ok(()) }
     }
 
     fn first_bytes(&mut self, round: u64, side: Side) -> Result<()> {
@@ -215,9 +229,8 @@ impl Bench {
         python.arg(workspace().join("tests/clients/sse_delay.py"));
         python.args([&self.url(side, SSE_PORT, ""), "300", "3"]);
         let text = good(&mut python)?.stdout;
-        let delays: Vec<f64> =
-            serde_json::from_value(serde_json::from_str::<Value>(&text)?["delays_us"].take())?;
-        let delays = spread(delays);
+        let delays = serde_json::from_str::<Value>(&text)?["delays_us"].take();
+        let delays = spread(serde_json::from_value(delays)?);
         self.rounds.add(side, "sse_python_us", delays.p50);
         self.rounds.add(side, "sse_python_p99_us", delays.p99);
         Ok(())
@@ -235,8 +248,7 @@ impl Bench {
         command.args(["--latency", "-t1", &format!("-c{connections}"), &format!("-d{}s", self.seconds)]);
         command.arg(self.url(side, PORT, "/1k"));
         let (text, gate, warden) = self.with_cpu(side, &mut command)?;
-        ensure!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "wrk met errors:\n{text}");
-        let per_second: f64 = after(&text, "Requests/sec:")?.parse()?;
+        let per_second = per_second(&text)?;
         let total =
             text.lines().find(|l| l.contains("requests in")).and_then(|l| l.split_whitespace().next());
         let total: f64 = total.context("wrk's total")?.parse()?;
@@ -271,8 +283,8 @@ impl Bench {
         ensure!(text.contains(" 0 failed, 0 errored, 0 timeout"), "h2load met errors:\n{text}");
         ensure!(text.contains("Application protocol: h2"), "not HTTP/2:\n{text}");
         self.rounds.add(side, "h2_rps_32", per_second.parse()?);
-        let lines = fs::read_to_string(&log)?;
-        let times = spread(lines.lines().filter_map(|l| l.split('\t').nth(2)?.parse().ok()).collect());
+        let times = fs::read_to_string(&log)?;
+        let times = spread(times.lines().filter_map(|l| l.split('\t').nth(2)?.parse().ok()).collect());
         self.rounds.add(side, "h2_p50_us", times.p50);
         self.rounds.add(side, "h2_p99_us", times.p99);
         Ok(())
@@ -308,8 +320,7 @@ impl Bench {
     /// Runs a client; gives its output, and the CPU time that gate and warden took meanwhile, in nanoseconds.
     fn with_cpu(&self, side: Side, command: &mut Command) -> Result<(String, f64, f64)> {
         let before = self.cpu(side)?;
-        let text = good(command)?.stdout;
-        let after = self.cpu(side)?;
+        let (text, after) = (good(command)?.stdout, self.cpu(side)?);
         Ok((text, after.0 - before.0, after.1 - before.1))
     }
 
@@ -362,7 +373,7 @@ impl Bench {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
         let line = lines.next().context("the generator ended")??;
-        let open: Value = serde_json::from_str(&line)?;
+        let open = serde_json::from_str::<Value>(&line)?;
         ensure!(open["open"] == json!(count), "{line}");
         let measured = measure(self)?;
         let mut stdin = child.stdin.take().context("stdin is piped")?;

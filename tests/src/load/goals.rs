@@ -65,7 +65,7 @@ const fn goal(key: &'static str, text: &'static str, kind: Kind, goal: f64, peer
 }
 
 /// All goals, in the order in which they are printed.
-pub const GOALS: [Goal; 16] = [
+pub const GOALS: [Goal; 19] = [
     goal(
         "h1_rps_1",
         "requests/s, 1 connection (no goal: wake-ups across cores)",
@@ -92,6 +92,27 @@ pub const GOALS: [Goal; 16] = [
         "the same with 100 rules (10 in CEL), to none (\"direct\")",
         Kind::RatioAtLeast,
         0.95,
+        [None, None],
+    ),
+    goal(
+        "bearer_rps_32",
+        "the same with an injected bearer, to none (\"direct\")",
+        Kind::RatioAtLeast,
+        0.97,
+        [None, None],
+    ),
+    goal(
+        "sigv4_1mib_rps_8",
+        "1 MiB bodies/s signed anew (SigV4), to not (\"direct\")",
+        Kind::RatioAtLeast,
+        0.85,
+        [None, None],
+    ),
+    goal(
+        "sigv4_pieces_1mib_rps_8",
+        "the same, signed in pieces of 64 KiB",
+        Kind::RatioAtLeast,
+        0.85,
         [None, None],
     ),
     goal("h2_rps_32", "requests/s, HTTP/2, 32 streams", Kind::RatioAtLeast, 0.60, [Some(0.73), Some(0.67)]),

@@ -21,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::upstream::{SSE_STAMP, monotonic_ns};
 
+pub mod credentials;
 pub mod goals;
 pub mod machine;
 mod measure;

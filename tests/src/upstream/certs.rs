@@ -103,6 +103,22 @@ impl Authority {
         Ok(Pem { chain: certificate.pem(), key: key.serialize_pem() })
     }
 
+    /// A client's certificate for `name`, its common name, as PEM.
+    ///
+    /// # Errors
+    /// The crypto library's.
+    pub fn client(&self, name: &str) -> Result<Pem> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = OffsetDateTime::now_utc() - Duration::days(2);
+        params.not_after = OffsetDateTime::now_utc() + Duration::days(7);
+        let key = KeyPair::generate()?;
+        Ok(Pem { chain: params.signed_by(&key, &*self.issuer)?.pem(), key: key.serialize_pem() })
+    }
+
     /// The same for rustls. `dir` holds the files that `openssl ocsp` works on for [`Flaw::Revoked`].
     ///
     /// # Errors

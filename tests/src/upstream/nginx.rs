@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::certs::Flaw;
 use crate::far::{self, Far};
 use crate::harness::World;
+use crate::load::credentials::{PUT, SEEN};
 use crate::process::{eventually, run};
 
 /// Port with HTTP/1.1 and HTTP/2 and nginx's default of session tickets.
@@ -102,6 +103,9 @@ fn configuration(dir: &str, default: SocketAddr, full: SocketAddr) -> String {
     let server = |listen: SocketAddr, more: &str| {
         format!(
             "server {{ listen {listen} ssl http2 backlog=4096; ssl_certificate {dir}/chain.pem; ssl_certificate_key {dir}/key.pem; {more}
+             location = {PUT} {{ client_body_buffer_size 2m; proxy_pass_request_body off; proxy_set_header Content-Length '';
+                proxy_pass http://unix:{dir}/taken.sock; }}
+             location = {SEEN} {{ default_type text/plain; return 200 $http_authorization; }}
              root {dir}/www; }}"
         )
     };
@@ -112,8 +116,9 @@ fn configuration(dir: &str, default: SocketAddr, full: SocketAddr) -> String {
     format!(
         "daemon off; worker_processes 1; user root; pid {dir}/pid; error_log {dir}/error.log error; worker_rlimit_nofile 40000;
          events {{ worker_connections 20000; }}
-         http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; client_header_timeout 1h; {temp}
+         http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; client_max_body_size 8m; client_header_timeout 1h; {temp}
          ssl_protocols TLSv1.2 TLSv1.3; http2_max_concurrent_streams 256; http2_recv_timeout 1h; output_buffers 2 512k;
+         server {{ listen unix:{dir}/taken.sock; return 200; }}
          {}\n{} }}\n",
         server(default, ""),
         server(full, "ssl_session_tickets off; ssl_session_cache off;"),

@@ -1,8 +1,8 @@
 //! The leak alarm: a caller's own long-lived key is told of by kind, fingerprint and last four, and never by itself.
 
 use serde_json::Value;
+use sluice_tests::canary::{Found, Search};
 
-use crate::canary::find;
 use crate::rig::{Keys, WWW, credential, curl, record, seen, sluice, world};
 
 const KEY: &str = "sk-proj-EXAMPLEexampleEXAMPLEexampleEXAMPLEcafe";
@@ -58,7 +58,7 @@ fn a_callers_own_key_is_recorded_refused_or_replaced() {
     let log = world.daemon().log();
     assert!(!log.contains(KEY), "{log}");
     assert!(log.contains("a key of the caller's own (openai, …cafe) was sent to"), "{log}");
-    let mut found = Vec::new();
-    find(&world.space().dir().join("runtime"), &[KEY.to_owned()], &mut found);
-    assert!(found.is_empty(), "{found:?}");
+    let (mut found, search) = (Found::new(), Search::new([("key", KEY)]).expect("a search"));
+    search.place(&world.space().dir().join("runtime"), &mut found).expect("searched");
+    assert_eq!(found, Found::new());
 }

@@ -73,6 +73,7 @@ impl Rig {
             destination,
             verified,
             looked_up: None,
+            shown: None,
             limits: sluice::limit::Limits::open(dir.path(), Box::new(|trouble| panic!("{trouble}"))),
             policy: tokio::sync::watch::channel(Arc::new(Policy::default())).1,
             refusal: None,

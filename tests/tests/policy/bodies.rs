@@ -54,6 +54,12 @@ prompt_words = ["unicorn"]
 verdict = "deny"
 
 [[rule]]
+name = "patterns"
+hosts = ["api.openai.com"]
+prompt_patterns = ['\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b']
+verdict = "deny"
+
+[[rule]]
 name = "models"
 hosts = ["api.openai.com"]
 when = '''
@@ -143,6 +149,7 @@ fn requests_to_models_whoever_serves_them() {
     api("/v1/messages?n=5", &chat("claude-x", r#", "max_tokens": 50"#), "models", true);
     api("/v1/messages?n=6", &chat("claude-x", r#", "max_tokens": 51"#), "(none)", false);
     api("/v1/messages?n=7", &chat("claude-x", r#", "system": "Unicorn", "max_tokens": 5"#), "words", false);
+    api("/v1/responses?n=8", r#"{"model": "gpt-4o-mini", "input": "it is 078-05-1120."}"#, "patterns", false);
     // The packages of OpenAI itself, unchanged: another model than the rule's.
     let python = client::python().expect("python clients");
     let mut job = world.job(TAG, &python).expect("a job");

@@ -19,6 +19,11 @@ when = '!message.binary && message.text.startsWith("{") && message.json.op == "a
 verdict = "deny"
 
 [[rule]]
+name = "no-dragons-back"
+when = 'message.from == "server" && message.text.contains("dragon")'
+verdict = "deny"
+
+[[rule]]
 name = "chat"
 hosts = ["www.example.test"]
 path = "/ws"
@@ -99,6 +104,18 @@ fn a_refused_message_ends_it_unsent() {
         // Of one frame with "hello": 2 bytes of head, 4 of mask, 5 of text.
         assert_eq!(summary.bytes_up, 11, "{summary:?}");
     }
+
+    // What the server says is judged by the rules that ask who says it.
+    let ended = say(&world, &["hello", "hello dragon", "hello"]);
+    let said: Vec<&str> = ended.stdout.lines().collect();
+    let closed = "closed 1008 the rule refuses it";
+    assert_eq!(said, ["extensions None", "hello", closed], "{}", ended.stderr);
+    let back = |s: &Summary| refused(s) && s.rule.as_deref() == Some("no-dragons-back");
+    let summary = record(&world, "the answer", back);
+    assert_eq!(summary.verdict, Verdict::Deny);
+    assert!(summary.error.as_deref().is_some_and(|e| e.ends_with(", from the server)")), "{summary:?}");
+    // Both of the client's messages went up; of the answers, one frame with "hello" came down.
+    assert_eq!((summary.bytes_up, summary.bytes_down), (29, 7), "{summary:?}");
 }
 
 #[test]

@@ -69,6 +69,17 @@ fn check() {
 }
 
 #[test]
+fn what_is_held_is_refused_until_somebody_can_approve() {
+    let dir = directory("[[rule]]\nname = \"ask\"\nverdict = \"hold\"\n");
+    let bad = sluice(&["policy", "check", dir.path().to_str().expect("text")]);
+    assert_eq!(bad.status.and_then(|s| s.code()), Some(2));
+    assert!(
+        bad.stderr.contains("sluice.toml:3:11: verdict = \"hold\" is not there yet: nobody could approve"),
+        "{bad:?}"
+    );
+}
+
+#[test]
 fn explain() {
     let dir = directory(GOOD);
     let path = dir.path().to_str().expect("text");

@@ -22,6 +22,7 @@ use crate::policy::question::{Decision, Question};
 use crate::policy::rule::{Effect, Rule};
 use crate::policy::{Match, Policy};
 use crate::record::visible::{Keep, visible};
+use crate::types::action::Speaker;
 use crate::types::{Identity, TagName};
 
 /// Arguments of `sluice policy explain`.
@@ -88,6 +89,9 @@ pub struct ExplainArgs {
     /// A text message on the WebSocket that it opens, in place of the handshake
     #[arg(long, value_name = "TEXT", conflicts_with = "json_body")]
     message: Option<String>,
+    /// Who sends it: client, server
+    #[arg(long, value_name = "SIDE", requires = "message", default_value = "client", value_parser = ["client", "server"])]
+    message_from: String,
     /// The address that the name stands for, perhaps with a port
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
@@ -156,7 +160,8 @@ impl ExplainArgs {
             question.with_json(read(path)?);
         }
         if let Some(message) = &self.message {
-            question.with_message(message.clone());
+            let from = Speaker::parse(&self.message_from).unwrap_or_default();
+            question.with_message(from, message.clone());
         }
         if let Some(address) = &self.address {
             match (address.parse::<IpAddr>(), address.parse::<SocketAddr>()) {
@@ -261,11 +266,11 @@ fn as_text(out: &mut impl Write, policy: &Policy, past: &Past, outcome: &Outcome
     let mut rows = Vec::new();
     for (rule, how) in rules(policy, past) {
         let says = match matched(&how) {
+            _ if outcome.rule() == Some(rule.name.as_str()) => Cell::new("decides"),
             (_, Some(key)) if matches!(how, Match::No(_)) => {
                 Cell::new(format!("no: its {key}")).tone(Tone::Dim)
             }
             (_, Some(key)) => Cell::new(format!("cannot be known: its {key}")).tone(Tone::Warn),
-            _ if outcome.rule() == Some(rule.name.as_str()) => Cell::new("decides"),
             _ => Cell::new("would match; an earlier rule decides").tone(Tone::Dim),
         };
         rows.push([Cell::new(rule.name.as_str()), Cell::new(rule.verdict.to_string()), says]);

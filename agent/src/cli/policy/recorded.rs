@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use super::wrong;
 use crate::cli::Failure;
 use crate::codec::coding;
+use crate::policy::is_grpc;
 use crate::policy::past::{Past, Real, What, Withheld};
 use crate::policy::rule::BODY_LIMIT;
 use crate::record::headers::{Stored, secret_name};
@@ -96,16 +97,19 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn past(self) -> Result<Past, &'static str> {
         let (begin, head) = (self.begin, self.head);
-        let mut withheld = Withheld { exe_sha256: true, claims: true, messages: true, ..Withheld::NOTHING };
+        let mut withheld = Withheld { exe_sha256: true, messages: true, ..Withheld::NOTHING };
+        // Those that rules of that time asked for are there.
+        let known = head.claims.as_deref().cloned().unwrap_or_default();
         let identity = head.identity.as_ref().map(|subject| Identity {
             issuer: head.issuer.as_ref().map(ToString::to_string).unwrap_or_default(),
             subject: subject.to_string(),
             groups: head.groups.to_vec(),
-            claims: serde_json::Value::Null,
+            claims: serde_json::Value::Object(known.said.clone()),
             // It was somebody's then: the gate looked.
             expires: i64::MAX,
         });
         withheld.issuer = head.issuer.is_none();
+        withheld.claims = Some(known);
         let now = OffsetDateTime::parse(&head.time, &Rfc3339).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let what = self.what(&mut withheld)?;
         Ok(Past { caller: begin.caller.clone(), identity, what, now, withheld })
@@ -159,7 +163,7 @@ impl Asked<'_> {
             && self.head.path.as_deref().is_some_and(|path| path.starts_with('/'));
         match &*self.head.protocol {
             _ if became == "websocket" || extended || begins("upgrade", "websocket") => "websocket",
-            _ if begins("content-type", "application/grpc") => "grpc",
+            _ if is_grpc(headers) => "grpc",
             "h2" => "h2",
             _ => "http/1.1",
         }
@@ -257,7 +261,8 @@ fn headers(stored: &Headers, withheld: &mut Withheld) -> HeaderMap {
     for (name, value) in stored {
         let bytes = match value {
             Stored::Text(text) => {
-                if secret_name(name) || text.contains(REDACTED_FIELD) || text.contains(REDACTED) {
+                let names = name == "sec-websocket-protocol";
+                if (secret_name(name) && !names) || text.contains(REDACTED_FIELD) || text.contains(REDACTED) {
                     withheld.headers.push(name.clone());
                 }
                 text.as_bytes().to_vec()

@@ -1,13 +1,15 @@
-//! Reads a client's frames so that whole messages can be judged (RFC 6455 §5): a message's frames are held back as they
+//! Reads one side's frames so that whole messages can be judged (RFC 6455 §5): a message's frames are held back as they
 //! came until the caller lets them pass or drops all. Control frames pass at once, between its fragments too.
 //!
-//! Extensions are not known here: whoever uses this takes them out of the handshake. What no client may send, and what
-//! could be read in two ways, is a [`Violation`].
+//! Extensions are not known here: whoever uses this takes them out of the handshake. What neither may send, and what
+//! could be read in two ways, is a [`Violation`]. Clients mask their frames, servers never do (§5.1).
 
 #[cfg(test)]
 mod tests;
 
 use bytes::BytesMut;
+
+use crate::types::action::Speaker;
 
 /// Payload of a control frame (§5.5).
 const CONTROL_MAX: u64 = 125;
@@ -20,7 +22,7 @@ const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
 
-/// Why a client's bytes are refused.
+/// Why a side's bytes are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// RSV1 to RSV3 without an extension.
@@ -32,6 +34,9 @@ pub enum Violation {
     /// A client's frame without a mask (§5.1).
     #[error("a frame is not masked")]
     Unmasked,
+    /// A server's frame with one (§5.1).
+    #[error("a server's frame is masked")]
+    Masked,
     /// A length that is not the shortest way to say it, or over 2^63 (§5.2).
     #[error("a frame's length is written wrongly")]
     Length,
@@ -85,6 +90,7 @@ enum Fate {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Messages {
+    from: Speaker,
     header: [u8; 14],
     have: usize,
     /// The frame whose payload is read: bytes left, mask, how far that is used, whether it is its message's last.
@@ -104,6 +110,11 @@ pub struct Messages {
 }
 
 impl Messages {
+    /// Of this side.
+    pub fn of(from: Speaker) -> Self {
+        Self { from, ..Self::default() }
+    }
+
     /// Reads on; what need not be judged stands in `out`. After an event other than [`Event::Hungry`] the caller calls
     /// [`Messages::pass`] before it reads on, or never again.
     ///
@@ -173,18 +184,22 @@ impl Messages {
     pub fn give_up(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(&self.held);
         out.extend_from_slice(&self.header[..self.have]);
-        *self = Self::default();
+        *self = Self::of(self.from);
     }
 
     fn header_len(&self) -> Result<usize, Violation> {
-        if self.header[1] & 0x80 == 0 {
-            return Err(Violation::Unmasked);
-        }
-        Ok(match self.header[1] & 0x7f {
-            126 => 8,
-            127 => 14,
-            _ => 6,
-        })
+        let mask = match (self.from, self.header[1] & 0x80 != 0) {
+            (Speaker::Client, true) => 4,
+            (Speaker::Server, false) => 0,
+            (Speaker::Client, false) => return Err(Violation::Unmasked),
+            (Speaker::Server, true) => return Err(Violation::Masked),
+        };
+        Ok(mask
+            + match self.header[1] & 0x7f {
+                126 => 4,
+                127 => 10,
+                _ => 2,
+            })
     }
 
     fn length(&self) -> Result<u64, Violation> {
@@ -204,7 +219,11 @@ impl Messages {
         if first & 0x70 != 0 {
             return Err(Violation::Reserved);
         }
-        let (whole, mask) = (&self.header[..head], &self.header[head - 4..head]);
+        let whole = &self.header[..head];
+        self.mask = match self.from {
+            Speaker::Client => [whole[head - 4], whole[head - 3], whole[head - 2], whole[head - 1]],
+            Speaker::Server => [0; 4],
+        };
         if opcode & 0x08 != 0 {
             if !(8..=10).contains(&opcode) {
                 return Err(Violation::Opcode);
@@ -214,7 +233,6 @@ impl Messages {
             }
             self.closed |= opcode == CLOSE;
             self.control = Some(whole.to_vec());
-            self.mask.copy_from_slice(mask);
             (self.left, self.at, self.have) = (length, 0, 0);
             return Ok(false);
         }
@@ -226,7 +244,6 @@ impl Messages {
             _ => return Err(Violation::Opcode),
         }
         self.last = last;
-        self.mask.copy_from_slice(mask);
         (self.left, self.at, self.have) = (length, 0, 0);
         if self.fate == Fate::Passes {
             out.extend_from_slice(whole);

@@ -28,7 +28,7 @@ pub(super) async fn secret_manager(source: &AwsSecret, cx: &Fetching) -> Result<
         None => text,
         Some(field) => Answer::read("the secret".to_owned(), text.as_bytes())?.text(field)?,
     };
-    Ok(Fetched { secret: secret(&text, cx.credential.shape())?, expires: None, revoke: None })
+    Ok(Fetched::lasting(secret(&text, cx.credential.shape())?))
 }
 
 /// Systems Manager's Parameter Store; a SecureString is decrypted there.
@@ -39,11 +39,7 @@ pub(super) async fn parameter(source: &AwsSsm, cx: &Fetching) -> Result<Fetched,
     if parameter.maybe_text("Type")?.is_some_and(|kind| *kind == "StringList") {
         return Err(Failed("it is a list of texts in the Parameter Store".to_owned()));
     }
-    Ok(Fetched {
-        secret: secret(&parameter.text("Value")?, cx.credential.shape())?,
-        expires: None,
-        revoke: None,
-    })
+    Ok(Fetched::lasting(secret(&parameter.text("Value")?, cx.credential.shape())?))
 }
 
 async fn call(
@@ -106,7 +102,7 @@ pub(super) async fn assume_role(source: &Sts, cx: &Fetching) -> Result<Fetched, 
     let (host, reply) = signed(errand, &source.aws, "sts", cx).await?.reply(&cx.run).await?;
     let (keys, expires) =
         assumed(&reply.body).map_err(|what| Failed(format!("{host}'s answer is malformed: {what}")))?;
-    Ok(Fetched { secret: keys, expires: Some(expires), revoke: None })
+    Ok(Fetched::ending(keys, Some(expires)))
 }
 
 /// Who assumes it, in what IAM lets a session's name have: 2 to 64 of `\w+=,.@-`. CloudTrail shows it: the verified subject,

@@ -40,5 +40,5 @@ pub(super) async fn fetch(source: &AzureSecret, cx: &Fetching) -> Result<Fetched
             expires = Some(moment.ok_or_else(|| Failed("it has ended, as the vault says".to_owned()))?);
         }
     }
-    Ok(Fetched { secret: secret(&answer.text("value")?, cx.credential.shape())?, expires, revoke: None })
+    Ok(Fetched::ending(secret(&answer.text("value")?, cx.credential.shape())?, expires))
 }

@@ -32,7 +32,7 @@ pub(super) async fn fetch(source: &GcpSecret, cx: &Fetching) -> Result<Fetched, 
     }
     let secret = Secret::clean(std::mem::take(&mut *data), cx.credential.shape());
     let secret = secret.map_err(|why| Failed(format!("what the provider gave: {why}")))?;
-    Ok(Fetched { secret, expires: None, revoke: None })
+    Ok(Fetched::lasting(secret))
 }
 
 /// A token of the service account for this service alone.

@@ -34,7 +34,7 @@ pub(super) async fn fetch(source: &GithubApp, cx: &Fetching) -> Result<Fetched, 
     let expires = answer.moment("expires_at")?.ok_or_else(|| answer.wrong("it has no expires_at"))?;
     let token = secret(&answer.text("token")?, cx.credential.shape())?;
     let revoke = revoke(format!("{api}/installation/token"), token.copied(), &cx.run);
-    Ok(Fetched { secret: token, expires: Some(expires), revoke: Some(revoke) })
+    Ok(Fetched { revoke: Some(revoke), ..Fetched::ending(token, Some(expires)) })
 }
 
 fn github(mut errand: Errand) -> Errand {

@@ -29,7 +29,7 @@ pub(super) async fn fetch(source: &Jwt, cx: &Fetching) -> Result<Fetched, Failed
     match &source.token_url {
         None => {
             let expires = Some(now + source.lifetime);
-            Ok(Fetched { secret: secret(&signed, cx.credential.shape())?, expires, revoke: None })
+            Ok(Fetched::ending(secret(&signed, cx.credential.shape())?, expires))
         }
         Some(url) => {
             let form = [("grant_type", BEARER), ("assertion", signed.as_str()), ("scope", &scopes)];

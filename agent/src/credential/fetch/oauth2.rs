@@ -79,5 +79,5 @@ pub(super) fn token(mut answer: Answer, cx: &Fetching) -> Result<Fetched, Failed
     }
     let expires = answer.lasts("expires_in")?;
     let text: Zeroizing<String> = answer.text("access_token")?;
-    Ok(Fetched { secret: secret(&text, cx.credential.shape())?, expires, revoke: None })
+    Ok(Fetched::ending(secret(&text, cx.credential.shape())?, expires))
 }

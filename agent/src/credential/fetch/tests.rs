@@ -92,7 +92,7 @@ pub(super) fn rig(source: Source, held: &[(&str, &str)]) -> Rig {
     let local: Fetch = Arc::new(move |cx| {
         let text = held[cx.credential.name.as_str()].clone();
         let secret = Secret::clean(text.into_bytes(), cx.credential.shape()).expect("a secret");
-        Box::pin(async move { Ok(Fetched { secret, expires: None, revoke: None }) })
+        Box::pin(async move { Ok(Fetched::lasting(secret)) })
     });
     let keeper = Keeper::new(in_force, local, Arc::new(network), run, Arc::new(|_, _| ()));
     let ask = Ask {
@@ -100,6 +100,7 @@ pub(super) fn rig(source: Source, held: &[(&str, &str)]) -> Rig {
         session: SessionId(ulid::Ulid::nil()),
         identity: None,
         token: None,
+        veil: Veil::none(),
     };
     Rig { keeper, credential, seen, answers, ask, _policy: policies }
 }

@@ -1,6 +1,8 @@
-//! HashiCorp Vault and OpenBao: log in, read a path, take fields of it. What is leased is given back when it is no longer
-//! needed, and fetched anew before its lease ends; a token of our own login goes as soon as nothing hangs on it.
+//! HashiCorp Vault and OpenBao: log in, read a path, take fields of it. What is leased is renewed, with the token of our own
+//! login on which it hangs, for as long as the server lets it live; then another is fetched. When it is no longer needed it
+//! is given back. A token of our own login goes as soon as nothing hangs on it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{HeaderName, HeaderValue};
@@ -8,7 +10,7 @@ use serde_json::{Value as Json, json};
 use zeroize::Zeroizing;
 
 use super::provider::{Answer, secret, segment};
-use super::{Errand, Failed, Fetched, Fetching, Revoke, Run};
+use super::{Errand, Failed, Fetched, Fetching, Renew, Run};
 use crate::types::credential::{Secret, Shape, Vault, VaultLogin};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
@@ -34,12 +36,22 @@ pub(super) async fn fetch(source: &Vault, cx: &Fetching) -> Result<Fetched, Fail
         }
     };
     let value = secret(&taken.text, cx.credential.shape())?;
-    let Some((lease, end)) = taken.lease else {
-        return Ok(Fetched { secret: value, expires: None, revoke: None });
-    };
+    let Some(lease) = taken.lease else { return Ok(Fetched::lasting(value)) };
     // What a token read ends with it.
-    let expires = [end, login.end].into_iter().flatten().min();
-    Ok(Fetched { secret: value, expires, revoke: Some(revoke(at, login, lease, &cx.run)) })
+    let expires = sooner(lease.end, login.end);
+    let leased = Arc::new(Leased { at, login, lease, run: Run::clone(&cx.run) });
+    let renewed = Arc::clone(&leased);
+    let renew: Renew = Arc::new(move || Box::pin(Arc::clone(&renewed).renew()));
+    Ok(Fetched {
+        secret: value,
+        expires,
+        renew: leased.lease.renewable.then_some(renew),
+        revoke: Some(Box::new(move || Box::pin(async move { leased.revoke().await }))),
+    })
+}
+
+fn sooner(one: Option<SystemTime>, other: Option<SystemTime>) -> Option<SystemTime> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// A server and a namespace of it.
@@ -54,6 +66,8 @@ struct Login {
     end: Option<SystemTime>,
     /// Whether it came of a login of ours, and can go again.
     own: bool,
+    /// Whether it may be made to live longer. What is not our own is not ours to renew.
+    renewable: bool,
 }
 
 impl At {
@@ -82,7 +96,7 @@ async fn log_in(source: &Vault, at: &At, cx: &Fetching) -> Result<Login, Failed>
     let (mount, body, certificate) = match &source.login {
         VaultLogin::Token(name) => {
             let token = cx.needed(name).await?.secret().copied();
-            return Ok(Login { token, end: None, own: false });
+            return Ok(Login { token, end: None, own: false, renewable: false });
         }
         VaultLogin::AppRole { mount, role_id, secret } => {
             let secret = cx.needed(secret).await?;
@@ -108,21 +122,31 @@ async fn log_in(source: &Vault, at: &At, cx: &Fetching) -> Result<Login, Failed>
     let mut answer = at.errand(errand, None)?.send(&cx.run).await?;
     let mut auth = answer.object("auth")?;
     // A token that never ends says 0.
-    let end = auth.number("lease_duration")?.filter(|seconds| *seconds > 0).map(later);
+    let end = lasts(&auth)?;
+    let renewable = auth.is("renewable", true);
     let token = Secret::clean(auth.text("client_token")?.as_bytes().to_vec(), Shape::Line);
     let token = token.map_err(|why| Failed(format!("the token that the provider gave: {why}")))?;
-    Ok(Login { token, end, own: true })
+    Ok(Login { token, end, own: true, renewable })
 }
 
-fn later(seconds: u64) -> SystemTime {
-    SystemTime::now() + Duration::from_secs(seconds.min(30 * 24 * 3600))
+/// When a token ends.
+fn lasts(auth: &Answer) -> Result<Option<SystemTime>, Failed> {
+    let later = |seconds: u64| SystemTime::now() + Duration::from_secs(seconds.min(30 * 24 * 3600));
+    Ok(auth.number("lease_duration")?.filter(|seconds| *seconds > 0).map(later))
 }
 
 /// What a path held.
 struct Taken {
     text: Zeroizing<String>,
-    /// Its id, and when it ends.
-    lease: Option<(String, Option<SystemTime>)>,
+    lease: Option<Lease>,
+}
+
+struct Lease {
+    id: String,
+    end: Option<SystemTime>,
+    /// In seconds, as it was given: so long it is asked to live on.
+    duration: Option<u64>,
+    renewable: bool,
 }
 
 impl Taken {
@@ -131,7 +155,12 @@ impl Taken {
         let lease = match id {
             // KV 1 says how long it may be kept, without a lease: that is no end.
             None => None,
-            Some(id) => Some((id.to_string(), answer.lasts("lease_duration")?)),
+            Some(id) => Some(Lease {
+                id: id.to_string(),
+                end: answer.lasts("lease_duration")?,
+                duration: answer.number("lease_duration")?,
+                renewable: answer.is("renewable", true),
+            }),
         };
         let mut data = answer.object("data")?;
         // KV 2 has its data one level down, beside what is known of the version.
@@ -165,18 +194,42 @@ impl Taken {
     }
 }
 
-fn revoke(at: At, login: Login, lease: String, run: &Run) -> Revoke {
-    let run = Run::clone(run);
-    Box::new(move || {
-        Box::pin(async move {
-            let body: Json = json!({ "lease_id": lease });
-            let errand = at.errand(Errand::json(at.url("sys/leases/revoke"), body), Some(&login.token))?;
-            let done = errand.reply(&run).await.map(drop);
-            if login.own {
-                // What hangs on the token goes with it.
-                return at.revoke_self(&login.token, &run).await.or(done);
-            }
-            done
-        })
-    })
+/// A lease and what it hangs on.
+struct Leased {
+    at: At,
+    login: Login,
+    lease: Lease,
+    run: Run,
+}
+
+impl Leased {
+    /// The token first, since the lease ends with it. (`/sys/leases/renew`, `/auth/token/renew-self`.)
+    async fn renew(self: Arc<Self>) -> Result<Option<SystemTime>, Failed> {
+        let Self { at, login, lease, run } = &*self;
+        let mut token_end = login.end;
+        if login.own && login.end.is_some() && login.renewable {
+            let errand = Errand::json(at.url("auth/token/renew-self"), json!({}));
+            let mut answer = at.errand(errand, Some(&login.token))?.send(run).await?;
+            token_end = lasts(&answer.object("auth")?)?;
+        }
+        let mut body = json!({ "lease_id": lease.id });
+        if let Some(seconds) = lease.duration {
+            body["increment"] = json!(seconds);
+        }
+        let errand = at.errand(Errand::json(at.url("sys/leases/renew"), body), Some(&login.token))?;
+        let end = errand.send(run).await?.lasts("lease_duration")?;
+        Ok(sooner(end, token_end))
+    }
+
+    async fn revoke(&self) -> Result<(), Failed> {
+        let Self { at, login, lease, run } = self;
+        let body: Json = json!({ "lease_id": lease.id });
+        let errand = at.errand(Errand::json(at.url("sys/leases/revoke"), body), Some(&login.token))?;
+        let done = errand.reply(run).await.map(drop);
+        if login.own {
+            // What hangs on the token goes with it.
+            return at.revoke_self(&login.token, run).await.or(done);
+        }
+        done
+    }
 }

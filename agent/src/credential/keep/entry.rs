@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::{Keeper, Value, refresh_after};
+use super::{Keeper, Value, good_for};
 use crate::credential::fetch::{Ask, Failed, Fetched};
 use crate::policy::credential::Credential;
 
@@ -21,6 +21,10 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 pub(super) const RENEW_PAUSE: Duration = Duration::from_secs(10);
 /// A value is not used in the last moments before its end: it would end on the way.
 const MARGIN: Duration = Duration::from_secs(10);
+/// The value before is held so long: it may still be on its way, and be answered with.
+pub(super) const BEFORE: Duration = Duration::from_secs(60);
+/// Nobody has asked for so long: what was made for one identity or session goes back.
+pub(super) const IDLE: Duration = Duration::from_secs(600);
 
 type Flight = Shared<BoxFuture<'static, ()>>;
 
@@ -32,9 +36,13 @@ pub(super) struct Entry {
 #[derive(Default)]
 struct State {
     good: Option<Good>,
-    /// The one before: it may still be on its way, and be answered with.
-    before: Option<Arc<Value>>,
+    /// The one before, and since when.
+    before: Option<(Arc<Value>, Instant)>,
+    /// Since when the good one may not be what the source has any more: that was said to have changed, or cannot be read.
+    doubt: Option<Instant>,
     failing: Option<Failing>,
+    /// The last time that anybody asked.
+    asked: Option<Instant>,
     flight: Option<Flight>,
     /// How often the source was said to have changed.
     changes: u64,
@@ -44,14 +52,33 @@ struct State {
 
 struct Good {
     value: Arc<Value>,
-    refresh: Option<Instant>,
-    end: Option<Instant>,
+    life: Life,
     /// [`State::changes`] when its fetch began.
     as_of: u64,
 }
 
+/// How long a value may be used.
+struct Life {
+    /// How long it was when it began; `None`: until its source says something else.
+    whole: Option<Duration>,
+    refresh: Option<Instant>,
+    end: Option<Instant>,
+}
+
+impl Life {
+    /// Of what ends in `left`, as its source says, or else is good for `good` after it was read.
+    fn begun(now: Instant, left: Option<Duration>, good: Option<Duration>, renewable: bool) -> Self {
+        let share = if renewable { 2.0 / 3.0 } else { 0.8 };
+        let (after, end) = match (left, good) {
+            (Some(left), _) => (Some(left.mul_f64(share)), Some(left.saturating_sub(MARGIN.min(left / 10)))),
+            // Read anew while there is as much again for a source that fails.
+            (None, good) => (good.map(|good| good / 2), good),
+        };
+        Self { whole: left, refresh: after.map(|after| now + after), end: end.map(|end| now + end) }
+    }
+}
+
 struct Failing {
-    since: Instant,
     /// Until then nobody asks the source again.
     pause: Instant,
     why: Failed,
@@ -61,11 +88,11 @@ impl State {
     /// The value that may be used now.
     fn usable(&self, ttl: Duration, now: Instant) -> Option<Arc<Value>> {
         let good = self.good.as_ref()?;
-        let ended = good.end.is_some_and(|end| now >= end)
+        let ended = good.life.end.is_some_and(|end| now >= end)
             // This clock goes on while the machine sleeps.
-            || good.value.expires.is_some_and(|expires| SystemTime::now() >= expires);
-        let failed = self.failing.as_ref().is_some_and(|failing| now >= failing.since + ttl);
-        (!ended && !failed).then(|| Arc::clone(&good.value))
+            || good.value.expires().is_some_and(|expires| SystemTime::now() >= expires);
+        let doubtful = self.doubt.is_some_and(|since| now >= since + ttl);
+        (!ended && !doubtful).then(|| Arc::clone(&good.value))
     }
 
     fn settled(&self, ttl: Duration) -> Result<Arc<Value>, Failed> {
@@ -85,12 +112,14 @@ impl Entry {
         Arc::ptr_eq(&self.credential, credential)
             || (self.credential.source == credential.source
                 && self.credential.ttl == credential.ttl
-                && self.credential.shape() == credential.shape())
+                // What it must look like, and in which forms it is looked for.
+                && self.credential.inject == credential.inject)
     }
 
     pub(super) fn changed(&self) {
         let mut state = self.state();
         state.changes += 1;
+        state.doubt.get_or_insert_with(Instant::now);
         // What failed may be well again.
         if let Some(failing) = &mut state.failing {
             failing.pause = Instant::now();
@@ -101,9 +130,10 @@ impl Entry {
         let flight = {
             let now = Instant::now();
             let mut state = self.state();
+            state.asked = Some(now);
             let good = state.good.as_ref();
             let stale = good.is_none_or(|good| good.as_of != state.changes);
-            let due = good.and_then(|good| good.refresh).is_some_and(|at| now >= at);
+            let due = good.and_then(|good| good.life.refresh).is_some_and(|at| now >= at);
             let paused = state.failing.as_ref().is_some_and(|failing| now < failing.pause);
             match state.usable(self.credential.ttl, now) {
                 Some(value) if paused || !(stale || due) => return Ok(value),
@@ -155,46 +185,71 @@ impl Entry {
         // Without a keeper the agent is ending; who waits learns it by the sender's end.
         if let Some((fetch, fetching)) = keeper.fetching(&self.credential, ask, again) {
             state.flight = Some(flight.clone());
-            let landing = Landing {
-                entry: Arc::clone(self),
-                keeper: Arc::clone(&fetching.keeper),
-                as_of: state.changes,
-                _done: done,
-                landed: false,
+            let as_of = state.changes;
+            // What lives on needs no other, unless there may be another.
+            let good = state.good.as_ref().filter(|good| !again && good.as_of == as_of);
+            let renewed = good.and_then(|good| Some((good.value.renew()?.clone(), good.life.whole)));
+            let (keeper, ask) = (Arc::clone(&fetching.keeper), ask.clone());
+            let landing = Landing { entry: Arc::clone(self), keeper, as_of, _done: done, landed: false };
+            let bringing = async move {
+                if let Some((renew, whole)) = renewed
+                    && let Ok(end) = renew().await
+                    && lives_on(end, whole)
+                {
+                    return Ok(Brought::Time(end));
+                }
+                let fetched = fetch(fetching).await?;
+                Ok(Brought::Value(fetched))
             };
             #[expect(clippy::disallowed_methods, reason = "bounded by its deadline, and no session's own")]
             tokio::spawn(async move {
                 let late = || Err(Failed(format!("it did not come within {} s", WITHIN.as_secs())));
-                landing.land(timeout(WITHIN, fetch(fetching)).await.unwrap_or_else(|_| late()));
+                let brought = timeout(WITHIN, bringing).await.unwrap_or_else(|_| late());
+                let brought = match brought {
+                    Ok(Brought::Time(end)) => Ok(Landed::Time(end)),
+                    Ok(Brought::Value(fetched)) => {
+                        let credential = &landing.entry.credential;
+                        let hidden = landing.keeper.hidden(credential, &ask, fetched).await;
+                        hidden.map(|value| Landed::Value(Arc::new(value)))
+                    }
+                    Err(why) => Err(why),
+                };
+                landing.land(brought);
             });
         }
         flight
     }
 
     /// Takes in what a fetch gave.
-    fn land(&self, keeper: &Keeper, as_of: u64, fetched: Result<Fetched, Failed>) {
+    fn land(&self, keeper: &Keeper, as_of: u64, landed: Result<Landed, Failed>) {
         let now = Instant::now();
-        let fetched = fetched.and_then(|fetched| {
-            let left = fetched.expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
-            match left {
-                Some(Duration::ZERO) => Err(Failed("its source gave a value that has ended".to_owned())),
-                left => Ok((fetched, left)),
+        let ended = |end: Option<SystemTime>| end.is_some_and(|end| end <= SystemTime::now());
+        let landed = landed.and_then(|landed| match landed {
+            Landed::Value(value) if ended(value.expires()) => {
+                Err(Failed("its source gave a value that has ended".to_owned()))
             }
+            landed => Ok(landed),
         });
-        let told = fetched.as_ref().map(|(fetched, _)| fetched.expires).map_err(Clone::clone);
+        let told = landed.as_ref().map(Landed::end).map_err(Clone::clone);
         let mut state = self.state();
         state.flight = None;
-        match fetched {
-            Ok((fetched, left)) => {
-                let value = Arc::new(Value::new(fetched));
-                keeper.announce(&self.credential.name, &value);
-                let good = Good {
-                    value,
-                    refresh: refresh_after(&self.credential, left).map(|after| now + after),
-                    end: left.map(|left| now + left.saturating_sub(MARGIN.min(left / 10))),
-                    as_of,
+        match landed {
+            Ok(landed) => {
+                let good = state.good.take();
+                state.good = match landed {
+                    Landed::Value(value) => {
+                        state.before = good.map(|good| (good.value, now));
+                        let life = self.life(now, &value);
+                        Some(Good { value, life, as_of })
+                    }
+                    // It may have been let go meanwhile.
+                    Landed::Time(end) => good.map(|good| {
+                        good.value.lives_until(end);
+                        let life = Life { whole: good.life.whole, ..self.life(now, &good.value) };
+                        Good { life, ..good }
+                    }),
                 };
-                state.before = state.good.replace(good).map(|good| good.value);
+                state.doubt = (state.changes != as_of).then_some(now);
                 if state.failing.take().is_some() {
                     tracing::info!("credential {}: its source is well again", self.credential.name);
                 }
@@ -203,35 +258,71 @@ impl Entry {
                 if state.failing.as_ref().is_none_or(|failing| failing.why != why) {
                     tracing::warn!("credential {}: {why}", self.credential.name);
                 }
-                let since = state.failing.as_ref().map_or(now, |failing| failing.since);
+                state.doubt.get_or_insert(now);
                 // What changed meanwhile is worth a look at once.
                 let pause = if state.changes == as_of { now + PAUSE } else { now };
-                state.failing = Some(Failing { since, pause, why });
+                state.failing = Some(Failing { pause, why });
             }
         }
         drop(state);
         (keeper.tell)(&self.credential, told.as_ref().map(|expires| *expires));
     }
 
-    /// Gives the value back to the provider, where that can be done.
-    pub(super) fn give_back(&self) {
-        let value = self.state().good.take().map(|good| good.value);
-        let revoke =
-            value.and_then(|value| value.revoke.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let (Some(revoke), Ok(runtime)) = (revoke, tokio::runtime::Handle::try_current()) {
-            let name = self.credential.name.clone();
-            runtime.spawn(async move {
-                match timeout(WITHIN, revoke()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(why)) => tracing::warn!("credential {name}: it cannot be given back: {why}"),
-                    Err(_) => tracing::warn!("credential {name}: giving it back took too long"),
-                }
-            });
+    fn life(&self, now: Instant, value: &Value) -> Life {
+        let left = value.expires().map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        Life::begun(now, left, good_for(&self.credential), value.renew().is_some())
+    }
+
+    /// Lets go of what cannot be used any more; says whether nobody has asked in a while.
+    pub(super) fn tend(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.state();
+        if state.usable(self.credential.ttl, now).is_none() {
+            state.good = None;
         }
+        state.before.take_if(|(_, since)| now >= *since + BEFORE);
+        state.flight.is_none() && state.asked.is_none_or(|asked| now >= asked + IDLE)
+    }
+
+    /// Lets go of what it holds: what nobody else holds goes back to its provider.
+    pub(super) fn let_go(&self) {
+        let mut state = self.state();
+        let held = (state.good.take(), state.before.take());
+        drop(state);
+        drop(held);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a value that was made to live longer does so for half of its whole life at least: else it is near the longest that
+/// its provider lets it live.
+fn lives_on(end: Option<SystemTime>, whole: Option<Duration>) -> bool {
+    let left = end.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+    left.is_none_or(|left| whole.is_none_or(|whole| left >= whole / 2))
+}
+
+/// What a flight brings.
+enum Brought {
+    Value(Fetched),
+    /// More time for the value that is there.
+    Time(Option<SystemTime>),
+}
+
+/// The same, looked for.
+enum Landed {
+    Value(Arc<Value>),
+    Time(Option<SystemTime>),
+}
+
+impl Landed {
+    fn end(&self) -> Option<SystemTime> {
+        match self {
+            Self::Value(value) => value.expires(),
+            Self::Time(end) => *end,
+        }
     }
 }
 
@@ -246,9 +337,9 @@ struct Landing {
 }
 
 impl Landing {
-    fn land(mut self, fetched: Result<Fetched, Failed>) {
+    fn land(mut self, landed: Result<Landed, Failed>) {
         self.landed = true;
-        self.entry.land(&self.keeper, self.as_of, fetched);
+        self.entry.land(&self.keeper, self.as_of, landed);
     }
 }
 

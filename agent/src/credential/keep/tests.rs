@@ -1,12 +1,12 @@
 //! Values under failure, change and load.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::entry::{PAUSE, RENEW_PAUSE};
+use super::entry::{BEFORE, IDLE, PAUSE, RENEW_PAUSE};
 use super::*;
+use crate::credential::fetch::{Renew, Revoke};
 use crate::policy::credential::Binding;
-use crate::types::TagName;
-use crate::types::credential::Inject;
+use crate::types::credential::{AwsEndpoint, Inject, Secret, Sts};
 
 type Script = Arc<Mutex<Vec<Result<(String, Option<Duration>), String>>>>;
 
@@ -15,27 +15,49 @@ struct Rig {
     /// What the source gives, the last of it again and again.
     script: Script,
     fetches: Arc<AtomicUsize>,
+    /// How often a value was made to live longer, and how often one was given back.
+    renewals: Arc<AtomicUsize>,
+    revokes: Arc<AtomicUsize>,
 }
 
 fn rig() -> Rig {
     let (script, fetches): (Script, Arc<AtomicUsize>) = Default::default();
+    let (renewals, revokes): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
     let (given, counted) = (Arc::clone(&script), Arc::clone(&fetches));
+    let back = (Arc::clone(&renewals), Arc::clone(&revokes));
     let fetch: Fetch = Arc::new(move |_| {
         counted.fetch_add(1, Ordering::SeqCst);
         let given = Arc::clone(&given);
+        let (renewed, revoked) = back.clone();
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
             let mut script = given.lock().expect("script");
             let next = if script.len() > 1 { script.remove(0) } else { script[0].clone() };
             let (text, life) = next.map_err(Failed)?;
             let expires = life.map(|life| SystemTime::now() + life);
-            Ok(Fetched { secret: Secret::line(text).expect("good"), expires, revoke: None })
+            let renew: Renew = Arc::new(move || {
+                renewed.fetch_add(1, Ordering::SeqCst);
+                // Once; then it has come to the longest that it may live.
+                let longer = if renewed.load(Ordering::SeqCst) % 2 == 1 { life } else { None };
+                let end = longer.map_or(SystemTime::now() + PAUSE, |life| SystemTime::now() + life);
+                Box::pin(async move { Ok(Some(end)) })
+            });
+            let revoke: Revoke = Box::new(move || {
+                revoked.fetch_add(1, Ordering::SeqCst);
+                Box::pin(async { Ok(()) })
+            });
+            Ok(Fetched {
+                secret: Secret::line(text.clone()).expect("good"),
+                expires,
+                renew: text.starts_with("lease").then_some(renew),
+                revoke: Some(revoke),
+            })
         })
     });
     let (_, policy) = tokio::sync::watch::channel(Arc::default());
     let run: Run = Arc::new(|_| Box::pin(async { Err("none".to_owned()) }));
     let keeper = Keeper::new(policy, Arc::clone(&fetch), fetch, run, Arc::new(|_, _| ()));
-    Rig { keeper, script, fetches }
+    Rig { keeper, script, fetches, renewals, revokes }
 }
 
 impl Rig {
@@ -61,7 +83,37 @@ fn ask() -> Ask {
         session: SessionId(ulid::Ulid::nil()),
         identity: None,
         token: None,
+        veil: Veil::none(),
     }
+}
+
+/// A session of its own in a tag, as the gate has it.
+fn session(keeper: &Keeper, tag: &str) -> Ask {
+    let tag = TagName::parse(tag).expect("tag");
+    let veil = keeper.veil(&tag);
+    Ask { tag, session: SessionId(ulid::Ulid::generate()), veil, ..ask() }
+}
+
+fn sts() -> Arc<Credential> {
+    let name = CredentialName::parse("keys").expect("name");
+    let aws = AwsEndpoint { region: "r".into(), endpoint: None, keys: name };
+    let (role_arn, duration) = ("arn".into(), Duration::from_secs(3600));
+    credential(Source::Sts(Sts { aws, role_arn, external_id: None, duration }))
+}
+
+fn shows(ask: &Ask, text: &str) -> bool {
+    ask.veil.needles().is_some_and(|needles| needles.is_in(text.as_bytes()))
+}
+
+/// Whatever runs beside, runs.
+async fn settled(done: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("it did not happen");
 }
 
 fn credential(source: Source) -> Arc<Credential> {
@@ -195,25 +247,154 @@ async fn a_value_that_ends_is_fetched_before_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_is_held_is_known() {
+async fn an_idle_source_s_last_value_is_not_used_for_longer_either() {
     let rig = rig();
-    rig.gives(&[Ok("one"), Ok("two"), Ok("three")]);
-    let credential = file();
-    let live = || -> Vec<String> {
-        rig.keeper.live().iter().map(|(_, value)| value.secret().expose().to_owned()).collect()
-    };
-    let one = rig.keeper.value(&credential, &ask()).await.expect("a value");
-    let generation = rig.keeper.generation();
+    rig.gives(&[Ok("one"), Err("gone")]);
+    let file = file();
+    assert_eq!(rig.value(&file).await.as_deref(), Ok("one"));
+    rig.keeper.changed(&file.name);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(
+        rig.value(&file).await,
+        Err("gone".into()),
+        "it counts from when it changed, not from who asks"
+    );
+
+    rig.gives(&[Ok("two"), Err("gone")]);
+    let command = credential(Source::Command(vec!["/c".into()]));
+    assert_eq!(rig.value(&command).await.as_deref(), Ok("two"));
+    tokio::time::advance(Duration::from_secs(59)).await;
+    assert_eq!(rig.value(&command).await.as_deref(), Ok("two"), "who asks does not wait");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(rig.value(&command).await, Err("gone".into()));
+    rig.gives(&[Ok("three")]);
+    tokio::time::advance(PAUSE).await;
+    assert_eq!(rig.value(&command).await.as_deref(), Ok("three"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_held_is_looked_for() {
+    let rig = rig();
+    rig.gives(&[Ok("value-one"), Ok("value-two"), Ok("value-three")]);
+    let (credential, ask) = (file(), session(&rig.keeper, "ci"));
+    let live = || ["one", "two", "three"].map(|n| shows(&ask, &format!("a value-{n}.")));
+    assert_eq!(live(), [false; 3]);
+    let one = rig.keeper.value(&credential, &ask).await.expect("a value");
+    assert_eq!(live(), [true, false, false]);
     for _ in 0..2 {
         rig.keeper.changed(&credential.name);
         rig.value(&credential).await.expect("a value");
     }
-    assert_ne!(rig.keeper.generation(), generation);
-    assert_eq!(live(), ["one", "two", "three"], "also what an exchange still holds, and the one before");
+    assert_eq!(live(), [true; 3], "also what an exchange still holds, and the one before");
     drop(one);
-    assert_eq!(live(), ["two", "three"]);
+    rig.keeper.tend();
+    settled(|| live() == [false, true, true]).await;
+    tokio::time::advance(BEFORE).await;
+    rig.keeper.tend();
+    settled(|| live() == [false, false, true]).await;
     rig.keeper.rules_changed();
-    assert!(live().is_empty(), "no rule has it any more");
+    settled(|| live() == [false; 3]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_s_own_value_is_looked_for_there_alone() {
+    let rig = rig();
+    rig.gives(&[Ok("value-one"), Ok("value-two")]);
+    let [one, two] = [(); 2].map(|()| session(&rig.keeper, "ci"));
+    rig.keeper.value(&sts(), &one).await.expect("a value");
+    rig.keeper.value(&sts(), &two).await.expect("a value");
+    let seen = |ask| [shows(ask, "value-one"), shows(ask, "value-two")];
+    assert_eq!([seen(&one), seen(&two)], [[true, false], [false, true]]);
+    rig.keeper.session_over(one.session);
+    settled(|| rig.revokes.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(rig.keeper.value(&sts(), &two).await.expect("kept").secret().expose(), "value-two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_looked_for_is_not_used() {
+    let rig = rig();
+    rig.gives(&[Ok("value-one")]);
+    // A session without any room.
+    let Failed(why) = rig.keeper.value(&sts(), &ask()).await.err().expect("refused");
+    assert!(why.contains("no room to look for one more"), "{why}");
+    settled(|| rig.revokes.load(Ordering::SeqCst) == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_sessions_stay_bounded() {
+    let rig = rig();
+    let secret = |n: usize| format!("{n:08}/wJalrXUtnFEMI+K7MDENGbPxRfiCY");
+    *rig.script.lock().expect("script") =
+        (0..9000).map(|n| Ok((secret(n), Some(Duration::from_secs(3600))))).collect();
+    let (credential, mut held) = (sts(), Vec::new());
+    let other = session(&rig.keeper, "other");
+    for n in 0..9000 {
+        let ask = session(&rig.keeper, "ci");
+        match rig.keeper.value(&credential, &ask).await {
+            Ok(value) => {
+                assert!(shows(&ask, &secret(n)) && !shows(&other, &secret(n)));
+                held.push((ask, value));
+            }
+            Err(Failed(why)) => {
+                assert!(n > 2000 && why.contains("too many values"), "{n}: {why}");
+                rig.keeper.value(&credential, &other).await.expect("another tag has its own room");
+                held.truncate(10);
+                rig.keeper.value(&credential, &ask).await.err().expect("not at once");
+                tokio::time::advance(PAUSE).await;
+                rig.keeper.value(&credential, &ask).await.expect("there is room again");
+                return;
+            }
+        }
+    }
+    panic!("there is no bound");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_and_what_nobody_uses_goes_back() {
+    let rig = rig();
+    let (renewals, revokes) = (|| rig.renewals.load(Ordering::SeqCst), || rig.revokes.load(Ordering::SeqCst));
+    let life = Some(Duration::from_secs(900));
+    *rig.script.lock().expect("script") =
+        vec![Ok(("lease-one".into(), life)), Ok(("lease-two".into(), life))];
+    let credential = credential(Source::Command(vec!["/c".into()]));
+    assert_eq!(rig.value(&credential).await.as_deref(), Ok("lease-one"));
+    tokio::time::advance(Duration::from_secs(601)).await;
+    assert_eq!(rig.value(&credential).await.as_deref(), Ok("lease-one"));
+    settled(|| renewals() == 1).await;
+    tokio::time::advance(Duration::from_secs(599)).await;
+    assert_eq!((rig.value(&credential).await.as_deref(), rig.fetches()), (Ok("lease-one"), 1), "it lives on");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    rig.value(&credential).await.expect("a value");
+    settled(|| renewals() == 2 && rig.fetches() == 2).await;
+    // It came to its longest life.
+    while rig.value(&credential).await.as_deref() != Ok("lease-two") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(revokes(), 0, "it may be on its way still");
+    tokio::time::advance(BEFORE).await;
+    rig.keeper.tend();
+    settled(|| revokes() == 1).await;
+    rig.keeper.close(Duration::from_secs(1)).await;
+    assert_eq!(revokes(), 2, "at the end everything goes back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_made_for_somebody_goes_back_when_he_is_idle() {
+    let rig = rig();
+    let life = Some(Duration::from_secs(10_000));
+    *rig.script.lock().expect("script") =
+        vec![Ok(("value-one".into(), life)), Ok(("value-two".into(), life))];
+    let ask = session(&rig.keeper, "ci");
+    rig.keeper.value(&sts(), &ask).await.expect("a value");
+    rig.keeper.value(&file(), &ask).await.expect("a value");
+    tokio::time::advance(IDLE - PAUSE).await;
+    rig.keeper.tend();
+    tokio::time::sleep(PAUSE).await;
+    assert_eq!(rig.revokes.load(Ordering::SeqCst), 0);
+    rig.keeper.tend();
+    settled(|| rig.revokes.load(Ordering::SeqCst) == 1).await;
+    rig.keeper.value(&file(), &ask).await.expect("kept");
+    assert_eq!(rig.fetches(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::{Method, Request};
 
 use super::*;
-use crate::credential::{Fetched, bind, strip};
+use crate::credential::{bind, strip};
 use crate::policy::credential::{Binding, Credential, Sending};
 use crate::policy::lookup::NamePattern;
 use crate::types::credential::{Secret, Shape, Source};
@@ -256,13 +256,15 @@ fn through(
         asked: Some(&name),
         port: 443,
         method: "GET",
+        headers: &http::HeaderMap::new(),
+        query: None,
         path: "/",
         tag: &tag,
         identity: None,
     };
     let bound = bind(&credential, &sending).expect("bound");
     let secret = Secret::clean(secret.as_bytes().to_vec(), Shape::Text).expect("a secret");
-    let value = Value::new(Fetched { secret, expires: None, revoke: None });
+    let value = Value::bare(secret);
     let claim = Claim::of(&parts)?;
     assert_eq!(claim.wants_body(&inject, host), body.is_some(), "{host}");
     strip::strip(&inject, &mut parts);

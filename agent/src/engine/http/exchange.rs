@@ -1,5 +1,6 @@
 //! One HTTP exchange, the same for HTTP/1 and HTTP/2: names, decide, record, send, record, answer.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
+use super::came::Came;
 use super::clean::{Answered, Cleaner};
 use super::fault::{h2_reset, is_io};
 use super::messages::Judge;
@@ -36,7 +38,7 @@ mod leaked;
 mod send;
 mod told;
 
-use credential::Bearing;
+use credential::{Bearing, Echoes};
 use judge::{Leave, protocol};
 use told::unread;
 
@@ -67,6 +69,7 @@ pub(super) struct Exchanges {
     /// Cancelled when the connection's first request has come.
     first: CancellationToken,
     open: Open,
+    echoes: Echoes,
 }
 
 /// An exchange that ends without an answer: the client sees what it would have seen of the upstream itself.
@@ -113,7 +116,8 @@ impl Exchanges {
         if before > 0 {
             first.cancel();
         }
-        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0), before, first, open: Open::default() }
+        let (begun, open, echoes) = (AtomicU64::new(0), Open::default(), Echoes::default());
+        Self { cx, sender, gate, on_switch, begun, before, first, open, echoes }
     }
 
     /// Completes when the drain has begun and the client has had its turn: a connection that has just been opened is
@@ -167,18 +171,16 @@ impl Exchanges {
         let Leave { permit, live, meter, messages } = match self.judge(&asked, who, &mut request).await {
             Ok(allowed) => allowed,
             Err(refusal) => {
-                let head = known(&request, &asked, &standing, keys);
-                return Ok(self.turn_away(refusal, head, &asked, &mut request).await);
+                return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
         };
         let bearing = match self.may_bear(&asked, &permit, &standing, &keys, &mut request).await {
             Ok(bearing) => bearing,
             Err(refusal) => {
-                let head = known(&request, &asked, &standing, keys);
-                return Ok(self.turn_away(refusal, head, &asked, &mut request).await);
+                return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
         };
-        let mut head = known(&request, &asked, &standing, keys);
+        let mut head = known(&self.cx, &request, &asked, &standing, keys);
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
@@ -197,7 +199,7 @@ impl Exchanges {
             // What is compressed could not be judged.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
-        let clean = bearing.as_ref().map(|bearing| Cleaner::new(&self.cx.credentials, bearing.value()));
+        let clean = self.cleaner(bearing.as_ref());
         let up = (finish.exchange().clone(), finish.meter().map(Meter::sent));
         let sent = tokio::select! {
             biased;
@@ -257,12 +259,12 @@ impl Exchanges {
         &self,
         asked: Asked,
         undecided: Undecided,
-        (mut response, clean): (Response<Incoming>, Option<Cleaner>),
+        (mut response, clean): (Response<Came<Incoming>>, Option<Cleaner>),
         mut finish: Finish,
         messages: Option<Judge>,
     ) -> Response<Down> {
-        if let Some(clean) = &clean {
-            clean.head(&mut response);
+        if let Some(Err(what)) = clean.as_ref().map(|clean| clean.head(&mut response)) {
+            return self.bad_upstream(&asked, what.to_owned(), finish);
         }
         let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
         let checked = upstream_answer::check(&mut response, switched)
@@ -344,20 +346,23 @@ enum Failed {
 }
 
 /// What is recorded of a request that was read.
-fn known(
-    request: &Request<Source>,
+fn known<'a>(
+    cx: &Context,
+    request: &'a Request<Source>,
     asked: &Asked,
     standing: &Standing,
     caller_keys: Vec<types::CallerKey>,
-) -> ExchangeHead {
-    let identity = standing.shared();
+) -> ExchangeHead<'a> {
+    let identity = cx.recognised(standing);
     ExchangeHead { identity, caller_keys, ..head_of(request, asked.host.text.clone()) }
 }
 
-fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
+fn head_of(request: &Request<Source>, host: String) -> ExchangeHead<'_> {
     let unread = request.extensions().get::<Unread>().is_some();
-    let path =
-        || request.uri().path_and_query().map_or_else(|| request.uri().to_string(), ToString::to_string);
+    let path = || match request.uri().path_and_query() {
+        Some(path) => Cow::Borrowed(path.as_str()),
+        None => Cow::Owned(request.uri().to_string()),
+    };
     ExchangeHead {
         protocol: match request.version() {
             Version::HTTP_2 => "h2",
@@ -366,9 +371,9 @@ fn head_of(request: &Request<Source>, host: String) -> ExchangeHead {
         },
         host,
         host_source: types::HostSource::Request,
-        method: (!unread).then(|| request.method().to_string()),
+        method: (!unread).then(|| Cow::Borrowed(request.method().as_str())),
         path: (!unread).then(path),
-        headers: request.headers().clone(),
+        headers: Cow::Borrowed(request.headers()),
         rule: None,
         verdict: types::Verdict::Allow,
         identity: None,

@@ -1,45 +1,48 @@
-//! The client's side of a WebSocket whose messages rules ask for: what is read from it are the frames that were allowed,
-//! as they came. A message that is refused ends it: nothing of it is read from here, and the client gets a close frame
-//! that says why (RFC 6455 §7.4.1). Messages from the server pass unjudged.
+//! Messages on a WebSocket that rules ask for: what is read of a side are the frames that were allowed, as they came. A
+//! message that is refused ends it: nothing of it is read, and the client gets a close frame that says why (RFC 6455
+//! §7.4.1). The two sides' streams stand in [`ends`].
+
+mod ends;
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as Waking, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::codec::websocket::{Event, Frames, Messages, Violation};
+use crate::codec::websocket::{Event, Messages, Violation};
 use crate::engine::Context;
 use crate::engine::held::Held;
-use crate::policy::{Denied, Mode, NONE, Verdict};
+use crate::policy::{Denied, Hears, Mode, NONE, Verdict};
 use crate::stream::BoxStream;
-use crate::types::action::{Body, Http, Kept, Message};
+use crate::types::action::{Body, Http, Kept, Message, Speaker};
 use crate::types::{self, Action};
 
-/// Read from the client at once.
+pub(super) use ends::{Client, Server};
+
+/// Read at once.
 const PIECE: usize = 16 << 10;
-/// How long a frame to the client that is under way holds the close frame up, and how long the client has to take that.
-const GOODBYE: Duration = Duration::from_secs(5);
 /// Octets of a close frame's reason (RFC 6455 §5.5: 125 with the status).
 const REASON: usize = 123;
 /// The status for what policy refuses (§7.4.1).
 const POLICY_VIOLATION: u16 = 1008;
 
 /// Judges messages.
+#[derive(Clone)]
 pub(super) struct Judge {
     /// Who, and under which rules.
     pub cx: Context,
     /// The handshake.
-    pub handshake: Box<Kept>,
-    pub tally: Arc<Tally>,
+    pub handshake: Arc<Kept>,
+    /// Whose.
+    pub hears: Hears,
+    pub tally: Arc<[Tally; 2]>,
 }
 
-/// What was judged so far.
+/// What was judged so far of one side's.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Messages.
@@ -50,10 +53,11 @@ pub(super) struct Tally {
 
 /// A message was refused.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("a message was refused: {} (rule {})", denied.reason, denied.rule)]
+#[error("a message was refused: {} (rule {}{})", denied.reason, denied.rule, if *from == Speaker::Server { ", from the server" } else { "" })]
 pub(super) struct Refused {
     pub denied: Denied,
     pub status: u16,
+    pub from: Speaker,
 }
 
 /// What becomes of a message.
@@ -65,86 +69,117 @@ enum Fate {
 }
 
 impl Judge {
-    fn judge(&self, binary: bool, data: Result<&[u8], &str>) -> Result<types::Verdict, Denied> {
-        let body = Body::Message(Message { binary, data });
+    fn judge(
+        &self,
+        from: Speaker,
+        binary: bool,
+        data: Result<&[u8], &str>,
+    ) -> Result<types::Verdict, Denied> {
+        let body = Body::Message(Message { from, binary, data });
         let policy = self.cx.policy();
         let action = Action::Http(Http { body, ..self.handshake.http() });
         let permit = self.cx.decide(&policy, action).and_then(Verdict::settled)?;
-        self.tally.judged.fetch_add(1, Ordering::Relaxed);
+        let tally = &self.tally[usize::from(from == Speaker::Server)];
+        tally.judged.fetch_add(1, Ordering::Relaxed);
         if permit.verdict() == types::Verdict::Deny {
-            self.tally.observed.fetch_add(1, Ordering::Relaxed);
+            tally.observed.fetch_add(1, Ordering::Relaxed);
         }
         Ok(permit.verdict())
     }
 
-    fn message(&self, binary: bool, data: Result<&[u8], &str>) -> Fate {
-        match self.judge(binary, data) {
+    fn message(&self, from: Speaker, binary: bool, data: Result<&[u8], &str>) -> Fate {
+        match self.judge(from, binary, data) {
             Ok(_) => Fate::Pass,
-            Err(denied) => Fate::Refuse(Refused { denied, status: POLICY_VIOLATION }),
+            Err(denied) => Fate::Refuse(Refused { denied, status: POLICY_VIOLATION, from }),
         }
     }
 
     /// What is no WebSocket cannot be judged; it passes only where nothing is refused at all.
-    fn violation(&self, violation: Violation) -> Fate {
+    fn violation(&self, from: Speaker, violation: Violation) -> Fate {
         let why = violation.to_string();
-        match self.judge(false, Err(&why)) {
+        match self.judge(from, false, Err(&why)) {
             Ok(_) if self.cx.policy().mode(&self.cx.caller.tag) == Mode::Observe => Fate::PassUnread,
             Ok(_) => {
                 let denied = Denied { rule: NONE.to_owned(), reason: why };
-                Fate::Refuse(Refused { denied, status: violation.status() })
+                Fate::Refuse(Refused { denied, status: violation.status(), from })
             }
-            Err(denied) => Fate::Refuse(Refused { denied, status: violation.status() }),
+            Err(denied) => Fate::Refuse(Refused { denied, status: violation.status(), from }),
         }
     }
 }
 
-/// See the module.
-pub(super) struct Judged {
-    inner: BoxStream,
+/// Reads one side: of its frames, those that are allowed.
+struct Reader {
     judge: Judge,
+    from: Speaker,
     messages: Messages,
     held: Option<Held>,
     /// Read, not looked at yet: an event stopped it.
     input: BytesMut,
     /// Allowed, not taken yet.
     out: BytesMut,
-    /// The client has ended.
+    /// The side has ended.
     eof: bool,
     /// What comes is no more looked at.
     unread: bool,
-    /// What was written to the client.
-    down: Frames,
-    goodbye: Option<Goodbye>,
+    /// Why nothing more is read.
+    refused: Option<Refused>,
 }
 
-struct Goodbye {
-    refused: Refused,
-    frame: BytesMut,
-    patience: Pin<Box<Sleep>>,
+/// What came of reading.
+enum Came {
+    /// Octets, or the end.
+    Read,
+    /// All that was allowed has been read, and this was not.
+    Refused(Refused),
 }
 
-impl Judged {
-    pub(super) fn new(inner: BoxStream, judge: Judge) -> Self {
-        let (messages, down) = (Messages::default(), Frames::default());
+impl Reader {
+    fn new(judge: Judge, from: Speaker) -> Self {
+        let messages = Messages::of(from);
         let (input, out) = (BytesMut::new(), BytesMut::new());
-        Self {
-            inner,
-            judge,
-            messages,
-            held: None,
-            input,
-            out,
-            eof: false,
-            unread: false,
-            down,
-            goodbye: None,
+        Self { judge, from, messages, held: None, input, out, eof: false, unread: false, refused: None }
+    }
+
+    fn poll(
+        &mut self,
+        inner: &mut BoxStream,
+        cx: &mut Waking<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Came>> {
+        loop {
+            if !self.out.is_empty() {
+                let n = self.out.len().min(buf.remaining());
+                buf.put_slice(&self.out[..n]);
+                self.out.advance(n);
+                if self.out.is_empty() {
+                    self.out = BytesMut::new();
+                }
+                return Poll::Ready(Ok(Came::Read));
+            }
+            if let Some(refused) = &self.refused {
+                return Poll::Ready(Ok(Came::Refused(refused.clone())));
+            }
+            if self.unread && !self.input.is_empty() {
+                self.out.unsplit(self.input.split());
+                continue;
+            }
+            if self.eof {
+                return Poll::Ready(Ok(Came::Read));
+            }
+            let mut piece = [0; PIECE];
+            let mut read = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut *inner).poll_read(cx, &mut read))?;
+            self.eof = read.filled().is_empty();
+            self.input.extend_from_slice(read.filled());
+            self.look();
         }
     }
 
     /// Looks at what was read, up to the first message that is refused.
     fn look(&mut self) {
-        let max = self.judge.cx.policy().message_max();
-        while self.goodbye.is_none() && !self.unread {
+        let (from, max) = (self.from, self.judge.cx.policy().message_max());
+        while self.refused.is_none() && !self.unread {
             let mut rest = &self.input[..];
             let read = self.messages.read(&mut rest, max, &mut self.out);
             let upto = self.input.len() - rest.len();
@@ -155,13 +190,13 @@ impl Judged {
                         self.input.clear();
                         return;
                     }
-                    Err(why) => self.judge.message(binary, Err(&why)),
+                    Err(why) => self.judge.message(from, binary, Err(&why)),
                 },
-                Ok(Event::Message) => self.judge.message(binary, Ok(data)),
+                Ok(Event::Message) => self.judge.message(from, binary, Ok(data)),
                 Ok(Event::TooLong) => {
-                    self.judge.message(binary, Err(&format!("it is longer than {max} bytes")))
+                    self.judge.message(from, binary, Err(&format!("it is longer than {max} bytes")))
                 }
-                Err(violation) => self.judge.violation(violation),
+                Err(violation) => self.judge.violation(from, violation),
             };
             match fate {
                 Fate::Pass => {
@@ -174,11 +209,7 @@ impl Judged {
                     self.messages.give_up(&mut self.out);
                     self.unread = true;
                 }
-                Fate::Refuse(refused) => {
-                    let frame = close(refused.status, &refused.denied.reason, None);
-                    let patience = Box::pin(tokio::time::sleep(GOODBYE));
-                    self.goodbye = Some(Goodbye { refused, frame, patience });
-                }
+                Fate::Refuse(refused) => self.refused = Some(refused),
             }
         }
     }
@@ -194,25 +225,6 @@ impl Judged {
         let held = self.held.get_or_insert_with(|| Held::of(tag.clone()));
         held.reach(octets).map_err(|full| full.to_string())
     }
-
-    /// Says goodbye to the client between two frames; then, or when that takes too long, it is over.
-    fn poll_goodbye(&mut self, cx: &mut Waking<'_>) -> Poll<io::Error> {
-        let Some(goodbye) = &mut self.goodbye else { return Poll::Pending };
-        let over = Poll::Ready(io::Error::other(goodbye.refused.clone()));
-        if goodbye.patience.as_mut().poll(cx).is_ready() || self.down.broken || self.down.closed {
-            return over;
-        }
-        if self.down.under_way() > 0 {
-            return Poll::Pending;
-        }
-        while !goodbye.frame.is_empty() {
-            match ready!(Pin::new(&mut self.inner).poll_write(cx, &goodbye.frame)) {
-                Ok(n) if n > 0 => goodbye.frame.advance(n),
-                Ok(_) | Err(_) => return over,
-            }
-        }
-        ready!(Pin::new(&mut self.inner).poll_flush(cx)).map_or_else(Poll::Ready, |()| over)
-    }
 }
 
 /// A close frame; with a mask, a client's (RFC 6455 §5.2).
@@ -227,71 +239,4 @@ pub(super) fn close(status: u16, reason: &str, mask: Option<[u8; 4]>) -> BytesMu
     let mask = mask.unwrap_or_default();
     frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
     frame
-}
-
-impl AsyncRead for Judged {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Waking<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        loop {
-            if !this.out.is_empty() {
-                let n = this.out.len().min(buf.remaining());
-                buf.put_slice(&this.out[..n]);
-                this.out.advance(n);
-                if this.out.is_empty() {
-                    this.out = BytesMut::new();
-                }
-                return Poll::Ready(Ok(()));
-            }
-            if this.goodbye.is_some() {
-                return this.poll_goodbye(cx).map(Err);
-            }
-            if this.unread && !this.input.is_empty() {
-                this.out.unsplit(this.input.split());
-                continue;
-            }
-            if this.eof {
-                return Poll::Ready(Ok(()));
-            }
-            let mut piece = [0; PIECE];
-            let mut read = ReadBuf::new(&mut piece);
-            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut read))?;
-            this.eof = read.filled().is_empty();
-            this.input.extend_from_slice(read.filled());
-            this.look();
-        }
-    }
-}
-
-impl AsyncWrite for Judged {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Waking<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let mut buf = buf;
-        if this.goodbye.is_some() {
-            // To the end of the frame under way, and no further.
-            let left = usize::try_from(this.down.under_way()).unwrap_or(usize::MAX);
-            if left == 0 {
-                // The other direction says goodbye, and ends it.
-                return Poll::Pending;
-            }
-            buf = &buf[..left.min(buf.len())];
-        }
-        let n = ready!(Pin::new(&mut this.inner).poll_write(cx, buf))?;
-        this.down.count(&buf[..n]);
-        if this.goodbye.is_some() {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Ready(Ok(n))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Waking<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Waking<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
 }

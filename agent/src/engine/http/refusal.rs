@@ -6,7 +6,7 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
 use crate::limit::Over;
-use crate::policy::Denied;
+use crate::policy::{Denied, is_grpc};
 use crate::types::SessionId;
 
 /// An exchange that does not happen.
@@ -39,9 +39,8 @@ pub(super) enum Shape {
 impl Shape {
     /// The shape that the client of a request to `host` parses.
     pub(super) fn of(host: &str, headers: &HeaderMap) -> Self {
-        let grpc = headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
         match host {
-            _ if grpc => Self::Grpc,
+            _ if is_grpc(headers) => Self::Grpc,
             "api.openai.com" => Self::OpenAi,
             "api.anthropic.com" => Self::Anthropic,
             _ if host.ends_with(".openai.azure.com") => Self::OpenAi,

@@ -1,4 +1,4 @@
-//! What becomes of a connection after its protocol was changed: WebSocket frames are counted as they pass, the client's
+//! What becomes of a connection after its protocol was changed: WebSocket frames are counted as they pass, their
 //! messages judged where rules ask for them; everything else (CONNECT, other upgrades) goes back to detection, so that a
 //! tunnelled ClientHello is read like any other.
 
@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::body::Finish;
-use super::messages::{self, Judge, Judged, Refused, Tally};
+use super::messages::{self, Judge, Refused, Tally};
 use crate::codec::websocket::Frames;
 use crate::engine::live;
 use crate::engine::pump::{self, Tap};
 use crate::engine::{Again, Verified};
+use crate::policy::Hears;
 use crate::record::{Direction, Unrecordable};
 use crate::report::Chain;
 use crate::stream::BoxStream;
+use crate::types::action::Speaker;
 
 /// A WebSocket without a byte either way for so long is closed (as [`crate::engine::tunnel`]).
 const IDLE: Duration = Duration::from_secs(24 * 3600);
@@ -44,10 +45,10 @@ pub(super) struct Switched {
 impl Switched {
     /// Both ends as they will be once the answer is out; the exchange goes on in `finish`. `asked` is set when an
     /// extended CONNECT asked for a WebSocket (RFC 8441): its answer names no protocol again.
-    pub(super) fn new(
+    pub(super) fn new<B>(
         client: OnUpgrade,
         upstream: OnUpgrade,
-        response: &Response<Incoming>,
+        response: &Response<B>,
         asked: bool,
         peer: Option<Verified>,
         finish: Finish,
@@ -58,7 +59,7 @@ impl Switched {
         Self { client, upstream, websocket: asked || switched, peer, finish, judge: None }
     }
 
-    /// The client's messages are judged, where it is a WebSocket.
+    /// Its messages are judged, where it is a WebSocket.
     pub(super) fn judged(mut self, judge: Option<Judge>) -> Self {
         self.judge = judge;
         self
@@ -89,7 +90,10 @@ impl Switched {
         let mut live = finish.take_live();
         let tally = judge.as_ref().map(|judge| Arc::clone(&judge.tally));
         if let Some(judge) = judge {
-            client = Box::new(Judged::new(client, judge));
+            if judge.hears == Hears::Both {
+                upstream = Box::new(messages::Server::new(upstream, judge.clone()));
+            }
+            client = Box::new(messages::Client::new(client, judge));
         }
         let mut tap = Counted { up: Frames::default(), down: Frames::default(), tally, finish };
         let refused = async {
@@ -103,12 +107,12 @@ impl Switched {
             denied = refused => return tap.ended(Some(live::cut(&denied))),
             result = pump::pump(&mut client, &mut upstream, &mut tap, IDLE) => result,
         };
-        if let Err(pump::Error::Client(error)) = &result
+        if let Err(pump::Error::Client(error) | pump::Error::Upstream(error)) = &result
             && let Some(refused) = error.get_ref().and_then(|error| error.downcast_ref::<Refused>())
         {
             tap.finish.exchange().denied(&refused.denied.rule);
             tap.ended(Some(refused.to_string()));
-            return close(client, upstream).await;
+            return close(client, upstream, refused).await;
         }
         // After both close frames the conversation is over (RFC 6455 §7.1.1), however the connection is then ended: many
         // clients close TCP without TLS's close_notify.
@@ -118,17 +122,22 @@ impl Switched {
     }
 }
 
-/// Ends a WebSocket of which a message was refused; the client has its close frame.
-async fn close(mut client: BoxStream, mut upstream: BoxStream) {
+/// Ends a WebSocket of which a message was refused; where that was the client's, it has its close frame.
+async fn close(mut client: BoxStream, mut upstream: BoxStream, refused: &Refused) {
     // A connection that is closed on bytes that nobody has read, and a stream that is let go, lose what was sent last.
     let server = async {
-        // Going away (RFC 6455 §7.4.1): the server has done nothing wrong, nor seen anything. What masks it is no secret.
+        // Going away (RFC 6455 §7.4.1): the server is not told of rules. What masks it is no secret.
         let frame = messages::close(1001, "", Some(*b"gone"));
         upstream.write_all(&frame).await?;
         upstream.shutdown().await?;
         tokio::io::copy(&mut upstream, &mut tokio::io::sink()).await
     };
     let client = async {
+        if refused.from == Speaker::Server {
+            // Whole frames only went before it.
+            let frame = messages::close(refused.status, &refused.denied.reason, None);
+            client.write_all(&frame).await?;
+        }
         client.shutdown().await?;
         tokio::io::copy(&mut client, &mut tokio::io::sink()).await
     };
@@ -143,7 +152,7 @@ fn boxed(upgraded: Upgraded) -> BoxStream {
 }
 
 /// Whether an answer changes the protocol.
-pub(super) fn granted(method: &Method, response: &Response<Incoming>) -> bool {
+pub(super) fn granted<B>(method: &Method, response: &Response<B>) -> bool {
     match *method {
         Method::CONNECT => response.status().is_success(),
         _ => response.status() == StatusCode::SWITCHING_PROTOCOLS,
@@ -151,11 +160,7 @@ pub(super) fn granted(method: &Method, response: &Response<Incoming>) -> bool {
 }
 
 /// Checks an answer that changes the protocol: a WebSocket that nobody asked for in due form was not judged as one.
-pub(super) fn check(
-    switched: bool,
-    handshake: bool,
-    response: &Response<Incoming>,
-) -> Result<(), &'static str> {
+pub(super) fn check<B>(switched: bool, handshake: bool, response: &Response<B>) -> Result<(), &'static str> {
     if switched && !handshake && asks_websocket(response.headers()) {
         return Err("the upstream changed to a WebSocket, which the request did not ask for in due form");
     }
@@ -202,7 +207,7 @@ fn join<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {
 struct Counted {
     up: Frames,
     down: Frames,
-    tally: Option<Arc<Tally>>,
+    tally: Option<Arc<[Tally; 2]>>,
     finish: Finish,
 }
 
@@ -218,7 +223,8 @@ impl Counted {
             let mut counts = HeaderMap::new();
             counts.insert("websocket-frames", HeaderValue::from(frames.frames));
             counts.insert("websocket-messages", HeaderValue::from(frames.messages));
-            if let (Direction::Up, Some(tally)) = (direction, &self.tally) {
+            let side = usize::from(direction == Direction::Down);
+            if let Some(tally) = self.tally.as_ref().map(|tally| &tally[side]) {
                 let count = |n: &AtomicU64| HeaderValue::from(n.load(Ordering::Relaxed));
                 counts.insert("websocket-judged", count(&tally.judged));
                 counts.insert("websocket-would-refuse", count(&tally.observed));

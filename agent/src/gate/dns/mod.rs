@@ -11,6 +11,7 @@ mod serve;
 mod stream;
 mod upstream;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -228,7 +229,12 @@ fn permit(
 }
 
 /// The head of the record is there when this returns, before anything goes upstream.
-async fn begin(asker: &Asker, head: ExchangeHead, bytes: &[u8], durable: bool) -> Result<Exchange, String> {
+async fn begin(
+    asker: &Asker,
+    head: ExchangeHead<'_>,
+    bytes: &[u8],
+    durable: bool,
+) -> Result<Exchange, String> {
     let exchange = asker.session.exchange(head).map_err(|error| error.to_string())?;
     let mut recorded = exchange.up(bytes);
     if durable && recorded.is_ok() {
@@ -309,14 +315,14 @@ fn lines(answer: Option<&Answer>) -> HeaderMap {
     lines
 }
 
-fn head(name: String, kind: Option<String>, verdict: Verdict) -> ExchangeHead {
+fn head(name: String, kind: Option<String>, verdict: Verdict) -> ExchangeHead<'static> {
     ExchangeHead {
         protocol: "dns",
         host: if name.is_empty() { ".".to_owned() } else { name },
         host_source: HostSource::Request,
-        method: kind,
+        method: kind.map(Cow::Owned),
         path: None,
-        headers: HeaderMap::new(),
+        headers: Cow::default(),
         rule: None,
         verdict,
         identity: None,

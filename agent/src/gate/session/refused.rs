@@ -1,9 +1,12 @@
 //! Refusals that come before any exchange.
 
+use std::borrow::Cow;
+
 use super::{Error, Line};
 use crate::policy::Denied;
 use crate::record::ExchangeHead;
 use crate::report::Chain;
+use crate::types::identity::Recognised;
 use crate::types::{self, HostSource};
 
 impl Line {
@@ -46,9 +49,10 @@ impl Line {
     }
 
     /// What a refusal before any exchange begins with.
-    fn head(&self, host: String, host_source: HostSource, protocol: &'static str) -> ExchangeHead {
+    fn head(&self, host: String, host_source: HostSource, protocol: &'static str) -> ExchangeHead<'static> {
+        let names = self.services.policy.borrow().claims().to_vec();
         ExchangeHead {
-            identity: self.who.standing().shared(),
+            identity: self.who.standing().shared().map(|identity| Recognised::new(identity, &names)),
             credential: None,
             caller_keys: Vec::new(),
             protocol,
@@ -56,7 +60,7 @@ impl Line {
             host_source,
             method: None,
             path: None,
-            headers: ::http::HeaderMap::new(),
+            headers: Cow::default(),
             rule: None,
             verdict: types::Verdict::Deny,
         }

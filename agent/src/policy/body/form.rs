@@ -1,8 +1,8 @@
-//! `application/x-www-form-urlencoded` (WHATWG URL §5.1), in bodies and in queries.
+//! Forms: `application/x-www-form-urlencoded` (WHATWG URL §5.1), and the fields of `multipart/form-data` that are no files.
 
 use http::HeaderMap;
 
-use super::{View, lists, media_type};
+use super::{View, lists, media_type, parts};
 
 /// Fields of one form.
 const FIELDS: usize = 10_000;
@@ -15,6 +15,14 @@ pub fn form(headers: &HeaderMap, body: &[u8]) -> View {
     match media_type(headers)? {
         Some((kind, _)) if kind == "application/x-www-form-urlencoded" => {
             Ok(Some(lists(pairs(body)?.into_iter())))
+        }
+        // Servers give both to whoever asks for a form's fields.
+        Some((kind, _)) if kind == "multipart/form-data" => {
+            let parts = parts(headers, body)?.unwrap_or_default();
+            let fields = parts.into_iter().filter(|part| part.file.is_none());
+            Ok(Some(lists(
+                fields.map(|part| (part.name, String::from_utf8_lossy(part.content).into_owned())),
+            )))
         }
         _ => Ok(None),
     }
@@ -84,6 +92,8 @@ mod tests {
         for bad in [&b"a=1;b=2"[..], b"a=%zz", b"a=%f", b"a=%ff", b"a=\xc3\xa9", b"a=1\r\n", b"a\0=1"] {
             assert!(read(kind, bad).is_err(), "{bad:?}");
         }
+        let parts = b"--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x--\r\n";
+        assert_eq!(read("multipart/form-data; boundary=x", parts).expect("read"), Some(json!({"a": ["1"]})));
         assert!(read(kind, &b"a&".repeat(FIELDS + 1)).is_err());
     }
 }

@@ -71,16 +71,23 @@ struct Asked {
 
 /// What the query of a URL asks.
 fn parameters(query: Option<&str>) -> Result<Asked, String> {
-    let mut asked = Asked::default();
+    let (mut asked, mut persisted) = (Asked::default(), false);
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let slot = match &*name {
             "query" => &mut asked.document,
             "operationName" => &mut asked.operation,
+            "extensions" if value.contains("persistedQuery") => {
+                persisted = true;
+                continue;
+            }
             _ => continue,
         };
         if slot.replace(value.into_owned()).is_some() {
             return Err("its query has a parameter twice".to_owned());
         }
+    }
+    if persisted && asked.document.is_none() {
+        return Err("it asks for a persisted GraphQL query".to_owned());
     }
     Ok(asked)
 }

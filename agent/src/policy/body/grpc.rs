@@ -1,6 +1,16 @@
 //! gRPC's names, from the path (gRPC over HTTP/2, "Path").
 
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
+
+/// Whether a request says that it is gRPC, by any of its Content-Types: servers differ in which they take.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    const BEGIN: &[u8] = b"application/grpc";
+    let begins =
+        |value: &[u8]| value.get(..BEGIN.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(BEGIN));
+    headers.get_all(CONTENT_TYPE).iter().any(|value| begins(value.as_bytes()))
+}
 
 /// `/package.Service/Method`; `None` for any other path or protocol.
 pub fn grpc(protocol: &str, path: &str) -> Option<Value> {

@@ -10,6 +10,7 @@ mod multipart;
 pub(super) use form::form;
 pub(super) use graphql::graphql;
 pub(super) use grpc::grpc;
+pub use grpc::is_grpc;
 pub(super) use json::json;
 pub(super) use multipart::{Part, multipart, parts};
 

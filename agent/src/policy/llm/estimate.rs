@@ -14,7 +14,7 @@ pub const OCTETS: u64 = 4;
 pub struct Estimate {
     /// The prompt.
     pub prompt: u64,
-    /// The prompt, and as long an answer as the request allows where it says so.
+    /// The prompt, and as many answers as long as the request allows where it says so.
     pub most: u64,
 }
 
@@ -37,7 +37,10 @@ fn as_read(http: &Http<'_>) -> Option<Estimate> {
     route(http)?;
     let (octets, answer) = match http.body {
         Body::Whole(body) => match Llm::of(http, body) {
-            Ok(Some(llm)) => (llm.prompt.len() as u64, llm.max_tokens.unwrap_or(0)),
+            Ok(Some(llm)) => {
+                let each = llm.max_tokens.unwrap_or(0);
+                (llm.prompt.len() as u64, each.saturating_mul(llm.answers.unwrap_or(1).max(1)))
+            }
             // Whoever can read it will find no more in it than it has octets.
             Ok(None) | Err(_) => (body.len() as u64, 0),
         },
@@ -89,6 +92,8 @@ mod tests {
         let bounded =
             br#"{"model":"m","max_tokens":100,"messages":[{"role":"user","content":"0123456789012345678"}]}"#;
         assert_eq!(of("POST", CHAT, Body::Whole(bounded)), Some((5, 105)));
+        let several = br#"{"model":"m","max_tokens":100,"n":2,"best_of":3,"messages":[{"role":"user","content":"0123456789012345678"}]}"#;
+        assert_eq!(of("POST", CHAT, Body::Whole(several)), Some((5, 305)));
         let free = br#"{"model":"m","messages":[{"role":"user","content":"0123456789012345678"}]}"#;
         assert_eq!(of("POST", CHAT, Body::Whole(free)), Some((5, 5)));
         let endless = br#"{"max_response_output_tokens":"inf","input":"0123456"}"#;

@@ -1,7 +1,10 @@
 //! Whose path it is, and what the path says.
 
+use std::borrow::Cow;
+
 use super::Llm;
 use super::shape;
+use crate::codec::percent::decoded;
 use crate::policy::body::Part;
 use crate::types::action::Http;
 
@@ -23,17 +26,37 @@ pub struct Route {
 pub fn route(http: &Http<'_>) -> Option<Route> {
     // Few paths are; the letters that all of them have are looked for before anything is copied.
     const SIGNS: [&str; 8] = ["/v1", "/chat", "/model", "/openai", "/complet", "/messages", ":", "%"];
-    if !SIGNS.iter().any(|sign| http.path.contains(sign)) {
+    let odd = http.path.bytes().any(|b| b.is_ascii_uppercase());
+    if !odd && !SIGNS.iter().any(|sign| http.path.contains(sign)) {
         return None;
     }
-    let segments: Vec<String> =
-        http.path.split('/').map(decoded).filter(|segment| !segment.is_empty()).collect();
+    let sent = http.path.split('/').map(decoded).filter(|segment| !segment.is_empty());
+    let sent: Vec<String> = sent.map(Cow::into_owned).collect();
+    // Azure does not tell letter case apart in paths; nobody else has two paths that differ in it only.
+    let segments: Vec<String> = sent.iter().map(|segment| segment.to_ascii_lowercase()).collect();
+    let mut route = routed(http, &segments)?;
+    if let Some(model) = &mut route.model {
+        as_sent(model, &sent);
+    }
+    Some(route)
+}
+
+/// A model's name with the letters that it was sent with, where it stood in the path.
+fn as_sent(model: &mut String, sent: &[String]) {
+    let path = sent.join("/");
+    // ASCII alone was folded: places stay the same.
+    if let Some(at) = path.to_ascii_lowercase().find(model.as_str())
+        && let Some(spelled) = path.get(at..at + model.len())
+    {
+        *model = spelled.to_owned();
+    }
+}
+
+/// By segments in lower case.
+fn routed(http: &Http<'_>, segments: &[String]) -> Option<Route> {
     let path: Vec<&str> = segments.iter().flat_map(|segment| slashes(segment)).collect();
-    bedrock(&segments)
-        .or_else(|| gemini(&path))
-        .or_else(|| azure(&path))
-        .or_else(|| anthropic(&path))
-        .or_else(|| {
+    bedrock(segments).or_else(|| gemini(&path)).or_else(|| azure(&path)).or_else(|| anthropic(&path)).or_else(
+        || {
             let mut route = openai(&path)?;
             let host = http.host.map(crate::types::HostName::as_str).unwrap_or_default();
             if host.ends_with(".openai.azure.com") || host.ends_with(".cognitiveservices.azure.com") {
@@ -48,21 +71,13 @@ pub fn route(http: &Http<'_>) -> Option<Route> {
                 route.doubt = other.then_some("its query names two models");
             }
             Some(route)
-        })
+        },
+    )
 }
 
 /// A segment that has a `%2F` in it is several to some servers.
 fn slashes(segment: &str) -> impl Iterator<Item = &str> {
     segment.split('/').filter(|part| !part.is_empty())
-}
-
-fn decoded(segment: &str) -> String {
-    if !segment.contains('%') {
-        return segment.to_owned();
-    }
-    // A plus is a plus in a path.
-    let kept = segment.replace('+', "%2B");
-    form_urlencoded::parse(format!("={kept}").as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }
 
 fn to(provider: &'static str, model: Option<&str>, stream: bool) -> Option<Route> {
@@ -88,25 +103,25 @@ fn gemini(path: &[&str]) -> Option<Route> {
     let (model, verb) = last.rsplit_once(':')?;
     let of = before.last()?;
     let stream = match verb {
-        "generateContent"
-        | "countTokens"
-        | "embedContent"
-        | "batchEmbedContents"
+        "generatecontent"
+        | "counttokens"
+        | "embedcontent"
+        | "batchembedcontents"
         | "predict"
-        | "rawPredict"
-        | "generateAnswer"
-        | "generateMessage"
-        | "generateText"
-        | "predictLongRunning"
-        | "batchGenerateContent" => false,
-        "streamGenerateContent" | "streamRawPredict" | "serverStreamingPredict" | "bidiGenerateContent" => {
+        | "rawpredict"
+        | "generateanswer"
+        | "generatemessage"
+        | "generatetext"
+        | "predictlongrunning"
+        | "batchgeneratecontent" => false,
+        "streamgeneratecontent" | "streamrawpredict" | "serverstreamingpredict" | "bidigeneratecontent" => {
             true
         }
         _ => return None,
     };
     let anthropic = before.contains(&"anthropic");
     let provider = if anthropic { "anthropic" } else { "gemini" };
-    matches!(*of, "models" | "tunedModels" | "endpoints").then(|| to(provider, Some(model), stream))?
+    matches!(*of, "models" | "tunedmodels" | "endpoints").then(|| to(provider, Some(model), stream))?
 }
 
 /// `/openai/deployments/{deployment}/…`.

@@ -56,6 +56,8 @@ const TOKENS: [&str; 10] = [
     "maxTokenCount",
     "max_new_tokens",
 ];
+/// How many answers are made (OpenAI, Gemini, Cohere).
+const ANSWERS: [&str; 5] = ["n", "best_of", "candidateCount", "candidate_count", "num_generations"];
 const SETTINGS: [&str; 5] =
     ["generationConfig", "generation_config", "inferenceConfig", "textGenerationConfig", "parameters"];
 /// Words of the protocol, not of the prompt, as long as they look like one.
@@ -120,7 +122,7 @@ fn fill(view: &mut Llm, route: &Route, body: &Map<String, Value>) -> Result<(), 
 /// Some servers ignore letter case in the names of members: one that is ours to look at is not passed over so.
 fn in_their_letter_case(body: &Map<String, Value>) -> Result<(), String> {
     const OTHERS: [&str; 4] = ["model", "modelId", "stream", "tools"];
-    let known = || [&GIVEN[..], &INNER, &TOKENS, &SETTINGS, &OTHERS].into_iter().flatten();
+    let known = || [&GIVEN[..], &INNER, &TOKENS, &ANSWERS, &SETTINGS, &OTHERS].into_iter().flatten();
     let other = |key: &&String| {
         let is = |name: &&str| key.eq_ignore_ascii_case(name);
         key.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii())
@@ -133,7 +135,7 @@ fn in_their_letter_case(body: &Map<String, Value>) -> Result<(), String> {
     }
 }
 
-/// The largest bound of tokens counts.
+/// The largest bound of tokens counts, and the largest number of answers.
 fn bound(view: &mut Llm, body: &Map<String, Value>) -> Result<(), String> {
     for name in TOKENS {
         let tokens = match body.get(name) {
@@ -145,6 +147,13 @@ fn bound(view: &mut Llm, body: &Map<String, Value>) -> Result<(), String> {
             Some(_) => return Err(format!("its {name} is no number")),
         };
         view.max_tokens = view.max_tokens.max(Some(tokens));
+    }
+    for name in ANSWERS {
+        let answers = match body.get(name) {
+            None | Some(Value::Null) => continue,
+            Some(value) => value.as_u64().ok_or_else(|| format!("its {name} is no whole number"))?,
+        };
+        view.answers = view.answers.max(Some(answers));
     }
     Ok(())
 }

@@ -233,3 +233,17 @@ fn forms_and_what_is_none() {
         assert!(view("x.test", "/v1/responses", None, body).is_err(), "{body}");
     }
 }
+
+#[test]
+fn a_path_in_other_letters_is_the_same() {
+    let body = r#"{"model":"small","messages":[]}"#;
+    for (path, provider, model) in [
+        ("/OpenAI/Deployments/GPT-5-Prod/Chat/Completions", "azure", "GPT-5-Prod"),
+        ("/V1/Chat/Completions", "openai", "small"),
+        ("/Model/Anthropic.Claude/Invoke", "bedrock", "Anthropic.Claude"),
+        ("/v1beta/models/Gemini-X:generateContent", "gemini", "Gemini-X"),
+    ] {
+        let llm = view("a.example", path, None, body).expect("read").expect(path);
+        assert_eq!((llm.provider, llm.model.as_deref()), (provider, Some(model)), "{path}");
+    }
+}

@@ -87,14 +87,16 @@ fn what_was_taken_out_is_not_known_and_the_rest_is() {
 #[test]
 fn an_identity_is_known_as_far_as_it_was_recorded() {
     let mut one = past("https://a.example/");
-    one.identity = Some(Identity {
+    let ann = Identity {
         issuer: String::new(),
         subject: "ann".to_owned(),
         groups: vec!["ml".to_owned()],
         claims: serde_json::Value::Null,
         expires: i64::MAX,
-    });
-    one.withheld = Withheld { issuer: true, claims: true, exe_sha256: true, ..Withheld::NOTHING };
+    };
+    one.identity = Some(ann.clone());
+    one.withheld =
+        Withheld { issuer: true, claims: Some(SomeClaims::default()), exe_sha256: true, ..Withheld::NOTHING };
     for (code, want) in [
         (r#"identity.subject == "ann""#, "allow a"),
         (r#""ml" in identity.groups"#, "allow a"),
@@ -107,6 +109,35 @@ fn an_identity_is_known_as_far_as_it_was_recorded() {
     assert_eq!(says(&one, &issuers), "?");
     one.identity = None;
     assert_eq!(says(&one, &issuers), "deny (none)", "nobody has no issuer");
+    let known = serde_json::json!({ "ref": "main", "a.b": { "c": ["x", "y"] } });
+    let serde_json::Value::Object(said) = known.clone() else { panic!("an object") };
+    one.identity = Some(Identity { claims: known, ..ann });
+    one.withheld.claims =
+        Some(SomeClaims { said, absent: vec!["a".to_owned(), "a.b.c".to_owned(), "env".to_owned()] });
+    for (code, want) in [
+        (r#"identity.claims.ref == "main""#, "allow a"),
+        (r#"identity.claims["ref"] == "dev""#, "deny (none)"),
+        ("has(identity.claims.env)", "deny (none)"),
+        ("has(identity.claims.other)", "?"),
+        ("size(identity.claims) > 0", "?"),
+    ] {
+        assert_eq!(says(&one, &when(code)), want, "{code}");
+    }
+    for (path, value, want) in [
+        ("ref", "main", "allow a"),
+        ("a.b.c", "y", "allow a"),
+        ("a.b.c", "z", "deny (none)"),
+        ("env", "prod", "deny (none)"),
+        ("env.name", "prod", "?"),
+        ("other", "x", "?"),
+    ] {
+        let glob = Glob::parse(value).expect("pattern");
+        let rules = allow("a", |rule| drop(rule.caller.claims.insert(path.to_owned(), vec![glob.clone()])));
+        let asks = policy(vec![rules]);
+        assert_eq!(says(&one, &asks), want, "{path}");
+        assert!(asks.claims().iter().any(|name| name == path), "{:?}", asks.claims());
+    }
+    one.identity = None;
     let sums = policy(vec![allow("a", |rule| rule.caller.exe_sha256 = vec!["00".to_owned()])]);
     one.caller.exe = Some(crate::types::Exe { path: "/bin/x".to_owned(), device: 0, inode: 0, sha256: None });
     assert_eq!(says(&one, &sums), "?");

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::node::{Loop, LoopKind, Node, Op};
+use super::names::Name;
+use super::node::{Call, Loop, LoopKind, Node, Op};
 use super::value::Val;
 use crate::codec::json::fold;
 use crate::policy::facts::Facts;
@@ -113,10 +114,7 @@ impl<'f> Run<'f> {
                 let (a, b) = (self.eval(&of.0)?, self.eval(&of.1)?);
                 self.binary(*op, &a, &b)
             }
-            Node::Call(call, of) => {
-                let mut values = of.iter().map(|node| self.eval(node)).collect::<Result<Vec<_>, _>>()?;
-                self.call(*call, &mut values)
-            }
+            Node::Call(call, of) => self.called(*call, of),
             Node::Matches(of) => self.matched(of),
             Node::List(of) => {
                 let list = of.iter().map(|node| self.eval(node)).collect::<Result<Vec<_>, _>>()?;
@@ -127,9 +125,35 @@ impl<'f> Run<'f> {
         }
     }
 
+    fn called(&mut self, call: Call, of: &'f [Node]) -> Answer<'f> {
+        match of {
+            // Nearly all have one or two: these need no list.
+            [one] => {
+                let one = self.eval(one)?;
+                self.call(call, &mut [one])
+            }
+            [one, other] => {
+                let mut both = [self.eval(one)?, self.eval(other)?];
+                self.call(call, &mut both)
+            }
+            of => {
+                let mut values = of.iter().map(|node| self.eval(node)).collect::<Result<Vec<_>, _>>()?;
+                self.call(call, &mut values)
+            }
+        }
+    }
+
     /// What a member is asked of: header fields and parameters of which others are not known, too.
     fn holder(&mut self, of: &'f Node, member: &str) -> Answer<'f> {
         match of {
+            Node::Name(Name::Headers) if let Some(alike) = self.facts.alike_headers(member).next() => {
+                cannot(format!("the field {member:?} is there as {:?}", alike.as_str()))
+            }
+            Node::Name(Name::Query) if let Some(alike) = self.facts.alike_parameter(member) => {
+                cannot(format!("the parameter {member:?} is there as {alike:?}"))
+            }
+            // The usual answer costs no look at the other fields.
+            Node::Name(Name::Headers) if self.facts.lacks_header(member) => Ok(Val::Map(Arc::default())),
             Node::Name(name) if name.is_partly_known(self.facts) => name.holder(self.facts, member),
             of => self.eval(of),
         }

@@ -26,6 +26,10 @@ pub struct Lower<'e> {
     pub asks_body: bool,
     /// Whether one stands in messages of a WebSocket.
     pub asks_message: bool,
+    /// Whether it asks which side sent one.
+    pub asks_speaker: bool,
+    /// Claims that it asks for by name.
+    pub claims: Vec<String>,
     depth: usize,
     /// Variables of the loops around, outermost first.
     vars: Vec<(String, Kind)>,
@@ -42,6 +46,8 @@ impl<'e> Lower<'e> {
             mistakes: Vec::new(),
             asks_body: false,
             asks_message: false,
+            asks_speaker: false,
+            claims: Vec::new(),
             depth: 0,
             vars: Vec::new(),
         }
@@ -101,6 +107,7 @@ impl<'e> Lower<'e> {
         if let Some((name, kind)) = names::find(path) {
             self.asks_body |= name.asks_body();
             self.asks_message |= name.asks_message();
+            self.asks_speaker |= name == names::Name::MessageFrom;
             return (Node::Name(name), kind);
         }
         let below: Vec<_> = names::below(path).collect();
@@ -146,6 +153,7 @@ impl<'e> Lower<'e> {
                 return self.wrong(of.id, format!("{} has no member {}", kind.words(), select.field));
             }
         };
+        self.claim(&inner, &select.field);
         (Node::Member(Box::new(inner), select.field.as_str().into()), kind)
     }
 
@@ -250,7 +258,17 @@ impl<'e> Lower<'e> {
                 return self.wrong(at, format!("{} is no index of {}", by.words(), kind.words()));
             }
         };
+        if let Node::Const(name) = &by {
+            self.claim(&node, name.text().unwrap_or_default());
+        }
         (Node::Index(Box::new((node, by))), kind)
+    }
+
+    /// Notes that a member of the claims is asked for.
+    fn claim(&mut self, of: &Node, name: &str) {
+        if matches!(of, Node::Name(names::Name::Claims)) {
+            self.claims.push(name.to_owned());
+        }
     }
 
     fn binary(&mut self, at: u64, op: Op, (a, left): Lowered, (b, right): Lowered) -> Lowered {

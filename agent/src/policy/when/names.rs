@@ -82,6 +82,7 @@ pub enum Name {
     Tools,
     Stream,
     MaxTokens,
+    MessageFrom,
     MessageText,
     MessageJson,
     MessageBinary,
@@ -140,6 +141,7 @@ const NAMES: &[(&str, Name, Of)] = &[
     ("request.llm.tools", Name::Tools, Of::Texts),
     ("request.llm.stream", Name::Stream, Of::Bool),
     ("request.llm.max_tokens", Name::MaxTokens, Of::Number),
+    ("message.from", Name::MessageFrom, Of::Text),
     ("message.text", Name::MessageText, Of::Text),
     ("message.json", Name::MessageJson, Of::Any),
     ("message.binary", Name::MessageBinary, Of::Bool),
@@ -187,11 +189,12 @@ impl Name {
 
     /// Whether its value stands in the messages of a WebSocket; of requests to models, in those to a realtime one.
     pub fn asks_message(self) -> bool {
-        use Name::{MaxTokens, MessageBinary, MessageJson, MessageSize, MessageText};
+        use Name::{MaxTokens, MessageBinary, MessageFrom, MessageJson, MessageSize, MessageText};
         use Name::{Model, Prompt, Provider, Stream, Tools};
         matches!(
             self,
-            MessageText
+            MessageFrom
+                | MessageText
                 | MessageJson
                 | MessageBinary
                 | MessageSize
@@ -251,6 +254,7 @@ impl Name {
                 let tokens = facts.llm(max)?.max_tokens.ok_or(Fault::Missing)?;
                 Val::Int(i64::try_from(tokens).unwrap_or(i64::MAX))
             }
+            Self::MessageFrom => Val::Text(facts.speaker()?.as_str()),
             Self::MessageText => Val::Text(facts.message_text(max)?),
             Self::MessageJson => facts.message_json(max)?.into(),
             Self::MessageBinary => Val::Bool(facts.message(max)?.0),
@@ -266,6 +270,7 @@ impl Name {
         match self {
             Self::Query => facts.hides_queries(),
             Self::Headers => facts.hides_headers(),
+            Self::Claims => facts.hides_claims(),
             _ => false,
         }
     }
@@ -273,6 +278,7 @@ impl Name {
     /// Its value, to ask it for this member only.
     pub fn holder<'f>(self, facts: &'f Facts<'_>, member: &str) -> Result<Val<'f>, Fault> {
         let (hidden, all) = match self {
+            Self::Claims => return Ok(facts.claims_with(member)?.into()),
             Self::Query => (facts.hides_query(member), facts.query()?),
             _ => (facts.hides_header(member), facts.headers()?),
         };

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use time::OffsetDateTime;
 
 use super::super::frame::Kind;
@@ -48,7 +49,7 @@ impl Log {
         let (dir, retired, current, through) = {
             let mut w = locked(&self.writer);
             let dir = std::mem::take(&mut w.renamed).then(|| w.dir.clone());
-            let current = w.current.as_ref().map(|s| (s.file.clone(), s.number));
+            let current = w.current.as_ref().map(|s| (s.file.clone(), s.number, s.end));
             (dir, std::mem::take(&mut w.retired), current, w.next - 1)
         };
         let first = self.synced.borrow().through + 1;
@@ -59,13 +60,16 @@ impl Log {
             self.sync_retired(&left, first, through);
         }
         let named = dir.map_or(Ok(()), |dir| File::open(dir).and_then(|dir| dir.sync_all()));
-        let synced = named.and_then(|()| current.as_ref().map_or(Ok(()), |(file, _)| file.sync_data()));
+        let synced = named.and_then(|()| current.as_ref().map_or(Ok(()), |(file, ..)| file.sync_data()));
         match synced {
             Ok(()) => {
                 self.synced.send_modify(|s| s.through = through);
+                if let Some((file, _, end)) = current {
+                    uncache(&file, end);
+                }
             }
             Err(error) => {
-                self.lose_current(current.map(|(_, number)| number), first, &format!("sync: {error}"))
+                self.lose_current(current.map(|(_, number, _)| number), first, &format!("sync: {error}"))
             }
         }
     }
@@ -73,7 +77,10 @@ impl Log {
     fn sync_retired(&self, left: &Retired, first: u64, last: u64) {
         match left.file.sync_data() {
             // Frees what was allocated behind the end; should it fail, zeros remain there.
-            Ok(()) => left.file.set_len(left.end.offset).unwrap_or_default(),
+            Ok(()) => {
+                left.file.set_len(left.end.offset).unwrap_or_default();
+                uncache(&left.file, left.end.offset);
+            }
             Err(error) => {
                 let why = format!("sync: {error}");
                 self.lost((first, last));
@@ -198,4 +205,12 @@ impl Log {
             tracing::info!(segment = old.number, bytes, max_bytes = self.max_bytes, "oldest segment deleted");
         }
     }
+}
+
+/// Lets the page cache go of what is on disk. Recording shall not push out what the host's jobs have cached; and the pages
+/// come back at once for what is written next, which spares the writer the first touch of others. What is not let go
+/// stays cached, no harm done.
+fn uncache(file: &File, end: u64) {
+    let length = end.try_into().unwrap_or(i64::MAX);
+    let _ = posix_fadvise(file, 0, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }

@@ -1,21 +1,23 @@
 //! What must not be seen is in no frame, wherever it came in.
 
 use super::*;
-use crate::codec::scrub::Needles;
+use crate::codec::scrub::Texts;
 use crate::record::Direction;
+use crate::record::veil::{Room, Scope, Veil};
 
 #[test]
 fn a_live_value_is_in_no_frame() {
     let dir = tempfile::tempdir().expect("directory");
     let (store, seen) = store(dir.path());
     let secret = "sk-canary-0123456789";
-    let needles = Needles::new([(secret.as_bytes().to_vec(), Arc::from("[credential a]"))]);
-    let needles = needles.expect("few").map(Arc::new);
-    store.keep_unseen(Arc::new(move || needles.clone()));
+    let scope = Scope::new(Room::new(1 << 20, None));
+    let hidden = scope.hide(Texts::new("[credential a]", [secret.as_bytes().to_vec()]));
+    let _hidden = hidden.expect("room");
+    store.keep_unseen(Arc::new(move |_| Veil::new(&scope, &scope)));
     let session = begin(&store);
     let mut head = head(&format!("/{secret}?x={secret}"));
     head.host = format!("{secret}.example");
-    head.headers.insert("x-plain", secret.parse().expect("value"));
+    head.headers.to_mut().insert("x-plain", secret.parse().expect("value"));
     let exchange = session.exchange(head).expect("begun");
     let body = format!("so {secret} it is, and sk-canary-no. {secret}");
     for piece in body.as_bytes().chunks(7) {

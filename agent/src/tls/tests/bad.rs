@@ -76,8 +76,14 @@ async fn our_own_ca_is_no_root_even_when_the_hosts_store_has_it() {
     let (tls, omitted) = Tls::new(&settings, sign).expect("TLS");
     assert_eq!(omitted.len(), 1, "{omitted:?}");
     assert!(omitted[0].why.contains("our own CA"));
-    let fixture =
-        Fixture { tls, ca: own.root.to_vec(), signed: Arc::default(), pki: other, policy: Policy::default() };
+    let fixture = Fixture {
+        tls,
+        ca: own.root.to_vec(),
+        signed: Arc::default(),
+        pki: other,
+        policy: Policy::default(),
+        certificate: None,
+    };
     refused(&fixture, &own.server(&[HOST]), HOST, Alert::UnknownCA, "this host's own Sluice CA").await;
 }
 
@@ -143,6 +149,67 @@ async fn an_upstream_that_wants_a_client_certificate() {
             assert_eq!(alert_seen(ends.client), refused.alert, "{case}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_shown_a_client_certificate() {
+    let mut fixture = Fixture::new();
+    let server = fixture.pki.server(&[HOST]);
+    let roots = |pki: &Pki| {
+        let mut roots = RootCertStore::empty();
+        roots.add(pki.root.clone()).expect("root");
+        Arc::new(roots)
+    };
+    let (own, other) = (roots(&fixture.pki), roots(&Pki::new("Other Root")));
+    let client = |params: &mut CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]
+    };
+    let job = fixture.pki.server_with(&["job.example"], client);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = CertifiedKey::from_der(job.chain.clone(), job.secret(), &provider).expect("a key");
+    fixture.certificate = Some(Arc::new(key));
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for (roots, good) in [(&own, true), (&other, false)] {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider));
+            let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[version])
+                .expect("version")
+                .with_client_cert_verifier(verifier.build().expect("verifier"))
+                .with_single_cert(server.chain.clone(), server.secret())
+                .expect("cert");
+            let ends = connect(&fixture, "ci", fixture.client(&[]), name(HOST), Arc::new(config)).await;
+            let case = format!("{version:?} good={good}");
+            if !good {
+                let refused = ends.opened.err().expect(&case);
+                assert!(refused.reason.contains("refuses the client certificate"), "{case}: {refused}");
+                continue;
+            }
+            let mut opened = ends.opened.map_err(|e| e.to_string()).expect(&case);
+            let mut upstream = ends.upstream.expect(&case);
+            assert_eq!(upstream.get_ref().1.peer_certificates(), Some(&job.chain[..]), "{case}");
+            assert!(opened.shown, "{case}");
+            flows(&mut upstream, &mut opened.upstream, b"hello").await;
+        }
+    }
+    // Whoever is not verified is shown nothing.
+    let stranger = Pki::new("Nobody's Root").server(&[HOST]);
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&own), Arc::clone(&provider));
+        let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .expect("version")
+            .with_client_cert_verifier(verifier.build().expect("verifier"))
+            .with_single_cert(stranger.chain.clone(), stranger.secret())
+            .expect("cert");
+        let ends = connect(&fixture, "ci", fixture.client(&[]), name(HOST), Arc::new(config)).await;
+        assert!(ends.opened.is_err());
+        // It would have ended otherwise with the client's certificate in its hands.
+        assert!(ends.upstream.is_err());
+    }
+    // Not asked for: not shown.
+    let ends = connect(&fixture, "ci", fixture.client(&[]), name(HOST), server.config(&[])).await;
+    assert!(!ends.opened.map_err(|e| e.to_string()).expect("open").shown);
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub(super) struct Fixture {
     pub signed: Arc<AtomicUsize>,
     /// Observes, until a test says otherwise.
     pub policy: Policy,
+    /// What is shown to upstreams that ask; none, until a test says otherwise.
+    pub certificate: Option<Arc<CertifiedKey>>,
 }
 
 impl Fixture {
@@ -56,7 +58,7 @@ impl Fixture {
         };
         let (tls, omitted) = Tls::new(&settings, sign).expect("TLS");
         assert_eq!(omitted, []);
-        Self { tls, pki, ca, signed, policy: Policy::default() }
+        Self { tls, pki, ca, signed, policy: Policy::default(), certificate: None }
     }
 
     pub fn signed(&self) -> usize {
@@ -73,7 +75,11 @@ impl Fixture {
             let asked = Asked { caller: &caller, identity: None, action, now: OffsetDateTime::now_utc() };
             policy::decide(&self.policy, &asked).passage()
         };
-        self.tls.open(&tag, destination, client, upstream, &may).await
+        let certificate = |_: HostName| -> BoxFuture<'_, _> {
+            let certificate = self.certificate.clone();
+            Box::pin(async move { certificate })
+        };
+        self.tls.open(&tag, destination, client, upstream, &may, &certificate).await
     }
 
     /// A client that trusts our CA and offers `alpn`.

@@ -1,8 +1,8 @@
 //! The warden's sources of secrets: files, systemd's credentials, commands, the daemon's environment. The gate asks for a
 //! credential by name; which file that is, the configuration says and never the gate.
 //!
-//! A file system or a command can let a reader wait for ever. So threads apart from the daemon's loop read, a bounded number
-//! of them; what is read is cleaned, handed over, and kept nowhere here.
+//! A file system or a command can let a reader wait for ever. So threads apart from the daemon's loop read, one for each
+//! source at most: one that hangs takes its own place alone. What is read is cleaned, handed over, and kept nowhere here.
 
 mod command;
 mod environment;
@@ -11,8 +11,9 @@ mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
@@ -27,8 +28,10 @@ use crate::types::credential::{Secret, Source};
 use crate::wire::{Sealed, ToGate};
 use watch::Watch;
 
-/// Sources that are read at once.
-const READERS: usize = 64;
+/// Sources that are read at once: as many as there can be credentials, and some whose configuration is gone while they hang.
+const READERS: usize = 1100;
+/// A reader's stack: a secret is on the heap.
+const STACK: usize = 256 << 10;
 /// Tests of credentials that are awaited at once.
 const TESTS: usize = 16;
 
@@ -43,7 +46,8 @@ struct Inner {
     outcomes: Mutex<HashMap<CredentialName, Outcome>>,
     /// The gate that asked last: it is told of changes.
     gate: Mutex<Option<Mailbox>>,
-    readers: AtomicUsize,
+    /// The sources that are read now, and since when. As many as [`READERS`].
+    reading: Mutex<Vec<(CredentialName, Source, Instant)>>,
     /// `None`: files are read when they are asked for, and changes are not noticed.
     watch: Mutex<Option<Arc<Watch>>>,
     tests: Mutex<HashMap<u64, oneshot::Sender<Result<Tested, String>>>>,
@@ -58,12 +62,29 @@ struct Outcome {
     failed: Option<String>,
 }
 
-/// A reader's place.
-struct Place(Arc<Inner>);
+/// A reader's place: that of its source.
+struct Place(Arc<Inner>, CredentialName, Source);
+
+impl Place {
+    fn enter(inner: &Arc<Inner>, credential: &Credential) -> Result<Self, String> {
+        let Credential { name, source, .. } = credential;
+        let mut reading = lock(&inner.reading);
+        if let Some((.., since)) = reading.iter().find(|(of, from, _)| of == name && from == source) {
+            let seconds = since.elapsed().as_secs();
+            return Err(format!("its source has been read for {seconds} s, and gives no answer"));
+        }
+        if reading.len() >= READERS {
+            return Err("too many sources are being read".to_owned());
+        }
+        reading.push((name.clone(), source.clone(), Instant::now()));
+        Ok(Self(Arc::clone(inner), name.clone(), source.clone()))
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.readers.fetch_sub(1, Ordering::AcqRel);
+        let Self(inner, name, source) = self;
+        lock(&inner.reading).retain(|(of, from, _)| (of, from) != (name, source));
     }
 }
 
@@ -79,7 +100,7 @@ impl Secrets {
             environment: Mutex::default(),
             outcomes: Mutex::default(),
             gate: Mutex::default(),
-            readers: AtomicUsize::new(0),
+            reading: Mutex::default(),
             watch: Mutex::default(),
             tests: Mutex::default(),
             calls: AtomicU64::new(1),
@@ -143,25 +164,25 @@ impl Secrets {
             Some(_) => return answer(&gate, Err("its source is none of the warden's".to_owned())),
             None => return answer(&gate, Err("the configuration has no such credential".to_owned())),
         };
-        let Some(place) = self.enter() else {
-            return answer(&gate, Err("too many sources are being read".to_owned()));
+        let place = match Place::enter(&self.0, &credential) {
+            Ok(place) => place,
+            Err(why) => {
+                self.0.note(name, Err(why.clone()));
+                return answer(&gate, Err(why));
+            }
         };
         let (inner, told) = (Arc::clone(&self.0), gate.clone());
         let read = move || {
-            let _place = place;
             let read = inner.read(&credential);
+            // Whoever is answered may ask again at once.
+            drop(place);
             inner.note(&credential.name, read.as_ref().map(|_| None).map_err(Clone::clone));
             answer(&told, read);
         };
-        if let Err(error) = std::thread::Builder::new().name("credential".to_owned()).spawn(read) {
+        let thread = std::thread::Builder::new().name("credential".to_owned()).stack_size(STACK);
+        if let Err(error) = thread.spawn(read) {
             answer(&gate, Err(format!("no thread to read it: {error}")));
         }
-    }
-
-    fn enter(&self) -> Option<Place> {
-        let readers = self.0.readers.fetch_add(1, Ordering::AcqRel);
-        let place = Place(Arc::clone(&self.0));
-        (readers < READERS).then_some(place)
     }
 
     /// What became of a fetch of the gate's own.
@@ -286,4 +307,67 @@ fn systemd(name: &str) -> Result<PathBuf, String> {
         "systemd gave the daemon no credentials: add LoadCredential= to sluice.service, and restart it",
     )?;
     Ok(Path::new(&directory).join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::credential::Binding;
+
+    fn credential(name: &str, source: Source) -> Credential {
+        Credential {
+            name: CredentialName::parse(name).expect("name"),
+            binding: Binding::default(),
+            source,
+            inject: None,
+            ttl: Duration::from_secs(60),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_hangs_takes_its_own_place_alone() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("key");
+        std::fs::write(&path, "sk-1\n").expect("file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode;
+        std::fs::set_permissions(dir.path(), mode(0o755)).expect("mode");
+        std::fs::set_permissions(&path, mode(0o600)).expect("mode");
+        let sleep = Source::Command(vec!["/bin/sleep".into(), "3".into()]);
+        let file = Source::File(path.to_str().expect("text").into());
+        let mut all: Vec<Credential> =
+            (0..100).map(|n| credential(&format!("hangs-{n}"), sleep.clone())).collect();
+        all.push(credential("file", file.clone()));
+        let secrets = Secrets(Arc::new(Inner {
+            credentials: Mutex::new(all.iter().map(|one| (one.name.clone(), one.clone())).collect()),
+            environment: Mutex::default(),
+            outcomes: Mutex::default(),
+            gate: Mutex::default(),
+            reading: Mutex::default(),
+            watch: Mutex::default(),
+            tests: Mutex::default(),
+            calls: AtomicU64::new(1),
+        }));
+        let (gate, mut letters) = Mailbox::new();
+        for (call, one) in (0..).zip(&all) {
+            secrets.ask(call, &one.name, &one.source, gate.clone());
+        }
+        // Again: it has its place.
+        secrets.ask(1000, &all[0].name, &sleep, gate.clone());
+        let mut answers = HashMap::new();
+        while !answers.contains_key(&100) || !answers.contains_key(&1000) {
+            let next = tokio::time::timeout(Duration::from_secs(2), letters.recv()).await;
+            let Some((ToGate::Secret { call, answer }, None)) = next.expect("nobody waits for what hangs")
+            else {
+                panic!("another letter")
+            };
+            answers.insert(call, answer.map(drop));
+        }
+        assert_eq!(answers[&100], Ok(()));
+        assert!(answers[&1000].as_ref().is_err_and(|why| why.contains("gives no answer")));
+        assert_eq!(lock(&secrets.0.reading).len(), 100, "as many as hang");
+        let known = secrets.list().into_iter().find(|one| one.name.as_str() == "hangs-0").expect("listed");
+        assert_eq!(known.state, CredentialState::Failing);
+    }
 }

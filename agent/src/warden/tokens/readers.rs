@@ -1,13 +1,15 @@
-//! Threads that read for tags: few for one tag, so that a job which stops its own identity from being read stops nobody
-//! else's; what comes while they are busy waits in its tag's own line.
+//! Threads that read for tags: few for one tag, and not many for all tags of one user, so that a job which stops its own
+//! identity from being read stops nobody else's; what comes while they are busy waits in its tag's own line.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::types::TagName;
 
-/// Threads that read. A tag whose threads are all stuck keeps them: it takes so many tags to keep all.
+/// Threads that read. A tag whose threads are all stuck keeps them: it takes the tags of several users to keep all.
 const READERS: usize = 64;
+/// Of them for one user, who may have many tags.
+const READERS_OF_USER: usize = 16;
 /// Of them for one tag.
 const READERS_OF_TAG: usize = 4;
 /// Connections of one tag that wait for one: a job that opens many at once. More have no identity.
@@ -23,6 +25,8 @@ pub(super) struct Readers(Arc<Mutex<HashMap<TagName, OfTag>>>);
 #[derive(Default)]
 struct OfTag {
     threads: usize,
+    /// Of the caller for whom the first was made: the others are counted as its.
+    user: u32,
     waiting: VecDeque<Reading>,
 }
 
@@ -34,15 +38,19 @@ impl Readers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `reading` run for `tag`, now or as soon as one of its threads is free.
+    /// Has `reading` run for `tag`, a process of `user` in it, now or as soon as one of its threads is free.
     ///
     /// # Errors
     /// [`NoPlace`]: it is dropped.
-    pub fn run(&self, tag: &TagName, reading: Reading) -> Result<(), NoPlace> {
+    pub fn run(&self, tag: &TagName, user: u32, reading: Reading) -> Result<(), NoPlace> {
         let mut tags = self.tags();
         let all: usize = tags.values().map(|of| of.threads).sum();
+        let users = tags.values().filter(|of| of.user == user).map(|of| of.threads).sum::<usize>();
         let of = tags.entry(tag.clone()).or_default();
-        if of.threads < READERS_OF_TAG && all < READERS {
+        if of.threads < READERS_OF_TAG && all < READERS && users < READERS_OF_USER {
+            if of.threads == 0 {
+                of.user = user;
+            }
             of.threads += 1;
         } else if of.threads > 0 && of.waiting.len() < WAITING {
             of.waiting.push_back(reading);
@@ -54,7 +62,7 @@ impl Readers {
             return Err(NoPlace);
         }
         drop(tags);
-        let mut thread = Thread { readers: self.clone(), tag: tag.clone(), next: Some(reading) };
+        let mut thread = Thread { readers: self.clone(), tag: tag.clone(), user, next: Some(reading) };
         let work = move || {
             while let Some(reading) = thread.next.take() {
                 reading();
@@ -74,6 +82,7 @@ impl Readers {
 struct Thread {
     readers: Readers,
     tag: TagName,
+    user: u32,
     next: Option<Reading>,
 }
 
@@ -88,7 +97,7 @@ impl Drop for Thread {
         let unserved = if left == Some(0) { tags.remove(&self.tag) } else { None };
         drop(tags);
         for reading in unserved.into_iter().flat_map(|of| of.waiting) {
-            let _again = self.readers.run(&self.tag, reading);
+            let _again = self.readers.run(&self.tag, self.user, reading);
         }
     }
 }
@@ -124,7 +133,7 @@ mod tests {
         let mut held = Vec::new();
         for _ in 0..READERS_OF_TAG {
             let (reading, go) = stuck(&begun);
-            assert!(readers.run(&tag("greedy"), reading).is_ok());
+            assert!(readers.run(&tag("greedy"), 1, reading).is_ok());
             begins.recv_timeout(SOON).expect("it begins");
             held.push(go);
         }
@@ -132,12 +141,12 @@ mod tests {
         for n in 0..WAITING {
             let ran = ran.clone();
             let reading = Box::new(move || ran.send(n).expect("the test waits"));
-            assert!(readers.run(&tag("greedy"), reading).is_ok(), "{n}");
+            assert!(readers.run(&tag("greedy"), 1, reading).is_ok(), "{n}");
         }
-        assert!(readers.run(&tag("greedy"), Box::new(|| {})).is_err(), "the line is full");
+        assert!(readers.run(&tag("greedy"), 1, Box::new(|| {})).is_err(), "the line is full");
         let ran = ran.clone();
         let other = Box::new(move || ran.send(usize::MAX).expect("the test waits"));
-        assert!(readers.run(&tag("other"), other).is_ok());
+        assert!(readers.run(&tag("other"), 1, other).is_ok());
         assert_eq!(runs.recv_timeout(SOON), Ok(usize::MAX), "the other tag is read at once");
         held.pop();
         let order: Vec<usize> = (0..WAITING).map(|_| runs.recv_timeout(SOON).expect("it runs")).collect();
@@ -151,10 +160,29 @@ mod tests {
         let mut held = Vec::new();
         for n in 0..READERS {
             let (reading, go) = stuck(&begun);
-            assert!(readers.run(&tag(&format!("t{}", n / READERS_OF_TAG)), reading).is_ok());
+            let user = u32::try_from(n / READERS_OF_USER).expect("few");
+            assert!(readers.run(&tag(&format!("t{}", n / READERS_OF_TAG)), user, reading).is_ok());
             begins.recv_timeout(SOON).expect("it begins");
             held.push(go);
         }
-        assert!(readers.run(&tag("late"), Box::new(|| {})).is_err());
+        assert!(readers.run(&tag("late"), 9, Box::new(|| {})).is_err());
+    }
+
+    #[test]
+    fn the_tags_of_one_user_leave_room_for_others() {
+        let readers = Readers::default();
+        let (begun, begins) = mpsc::channel();
+        let mut held = Vec::new();
+        for n in 0..READERS_OF_USER {
+            let (reading, go) = stuck(&begun);
+            assert!(readers.run(&tag(&format!("t{}", n / READERS_OF_TAG)), 1000, reading).is_ok());
+            begins.recv_timeout(SOON).expect("it begins");
+            held.push(go);
+        }
+        assert!(readers.run(&tag("fresh"), 1000, Box::new(|| {})).is_err(), "one more tag of the same user");
+        let (ran, runs) = mpsc::channel();
+        let reading = Box::new(move || ran.send(()).expect("the test waits"));
+        assert!(readers.run(&tag("hers"), 1001, reading).is_ok());
+        assert_eq!(runs.recv_timeout(SOON), Ok(()));
     }
 }

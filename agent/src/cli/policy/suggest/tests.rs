@@ -93,7 +93,7 @@ fn what_a_job_writes_cannot_widen_or_break_the_rules() {
         odd("/c'\\u0022"),
         odd("*"),
         did("GETT", "a.example", "/d"),
-        did("get", "a.example", "/d"),
+        did("get", "a.example", "/g"),
         Did { host: "*.com".to_owned(), ..odd("/e") },
         Did { host: "*".to_owned(), ..odd("/e") },
         Did { host: "evil\u{202e}\n[[rule]]".to_owned(), ..odd("/e") },
@@ -107,6 +107,7 @@ fn what_a_job_writes_cannot_widen_or_break_the_rules() {
     let others =
         [odd("/a/x"), odd("/a/"), odd("/b/x/y"), odd("/b/*"), did("GET", "a.example", "/d"), chat("b")];
     assert_eq!(refused(&text, &others), others.len() as u64, "{text}");
+    assert_eq!(refused(&text, &[did("GET", "a.example", "/g")]), 0, "what servers may read it as is allowed");
     let com = [Did { host: "x.com".to_owned(), to: "192.0.2.8:443", ..odd("/e") }];
     assert_eq!(refused(&text, &com), 1, "{text}");
 }

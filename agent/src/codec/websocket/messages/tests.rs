@@ -133,3 +133,30 @@ fn violations() {
         }
     }
 }
+
+#[test]
+fn a_servers_frames_bear_no_mask() {
+    let wire = [
+        &[0x01, 2, b'h', b'e'][..],
+        &[0x89, 0],
+        &[0x80, 3, b'l', b'l', b'o'],
+        &[0x82, 126, 0, 200],
+        &[7; 200],
+    ]
+    .concat();
+    for size in [1, 3, wire.len()] {
+        let (mut messages, mut out, mut seen) = (Messages::of(Speaker::Server), BytesMut::new(), Vec::new());
+        for mut piece in wire.chunks(size) {
+            while let Event::Message = messages.read(&mut piece, 1000, &mut out).expect("frames") {
+                seen.push(messages.message().1.to_vec());
+                messages.pass(&mut out);
+            }
+        }
+        assert_eq!(seen, [b"hello".to_vec(), vec![7; 200]]);
+        // The ping is not held back.
+        assert_eq!((out.len(), &out[..2]), (wire.len(), &[0x89, 0][..]));
+    }
+    let mut masked = &frame(0x81, b"hello")[..];
+    let read = Messages::of(Speaker::Server).read(&mut masked, 1000, &mut BytesMut::new());
+    assert_eq!(read.expect_err("masked"), Violation::Masked);
+}

@@ -156,6 +156,41 @@ async fn vault_leases() {
 }
 
 #[tokio::test]
+async fn a_vault_s_lease_is_renewed_with_its_token() {
+    let token =
+        |seconds: u64| json!({"auth": {"client_token": "t-1", "lease_duration": seconds, "renewable": true}});
+    let lease = |seconds: u64, renewable: bool| json!({"lease_id": "db/creds/r/1", "lease_duration": seconds, "renewable": renewable, "data": {"key": "sk"}});
+    let left = |end: Option<SystemTime>| {
+        end.expect("an end").duration_since(SystemTime::now()).expect("later").as_secs()
+    };
+    let rig = vault(approle(), "db/creds/r", "key");
+    rig.answers(&[(200, token(900)), (200, lease(600, true))]);
+    let renew = rig.fetched().await.expect("a value").renew.expect("it is renewable");
+    rig.seen();
+    rig.answers(&[(200, token(300)), (200, lease(600, true))]);
+    let end = left(renew().await.expect("renewed"));
+    assert!((290..=300).contains(&end), "no longer than its token: {end}");
+    let seen = rig.seen();
+    assert_eq!(seen[0].url, "https://v.example:8200/v1/auth/token/renew-self");
+    assert_eq!(seen[1].url, "https://v.example:8200/v1/sys/leases/renew");
+    assert_eq!(seen[1].json(), json!({"lease_id": "db/creds/r/1", "increment": 600}));
+    assert!(seen.iter().all(|seen| seen.header("x-vault-token") == "t-1"));
+    for (status, answer) in [(400, json!({"errors": ["lease not found"]})), (200, lease(0, true))] {
+        rig.answers(&[(200, token(300)), (status, answer)]);
+        renew().await.expect_err("not renewed");
+    }
+
+    rig.answers(&[(200, token(900)), (200, lease(600, false))]);
+    assert!(rig.fetched().await.expect("a value").renew.is_none());
+    let rig = vault(VaultLogin::Token(name("s")), "db/creds/r", "key");
+    rig.answers(&[(200, lease(600, true))]);
+    let renew = rig.fetched().await.expect("a value").renew.expect("it is renewable");
+    rig.seen();
+    assert!((590..=600).contains(&left(renew().await.expect("renewed"))));
+    assert_eq!(rig.seen().len(), 1, "a token that is not ours stays as it is");
+}
+
+#[tokio::test]
 async fn vault_answers_that_are_none() {
     let rig = vault(VaultLogin::Token(name("s")), "secret/data/x", "key");
     rig.refuses(&[

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
 use http::{Request, Response, Version};
 
 use super::{Asked, Exchanges};
@@ -17,7 +16,7 @@ use crate::engine::http::upgrade;
 use crate::engine::live::{self, Facts, Live};
 use crate::identity::Who;
 use crate::policy::llm;
-use crate::policy::{self, Denied, Permit};
+use crate::policy::{self, Denied, Hears, Permit};
 use crate::report::Chain;
 use crate::types::Action;
 use crate::types::action::{Body, Http};
@@ -48,18 +47,21 @@ impl Exchanges {
         let mut verdict = decide(request)?;
         if let policy::Verdict::More { body: Some(max), .. } = verdict {
             request.body_mut().hold(Held::of(cx.caller.tag.clone()));
+            self.invite(request);
             read(request, max).await.map_err(Refusal::of)?;
             verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
         let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
         let held = request.body_mut().take_held();
-        let judges = permit.messages();
-        let messages =
-            judges.then(|| Judge { cx: cx.clone(), handshake: kept.clone(), tally: Arc::default() });
+        let hears = permit.messages();
+        let messages = (hears > Hears::Nobody).then(|| {
+            let handshake = Arc::new((*kept).clone());
+            Judge { cx: cx.clone(), handshake, hears, tally: Arc::default() }
+        });
         // Behind the copy: what is read for an estimate alone is not judged again.
         let meter = self.count(asked, &permit, request).await?;
-        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, judges)).holding(held), meter, messages })
+        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, hears)).holding(held), meter, messages })
     }
 
     /// Takes of the limits that hold for a request; one on tokens asks for the body, too.
@@ -75,6 +77,7 @@ impl Exchanges {
         let unread = matches!(self.wanted(asked, request).body, Body::Unread);
         if bounds.reads > 0 && unread && estimate(request).is_some() {
             request.body_mut().hold(Held::of(self.cx.caller.tag.clone()));
+            self.invite(request);
             read(request, bounds.reads).await.map_err(Refusal::of)?;
         }
         let estimate = Some(()).filter(|()| bounds.reads > 0).and_then(|()| estimate(request));
@@ -119,11 +122,9 @@ fn unread(mut denied: Denied, body: Body<'_>) -> Denied {
 
 /// The protocol of a request as policy knows it.
 pub(super) fn protocol(request: &Request<Source>, websocket: bool) -> &'static str {
-    let kind = request.headers().get(CONTENT_TYPE);
-    let grpc = kind.is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"));
     match request.version() {
         _ if websocket || upgrade::asks_websocket(request.headers()) => "websocket",
-        _ if grpc => "grpc",
+        _ if policy::is_grpc(request.headers()) => "grpc",
         Version::HTTP_2 => "h2",
         _ => "http/1.1",
     }

@@ -1,25 +1,36 @@
 //! What a client is told in place of an upstream's answer.
 
-use http::{Request, Response, StatusCode};
+use http::header::EXPECT;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 
-use super::{Asked, Exchanges};
+use super::{Asked, Exchanges, known};
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::refusal::{Refusal, Shape};
 use crate::engine::http::shared::{Passed, Shared};
 use crate::engine::http::source::Source;
+use crate::identity::Standing;
 use crate::record::{ExchangeHead, Unrecordable};
-use crate::types;
+use crate::types::{self, CallerKey};
 
 impl Exchanges {
     pub(super) fn bad_upstream(&self, asked: &Asked, what: String, finish: Finish) -> Response<Down> {
         // An error of HTTP/2 has what the upstream said for debugging: a credential that it was sent, perhaps.
-        let what = match self.cx.credentials.needles() {
+        let what = match self.cx.session.veil().needles() {
             Some(needles) => needles.mask_text(what),
             None => what,
         };
         let mut refusal = Refusal::new(StatusCode::BAD_GATEWAY, what);
         refusal.last = self.gate.is_some();
         self.tell(asked.shape, &refusal, finish)
+    }
+
+    /// Tells a client that waits for leave to send its body (RFC 9110 §10.1.1) to send it: it is wanted here, before the
+    /// upstream is asked.
+    pub(super) fn invite(&self, request: &Request<Source>) {
+        let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(EXPECT);
+        if let Some(gate) = self.gate.as_ref().filter(|_| waits && request.body().is_coming()) {
+            gate.informational(StatusCode::CONTINUE, &HeaderMap::new());
+        }
     }
 
     /// Answers an exchange that is recorded already with a refusal.
@@ -33,7 +44,12 @@ impl Exchanges {
     }
 
     /// Refuses a request of which nothing goes upstream.
-    pub(super) fn refuse(&self, refusal: &Refusal, shape: Shape, mut head: ExchangeHead) -> Response<Down> {
+    pub(super) fn refuse(
+        &self,
+        refusal: &Refusal,
+        shape: Shape,
+        mut head: ExchangeHead<'_>,
+    ) -> Response<Down> {
         head.verdict = types::Verdict::Deny;
         head.rule = refusal.rule.clone();
         match self.cx.session.exchange_ahead(head) {
@@ -46,9 +62,9 @@ impl Exchanges {
     pub(super) async fn turn_away(
         &self,
         mut refusal: Refusal,
-        head: ExchangeHead,
         asked: &Asked,
         request: &mut Request<Source>,
+        (standing, keys): (&Standing, Vec<CallerKey>),
     ) -> Response<Down> {
         // Another policy may come, but no upstream to this connection. And a body that nobody reads ends it, which the
         // client is told: else its next request would meet a close.
@@ -57,6 +73,7 @@ impl Exchanges {
         if self.gate.is_none() && !asked.handshake {
             request.body_mut().let_come().await;
         }
+        let head = known(&self.cx, request, asked, standing, keys);
         self.refuse(&refusal, asked.shape, head)
     }
 

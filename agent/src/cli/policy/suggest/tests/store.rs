@@ -1,5 +1,6 @@
 //! Stores that are written for a test, and what is made of them.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,9 +92,9 @@ pub fn write(dir: &Path, all: &[Did]) {
             protocol: did.protocol,
             host: did.host.clone(),
             host_source: did.source,
-            method: did.method.clone(),
-            path: did.path.clone(),
-            headers,
+            method: did.method.as_deref().map(Cow::Borrowed),
+            path: did.path.as_deref().map(Cow::Borrowed),
+            headers: Cow::Owned(headers),
             rule: did.rule.map(str::to_owned),
             verdict: did.verdict,
             identity: None,
