@@ -274,6 +274,8 @@ pub struct Status {
     pub self_test: Option<SelfTest>,
     /// The store.
     pub store: Option<StoreStatus>,
+    /// Whether the memory of both processes can reach swap, and what keeps it from that.
+    pub memory: String,
     /// What on this host weakens the enforcement, or needs attention.
     pub notes: Vec<String>,
 }

@@ -1,28 +1,14 @@
-# An S3 that believes no signature: a stand-in that computes AWS Signature Version 4 by the manual, with nothing but hmac,
-# for each request and each signed piece of a body. DynamoDB's and Lambda's endpoints are there too, for their other rules.
+# An S3 that believes no signature: a stand-in that verifies AWS Signature Version 4 of each request and each signed piece of a
+# body. DynamoDB's and Lambda's endpoints are there too, for their other rules.
 #   python3 s3_server.py ADDRESS PORT KEY CERT LOG     keys from the environment: REAL_ID, REAL_SECRET, REAL_TOKEN
 # Each request is a line of JSON in LOG: what was asked, how its body was signed, and what was wrong with it.
-import base64, datetime, hashlib, hmac, http.server, json, os, re, ssl, sys, threading, urllib.parse, zlib
+import base64, http.server, json, os, ssl, sys, threading, urllib.parse, zlib
+
+from aws_signature import Wrong, sha, verify
 
 address, port, key, cert, log = sys.argv[1:]
 ID, SECRET, TOKEN = (os.environ[name] for name in ('REAL_ID', 'REAL_SECRET', 'REAL_TOKEN'))
 objects, uploads, lock = {}, {}, threading.Lock()
-
-
-def sha(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-def mac(key, text):
-    return hmac.new(key, text.encode(), hashlib.sha256).digest()
-
-
-def quote(text, safe=''):
-    return urllib.parse.quote(text, safe=safe + '-._~')
-
-
-class Wrong(Exception):
-    pass
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -30,54 +16,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-    def verify(self, raw):
-        authorization = self.headers.get_all('authorization') or []
-        if len(authorization) != 1:
-            raise Wrong(f'{len(authorization)} signatures')
-        found = re.fullmatch(r'AWS4-HMAC-SHA256 Credential=([^,]+), ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]{64})', authorization[0])
-        if not found:
-            raise Wrong('no signature')
-        credential, signed, signature = found.groups()
-        who, day, region, service, end = credential.split('/')
-        date = self.headers['x-amz-date']
-        now = datetime.datetime.now(datetime.timezone.utc)
-        then = datetime.datetime.strptime(date, '%Y%m%dT%H%M%S%z' if date[-1] != 'Z' else '%Y%m%dT%H%M%SZ').replace(tzinfo=datetime.timezone.utc)
-        if who != ID or end != 'aws4_request' or day != date[:8] or abs((now - then).total_seconds()) > 300:
-            raise Wrong('another key or time')
-        if self.headers.get_all('x-amz-security-token') != [TOKEN]:
-            raise Wrong('another session token')
-        names = signed.split(';')
-        for name in self.headers:
-            if name.lower().startswith('x-amz-') and name.lower() not in names:
-                raise Wrong(f'{name} is not signed')
-        if 'host' not in names or names != sorted(names):
-            raise Wrong('host is not signed')
-        path, _, query = self.path.partition('?')
-        if 'X-Amz-Signature' in query:
-            raise Wrong('a signature in the query')
-        if service == 's3':
-            path = quote(urllib.parse.unquote_to_bytes(path), '/')
-        else:
-            path = quote(path, '/')
-        pairs = [(quote(urllib.parse.unquote_plus(n)), quote(urllib.parse.unquote_plus(v))) for n, _, v in (p.partition('=') for p in query.split('&') if p)]
-        query = '&'.join(f'{n}={v}' for n, v in sorted(pairs))
-        fields = ''.join(f"{n}:{','.join(' '.join(v.split()) for v in self.headers.get_all(n))}\n" for n in names)
-        declared = self.headers.get('x-amz-content-sha256')
-        if service == 's3' and not declared:
-            raise Wrong('no x-amz-content-sha256')
-        payload = declared or sha(raw)
-        if re.fullmatch('[0-9a-f]{64}', payload) and payload != sha(raw):
-            raise Wrong('another body')
-        request = '\n'.join([self.command, path, query, fields, signed, payload])
-        scope = f'{day}/{region}/{service}/aws4_request'
-        text = '\n'.join(['AWS4-HMAC-SHA256', date, scope, sha(request.encode())])
-        key = ('AWS4' + SECRET).encode()
-        for part in (day, region, service, 'aws4_request'):
-            key = mac(key, part)
-        if mac(key, text).hex() != signature:
-            raise Wrong('the signature is another: ' + request)
-        return payload, lambda kind, before, what: mac(key, '\n'.join([kind, date, scope, before, what])).hex(), signature
 
     def pieces(self, raw, payload, sign, seed):
         signed, trailer = 'AWS4-HMAC' in payload, payload.endswith('TRAILER')
@@ -136,7 +74,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         said = {'method': self.command, 'path': self.path, 'payload': self.headers.get('x-amz-content-sha256', ''), 'wrong': None,
                 'leaked': 'PLACEHOLDER' in str(self.headers) + self.path}
         try:
-            payload, sign, seed = self.verify(raw)
+            payload, sign, seed = verify(self, raw, (ID, SECRET, TOKEN))
             data = self.pieces(raw, payload, sign, seed) if payload.startswith('STREAMING') else raw
         except Wrong as wrong:
             said['wrong'] = str(wrong)

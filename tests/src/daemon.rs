@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -128,8 +128,7 @@ impl Daemon {
     /// # Errors
     /// It does not end within [`PATIENCE`].
     pub fn stop(&mut self) -> Result<()> {
-        self.signal(self.warden_pid()?, Signal::SIGTERM)?;
-        self.wait_end()
+        self.end_by(Signal::SIGTERM).map(drop)
     }
 
     /// kill -9 of the warden; the gate is left to notice.
@@ -137,16 +136,24 @@ impl Daemon {
     /// # Errors
     /// It does not run.
     pub fn kill_warden(&mut self) -> Result<()> {
-        self.signal(self.warden_pid()?, Signal::SIGKILL)?;
+        self.end_by(Signal::SIGKILL).map(drop)
+    }
+
+    /// Ends the warden by a signal, and gives how it ended.
+    ///
+    /// # Errors
+    /// It does not end within [`PATIENCE`].
+    pub fn end_by(&mut self, signal: Signal) -> Result<ExitStatus> {
+        self.signal(self.warden_pid()?, signal)?;
         self.wait_end()
     }
 
-    fn wait_end(&mut self) -> Result<()> {
+    fn wait_end(&mut self) -> Result<ExitStatus> {
         let child = self.child.as_mut().context("the daemon runs")?;
         let ended = eventually(PATIENCE, || Ok(child.try_wait()?))?;
-        ensure!(ended.is_some(), "the daemon does not end:\n{}", self.log());
+        let ended = ended.with_context(|| format!("the daemon does not end:\n{}", self.log()))?;
         self.child = None;
-        Ok(())
+        Ok(ended)
     }
 
     /// Sends a signal to one of the agent's processes.

@@ -23,8 +23,9 @@ use crate::upstream::certs::{Authority, BySni, Flaw};
 use crate::upstream::{self, Behaviour, Seen, hostile, hostile_h2};
 
 /// Outside hosts. The comment says what listens there.
-const HOSTS: [(&str, [u16; 8]); 14] = [
+const HOSTS: [(&str, [u16; 8]); 15] = [
     ("api.openai.com", v4(10)),                                 // 443: HTTPS, h2 and 1.1
+    ("api.anthropic.com", v4(10)),                              // the same
     ("www.example.test", v4(10)),                               // 443 the same; 80: HTTP
     ("git.example.test", v4(10)),                               // the same
     ("a.cold.example.test", v4(10)),                            // the same, wildcard certificate
@@ -137,6 +138,7 @@ impl World {
             &[
                 "www.example.test",
                 "api.openai.com",
+                "api.anthropic.com",
                 "git.example.test",
                 "h1.example.test",
                 "six.example.test",

@@ -18,6 +18,7 @@ pub mod load;
 pub mod markers;
 pub mod netns;
 pub mod process;
+pub mod provider;
 pub mod small_disk;
 pub mod tree;
 pub mod upstream;

@@ -95,14 +95,15 @@ fn the_connection_of_another_is_not_inherited() {
     let mut thief = Told::start(world.untagged("/usr/bin/python3").expect("command"), THIEF);
     let gate = world.daemon().gate_pid().expect("gate");
     world.daemon().signal(gate, Signal::SIGSTOP).expect("stopped");
-    let mut made = 0;
-    for _ in 0..100 {
+    let (mut made, mut tries) = (0, 0);
+    while made < 50 {
+        tries += 1;
+        assert!(tries < 1000, "the attack can hardly be tried: {made} of {tries}");
         let port = victim.ask("open");
         thief.ask(&format!("look {port}"));
         victim.ask("reset");
         made += usize::from(thief.ask("take") == "in");
     }
-    assert!(made > 50, "the attack could not even be tried: {made}");
     world.daemon().signal(gate, Signal::SIGCONT).expect("continued");
     let mut curl = world.job("after", "curl").expect("job");
     let ended = run(curl.args(["-sS", "https://www.example.test/bytes/4"]), PATIENCE).expect("started");

@@ -191,7 +191,12 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
     println!("{rounds} rounds in {took:?}, {answers} answers, {} frames", captured.seen);
     assert_eq!(captured.kept, [], "left past the agent");
     assert_eq!(world.seen().strangers(), []);
-    assert!(captured.seen > 1000, "the load did too little: {} frames", captured.seen);
+    // How much the jobs get done is the machine's business; that they were at work all the time is `works_again`'s.
+    assert!(
+        captured.seen as u64 >= answers,
+        "each answer is some frames: {} of {answers} answers",
+        captured.seen
+    );
     holds_no_more_than(&world, &rest);
     drop(world);
     let left = Census::left_since(&before, Duration::from_secs(120)).expect("census");

@@ -1,21 +1,20 @@
 //! Credentials that a provider mints, or that sign a request: unchanged clients with placeholders, and stand-ins that verify
 //! what reaches them with nothing of the agent's code.
 
-use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+#[path = "providers/openbao.rs"]
+mod openbao;
 
-use serde_json::{Value, json};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
 use sluice_tests::client;
 use sluice_tests::harness::{Options, World};
 use sluice_tests::process::{PATIENCE, run};
-use sluice_tests::upstream::certs::Flaw;
+use sluice_tests::provider::{self, ADDRESS, HOST, Mock, told};
 
-/// Where the stand-ins are.
-const HOST: &str = "www.example.test";
-const ADDRESS: &str = "203.0.113.10";
 const TAG: &str = "job";
 
 /// A directory of root's for files with secrets.
@@ -34,46 +33,9 @@ impl Keys {
     }
 }
 
-/// A server beside the world's own; it ends with this.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn world(config: &str) -> World {
     let config = format!("mode = \"enforce\"\n{config}");
     World::with(Options { config, no_roots: true, ..Options::default() }).expect("a world with the agent")
-}
-
-/// A certificate for the stand-ins: its key and its chain.
-fn certificate(world: &World) -> (PathBuf, PathBuf) {
-    let pem = world.authority().leaf(&[HOST, ADDRESS], Flaw::None).expect("certificate");
-    let (key, chain) = (world.space().dir().join("provider.key"), world.space().dir().join("provider.pem"));
-    fs::write(&key, pem.key).expect("key");
-    fs::write(&chain, pem.chain).expect("certificate");
-    (key, chain)
-}
-
-/// Starts one of `tests/clients`, and waits until it says that it is ready.
-fn serve(world: &World, interpreter: &Path, program: &str, args: &[&str], env: &[(&str, &str)]) -> Server {
-    let (key, chain) = certificate(world);
-    let mut command = world.untagged(interpreter).expect("a command");
-    command.arg(client::program(program)).arg(ADDRESS).arg(args[0]).arg(key).arg(chain).args(&args[1..]);
-    let mut child = command.envs(env.iter().copied()).stdout(Stdio::piped()).spawn().expect("it runs");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-    assert_eq!(line, "ready\n");
-    Server(child)
-}
-
-/// Lines of JSON that a stand-in wrote.
-fn told(log: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(log).expect("a log");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 #[test]
@@ -102,11 +64,12 @@ credential = "aws"
         ("REAL_TOKEN", "real//session+token=="),
     ];
     let python = client::python_aws().expect("boto3");
-    let _server = serve(&world, &python, "s3_server.py", &["8444", log.to_str().expect("a path")], &env);
+    let more = (8444, &[log.to_str().expect("a path")][..]);
+    let _server = provider::serve(&world, &python, "s3_server.py", more, &env).expect("an S3");
     let mut job = world.job(TAG, &python).expect("a job");
     job.arg(client::program("s3_job.py")).arg(format!("https://{HOST}:8444"));
     let ended = run(&mut job, PATIENCE * 3).expect("it runs");
-    let told = told(&log);
+    let told = told(&log).expect("a log");
     let wrong: Vec<&Value> = told.iter().filter(|said| !said["wrong"].is_null()).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(ended.good() && ended.stdout.ends_with("all good\n"), "{}{}", ended.stdout, ended.stderr);
@@ -192,14 +155,9 @@ fn tokens_are_minted_for_a_job_that_has_none() {
     let log = world.space().dir().join("mint.log");
     let pair = format!("me:{client_secret}");
     let env = [("MODULUS", modulus.as_str()), ("CLIENT", &pair), ("VAULT_SECRET", vault_secret)];
-    let _mint = serve(
-        &world,
-        Path::new("/usr/bin/python3"),
-        "mint_server.py",
-        &["8445", log.to_str().expect("a path")],
-        &env,
-    );
-    let mut mock = mock(&world);
+    let (python, more) = (Path::new("/usr/bin/python3"), (8445, &[log.to_str().expect("a path")][..]));
+    let _mint = provider::serve(&world, python, "mint_server.py", more, &env).expect("a mint");
+    let mut mock = Mock::start(&world).expect("an issuer");
 
     for name in ["client", "mock", "github", "vault", "signed"] {
         for _ in 0..2 {
@@ -214,7 +172,7 @@ fn tokens_are_minted_for_a_job_that_has_none() {
             _ => assert!(given(&log).contains(&token), "{token}: {:?}", told(&log)),
         }
     }
-    let told = told(&log);
+    let told = told(&log).expect("a log");
     assert!(told.iter().all(|said| said["status"].as_u64() < Some(300)), "{told:#?}");
     assert_eq!(told.iter().filter(|said| said["path"] == "/token").count(), 1, "fetched once");
     assert_eq!(told.last().expect("some")["left"], 0, "Vault's token was given back");
@@ -231,9 +189,7 @@ fn each_caller_has_its_own(world: &World, mock: &mut Mock) {
     let refused = curl(world, &path("exchange"), &[]);
     assert!(refused.ends_with("\n503") && refused.contains("credential exchange"), "{refused}");
     for who in ["alice", "bob"] {
-        let order = json!({ "do": "token", "claims": { "sub": who, "aud": "sluice" } });
-        let token = mock.order(&order)["token"].as_str().expect("a token").to_owned();
-        let bearer = format!("Authorization: Bearer {token}");
+        let bearer = format!("Authorization: Bearer {}", mock.token(who).expect("a token"));
         let answer = curl(world, &path("exchange"), &["-H", &bearer]);
         assert!(answer.ends_with("\n200"), "{answer}");
         let sent = sent(world, &path("exchange"));
@@ -261,32 +217,5 @@ fn sent(world: &World, path: &str) -> Vec<String> {
 
 /// Every text that the stand-in gave.
 fn given(log: &Path) -> String {
-    told(log).iter().map(|said| said["given"].to_string()).collect()
-}
-
-/// npm's oauth2-mock-server: an issuer, and a token endpoint for client credentials.
-struct Mock {
-    server: Server,
-    answers: BufReader<std::process::ChildStdout>,
-}
-
-fn mock(world: &World) -> Mock {
-    let (key, chain) = certificate(world);
-    let mut command = world.untagged("node").expect("a command");
-    command.arg(client::node().expect("node").join("issuer.mjs")).args([ADDRESS, "8443"]).arg(key).arg(chain);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node runs");
-    let answers = BufReader::new(child.stdout.take().expect("piped"));
-    let mut mock = Mock { server: Server(child), answers };
-    assert_eq!(mock.order(&json!({ "do": "start" }))["started"], true);
-    mock
-}
-
-impl Mock {
-    fn order(&mut self, order: &Value) -> Value {
-        let orders = self.server.0.stdin.as_mut().expect("piped");
-        writeln!(orders, "{order}").expect("node listens");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("node answers");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{order}: {error}: {line:?}"))
-    }
+    told(log).expect("a log").iter().map(|said| said["given"].to_string()).collect()
 }

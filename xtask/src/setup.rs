@@ -99,6 +99,7 @@ const PACKAGES: &[Package] = &[
     package("postgresql-client", Program("psql"), &[Test], "a client: of a protocol that names no host"),
     package("default-jdk-headless", File("/usr/bin/javac"), &[Test], "a client in Java, and keytool"),
     package("xz-utils", Program("xz"), &[Test], "unpacks x509-limbo"),
+    package("gdb", Program("gcore"), &[Test], "a dump of a process, which a job must not get of the agent's"),
     package("nginx-light", Program("nginx"), &[Test, Bench], "an upstream that is not ours"),
     package(
         "xmlsec1",

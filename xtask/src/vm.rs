@@ -5,9 +5,12 @@
 //! writable. There is no network but loopback. No KVM is needed (TCG); boot takes about 15 s.
 //!
 //! ```text
-//! cargo xtask vm [--minutes N] [--processors N] [--memory SIZE] [--append KERNEL_WORDS] -- COMMAND ARGUMENT…
+//! cargo xtask vm [--minutes N] [--processors N] [--memory SIZE] [--append KERNEL_WORDS] [--kernel TREE] -- COMMAND ARGUMENT…
 //! cargo xtask vm [OPTIONS] test TARGET [ARGUMENT…]     a test target of sluice-tests, built here and run there
 //! ```
+//!
+//! TREE is another kernel's, laid out as a package of it is when unpacked: `boot/vmlinuz-RELEASE` and `lib/modules/RELEASE`,
+//! with virtio, 9p and overlay as modules.
 //!
 //! The command runs as root in the host's current directory with `SLUICE_VM=1`; its output and its exit status are ours.
 
@@ -45,11 +48,13 @@ pub struct Options {
     pub memory: String,
     /// Words for the kernel.
     pub append: String,
+    /// Another kernel's tree.
+    pub kernel: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { minutes: 60, processors: 1, memory: "3G".to_owned(), append: String::new() }
+        Self { minutes: 60, processors: 1, memory: "3G".to_owned(), append: String::new(), kernel: None }
     }
 }
 
@@ -66,10 +71,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
             }
             (Some("--memory"), Some(value)) => options.memory.clone_from(value),
             (Some("--append"), Some(value)) => options.append.clone_from(value),
+            (Some("--kernel"), Some(value)) => options.kernel = Some(value.into()),
             (Some("--"), Some(_)) => return guest(&options, &rest[1..], &mut |line| println!("{line}")),
             (Some("test"), Some(target)) => return test(&options, target, &rest[2..]),
             _ => bail!(
-                "vm [--minutes N] [--processors N] [--memory SIZE] [--append WORDS] -- COMMAND… | test TARGET [ARGUMENT…]"
+                "vm [--minutes N] [--processors N] [--memory SIZE] [--append WORDS] [--kernel TREE] -- COMMAND… | test TARGET [ARGUMENT…]"
             ),
         }
         rest = &rest[2..];
@@ -102,7 +108,7 @@ pub fn test_program(target: &str) -> Result<PathBuf> {
 
 /// Boots the guest, runs `command` in it, gives each line that it prints to `line`, and fails unless it ended with 0.
 pub fn guest(options: &Options, command: &[String], line: &mut dyn FnMut(&str)) -> Result<()> {
-    let (place, kernel) = prepare()?;
+    let (place, kernel) = prepare(options.kernel.as_deref())?;
     // Two guests at once, of one run or of two, must not meet.
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -142,11 +148,12 @@ pub fn guest(options: &Options, command: &[String], line: &mut dyn FnMut(&str)) 
     Ok(())
 }
 
-/// Fetches what a guest needs: where that is, and the kernel. Not to be called twice at the same time.
-pub fn prepare() -> Result<(PathBuf, Kernel)> {
+/// Fetches what a guest needs: where that is, and the kernel: the one in `tree`, or Debian's. Not to be called twice at the
+/// same time.
+pub fn prepare(tree: Option<&Path>) -> Result<(PathBuf, Kernel)> {
     setup::install(Task::Vm)?;
     let place = sh::root().join("target/vm");
-    let kernel = kernel(&place)?;
+    let kernel = kernel(&place, tree)?;
     std::fs::create_dir_all(place.join("share")).context("target/vm/share")?;
     Ok((place, kernel))
 }
@@ -180,20 +187,35 @@ pub struct Kernel {
     busybox: PathBuf,
 }
 
-fn kernel(place: &Path) -> Result<Kernel> {
-    let tools = unpack(place, "busybox-static")?;
-    let busybox = tools.join("bin/busybox");
-    let newest = sh::output(&mut sh::command("apt-cache", &["depends", "linux-image-amd64"]))?;
-    let package =
-        newest.split_whitespace().rfind(|word| word.starts_with("linux-image-") && word.ends_with("-amd64"));
-    let package = package.context("apt-cache knows no linux-image-amd64")?;
-    let release = package.trim_start_matches("linux-image-").to_owned();
-    let tree = unpack(place, package)?;
+fn kernel(place: &Path, tree: Option<&Path>) -> Result<Kernel> {
+    let busybox = unpack(place, "busybox-static")?.join("bin/busybox");
+    let (tree, release) = match tree {
+        Some(tree) => (tree.canonicalize().with_context(|| tree.display().to_string())?, release_of(tree)?),
+        None => debian(place)?,
+    };
     let modules = tree.join("lib/modules").join(&release);
     if !modules.join("modules.dep").exists() {
         sh::run(Command::new(&busybox).arg("depmod").arg("-b").arg(&tree).arg(&release))?;
     }
     Ok(Kernel { image: tree.join(format!("boot/vmlinuz-{release}")), release, modules, busybox })
+}
+
+/// The one kernel in a tree.
+fn release_of(tree: &Path) -> Result<String> {
+    let boot = tree.join("boot");
+    let files = std::fs::read_dir(&boot).with_context(|| boot.display().to_string())?;
+    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let mut releases = names.filter_map(|name| name.strip_prefix("vmlinuz-").map(str::to_owned));
+    releases.next().with_context(|| format!("{}: no vmlinuz-RELEASE", boot.display()))
+}
+
+/// Debian's newest: its tree and its release.
+fn debian(place: &Path) -> Result<(PathBuf, String)> {
+    let newest = sh::output(&mut sh::command("apt-cache", &["depends", "linux-image-amd64"]))?;
+    let package =
+        newest.split_whitespace().rfind(|word| word.starts_with("linux-image-") && word.ends_with("-amd64"));
+    let package = package.context("apt-cache knows no linux-image-amd64")?;
+    Ok((unpack(place, package)?, package.trim_start_matches("linux-image-").to_owned()))
 }
 
 /// Downloads a Debian package and unpacks it, once.

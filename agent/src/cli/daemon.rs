@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use super::Failure;
 use crate::report::Chain;
 use crate::warden::{daemon, keeper, self_test};
-use crate::{gate, paths};
+use crate::{doctor, gate, paths};
 
 /// Run the agent.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,7 @@ impl DaemonArgs {
         log();
         raise_descriptors().context("the limit of open files cannot be raised")?;
         close_memory().context("the agent's memory cannot be closed to others")?;
+        lock_memory();
         match daemon::run(&self.config) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error @ daemon::Error::Config(_)) => Err(Failure {
@@ -45,6 +46,7 @@ impl DaemonArgs {
 /// Runs the gate on standard input, which the warden made its end of their channel.
 pub fn gate() -> anyhow::Result<ExitCode> {
     log();
+    lock_memory();
     let channel = io::stdin().as_fd().try_clone_to_owned().context("the warden's channel")?;
     gate::run(channel)?;
     Ok(ExitCode::SUCCESS)
@@ -71,6 +73,7 @@ impl KeepArgs {
     /// The gate cannot be kept.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         log();
+        close_memory().context("the keeper's memory cannot be closed to others")?;
         let channel = io::stdin().as_fd().try_clone_to_owned().context("the gate's channel")?;
         let within = Duration::from_millis(self.within);
         keeper::run(channel, &keeper::Charge { ca: self.ca, gate: self.gate, within })?;
@@ -123,4 +126,12 @@ fn close_memory() -> io::Result<()> {
     use nix::sys::resource::{Resource, setrlimit};
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     Ok(prctl::set_dumpable(false)?)
+}
+
+/// Keys are not to reach swap. Where that cannot be had, `sluice status` says so. Before the sandbox: afterwards it cannot be
+/// asked for.
+fn lock_memory() {
+    if let Err(error) = doctor::memory::lock() {
+        tracing::debug!("memory is not locked: {error}");
+    }
 }

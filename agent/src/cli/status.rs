@@ -59,6 +59,7 @@ fn print(out: &mut impl io::Write, status: &Status) -> io::Result<()> {
         let state = visible(store.trouble.as_deref().unwrap_or("well"), Keep::Nothing);
         writeln!(out, "store    {}{size}: {state}", store.path.display())?;
     }
+    writeln!(out, "memory   {}", visible(&status.memory, Keep::Nothing))?;
     layers(out, status)?;
     for (name, value) in &status.counters {
         writeln!(out, "{name} {value}")?;

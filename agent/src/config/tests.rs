@@ -20,9 +20,16 @@ fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 /// `file:line: what (remedy)`, the directory cut off.
 fn complaints(files: &[(&str, &str)]) -> Vec<String> {
+    let all = all_complaints(files);
+    assert!(!all.is_empty(), "problems");
+    all
+}
+
+/// The same, of a configuration that may be good.
+fn all_complaints(files: &[(&str, &str)]) -> Vec<String> {
     let dir = directory(files);
     let base = format!("{}/", dir.path().display());
-    let problems = load(dir.path()).expect_err("problems");
+    let problems = load(dir.path()).err().unwrap_or_default();
     problems.iter().map(|p| p.to_string().replace(&base, "")).collect()
 }
 

@@ -9,6 +9,7 @@ pub mod facts;
 pub mod finding;
 pub mod host;
 pub mod kernel;
+pub mod memory;
 pub mod process;
 pub mod socket;
 

@@ -8,6 +8,7 @@ mod body;
 mod claims;
 mod cover;
 pub mod credential;
+mod decide;
 mod facts;
 mod filter;
 mod index;
@@ -41,16 +42,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{self, Action, CredentialName};
+use crate::types::{self, CredentialName};
 use credential::Credential;
-use facts::Facts;
 use filter::Filter;
 use index::Index;
 use judge::Compiled;
 use limit::Bounds;
-use past::Withheld;
-use rule::CallerKeys;
-use rule::{Effect, Source};
+use rule::{CallerKeys, Source};
 use when::{Mistake, When};
 
 pub use body::is_grpc;
@@ -313,78 +311,6 @@ impl Policy {
             credential: None,
             caller_key: CallerKeys::Warn,
             bounds: None,
-        }
-    }
-}
-
-/// Decides as if there were one way to read it.
-fn decide_as_read(policy: &Policy, asked: &Asked<'_>, withheld: &Withheld) -> Verdict {
-    let facts = Facts::without(asked, withheld);
-    let mode = policy.mode(&asked.caller.tag);
-    if policy.rules.is_empty() && mode == Mode::Observe {
-        return policy.permit(OBSERVE, types::Verdict::Allow, false);
-    }
-    // Whether it is sent once this rule has matched.
-    let sends =
-        |rule: &rule::Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
-    let head = matches!(asked.action, Action::Http(_));
-    let opens = messages::pass_with_the_handshake(&asked.action);
-    let (mut messages, mut body, mut more, mut open, mut last) = (Hears::Nobody, None, false, false, None);
-    for compiled in policy.index.candidates(&facts).map(|at| &policy.rules[at]) {
-        let why = match compiled.judge(&facts) {
-            Match::No(_) => continue,
-            // What a handshake opens is judged message by message: a refusal of some passes it over, a leave lets it through.
-            Match::NotYet(_) if opens && compiled.asks_message() => {
-                messages = messages.max(compiled.hears());
-                match compiled.rule.verdict {
-                    Effect::Deny => continue,
-                    Effect::Allow => None,
-                }
-            }
-            Match::NotYet(_) => {
-                more = true;
-                open |= sends(&compiled.rule);
-                if compiled.asks_body() {
-                    body = body.max(Some(compiled.rule.body_max));
-                }
-                if open && !head {
-                    break;
-                }
-                continue;
-            }
-            Match::Yes => None,
-            Match::Cannot(..) if compiled.rule.verdict == Effect::Allow => continue,
-            Match::Cannot(key, why) => Some(format!("its {key} cannot be judged: {why}")),
-        };
-        open |= sends(&compiled.rule);
-        last = Some((&compiled.rule, why));
-        break;
-    }
-    // Where no rule that is left would let it through, nothing more need be known, and not even the name goes further. But
-    // whoever only connects is listened to, so that a refusal can be told in words and not by a reset.
-    let connects = matches!(asked.action, Action::Connect { .. });
-    if more && (open || connects || (last.is_none() && mode == Mode::Observe)) {
-        return Verdict::More { passage: Passage(()), body: body.filter(|_| head) };
-    }
-    let verdict = match (last, mode) {
-        (Some((rule, why)), _) => apply(policy, rule, mode, why)
-            .within(|| Bounds::of(rule, rule.mode.unwrap_or(mode) == Mode::Enforce, &facts)),
-        (None, Mode::Observe) => policy.permit(NONE, types::Verdict::Deny, false),
-        (None, Mode::Enforce) => {
-            Verdict::Deny(Denied { rule: NONE.to_owned(), reason: "no rule allows it".to_owned() })
-        }
-    };
-    verdict.judging(messages)
-}
-
-/// What a rule says that matches, or (`why`) that refuses because it cannot be judged.
-fn apply(policy: &Policy, rule: &rule::Rule, mode: Mode, why: Option<String>) -> Verdict {
-    match (rule.verdict, rule.mode.unwrap_or(mode)) {
-        (Effect::Allow, mode) => policy.allow(rule, mode == Mode::Enforce),
-        (Effect::Deny, Mode::Observe) => policy.permit(&rule.name, types::Verdict::Deny, rule.durable),
-        (Effect::Deny, Mode::Enforce) => {
-            let reason = why.unwrap_or_else(|| "the rule refuses it".to_owned());
-            Verdict::Deny(Denied { rule: rule.name.clone(), reason })
         }
     }
 }

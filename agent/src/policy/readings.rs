@@ -9,9 +9,10 @@ use std::borrow::Cow;
 
 use http::HeaderMap;
 
+use super::decide::decide_as_read;
 use super::past::{NOTHING, Withheld};
 use super::pattern::Glob;
-use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict, decide_as_read};
+use super::{Asked, Denied, Mode, NONE, Permit, Policy, Verdict};
 use crate::codec::percent::decoded;
 use crate::types::action::{Body, Http, Message};
 use crate::types::{self, Action};

@@ -3,11 +3,13 @@
 use http::HeaderMap;
 use time::OffsetDateTime;
 
+use super::facts::Facts;
+use super::past::Withheld;
 use super::pattern::Glob;
 use super::rule::{Effect, RequestAsks, Rule, Source};
 use super::*;
 use crate::types::action::{Body, Http};
-use crate::types::{Caller, Destination, HostName, Identity, TagName};
+use crate::types::{Action, Caller, Destination, HostName, Identity, TagName};
 
 fn caller() -> Caller {
     let mut caller = Caller::unknown(TagName::parse("ci").expect("tag"), 4242);

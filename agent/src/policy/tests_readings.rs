@@ -8,7 +8,7 @@ use super::pattern::Glob;
 use super::rule::{Effect, Rule, Source};
 use super::*;
 use crate::types::action::{Body, Http};
-use crate::types::{Caller, Destination, HostName, TagName};
+use crate::types::{Action, Caller, Destination, HostName, TagName};
 
 fn rule(name: &str, verdict: Effect, paths: &[&str]) -> Rule {
     let mut rule = Rule { name: name.to_owned(), verdict, ..Rule::default() };

@@ -4,6 +4,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use super::facts::Facts;
 use super::lookup::NamePattern;
 use super::pattern::Glob;
 use super::rule::{Effect, Rule, Source};

@@ -138,6 +138,12 @@ impl Live {
             if gate.is_none() {
                 notes.push("the gate is being restarted: tagged connections wait or are refused".to_owned());
             }
+            let pids: Vec<u32> =
+                [Some(&warden), gate.as_ref()].into_iter().flatten().map(|one| one.pid).collect();
+            let (memory, well) = doctor::memory::Shown::default().state(&pids);
+            if !well {
+                notes.push(format!("the agent's memory {memory}"));
+            }
             Status {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 mode: format!("{mode:?}").to_lowercase(),
@@ -151,6 +157,7 @@ impl Live {
                 layers: host.layers(),
                 self_test,
                 store: Some(StoreStatus { path: store.clone(), bytes: size(&store), trouble: store_trouble }),
+                memory,
                 notes,
             }
         })

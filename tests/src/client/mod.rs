@@ -1,6 +1,6 @@
 //! Unchanged clients: where their programs are, and the packages they need, installed once below `target/clients`.
 //!
-//! Versions are pinned in `{requirements,agents,aws,servers}.txt` and `package-lock.json` of `tests/clients` and of
+//! Versions are pinned in `{requirements,agents,aws,bao,servers}.txt` and `package-lock.json` of `tests/clients` and of
 //! `tests/clients/saml`. Installing asks the registries through
 //! pip and npm as the machine has them configured; a later run with the same pins asks nobody.
 
@@ -42,6 +42,14 @@ pub fn python_agents() -> Result<PathBuf> {
 /// As [`python`].
 pub fn python_aws() -> Result<PathBuf> {
     environment("aws", "aws.txt")
+}
+
+/// OpenBao: server and command line.
+///
+/// # Errors
+/// As [`python`].
+pub fn bao() -> Result<PathBuf> {
+    Ok(environment("bao", "bao.txt")?.with_file_name("bao"))
 }
 
 /// The same with gunicorn.

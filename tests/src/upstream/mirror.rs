@@ -25,6 +25,7 @@ pub(super) fn answer(request: &Request<Incoming>, how: &str) -> Answer {
         "base64url" => text(StatusCode::OK, BASE64_URL_SAFE_NO_PAD.encode(format!("x{told}"))),
         "hex" => text(StatusCode::OK, told.bytes().map(|b| format!("{b:02x}")).collect::<String>()),
         "url" => text(StatusCode::OK, told.bytes().map(|b| format!("%{b:02X}")).collect::<String>()),
+        "broken" => text(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot serve {line}\n{told}")),
         "error" => text(StatusCode::UNAUTHORIZED, format!("{{\"error\":\"this key is wrong: {line}\"}}")),
         "one" => {
             let bytes = Bytes::from(told);

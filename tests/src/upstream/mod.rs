@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::netns::{AGENT_V4, AGENT_V6};
 
+mod anthropic;
 pub mod certs;
 pub mod counted;
 mod git;
@@ -61,6 +62,11 @@ impl Seen {
     /// Requests so far.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.requests).clone()
+    }
+
+    /// Forgets them.
+    pub fn forget(&self) {
+        lock(&self.requests).clear();
     }
 
     fn connected(&self, peer: SocketAddr) {

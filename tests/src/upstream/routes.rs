@@ -7,6 +7,7 @@
 //! | `/echo` | the request's body and Content-Type |
 //! | `/headers/N` | N headers `x-h-I: I` |
 //! | `/mirror/HOW` | the request's own headers and query, in the form HOW |
+//! | `/redirect/URL` | 307 there, whatever it is |
 //! | `/sink` | the number of body bytes that came |
 //! | `/slow?ms=M` | after M ms |
 //! | `/sse?n=N&ms=M` | N events, M ms apart, each with the time it was sent |
@@ -15,6 +16,7 @@
 //! | `/ws` | WebSocket echo |
 //! | `/echo.Echo/*` | gRPC: the message comes back, grpc-status 0 in the trailers |
 //! | `/git/*` | git over smart HTTP |
+//! | `/v1/messages` | what the Anthropic packages ask |
 //! | `/v1/…` | what the OpenAI packages ask |
 
 use std::convert::Infallible;
@@ -31,7 +33,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Shared, git, mirror, openai, websocket};
+use super::{Shared, anthropic, git, mirror, openai, websocket};
 
 /// Prefix of an SSE event's data; nanoseconds of CLOCK_MONOTONIC at sending follow.
 pub const SSE_STAMP: &str = "at=";
@@ -74,6 +76,7 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
         "echo" => echo(request),
         "headers" => many_headers(number(rest)),
         "mirror" => mirror::answer(&request, rest),
+        "redirect" => redirect(rest),
         "sink" => sink(request.into_body()).await,
         "slow" => {
             tokio::time::sleep(Duration::from_millis(parameter(&query, "ms"))).await;
@@ -89,6 +92,7 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
         "ws" => websocket::upgrade(request),
         "echo.Echo" => grpc(request),
         "git" => git::answer(request, &shared.repositories).await,
+        "v1" if rest == "messages" => anthropic::answer(request).await,
         "v1" => openai::answer(request).await,
         _ => text(StatusCode::NOT_FOUND, "no such route\n"),
     }
@@ -135,6 +139,15 @@ pub(super) fn with_type(status: StatusCode, content_type: &'static str, body: Bo
 fn parameter(query: &str, name: &str) -> u64 {
     let pair = query.split('&').filter_map(|p| p.split_once('=')).find(|(n, _)| *n == name);
     pair.and_then(|(_, v)| v.parse().ok()).unwrap_or(0)
+}
+
+/// An open redirect.
+fn redirect(to: &str) -> Answer {
+    let mut answer = text(StatusCode::TEMPORARY_REDIRECT, "elsewhere\n");
+    if let Ok(to) = HeaderValue::from_str(to) {
+        answer.headers_mut().insert(header::LOCATION, to);
+    }
+    answer
 }
 
 fn counted(bytes: u64, with_length: bool) -> Answer {

@@ -6,6 +6,8 @@ use hickory_proto::op::{Message, OpCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
 use sluice_tests::harness::{Options, address};
+use sluice_tests::provider;
+use sluice_tests::upstream::Behaviour;
 
 use crate::rig::{Keys, WWW, credential, curl, field, record, rule, seen, sluice, with, world};
 
@@ -55,6 +57,93 @@ fn a_credential_goes_to_its_host_alone() {
     refused(&["http://www.example.test/x", "-H", "Host: api.openai.com"], "403", "credential openai");
     refused(&["--insecure", "https://203.0.113.10/x"], "403", "nothing proves the name");
     assert_eq!(has_canary(&world).len(), 1, "{:?}", has_canary(&world));
+}
+
+#[test]
+fn where_servers_send_a_job_it_does_not_go() {
+    let keys = Keys::new();
+    let binding = "hosts = [\"api.openai.com\"]\nports = [443, 8446]\ninject.bearer = true";
+    let config = credential("openai", &keys.put("openai", CANARY), binding)
+        + "[[rule]]\nname = \"none\"\npath = \"/mirror/**\"\nverdict = \"allow\"\n"
+        + "[[rule]]\nname = \"all\"\nverdict = \"allow\"\ncredential = \"openai\"\n";
+    let world = world(&config);
+    let sent = |times: usize| {
+        let had = has_canary(&world);
+        assert!(had.len() == times && had.iter().all(|one| one.host == "api.openai.com"), "{had:?}");
+    };
+    // An open redirect of the bound host to another, followed by a client that trusts it, to a rule that would give it and to
+    // one that would not.
+    let trusting = |version: &str, to: &str| {
+        let url = format!("https://api.openai.com/redirect/{to}");
+        curl(
+            &world,
+            &[version, "-L", "--location-trusted", "-H", "Authorization: Bearer sk-sluice-mine", &url],
+        )
+    };
+    for version in ["--http1.1", "--http2"] {
+        let (status, body, _) = trusting(version, &format!("https://{WWW}/echo"));
+        assert!(status == "403" && body.contains("not bound to www.example.test"), "{status} {body}");
+        sent(1);
+        let (status, body, ended) = trusting(version, &format!("https://{WWW}/mirror/plain"));
+        assert!(status == "200" && !format!("{body}{}", ended.stderr).contains("canary"), "{status} {body}");
+        sent(2);
+        let plain = trusting(version, "http://api.openai.com/echo");
+        assert!(plain.0 == "403" && plain.1.contains("over TLS only"), "{plain:?}");
+        has_canary(&world).into_iter().for_each(|one| assert!(one.path.starts_with("/redirect/"), "{one:?}"));
+        world.seen().forget();
+    }
+    // SNI and Host of the bound host, at an attacker's address: its certificate is good, and its own.
+    let attacker = SocketAddr::new(address("nobody.example.test"), 443);
+    let tls = world.good_tls().expect("TLS");
+    world.serve("nobody.example.test", 443, Behaviour::Https(tls)).expect("a server");
+    let resolve = format!("api.openai.com:443:{}", attacker.ip());
+    for version in ["--http1.1", "--http2"] {
+        let (status, body, ended) =
+            curl(&world, &[version, "--insecure", "--resolve", &resolve, "https://api.openai.com/x"]);
+        assert_eq!(status, "000", "{body} {}", ended.stderr);
+    }
+    sent(0);
+    // One HTTP/2 connection for both names, as a client has it that coalesces: the certificate that it is shown is for one.
+    let www = format!("https://{WWW}/mirror/x");
+    let swapped = [
+        "--http2",
+        &www,
+        "--next",
+        "-sS",
+        "--http2",
+        "-H",
+        "Host: api.openai.com",
+        &format!("https://{WWW}/x"),
+    ];
+    let (_, _, ended) = curl(&world, &swapped);
+    assert!(ended.stdout.contains("verified for www.example.test"), "{ended:?}");
+    let shown = curl(&world, &["-v", "--http2", "https://api.openai.com/mirror/x"]).2.stderr;
+    let names = shown.lines().find(|line| line.contains("subjectAltName")).expect("curl -v tells");
+    assert!(names.contains("api.openai.com") && !names.contains(WWW), "{names}");
+    sent(0);
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_reaches_nobody() {
+    let keys = Keys::new();
+    let binding = format!("hosts = [\"{WWW}\"]\nports = [8446]\ninject.bearer = true");
+    let config = credential("key", &keys.put("key", CANARY), &binding)
+        + &rule("key")
+        + "[[rule]]\nname = \"rest\"\nverdict = \"allow\"\n";
+    let world = world(&config);
+    let python = std::path::Path::new("/usr/bin/python3");
+    let _splitter = provider::serve(&world, python, "splitter.py", (8446, &[]), &[]).expect("a server");
+    // The second answer is there before the second request, which bears nothing, and whose answer is not masked.
+    let url = |path: &str| format!("https://{WWW}:8446{path}");
+    for (path, good) in [("/one?is=key", true), ("/split?is=key", false)] {
+        let two = [&url(path), "--next", "-sS", "-w", "\n%{http_code}", &url("/two")];
+        let (status, body, ended) = curl(&world, &[&["--http1.1"][..], &two].concat());
+        let received = format!("{body}{}{}", ended.stdout, ended.stderr);
+        assert!(!received.contains("canary") && !received.contains("not asked for"), "{received}");
+        // Where the first connection is given up, the client opens another, or is told.
+        assert!(!good || status == "200", "{status} {received}");
+        assert!(received.contains("answer\n"), "{received}");
+    }
 }
 
 #[test]

@@ -116,6 +116,33 @@ fn the_openai_package_with_a_placeholder() {
 }
 
 #[test]
+fn the_anthropic_package_with_a_placeholder() {
+    const SECRET: &str = "sk-ant-api03-canary-0123456789";
+    let keys = Keys::new();
+    let file = keys.put("anthropic", format!("{SECRET}\n"));
+    let config = credential(
+        "anthropic",
+        &file,
+        "hosts = [\"api.anthropic.com\"]\ninject.header = \"x-api-key\"",
+    ) + "[[rule]]\nname = \"claude\"\nhost = \"api.anthropic.com\"\nverdict = \"allow\"\ncredential = \"anthropic\"\n";
+    let world = world(&config);
+    let mut job = world.job(TAG, client::python().expect("python")).expect("a job");
+    job.arg(client::program("anthropic_chat.py")).env("ANTHROPIC_API_KEY", "sk-sluice-placeholder");
+    let ended = run(&mut job, PATIENCE).expect("started");
+    assert!(ended.good(), "{ended:?}");
+    assert_eq!(ended.stdout, "echo: plain message end_turn\necho: streamed message 3\n");
+    let requests = seen(&world, "/v1/messages");
+    assert_eq!(requests.len(), 2);
+    for request in &requests {
+        assert_eq!(field(request, "x-api-key"), [SECRET], "{request:?}");
+        assert!(!format!("{request:?}").contains("placeholder"), "{request:?}");
+    }
+    assert!(!ended.stdout.contains("canary") && !ended.stderr.contains("canary"));
+    let summary = record(&world, "a message", |s| s.path.as_deref() == Some("/v1/messages"));
+    assert_eq!(summary.credential.as_deref(), Some("anthropic"));
+}
+
+#[test]
 fn what_the_upstream_refuses_is_fetched_anew_once() {
     let keys = Keys::new();
     let binding = "hosts = [\"www.example.test\"]\ninject.bearer = true\n";

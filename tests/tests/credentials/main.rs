@@ -3,6 +3,7 @@
 mod canary;
 mod certificate;
 mod deputies;
+mod everything;
 mod leaks;
 mod line;
 mod mirror;

@@ -54,7 +54,7 @@ pub struct Guests(Vec<Vec<(&'static Target, PathBuf)>>);
 impl Guests {
     /// Builds the test programs and fetches the kernel.
     pub fn build() -> Result<Self> {
-        vm::prepare()?;
+        vm::prepare(None)?;
         let program = |target: &'static Target| Ok((target, vm::test_program(target.name)?));
         let one = |targets: &'static [Target]| targets.iter().map(program).collect::<Result<Vec<_>>>();
         GUESTS.into_iter().map(one).collect::<Result<Vec<_>>>().map(Self)

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::{SHORTEST, Texts};
 
 /// Texts that are looked for together. No Debug: it would show them.
@@ -13,7 +15,7 @@ pub struct Set {
     /// By their bytes, each once.
     sorted: Vec<Place>,
     /// The first [`SHORTEST`] bytes of each, as they sort.
-    keys: Vec<u64>,
+    keys: Zeroizing<Vec<u64>>,
     /// Words of four bytes that stand in a text at 0 to 3.
     words: Bits,
     /// The first [`SHORTEST`] bytes of each.
@@ -69,7 +71,7 @@ impl Set {
             sorted[at].within = within;
         }
         let key = |place| text(place).first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
-        let keys = sorted.iter().map(key).collect();
+        let keys = Zeroizing::new(sorted.iter().map(key).collect());
         Some(Self { texts, sorted, keys, words, heads, pairs, longest })
     }
 

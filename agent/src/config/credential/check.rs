@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use super::{CREDENTIALS, Read};
 use crate::config::rule;
 use crate::config::section::{Problems, Sited, nearest};
-use crate::policy::credential::Credential;
+use crate::policy::credential::{Binding, Credential};
+use crate::policy::pattern::Glob;
 use crate::policy::rule::{Effect, Rule};
 use crate::types::HostName;
 use crate::types::credential::{CredentialName, Scope};
@@ -83,6 +84,7 @@ fn needs(one: &Read, known: &HashMap<&CredentialName, &Read>, problems: &mut Pro
             problems.add(&need.place, what, "begin with a source that does not depend on who calls");
         }
         sends(one, other, need, problems);
+        serves(one, other, need, problems);
     }
 }
 
@@ -101,17 +103,52 @@ fn leads_to(from: &Read, name: &CredentialName, known: &HashMap<&CredentialName,
     false
 }
 
-/// What is bound to hosts is not sent to another's token endpoint either.
+/// What is bound to hosts or ports is not sent to another's token endpoint either.
 fn sends(one: &Read, other: &Read, need: &Sited<CredentialName>, problems: &mut Problems<'_>) {
-    let hosts = &other.credential.value.binding.hosts;
-    let named = |url: &String| HostName::parse(url.parse::<http::Uri>().ok()?.host()?).ok();
-    for host in one.urls.iter().filter_map(named) {
-        if !hosts.is_empty() && !hosts.iter().any(|pattern| pattern.matches(host.as_str())) {
+    let Binding { hosts, ports, .. } = &other.credential.value.binding;
+    let mut say = |to: &str, remedy: String| {
+        let (name, other) = (&one.credential.value.name, &need.value);
+        let what = format!("[[credential]] {name} sends {other} to {to}, which it is not bound to");
+        problems.add(&need.place, what, remedy);
+    };
+    for url in one.urls.iter().filter_map(|url| url.parse::<http::Uri>().ok()) {
+        let host = url.host().unwrap_or_default();
+        let named = HostName::parse(host);
+        match &named {
+            _ if hosts.is_empty() => {}
+            Ok(name) if hosts.iter().any(|pattern| pattern.matches(name.as_str())) => {}
+            Ok(name) => say(name.as_str(), format!("add {:?} to its hosts", name.as_str())),
+            Err(_) => {
+                say(host, "write the URL with a name, or leave its hosts out: they are names".to_owned())
+            }
+        }
+        let port = url.port_u16().unwrap_or(443);
+        if !ports.is_empty() && !ports.hold(port) {
+            say(&format!("port {port} of {host}"), format!("add {port} to its ports"));
+        }
+    }
+}
+
+/// What is bound to tags or identities makes nothing for others: what is made of it must be bound to the same, or to fewer.
+fn serves(one: &Read, other: &Read, need: &Sited<CredentialName>, problems: &mut Problems<'_>) {
+    let (of, other) = (&one.credential.value, &other.credential.value.binding);
+    for (key, own, wanted) in
+        [("tags", &of.binding.tags, &other.tags), ("identities", &of.binding.identities, &other.identities)]
+    {
+        // A pattern's own text: it can mean more than one, so it must stand there as it is.
+        let within = |one: &Glob| {
+            wanted
+                .iter()
+                .any(|wanted| wanted == one || (!one.as_str().contains('*') && wanted.matches(one.as_str())))
+        };
+        if !wanted.is_empty() && (own.is_empty() || !own.iter().all(within)) {
             let what = format!(
-                "[[credential]] {} sends {} to {host}, which it is not bound to",
-                one.credential.value.name, need.value
+                "[[credential]] {} is made of {}, which is bound to {key}, and serves others too",
+                of.name, need.value
             );
-            problems.add(&need.place, what, format!("add {:?} to its hosts", host.as_str()));
+            let list: Vec<String> = wanted.iter().map(|wanted| format!("{:?}", wanted.as_str())).collect();
+            let remedy = format!("write {key} = [{}] there, or fewer of them", list.join(", "));
+            problems.add(&one.credential.place, what, remedy);
         }
     }
 }

@@ -103,7 +103,7 @@ fn every_key_of_a_credential() {
 fn said(credential: &str, rule: &str) -> Vec<String> {
     let rule = format!("[[rule]]\nname = \"r\"\n{rule}\n");
     let rule = if rule.contains("verdict") { rule } else { format!("{rule}verdict = \"allow\"\n") };
-    complaints(&[
+    all_complaints(&[
         (MAIN_FILE, &format!("[[credential]]\nname = \"c\"\n{credential}\n")),
         ("policy.d/r.toml", &rule),
     ])
@@ -235,6 +235,40 @@ fn a_secret_is_sent_to_no_endpoint_that_it_is_not_bound_to() {
     let all = said(text, "credential = \"c\"");
     assert_eq!(all.len(), 1, "{all:#?}");
     assert!(all[0].contains("sends d to x.example.com, which it is not bound to"), "{all:#?}");
+}
+
+#[test]
+fn what_serves_others_serves_whom_it_is_bound_to() {
+    let with = |of: &str, client: &str| {
+        let text = format!(
+            "source.oauth2 = {{ token_url = \"https://{of}\n\
+             host = \"a.example.com\"\ninject.bearer = true\n\
+             [[credential]]\nname = \"d\"\nsource.env = \"D\"\n{client}\n"
+        );
+        said(&text, "credential = \"c\"")
+    };
+    let oauth = |host: &str| format!("{host}/\", client_id = \"i\", secret = \"d\" }}");
+    let bound = |host: &str, of: &str| format!("{}\n{of}", oauth(host));
+    for (of, client) in [
+        (oauth("x.example.com"), "host = \"x.example.com\""),
+        (oauth("192.0.2.1:8200"), ""),
+        (oauth("x.example.com:8443"), "ports = 8443"),
+        (bound("x.example.com", "tags = [\"ci\", \"ci-*\"]"), "tags = [\"c*\", \"ci-*\"]"),
+        (bound("x.example.com", "identities = \"a\""), "identities = \"*\""),
+    ] {
+        assert_eq!(with(&of, client), Vec::<String>::new(), "{of} {client}");
+    }
+    for (of, client, wanted) in [
+        (oauth("192.0.2.1"), "host = \"x.example.com\"", "sends d to 192.0.2.1, which it is not bound to"),
+        (oauth("[2001:db8::1]"), "host = \"x.example.com\"", "sends d to [2001:db8::1], which"),
+        (oauth("x.example.com"), "ports = 8443", "sends d to port 443 of x.example.com, which"),
+        (oauth("x.example.com"), "tags = \"ci\"", "c is made of d, which is bound to tags"),
+        (bound("x.example.com", "tags = \"c*\""), "tags = \"ci\"", "c is made of d, which is bound to tags"),
+        (oauth("x.example.com"), "identities = \"alice\"", "which is bound to identities"),
+    ] {
+        let all = with(&of, client);
+        assert!(all.len() == 1 && all[0].contains(wanted), "{of} {client} {all:#?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Answers to requests that bore a credential: whatever of a live value an upstream echoes is masked before the client
+//! Answers to requests that bore a credential, and others of whom one is bound to: whatever of a live value an upstream echoes is masked before the client
 //! sees it, in heads, trailers and bodies. What is masked stays as long as it was, and nothing is held back but what may
 //! become a value with the next byte. Inside a content coding nothing can be masked: a coded answer that shows one is cut.
 
@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
 use super::body::Broke;
+use super::came::Came;
 use crate::codec::coding::{Decoder, Step};
 use crate::codec::scrub::{Needles, Stream};
 use crate::credential::Value;
@@ -30,24 +32,47 @@ const CODED_MAX: usize = 256 << 10;
 /// What cleans an answer.
 pub(super) struct Cleaner {
     veil: Arc<Veil>,
-    /// What the request bore: looked for as long as the answer lasts, whatever comes after it.
-    _bore: Arc<Value>,
+    /// What the request bore, if anything: looked for as long as the answer lasts, whatever comes after it.
+    bore: Option<Arc<Value>>,
 }
 
 impl Cleaner {
-    pub(super) fn new(veil: &Arc<Veil>, bore: &Arc<Value>) -> Self {
-        Self { veil: Arc::clone(veil), _bore: Arc::clone(bore) }
+    pub(super) fn new(veil: &Arc<Veil>, bore: Option<&Arc<Value>>) -> Self {
+        Self { veil: Arc::clone(veil), bore: bore.map(Arc::clone) }
     }
 
     /// Masks what a head shows.
-    pub(super) fn head(&self, response: &mut Response<Incoming>) {
-        let Some(needles) = self.veil.needles() else { return };
+    ///
+    /// # Errors
+    /// The body is in a coding that cannot be looked into.
+    pub(super) fn head<B>(&self, response: &mut Response<B>) -> Result<(), &'static str> {
+        if self.bore.is_some() {
+            looked_into(response.headers())?;
+        }
+        let Some(needles) = self.veil.needles() else { return Ok(()) };
         fields(&needles, response.headers_mut());
         let phrase = response.extensions().get::<ReasonPhrase>();
         if phrase.is_some_and(|phrase| needles.is_in(phrase.as_bytes())) {
             response.extensions_mut().remove::<ReasonPhrase>();
         }
+        Ok(())
     }
+}
+
+/// Whether a body can be looked into: hyper undoes `chunked` and no other transfer coding, [`Decoder`] the usual content
+/// codings.
+fn looked_into(headers: &HeaderMap) -> Result<(), &'static str> {
+    let chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let transfer = headers.get_all(TRANSFER_ENCODING).iter().flat_map(|value| {
+        value.as_bytes().split(|b| *b == b',').filter(|coding| !coding.trim_ascii().is_empty())
+    });
+    if !transfer.into_iter().all(chunked) {
+        return Err("an answer to a request that bore a credential is in a transfer coding");
+    }
+    if Decoder::of(headers).is_err() {
+        return Err("an answer to a request that bore a credential is in a content coding that is not known");
+    }
+    Ok(())
 }
 
 /// An informational answer's fields, with what they show masked.
@@ -69,7 +94,7 @@ fn fields(needles: &Needles, headers: &mut HeaderMap) {
         // Parts of a value with others of the same kind in their place.
         *value = HeaderValue::from_bytes(&masked).unwrap_or_else(|_| HeaderValue::from_static(""));
     }
-    // In a name it would stand in lower case.
+    // In a name it stands in lower case, which is among what is looked for.
     let shows = |name: &http::HeaderName| needles.is_in(name.as_str().as_bytes());
     let names: Vec<_> = headers.keys().filter(|name| shows(name)).cloned().collect();
     names.iter().for_each(|name| drop(headers.remove(name)));
@@ -77,12 +102,12 @@ fn fields(needles: &Needles, headers: &mut HeaderMap) {
 
 /// An upstream's body, cleaned where its request bore a credential.
 pub(super) enum Answered {
-    As(Incoming),
-    Clean(Box<Clean<Incoming>>),
+    As(Came<Incoming>),
+    Clean(Box<Clean<Came<Incoming>>>),
 }
 
 impl Answered {
-    pub(super) fn of(inner: Incoming, headers: &HeaderMap, cleaner: Option<Cleaner>) -> Self {
+    pub(super) fn of(inner: Came<Incoming>, headers: &HeaderMap, cleaner: Option<Cleaner>) -> Self {
         match cleaner {
             Some(cleaner) if !inner.is_end_stream() => {
                 Self::Clean(Box::new(Clean::new(inner, headers, cleaner)))
@@ -157,7 +182,6 @@ where
     Broke: From<B::Error>,
 {
     fn new(inner: B, headers: &HeaderMap, cleaner: Cleaner) -> Self {
-        // A coding that is not known here can only be looked at as it is.
         let decoder = Decoder::of(headers).ok().flatten();
         let way = match decoder {
             None => Way::Plain(Stream::default()),
@@ -319,5 +343,31 @@ where
         }
         hint.set_lower(inner.lower() + held);
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::CONTENT_ENCODING;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_into_is_no_answer_to_who_bore_a_credential() {
+        let of = |name, text: &'static str| {
+            looked_into(&HeaderMap::from_iter([(name, HeaderValue::from_static(text))])).is_ok()
+        };
+        for good in ["chunked", "Chunked"] {
+            assert!(of(TRANSFER_ENCODING, good), "{good}");
+        }
+        for bad in ["gzip, chunked", "gzip", "chunked, gzip"] {
+            assert!(!of(TRANSFER_ENCODING, bad), "{bad}");
+        }
+        for good in ["gzip", "br", "zstd", "deflate", "identity", "gzip, br"] {
+            assert!(of(CONTENT_ENCODING, good), "{good}");
+        }
+        for bad in ["compress", "dcz", "gzip, gzip, gzip, gzip"] {
+            assert!(!of(CONTENT_ENCODING, bad), "{bad}");
+        }
     }
 }

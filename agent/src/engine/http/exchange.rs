@@ -13,6 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Down, Finish, Length, Open, Up};
+use super::came::Came;
 use super::clean::{Answered, Cleaner};
 use super::fault::{h2_reset, is_io};
 use super::messages::Judge;
@@ -37,7 +38,7 @@ mod leaked;
 mod send;
 mod told;
 
-use credential::Bearing;
+use credential::{Bearing, Echoes};
 use judge::{Leave, protocol};
 use told::unread;
 
@@ -68,6 +69,7 @@ pub(super) struct Exchanges {
     /// Cancelled when the connection's first request has come.
     first: CancellationToken,
     open: Open,
+    echoes: Echoes,
 }
 
 /// An exchange that ends without an answer: the client sees what it would have seen of the upstream itself.
@@ -114,7 +116,8 @@ impl Exchanges {
         if before > 0 {
             first.cancel();
         }
-        Self { cx, sender, gate, on_switch, begun: AtomicU64::new(0), before, first, open: Open::default() }
+        let (begun, open, echoes) = (AtomicU64::new(0), Open::default(), Echoes::default());
+        Self { cx, sender, gate, on_switch, begun, before, first, open, echoes }
     }
 
     /// Completes when the drain has begun and the client has had its turn: a connection that has just been opened is
@@ -196,7 +199,7 @@ impl Exchanges {
             // What is compressed could not be judged.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
-        let clean = bearing.as_ref().map(|bearing| Cleaner::new(self.cx.session.veil(), bearing.value()));
+        let clean = self.cleaner(bearing.as_ref());
         let up = (finish.exchange().clone(), finish.meter().map(Meter::sent));
         let sent = tokio::select! {
             biased;
@@ -256,12 +259,12 @@ impl Exchanges {
         &self,
         asked: Asked,
         undecided: Undecided,
-        (mut response, clean): (Response<Incoming>, Option<Cleaner>),
+        (mut response, clean): (Response<Came<Incoming>>, Option<Cleaner>),
         mut finish: Finish,
         messages: Option<Judge>,
     ) -> Response<Down> {
-        if let Some(clean) = &clean {
-            clean.head(&mut response);
+        if let Some(Err(what)) = clean.as_ref().map(|clean| clean.head(&mut response)) {
+            return self.bad_upstream(&asked, what.to_owned(), finish);
         }
         let switched = asked.switch.is_some() && upgrade::granted(&asked.method, &response);
         let checked = upstream_answer::check(&mut response, switched)

@@ -12,6 +12,7 @@ use crate::report::Chain;
 use crate::stream::BoxStream;
 
 mod body;
+mod came;
 mod clean;
 mod exchange;
 mod fault;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
@@ -46,10 +45,10 @@ pub(super) struct Switched {
 impl Switched {
     /// Both ends as they will be once the answer is out; the exchange goes on in `finish`. `asked` is set when an
     /// extended CONNECT asked for a WebSocket (RFC 8441): its answer names no protocol again.
-    pub(super) fn new(
+    pub(super) fn new<B>(
         client: OnUpgrade,
         upstream: OnUpgrade,
-        response: &Response<Incoming>,
+        response: &Response<B>,
         asked: bool,
         peer: Option<Verified>,
         finish: Finish,
@@ -153,7 +152,7 @@ fn boxed(upgraded: Upgraded) -> BoxStream {
 }
 
 /// Whether an answer changes the protocol.
-pub(super) fn granted(method: &Method, response: &Response<Incoming>) -> bool {
+pub(super) fn granted<B>(method: &Method, response: &Response<B>) -> bool {
     match *method {
         Method::CONNECT => response.status().is_success(),
         _ => response.status() == StatusCode::SWITCHING_PROTOCOLS,
@@ -161,11 +160,7 @@ pub(super) fn granted(method: &Method, response: &Response<Incoming>) -> bool {
 }
 
 /// Checks an answer that changes the protocol: a WebSocket that nobody asked for in due form was not judged as one.
-pub(super) fn check(
-    switched: bool,
-    handshake: bool,
-    response: &Response<Incoming>,
-) -> Result<(), &'static str> {
+pub(super) fn check<B>(switched: bool, handshake: bool, response: &Response<B>) -> Result<(), &'static str> {
     if switched && !handshake && asks_websocket(response.headers()) {
         return Err("the upstream changed to a WebSocket, which the request did not ask for in due form");
     }

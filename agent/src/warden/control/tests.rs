@@ -47,6 +47,7 @@ fn status() -> Status {
         layers: Vec::new(),
         self_test: None,
         store: None,
+        memory: "locked".to_owned(),
         notes: Vec::new(),
     }
 }

@@ -20,7 +20,7 @@ use crate::config::Loopback;
 use crate::types::TagName;
 
 /// The compiled programs; `cargo xtask ebpf` makes them, `cargo xtask ebpf --check` proves that they are these.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/sluice.bpf.o");
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/sluice.bpf.o");
 
 /// Maps that all tags share.
 const SHARED: [&str; 7] = ["CONFIG", "COUNTERS", "EVENTS", "NAMESPACES", "ORIGINS", "ASKED", "BORN"];

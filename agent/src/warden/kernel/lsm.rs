@@ -35,7 +35,7 @@ pub use self::hook::LsmHook;
 pub use crate::config::UnixRule;
 
 /// The compiled programs, made and checked as the cgroup programs are.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/sluice-lsm.bpf.o");
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/sluice-lsm.bpf.o");
 
 /// Maps that the cgroup programs own.
 const SHARED: [&str; 3] = ["BORN", "COUNTERS", "EVENTS"];

@@ -19,6 +19,8 @@ mod askers;
 mod cgroup;
 mod error;
 mod events;
+#[cfg(test)]
+mod floor;
 mod guard;
 mod hook;
 mod instance;

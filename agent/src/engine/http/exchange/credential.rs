@@ -1,6 +1,6 @@
 //! The credential of one exchange: judged, fetched, put in. The caller's own goes first.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::{Request, StatusCode};
 
@@ -8,15 +8,16 @@ use super::{Asked, Exchanges, Failed};
 use crate::credential::sigv4::{self, Chunks, Claim, Unsignable};
 use crate::credential::{Ask, Bound, Failed as Unfetched, Value, bind, inject, strip};
 use crate::engine::Verified;
+use crate::engine::http::clean::Cleaner;
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
 use crate::identity::Standing;
-use crate::policy::Permit;
 use crate::policy::credential::{Credential, Sending, Unbound};
+use crate::policy::{Permit, Policy};
 use crate::record::Borne;
 use crate::tls;
-use crate::types::CredentialName;
 use crate::types::credential::Inject;
+use crate::types::{CredentialName, HostName};
 
 /// A credential that an exchange is to bear, and its value.
 pub(super) struct Bearing {
@@ -28,13 +29,12 @@ pub(super) struct Bearing {
     claim: Option<(Claim, Option<String>)>,
 }
 
+/// Whether a credential is bound to the other side of a connection, by these rules.
+pub(super) type Echoes = Mutex<(Weak<Policy>, bool)>;
+
 impl Bearing {
     pub(super) fn name(&self) -> &CredentialName {
         &self.credential.name
-    }
-
-    pub(super) fn value(&self) -> &Arc<Value> {
-        &self.value
     }
 
     /// What the record says of it.
@@ -53,6 +53,28 @@ fn refused(credential: &Credential, rule: &str, status: StatusCode, why: impl st
 }
 
 impl Exchanges {
+    /// What cleans the answer: of a request that bears a credential, and of any other to whom one is bound, since it may tell
+    /// later what it was sent before.
+    pub(super) fn cleaner(&self, bearing: Option<&Bearing>) -> Option<Cleaner> {
+        let veil = self.cx.session.veil();
+        match bearing {
+            Some(bearing) => Some(Cleaner::new(veil, Some(&bearing.value))),
+            None => (veil.needles().is_some() && self.may_echo()).then(|| Cleaner::new(veil, None)),
+        }
+    }
+
+    fn may_echo(&self) -> bool {
+        let policy = self.cx.policy();
+        let mut known = self.echoes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::ptr::eq(known.0.as_ptr(), Arc::as_ptr(&policy)) {
+            let name = self.cx.trusted_name().map(HostName::as_str);
+            let hosts = policy.credentials().values().flat_map(|credential| &credential.binding.hosts);
+            let bound = name.is_some_and(|name| hosts.into_iter().any(|host| host.matches(name)));
+            *known = (Arc::downgrade(&policy), bound);
+        }
+        known.1
+    }
+
     /// Gets the credential that the permit names, and takes the caller's own out of the request. A CONNECT bears none: it
     /// is for the proxy, and what goes through it is judged for itself.
     pub(super) async fn bear(

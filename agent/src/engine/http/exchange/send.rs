@@ -1,19 +1,17 @@
 //! The one place from which requests go upstream, with the credential that they are to bear.
 
-use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{Request, Response, StatusCode, Version};
-use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::credential::Bearing;
 use super::{Asked, Exchanges, Failed, Sender};
 use crate::credential::sigv4::Chunks;
 use crate::engine::http::body::{Length, Up};
+use crate::engine::http::came::Came;
 use crate::engine::http::clean;
 use crate::engine::http::source::Source;
 use crate::engine::http::upstream_answer;
@@ -21,14 +19,16 @@ use crate::limit::Spent;
 use crate::policy::Permit;
 use crate::record::Exchange;
 
-/// A refusal of the upstream's that is put aside: it is read to its end, so that the connection can be used again.
+/// A refusal of the upstream's that is put aside: it is read to its end, so that the connection can be used again. One that
+/// is longer is the client's.
 const ASIDE: usize = 64 * 1024;
 /// So long that may take.
 const ASIDE_WITHIN: Duration = Duration::from_secs(2);
 
 impl Exchanges {
     /// Sends an exchange's request; it costs the permit. Where the upstream refuses the credential that was put in (401),
-    /// that is fetched anew once, and the request sent once more if all of it is there and the value is another.
+    /// that is fetched anew once, and the request sent once more if all of it is there and the value is another. Where that
+    /// cannot be done, or comes to nothing, the upstream's refusal is the answer.
     pub(super) async fn deliver(
         &self,
         permit: Permit,
@@ -36,15 +36,16 @@ impl Exchanges {
         asked: &Asked,
         mut request: Request<Source>,
         (exchange, spent): (Exchange, Option<Arc<Spent>>),
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<Response<Came<Incoming>>, Failed> {
         let _spent = permit;
         let Some(bearing) = bearing else {
-            return self.send(request, (Some(exchange), spent), None, asked.length).await;
+            let sent = self.send(request, (Some(exchange), spent), None, asked.length).await;
+            return sent.map(|response| response.map(Came::new));
         };
         let again = asked.switch.is_none().then(|| copy(&mut request)).flatten();
         let signing = self.put_in(&bearing, asked, &mut request)?;
         let up = (Some(exchange.clone()), spent.clone());
-        let mut response = self.send(request, up, signing, asked.length).await?;
+        let mut response = self.send(request, up, signing, asked.length).await?.map(Came::new);
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
@@ -53,13 +54,23 @@ impl Exchanges {
         if upstream_answer::check(&mut response, false).is_err() {
             return Ok(response); // refused where answers are
         }
+        let signing = self.put_in(&bearing, asked, &mut request)?;
+        let ended = response.body_mut().read(ASIDE, ASIDE_WITHIN).await;
+        // HTTP/2 has another stream for it.
+        if !ended && response.version() != Version::HTTP_2 {
+            return Ok(response);
+        }
         tracing::info!(
             "credential {}: the upstream refused it; sent once more with a new value",
             bearing.name()
         );
-        let signing = self.put_in(&bearing, asked, &mut request)?;
-        aside(response).await?;
-        self.send(request, (None, spent), signing, asked.length).await
+        self.send(request, (None, spent), signing, asked.length).await.map_or_else(
+            |_| {
+                tracing::info!("credential {}: nothing came of that", bearing.name());
+                Ok(response)
+            },
+            |again| Ok(again.map(Came::new)),
+        )
     }
 
     async fn send(
@@ -121,7 +132,7 @@ fn copy(request: &mut Request<Source>) -> Option<Request<Source>> {
 }
 
 /// Whether the connection can be used after this answer, as far as it says.
-fn stays(response: &Response<Incoming>) -> bool {
+fn stays<B>(response: &Response<B>) -> bool {
     let closes = |value: &http::HeaderValue| {
         value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
     };
@@ -129,26 +140,5 @@ fn stays(response: &Response<Incoming>) -> bool {
         Version::HTTP_2 => true,
         Version::HTTP_11 => !response.headers().get_all(CONNECTION).iter().any(closes),
         _ => false,
-    }
-}
-
-/// Reads an answer that nobody is given to its end. HTTP/2's stream is reset where it is too long.
-async fn aside(response: Response<Incoming>) -> Result<(), Failed> {
-    let http2 = response.version() == Version::HTTP_2;
-    let mut body = response.into_body();
-    let mut read = 0;
-    let reading = async {
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            read += frame.map_err(Failed::Upstream)?.data_ref().map_or(0, bytes::Bytes::len);
-            if read > ASIDE {
-                return Err(Failed::Closed);
-            }
-        }
-        Ok(())
-    };
-    match timeout(ASIDE_WITHIN, reading).await {
-        _ if http2 => Ok(()),
-        Ok(read) => read,
-        Err(_) => Err(Failed::Closed),
     }
 }
