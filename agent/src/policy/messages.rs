@@ -2,8 +2,6 @@
 
 use super::Policy;
 use super::judge::Compiled;
-use crate::types::Action;
-use crate::types::action::{Body, Message, Speaker};
 
 /// Whose messages on the WebSocket that an exchange opens are judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,13 +13,6 @@ pub enum Hears {
     Client,
     /// The upstream's, too.
     Both,
-}
-
-/// Whether rules that do not know the message at hand let it pass, or do not look at it, by what they said of the handshake:
-/// the handshake itself, and what the server says to rules that do not ask who says it.
-pub(super) fn pass_with_the_handshake(action: &Action<'_>) -> bool {
-    let Action::Http(http) = action else { return false };
-    matches!(http.body, Body::Handshake | Body::Message(Message { from: Speaker::Server, .. }))
 }
 
 impl Compiled {

@@ -51,6 +51,18 @@ impl Heard {
         host.to_ascii_lowercase()
     }
 
+    /// The values of parameters that some servers take for this one: in another letter case, as a list, behind a space.
+    pub fn alike(&self, name: &str) -> Vec<String> {
+        let query = self.query.as_deref().unwrap_or_default();
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let pairs = pairs.map(|(name, value)| (decoded(name), decoded(value)));
+        let is = |key: &str| {
+            let key = key.trim_start_matches(' ').to_lowercase();
+            key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('['))
+        };
+        pairs.filter(|(key, _)| key != name && is(key)).map(|(_, value)| value).collect()
+    }
+
     /// Values of a query parameter (WHATWG URL §5.1).
     pub fn parameters(&self, name: &str) -> Vec<String> {
         let query = self.query.as_deref().unwrap_or_default();

@@ -116,14 +116,16 @@ impl Rules {
         let first = |name: &str| heard.values(name).into_iter().next();
         let path = String::from_utf8_lossy(&heard.path).into_owned();
         let (said, query, host) = (heard.values("x-q"), heard.parameters("q"), heard.host());
+        let alike = heard.alike("q");
         let named = host.parse::<std::net::IpAddr>().is_err();
         let found = [
             ("method", first("x-method").is_none_or(|m| m != heard.method)),
             // To a rule that refuses, what is not there is another than any.
             ("host", !named || first("x-host").is_none_or(|h| h != host)),
-            ("query", !query.is_empty() && !said.is_empty() && query != said),
+            // What servers may take for it leaves it in doubt, which refuses.
+            ("query", !query.is_empty() && !said.is_empty() && (query != said || !alike.is_empty())),
             ("mark", heard.values("x-mark").iter().any(|v| matches(self.mark, v))),
-            ("parameter", query.iter().any(|v| matches(self.parameter, v))),
+            ("parameter", query.iter().chain(&alike).any(|v| matches(self.parameter, v))),
             ("glob", matches(self.glob, &path)),
             ("path", first("x-path").is_none_or(|p| p != path)),
             ("model", self.reads_bodies && other_model(first("x-model"), &heard.body)),
