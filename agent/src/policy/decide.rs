@@ -5,7 +5,8 @@ use super::judge::Match;
 use super::limit::Bounds;
 use super::past::Withheld;
 use super::rule::{Effect, Rule};
-use super::{Asked, Denied, Hears, Mode, NONE, OBSERVE, Passage, Policy, Verdict, messages};
+use super::{Asked, Denied, Hears, Mode, NONE, OBSERVE, Passage, Policy, Verdict};
+use crate::types::action::{Body, Http, Message, Speaker};
 use crate::types::{self, Action};
 
 /// Decides as if there were one way to read it.
@@ -54,7 +55,14 @@ fn find<'p>(policy: &'p Policy, facts: &Facts<'_>, mode: Mode) -> Found<'p> {
     // Whether it is sent once this rule has matched.
     let sends = |rule: &Rule| rule.verdict == Effect::Allow || rule.mode.unwrap_or(mode) == Mode::Observe;
     let head = matches!(action, Action::Http(_));
-    let opens = messages::pass_with_the_handshake(action);
+    // What the server says was let through with the handshake by the rules that do not ask who said it.
+    let opens = matches!(
+        action,
+        Action::Http(Http {
+            body: Body::Handshake | Body::Message(Message { from: Speaker::Server, .. }),
+            ..
+        })
+    );
     let mut found = Found::default();
     for compiled in policy.index.candidates(facts).map(|at| &policy.rules[at]) {
         let why = match compiled.judge(facts) {
