@@ -64,11 +64,7 @@ impl Exchanges {
             "credential {}: the upstream refused it; sent once more with a new value",
             bearing.name()
         );
-        let sent = tokio::select! {
-            biased;
-            sent = self.send(request, (None, spent), signing, asked.length) => sent,
-            () = self.gone.cancelled() => Err(Failed::Closed),
-        };
+        let sent = self.send(request, (None, spent), signing, asked.length).await;
         sent.map_or_else(
             |_| {
                 tracing::info!("credential {}: nothing came of that", bearing.name());
@@ -106,10 +102,18 @@ impl Exchanges {
                 }
                 let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let mut sender = taken.ok_or(Failed::Closed)?;
-                sender.ready().await.map_err(Failed::Upstream)?;
-                let response = sender.send_request(request);
-                slot.lock().unwrap_or_else(PoisonError::into_inner).replace(sender);
-                response.await.map_err(Failed::Upstream)
+                let sending = async {
+                    sender.ready().await.map_err(Failed::Upstream)?;
+                    let response = sender.send_request(request);
+                    slot.lock().unwrap_or_else(PoisonError::into_inner).replace(sender);
+                    response.await.map_err(Failed::Upstream)
+                };
+                // A connection that ended in due form answers nobody who waits for it.
+                tokio::select! {
+                    biased;
+                    sent = sending => sent,
+                    () = self.gone.cancelled() => Err(Failed::Closed),
+                }
             }
             Sender::Http2(sender) => {
                 let mut sender = sender.clone();
