@@ -1,7 +1,7 @@
-//! Many texts at once: each place where one of them stands, the longest of those that begin there. Every text has
-//! [`SHORTEST`] bytes at least, so one aligned word of four bytes lies within its first seven: only these words are looked
-//! at, and nearly all of them are told by one bit to be none's. To make a set costs about as much as to sort its texts;
-//! an automaton over as many would cost a hundred times that, and most of its memory.
+//! Many texts at once: each place where one of them stands, the longest of those that begin there. Of the bytes that are
+//! searched one word of four is looked at every so often, as seldom as the shortest text lets it lie within each text
+//! still; nearly all are told by one bit to be none's. To make a set costs about as much as to sort its texts; an automaton
+//! over as many would cost a hundred times that, and most of its memory.
 
 use std::sync::Arc;
 
@@ -16,8 +16,10 @@ pub struct Set {
     sorted: Vec<Place>,
     /// The first [`SHORTEST`] bytes of each, as they sort.
     keys: Zeroizing<Vec<u64>>,
-    /// Words of four bytes that stand in a text at 0 to 3.
+    /// Words of four bytes that stand in a text at any place before `stride`.
     words: Bits,
+    /// So many bytes from one word that is looked at to the next.
+    stride: usize,
     /// The first [`SHORTEST`] bytes of each.
     heads: Bits,
     /// The first two bytes of each: nearly every end of what is read is told by them to be none's beginning.
@@ -38,6 +40,10 @@ struct Place {
 const WORD: usize = 4;
 /// Words that are looked at together.
 const TOGETHER: usize = 8;
+/// From one word to the next at most.
+const STRIDE: usize = 64;
+/// Words of all texts: with more of them, more is taken for one.
+const WORDS: usize = 1 << 16;
 
 impl Set {
     /// Of all these; `None` where there is no text.
@@ -50,8 +56,11 @@ impl Set {
         sorted.sort_unstable_by(|a, b| text(a).cmp(text(b)));
         sorted.dedup_by(|a, b| text(a) == text(b));
         let longest = sorted.iter().map(|place| text(place).len()).max()?;
+        let shortest = sorted.iter().map(|place| text(place).len()).min()?;
+        let most = (shortest + 1 - WORD).min(WORDS / sorted.len()).clamp(WORD, STRIDE);
+        let stride = 1 << most.ilog2();
         let (mut words, mut heads, mut pairs) =
-            (Bits::of(sorted.len() * WORD), Bits::of(sorted.len()), Bits::of(sorted.len()));
+            (Bits::of(sorted.len() * stride), Bits::of(sorted.len()), Bits::of(sorted.len()));
         // Texts that the next may begin with, each the beginning of the one behind it.
         let mut open: Vec<u32> = Vec::new();
         for at in 0..sorted.len() {
@@ -61,7 +70,7 @@ impl Set {
             {
                 open.pop();
             }
-            for from in 0..WORD {
+            for from in 0..stride {
                 words.set(word(&this[from..]));
             }
             heads.set(head(this));
@@ -72,7 +81,7 @@ impl Set {
         }
         let key = |place| text(place).first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
         let keys = Zeroizing::new(sorted.iter().map(key).collect());
-        Some(Self { texts, sorted, keys, words, heads, pairs, longest })
+        Some(Self { texts, sorted, keys, words, stride, heads, pairs, longest })
     }
 
     /// The longest text's bytes.
@@ -86,17 +95,20 @@ impl Set {
 
     /// The first text that stands in `bytes` from `from` on: where it begins and ends, and its mark.
     pub fn find(&self, bytes: &[u8], from: usize) -> Option<(usize, usize, &Arc<str>)> {
-        let (words, _) = bytes.get(from..)?.as_chunks::<WORD>();
-        let may = |four: &[u8; WORD]| self.words.has(u64::from(u32::from_le_bytes(*four)));
+        let last = bytes.len().saturating_sub(WORD - 1);
+        let may = |at: usize| {
+            let four = bytes[at..].first_chunk().copied().map_or(0, u32::from_le_bytes);
+            self.words.has(u64::from(four))
+        };
+        let together = self.stride * TOGETHER;
         // Several with one branch: nearly always it is none.
-        for (nth, some) in words.chunks(TOGETHER).enumerate() {
-            if !some.iter().fold(false, |any, four| any | may(four)) {
+        for first in (from..last).step_by(together) {
+            let some = (first..last.min(first + together)).step_by(self.stride);
+            if !some.clone().fold(false, |any, at| any | may(at)) {
                 continue;
             }
-            for (at, _) in
-                (from + nth * TOGETHER * WORD..).step_by(WORD).zip(some).filter(|(_, four)| may(four))
-            {
-                for begin in at.saturating_sub(WORD - 1).max(from)..=at {
+            for at in some.filter(|at| may(*at)) {
+                for begin in at.saturating_sub(self.stride - 1).max(from)..=at {
                     if let Some(place) = self.at(&bytes[begin..]) {
                         let mark = &self.texts[place.of as usize].mark;
                         return Some((begin, begin + self.text(place).len(), mark));
@@ -235,10 +247,13 @@ mod tests {
             let mut text = |length: u64, letters: u64| -> Vec<u8> {
                 (0..length).map(|_| b'a' + u8::try_from(next(letters + 1)).expect("few")).collect()
             };
-            let mut texts: Vec<Vec<u8>> = (0..6).map(|n| text(8 + n % 4, letters)).collect();
+            let shortest = [8, 11, 19, 35, 80][(round % 5) as usize];
+            let mut texts: Vec<Vec<u8>> = (0..6).map(|n| text(shortest + n % 4, letters)).collect();
             let longer = [texts[0].clone(), text(5, letters)].concat();
             texts.push(longer);
-            let bytes = [text(400, letters), texts[6].clone(), text(3, letters)].concat();
+            let bytes =
+                [text(400, letters), texts[6].clone(), text(3, letters), texts[round as usize % 6].clone()]
+                    .concat();
             let set = set(&texts);
             let (mut found, mut at) = (Vec::new(), 0);
             while let Some((begin, end, _)) = set.find(&bytes, at) {
