@@ -35,7 +35,7 @@ issuers = ["https://203.0.113.10:8443"]
 claims = { ref = "main", "build.trusted" = "true" }
 hosts = ["h1.example.test"]
 verdict = "allow"
-limit = { requests = 2, per = "1h", by = "claim:project" }
+limit = [{ requests = 2, per = "1h", by = "claim:project" }, { requests = 3, per = "1h", by = "identity" }]
 [[rule]]
 name = "git"
 identities = ["bot"]
@@ -205,19 +205,23 @@ fn groups_decide_wherever_the_token_comes_from() {
     assert!(world.seen().strangers().iter().all(|peer| peer.port() != 443), "nothing went past the agent");
 }
 
-/// Rules that ask for an issuer and claims, a limit by a claim, and what a record knows of claims afterwards.
+/// Rules that ask for an issuer and claims, limits by a claim and by who it is, and what a record knows of claims afterwards.
 fn claims_decide_and_are_replayed(world: &World, provider: &mut Provider) {
     const H1: &str = "https://h1.example.test/bytes/3";
-    let mut token = |project: &str, of: &str, trusted: bool| {
+    let mut token_of = |subject: &str, project: &str, of: &str, trusted: bool| {
         let build = json!({ "trusted": trusted });
-        provider.token_with(&json!({ "sub": "ci", "ref": of, "project": project, "build": build }))
+        provider.token_with(&json!({ "sub": subject, "ref": of, "project": project, "build": build }))
     };
+    let other = token_of("other", "fifth", "main", true);
+    let mut token = |project: &str, of: &str, trusted: bool| token_of("ci", project, of, trusted);
     let (first, second) = (token("first", "main", true), token("second", "main", true));
     for (token, wanted) in [
         (&first, "\n200"),
         (&first, "\n200"),
         (&first, "\n429"),
         (&second, "\n200"),
+        (&token("fourth", "main", true), "\n429"),
+        (&other, "\n200"),
         (&token("third", "dev", true), "\n403"),
         (&token("third", "main", false), "\n403"),
     ] {
@@ -238,8 +242,8 @@ fn claims_decide_and_are_replayed(world: &World, provider: &mut Provider) {
         (counts["refused"].as_u64().expect("a count"), counts["unknown"].as_u64().expect("a count"))
     };
     // What a limit refused is not judged again.
-    assert_eq!(replayed("{ ref = \"main\" }"), (0, 1), "the claims that rules asked for are in the record");
-    assert_eq!(replayed("{ ref = \"dev\" }"), (3, 0));
+    assert_eq!(replayed("{ ref = \"main\" }"), (0, 2), "the claims that rules asked for are in the record");
+    assert_eq!(replayed("{ ref = \"dev\" }"), (4, 0));
     let (refused, unknown) = replayed("{ project = \"first\" }");
     assert!(refused == 0 && unknown > 3, "no rule asked for it then: {refused} {unknown}");
     let store = fs::read_dir(world.daemon().store()).expect("store");

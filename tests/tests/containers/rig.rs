@@ -13,7 +13,13 @@ use sluice_tests::process::{Ended, PATIENCE, eventually, run};
 
 /// A world with the agent; `None` in direct runs, which these tests have nothing to say about.
 pub fn world() -> Option<World> {
-    let world = World::with(Options { journal: true, ..Options::default() }).expect("a world with the agent");
+    world_with("")
+}
+
+/// The same, configured so.
+pub fn world_with(config: &str) -> Option<World> {
+    let options = Options { journal: true, config: config.to_owned(), ..Options::default() };
+    let world = World::with(options).expect("a world with the agent");
     (!world.is_direct()).then_some(world)
 }
 

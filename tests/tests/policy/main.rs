@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `tags`, `users`, `exes` | `refused::each_key_of_a_caller` |
 //! | `units`, `containers` by id | `matchers::units_containers_hours_protocols_and_conditions` |
+//! | `containers` by image | `containers`, of podman |
 //! | `exe_sha256` | `programs` |
 //! | `identities`, `groups` | `identity::groups_decide_wherever_the_token_comes_from` |
 //! | `issuers`, `claims` | the same, `claims_decide_and_are_replayed` |
@@ -23,7 +24,7 @@
 //! | `message.*`, both ways | `messages` |
 //! | bodies with a content coding, too long, waited for | `bodies::content_codings…`, `matchers::whoever_waits…` |
 //! | `mode`: whole, tag, rule | `refused::observing_sends…`, `refused::a_tag_may_be_observed…`, `refused::each_key_of_a_request` |
-//! | `limit`: requests, bytes, tokens, concurrent | `limits` (by rule, tag), `identity` (by claim), `agents` (the SDK's own error) |
+//! | `limit`: requests, bytes, tokens, concurrent | `limits` (by rule, tag), `identity` (by claim, by identity), `agents` (the SDK's own error) |
 //! | limits over a killed gate, a restart, a reload | `limits::counts_outlive…`, `limits::a_reload…` |
 //! | `verdict = "hold"` is refused with its reason | `tools::what_is_held…` |
 //! | `policy check` with `[[test]]`, `policy explain` | `tools` |
