@@ -82,7 +82,8 @@ impl Context {
             && http.host != real
         {
             let really = Action::Http(Http { host: real, ..http });
-            verdict = verdict.and(policy::decide(policy, &self.asked(really)).explained(|denied| Denied {
+            let really = policy::decide(policy, &self.asked(really));
+            verdict = verdict.both(really, policy.mode(&self.caller.tag)).explained(|denied| Denied {
                 reason: format!(
                     "{} (nothing proves that {} is {}: it is judged as {} too)",
                     denied.reason,
@@ -91,7 +92,7 @@ impl Context {
                     real.map_or("a host without a name", HostName::as_str),
                 ),
                 ..denied
-            }));
+            });
         }
         Ok(verdict.explained(|denied| self.who.standing().explain(denied)))
     }

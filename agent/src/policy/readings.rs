@@ -108,6 +108,24 @@ pub(super) fn decide_without(policy: &Policy, asked: &Asked<'_>, withheld: &With
 }
 
 impl Verdict {
+    /// What is said of one request as one to the host that it names, and as one to whom it really goes to: the stricter of
+    /// both. The limits of a rule are not passed by the name of a host that another rule allows.
+    #[must_use]
+    pub fn both(self, really: Self, mode: Mode) -> Self {
+        match (&self, &really) {
+            (Self::Allow(one), Self::Allow(other))
+                if mode == Mode::Enforce
+                    && one.rule != other.rule
+                    && (one.bounds.is_some() || other.bounds.is_some()) =>
+            {
+                let reason =
+                    format!("rule {} and rule {} allow it, and one has limits", one.rule, other.rule);
+                Self::Deny(Denied { rule: NONE.to_owned(), reason })
+            }
+            _ => self.and(really),
+        }
+    }
+
     /// What is said of two ways in which one action can be taken: the stricter of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

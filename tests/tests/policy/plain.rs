@@ -8,8 +8,9 @@ use crate::rig::{TAG, curl, fetched, judged, record, world};
 #[test]
 fn an_allowed_name_does_not_open_another_address() {
     let rules = format!(
-        "[[rule]]\nname = \"proxy\"\naddress = \"{}\"\npaths = [\"/bytes/2\"]\nverdict = \"allow\"\n\
-         [[rule]]\nname = \"web\"\nhost = \"allowed.example\"\nverdict = \"allow\"\n",
+        "[[rule]]\nname = \"proxy\"\naddress = \"{0}\"\npaths = [\"/bytes/2\"]\nverdict = \"allow\"\n\
+         [[rule]]\nname = \"web\"\nhost = \"allowed.example\"\nverdict = \"allow\"\n\
+         [[rule]]\nname = \"few\"\naddress = \"{0}\"\npaths = [\"/bytes/3\"]\nverdict = \"allow\"\nlimit = {{ requests = 9, per = \"1h\" }}\n",
         address("www.example.test")
     );
     let world = world("mode = \"enforce\"", &rules);
@@ -27,5 +28,11 @@ fn an_allowed_name_does_not_open_another_address() {
     assert_eq!(world.seen().requests().len(), 0);
     // Where the address itself is allowed, both judgements hold.
     let (status, body, _) = fetched(&mut curl(&world, TAG, &[host, &format!("{at}/bytes/2")]));
+    assert_eq!(status, "200", "{body}");
+    // But not past the limits of one of them.
+    let (status, body, _) = fetched(&mut curl(&world, TAG, &[host, &format!("{at}/bytes/3")]));
+    assert_eq!(status, "403", "{body}");
+    assert!(body.contains("one has limits"), "{body}");
+    let (status, body, _) = fetched(&mut curl(&world, TAG, &[&format!("{at}/bytes/3")]));
     assert_eq!(status, "200", "{body}");
 }
