@@ -70,20 +70,7 @@ pub fn each(
     let mut give = |recorded: Recorded| {
         if filter.wants(&recorded.summary) { each(recorded) } else { ControlFlow::Continue(()) }
     };
-    let (mut failed, mut broken) = (None, false);
-    let damage = reader.frames(from..reader.segments(), |frame| match walk.frame(&frame, &mut give) {
-        Ok(flow) => {
-            broken |= flow.is_break();
-            flow
-        }
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
+    let (damage, broken) = reader.frames_from(from, |frame| walk.frame(frame, &mut give))?;
     if !broken {
         // Nothing follows: whether `each` has had enough makes no difference.
         let _ = walk.over((!reader.live()).then_some(INTERRUPTED), &mut give);

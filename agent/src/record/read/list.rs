@@ -144,24 +144,7 @@ fn walk(
     mut each: impl FnMut(Summary) -> ControlFlow<()>,
 ) -> Result<Vec<Damage>, Error> {
     let mut open = Open { reader, from, ..Open::new(reader) };
-    let mut failed = None;
-    let mut broken = false;
-    let damage = reader.frames(from..reader.segments(), |frame| {
-        let flow = open.frame(frame, &mut each);
-        match flow {
-            Ok(flow) => {
-                broken |= flow.is_break();
-                flow
-            }
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
+    let (damage, broken) = reader.frames_from(from, |frame| open.frame(frame, &mut each))?;
     if !broken {
         let error = (!reader.live()).then_some(INTERRUPTED);
         // Nothing follows: whether `each` has had enough makes no difference.
@@ -194,7 +177,7 @@ impl<'a> Open<'a> {
 
     fn frame(
         &mut self,
-        frame: Frame<'_>,
+        frame: &Frame<'_>,
         each: &mut impl FnMut(Summary) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
         match frame.kind {

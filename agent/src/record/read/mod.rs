@@ -186,6 +186,24 @@ impl Reader {
         self.segments.get(index).and_then(|(_, head)| head.as_ref()).map(|head| head.time.as_str())
     }
 
+    /// As [`Reader::frames`] for the segments from `from` on, to one who may fail. Gives what is damaged, and whether `each`
+    /// broke off.
+    ///
+    /// # Errors
+    /// [`Error`]: as there, and what `each` says.
+    fn frames_from(
+        &self,
+        from: usize,
+        mut each: impl FnMut(&Frame<'_>) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(Vec<Damage>, bool), Error> {
+        let mut last = Ok(ControlFlow::Continue(()));
+        let damage = self.frames(from..self.segments(), |frame| {
+            last = each(&frame);
+            *last.as_ref().unwrap_or(&ControlFlow::Break(()))
+        })?;
+        last.map(|flow| (damage, flow.is_break()))
+    }
+
     /// Gives every frame of the segments in `range` of indexes, in order, until `each` breaks. Gives what is damaged.
     ///
     /// # Errors
