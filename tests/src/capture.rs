@@ -119,8 +119,14 @@ impl Frame {
     /// Whether it is a TCP segment that begins nothing and carries nothing: an acknowledgement, end or reset of a
     /// connection that began before, or the kernel's own reset of a segment that is nobody's.
     pub fn is_afterthought(&self) -> bool {
-        let (Some(Packet { protocol: 6, .. }), Some(kind)) = (self.packet(), self.ethertype()) else {
+        let (Some(Packet { protocol, .. }), Some(kind)) = (self.packet(), self.ethertype()) else {
             return false;
+        };
+        // Behind a routing header (RFC 8200 §4.4), or at once.
+        let routing = match (protocol, self.bytes.get(54..56)) {
+            (6, _) => 0,
+            (43, Some(&[6, eights])) if kind == 0x86dd => (usize::from(eights) + 1) * 8,
+            _ => return false,
         };
         let field = |at: usize| {
             self.bytes.get(at..at + 2).map(|two| usize::from(u16::from_be_bytes([two[0], two[1]])))
@@ -131,7 +137,7 @@ impl Frame {
                 let head = usize::from(self.bytes[14] & 0xf) * 4;
                 (14 + head, field(16).and_then(|all| all.checked_sub(head)))
             }
-            _ => (54, field(18)),
+            _ => (54 + routing, field(18).and_then(|all| all.checked_sub(routing))),
         };
         let (Some(offset), Some(flags)) = (self.bytes.get(tcp + 12), self.bytes.get(tcp + 13)) else {
             return false;
@@ -322,6 +328,14 @@ mod tests {
                     afterthought,
                     "{v6} {flags:#x} {data}"
                 );
+                // The same behind a routing header of two addresses.
+                let mut routed = segment(v6, flags, data);
+                if v6 {
+                    (routed.bytes[19], routed.bytes[20]) = (60 + data, 43);
+                    let header = [6, 4].into_iter().chain([0; 38]);
+                    routed.bytes.splice(54..54, header);
+                    assert_eq!(routed.is_afterthought(), afterthought, "routed {flags:#x} {data}");
+                }
             }
         }
     }
