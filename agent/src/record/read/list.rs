@@ -181,7 +181,7 @@ impl<'a> Open<'a> {
         each: &mut impl FnMut(Summary) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
         match frame.kind {
-            Some(Kind::Start) if self.reader.goes_on(&frame) => {}
+            Some(Kind::Start) if self.reader.goes_on(frame) => {}
             Some(Kind::Start) => return self.over(Some(INTERRUPTED), each),
             Some(Kind::Exchange) => self.begun(frame.payload),
             Some(Kind::Response) => {
@@ -206,7 +206,7 @@ impl<'a> Open<'a> {
                     return Ok(each(end.summary.into_owned()));
                 }
             }
-            _ => track(&mut self.sessions, &frame),
+            _ => track(&mut self.sessions, frame),
         }
         Ok(ControlFlow::Continue(()))
     }
