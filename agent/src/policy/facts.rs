@@ -136,10 +136,14 @@ impl<'a> Facts<'a> {
             || self.withheld.headers.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
     }
 
-    /// Whether the request is known to have no such header field; `name`: in lower case, else it is not said.
+    /// Whether the request is known to have no such header field, and none that servers take for it; `name`: in lower case,
+    /// else it is not said.
     pub fn lacks_header(&self, name: &str) -> bool {
         let plain = name.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());
-        plain && self.http().is_ok_and(|http| !http.headers.contains_key(name)) && !self.hides_header(name)
+        plain
+            && self.http().is_ok_and(|http| !http.headers.contains_key(name))
+            && !self.hides_header(name)
+            && self.alike_headers(name).next().is_none()
     }
 
     /// Header fields that servers which hand fields on as variables (RFC 3875 §4.1.18) cannot tell from this one, where they

@@ -68,9 +68,7 @@ impl Index {
             left.keep(&self.paths.beginning(path));
         }
         for (name, asking) in &self.headers {
-            let there =
-                http.headers.contains_key(name.as_str()) || facts.alike_headers(name).next().is_some();
-            if !there && !facts.hides_header(name) {
+            if facts.lacks_header(name) {
                 left.drop(asking);
             }
         }
