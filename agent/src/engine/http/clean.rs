@@ -1,6 +1,7 @@
-//! Answers to requests that bore a credential, and others of whom one is bound to: whatever of a live value an upstream echoes is masked before the client
-//! sees it, in heads, trailers and bodies. What is masked stays as long as it was, and nothing is held back but what may
-//! become a value with the next byte. Inside a content coding nothing can be masked: a coded answer that shows one is cut.
+//! Answers to requests that bore a credential, and others of whom one is bound to: whatever of a live value an upstream
+//! echoes is masked before the client sees it, in heads, trailers and bodies. What is masked stays as long as it was, and
+//! nothing is held back but what may become a value with the next byte. Inside a content coding nothing can be masked: a
+//! coded answer that shows one is cut.
 
 use std::borrow::Cow;
 use std::mem::take;

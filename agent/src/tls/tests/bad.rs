@@ -117,6 +117,22 @@ async fn a_client_that_does_not_trust_us_is_told_apart() {
     assert_eq!(refused.facts.verified_name, HOST, "the upstream was verified");
 }
 
+/// A server of this version whose verifier asks for a client certificate.
+fn demanding(
+    server: &Server,
+    version: &'static rustls::SupportedProtocolVersion,
+    verifier: rustls::server::ClientCertVerifierBuilder,
+) -> Arc<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("version")
+        .with_client_cert_verifier(verifier.build().expect("verifier"))
+        .with_single_cert(server.chain.clone(), server.secret())
+        .expect("cert");
+    Arc::new(config)
+}
+
 #[tokio::test]
 async fn an_upstream_that_wants_a_client_certificate() {
     let fixture = Fixture::new();
@@ -130,13 +146,8 @@ async fn an_upstream_that_wants_a_client_certificate() {
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
             let verifier = if optional { verifier.allow_unauthenticated() } else { verifier };
-            let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(&[version])
-                .expect("version")
-                .with_client_cert_verifier(verifier.build().expect("verifier"))
-                .with_single_cert(server.chain.clone(), server.secret())
-                .expect("cert");
-            let ends = connect(&fixture, "ci", fixture.client(&[]), name(HOST), Arc::new(config)).await;
+            let config = demanding(&server, version, verifier);
+            let ends = connect(&fixture, "ci", fixture.client(&[]), name(HOST), config).await;
             let case = format!("{version:?} optional={optional}");
             if optional {
                 let mut opened = ends.opened.map_err(|e| e.to_string()).expect(&case);
@@ -172,13 +183,8 @@ async fn an_upstream_that_is_shown_a_client_certificate() {
         for (roots, good) in [(&own, true), (&other, false)] {
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider));
-            let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(&[version])
-                .expect("version")
-                .with_client_cert_verifier(verifier.build().expect("verifier"))
-                .with_single_cert(server.chain.clone(), server.secret())
-                .expect("cert");
-            let ends = connect(&fixture, "ci", fixture.client(&[]), name(HOST), Arc::new(config)).await;
+            let config = demanding(&server, version, verifier);
+            let ends = connect(&fixture, "ci", fixture.client(&[]), name(HOST), config).await;
             let case = format!("{version:?} good={good}");
             if !good {
                 let refused = ends.opened.err().expect(&case);

@@ -39,6 +39,7 @@ const TESTS: usize = 16;
 #[derive(Clone)]
 pub struct Secrets(Arc<Inner>);
 
+#[derive(Default)]
 struct Inner {
     credentials: Mutex<BTreeMap<CredentialName, Credential>>,
     /// Variables that were taken, by name; `None`: there was none.
@@ -95,16 +96,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Secrets {
     /// Those of the configuration. Variables of the environment that it names are taken now.
     pub fn new(config: &Config) -> Self {
-        let secrets = Self(Arc::new(Inner {
-            credentials: Mutex::default(),
-            environment: Mutex::default(),
-            outcomes: Mutex::default(),
-            gate: Mutex::default(),
-            reading: Mutex::default(),
-            watch: Mutex::default(),
-            tests: Mutex::default(),
-            calls: AtomicU64::new(1),
-        }));
+        let secrets = Self(Arc::default());
         let telling = Arc::downgrade(&secrets.0);
         let watch = Watch::start(Box::new(move |name| {
             if let Some(inner) = telling.upgrade() {
@@ -339,16 +331,8 @@ mod tests {
         let mut all: Vec<Credential> =
             (0..100).map(|n| credential(&format!("hangs-{n}"), sleep.clone())).collect();
         all.push(credential("file", file.clone()));
-        let secrets = Secrets(Arc::new(Inner {
-            credentials: Mutex::new(all.iter().map(|one| (one.name.clone(), one.clone())).collect()),
-            environment: Mutex::default(),
-            outcomes: Mutex::default(),
-            gate: Mutex::default(),
-            reading: Mutex::default(),
-            watch: Mutex::default(),
-            tests: Mutex::default(),
-            calls: AtomicU64::new(1),
-        }));
+        let secrets = Secrets(Arc::default());
+        *lock(&secrets.0.credentials) = all.iter().map(|one| (one.name.clone(), one.clone())).collect();
         let (gate, mut letters) = Mailbox::new();
         for (call, one) in (0..).zip(&all) {
             secrets.ask(call, &one.name, &one.source, gate.clone());
