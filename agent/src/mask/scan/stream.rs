@@ -1,0 +1,195 @@
+//! A text on its way: what a set finds in it, whatever its cuts.
+
+use super::tail::goes_on;
+use super::{Hit, Set};
+use crate::mask::detect::{NEAR, REACH, Tail, Text};
+
+/// A value that was found. No Debug: it would show it.
+#[derive(Clone, Copy)]
+pub struct Found<'a> {
+    /// Which detector found it.
+    pub detector: &'a str,
+    /// Where it begins in the text, in bytes from its beginning.
+    pub from: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// What stands there.
+    pub value: &'a [u8],
+    /// Whether it goes on with the value that was found last and ended where this begins. Values such as private keys have no
+    /// longest length, and are found piece by piece; and of a value that overlaps an earlier one, what that has left is found.
+    pub continues: bool,
+}
+
+/// One text that is searched. Holds back what only more text can settle: [`Set::most_held`] bytes at most, and keeps
+/// [`BEHIND`] bytes that it has passed on.
+#[derive(Default)]
+pub struct Stream {
+    /// What was passed on last, and what waits.
+    text: Vec<u8>,
+    /// How much of it was passed on.
+    settled: usize,
+    /// How far that is from the beginning of what stands before the text, and how long that is.
+    base: u64,
+    before: u64,
+    /// Where the values that were found end, counted as `base`.
+    covered: u64,
+    /// A value that goes on.
+    runs: Option<(Hit, Tail)>,
+    /// Where the last match of each expression has ended.
+    next: Vec<u64>,
+}
+
+/// What is kept of what was passed on, in bytes: what stands before a value, and the word that announces it.
+pub const BEHIND: usize = NEAR + REACH + 64;
+/// So much is searched at once, in bytes.
+const PIECE: usize = 16384;
+
+impl Stream {
+    /// A new text, and what stands before it: the name of the field whose value it is, for example. That is not searched, but
+    /// read as context. Places count from the text's own beginning.
+    pub fn begin(&mut self, before: &[u8]) {
+        zeroize::Zeroize::zeroize(&mut self.text);
+        self.text.extend_from_slice(&before[before.len().saturating_sub(BEHIND)..]);
+        self.settled = self.text.len();
+        (self.base, self.before) = (0, self.settled as u64);
+        (self.covered, self.runs) = (0, None);
+        self.next.clear();
+    }
+
+    /// Searches what has come. What is found is handed on in order. Returns how far the text is settled: that many bytes from its
+    /// beginning may be passed on, values replaced. A value that was found may end behind that, in what has come.
+    pub fn push(&mut self, set: &Set, text: &[u8], found: &mut dyn FnMut(Found<'_>)) -> u64 {
+        for piece in text.chunks(PIECE) {
+            self.text.extend_from_slice(piece);
+            self.settle(set, false, found);
+        }
+        self.base + self.settled as u64 - self.before
+    }
+
+    /// The text has ended: what waits is settled. The stream is as new.
+    pub fn end(&mut self, set: &Set, found: &mut dyn FnMut(Found<'_>)) {
+        self.settle(set, true, found);
+        self.begin(b"");
+    }
+
+    /// How many bytes wait.
+    pub fn held(&self) -> usize {
+        self.text.len() - self.settled
+    }
+
+    /// Bytes of memory that it has taken.
+    pub fn memory(&self) -> usize {
+        self.text.capacity() + self.next.capacity() * 8 + size_of::<Self>()
+    }
+
+    fn settle(&mut self, set: &Set, last: bool, found: &mut dyn FnMut(Found<'_>)) {
+        let bytes = std::mem::take(&mut self.text);
+        let text = Text { bytes: &bytes, last };
+        self.search(set, text, found);
+        self.text = bytes;
+        if self.settled > BEHIND {
+            let gone = self.settled - BEHIND;
+            self.text.copy_within(gone.., 0);
+            self.text.truncate(self.text.len() - gone);
+            self.settled = BEHIND;
+            self.base += gone as u64;
+        }
+    }
+
+    fn search(&mut self, set: &Set, text: Text<'_>, found: &mut dyn FnMut(Found<'_>)) {
+        if !self.go_on(set, text, found) {
+            return;
+        }
+        self.next.resize(set.patterns().count(), 0);
+        let next: Vec<usize> = self.next.iter().map(|next| next.saturating_sub(self.base) as usize).collect();
+        let mut seen = set.find(text, self.settled, &next);
+        seen.hits.sort_unstable_by_key(|hit| (hit.from, usize::MAX - hit.end, hit.rank));
+        seen.open.sort_unstable();
+        let (hits, mut open) = (seen.hits, seen.open.iter().copied().peekable());
+        let mut from = self.settled;
+        for hit in &hits {
+            if hit.from < from {
+                continue;
+            }
+            while open.next_if(|open| *open < from).is_some() {}
+            if open.peek().is_some_and(|open| *open <= hit.from) {
+                break;
+            }
+            self.cover(set, text, hit, found);
+            if let Some(tail) = hit.runs {
+                self.runs = Some((*hit, tail));
+                from = self.go_on_from(set, text, hit.end, found);
+                if self.runs.is_some() {
+                    break;
+                }
+            }
+        }
+        while open.next_if(|open| *open < from).is_some() {}
+        let settled =
+            if self.runs.is_some() { from } else { open.peek().copied().unwrap_or(text.bytes.len()) };
+        self.settled = settled;
+        for (rank, next) in set.patterns().zip(&mut self.next) {
+            let passed = hits
+                .iter()
+                .filter(|hit| hit.rank == rank && hit.from < self.settled)
+                .map(|hit| hit.end)
+                .max();
+            *next = (*next).max(self.base + passed.unwrap_or(0) as u64);
+        }
+    }
+
+    /// Hands on what a value covers that no earlier one does.
+    fn cover(&mut self, set: &Set, text: Text<'_>, hit: &Hit, found: &mut dyn FnMut(Found<'_>)) {
+        let covered = self.covered.saturating_sub(self.base) as usize;
+        if hit.end > covered {
+            let continues = hit.from < covered;
+            self.report(set, text, hit.from.max(covered), hit, continues, found);
+            self.covered = self.base + hit.end as u64;
+        }
+    }
+
+    /// Goes on with a value that has no longest length. Whether what follows it can be searched.
+    fn go_on(&mut self, set: &Set, text: Text<'_>, found: &mut dyn FnMut(Found<'_>)) -> bool {
+        if self.runs.is_some() {
+            self.settled = self.go_on_from(set, text, self.settled, found);
+        }
+        self.runs.is_none()
+    }
+
+    /// Where what belongs to the value ends, as far as it has come.
+    fn go_on_from(
+        &mut self,
+        set: &Set,
+        text: Text<'_>,
+        from: usize,
+        found: &mut dyn FnMut(Found<'_>),
+    ) -> usize {
+        let Some((hit, tail)) = self.runs else { return from };
+        let (end, ends) = goes_on(text, from, tail);
+        self.cover(set, text, &Hit { from: from - 1, end, ..hit }, found);
+        if ends {
+            self.runs = None;
+        }
+        end
+    }
+
+    fn report(
+        &self,
+        set: &Set,
+        text: Text<'_>,
+        from: usize,
+        hit: &Hit,
+        continues: bool,
+        found: &mut dyn FnMut(Found<'_>),
+    ) {
+        let at = |place: usize| self.base + place as u64 - self.before;
+        let value = &text.bytes[from..hit.end];
+        found(Found { detector: set.name(hit), from: at(from), end: at(hit.end), value, continues });
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.text);
+    }
+}
