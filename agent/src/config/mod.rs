@@ -17,6 +17,7 @@ mod dns;
 mod intercept;
 mod issuer;
 mod limit;
+mod mask;
 mod options;
 mod quantity;
 mod reach;

@@ -17,6 +17,8 @@ pub(super) struct Read {
     pub rule: Sited<Rule>,
     /// The credential that it names, and where.
     pub credential: Option<Sited<CredentialName>>,
+    /// The masks that it names, and where.
+    pub masks: Vec<Sited<String>>,
     /// Whether nothing of it is wrong: only then it asks what its writer meant.
     pub sound: bool,
 }
@@ -45,8 +47,6 @@ pub const METHODS: [&str; 17] = [
 ];
 /// Longest name of a rule or a test.
 const NAME_MAX: usize = 100;
-/// What a rule will have, and has not yet.
-const LATER: [(&str, &str); 1] = [("mask", "content is masked in a later version")];
 
 /// Reads one `[[rule]]`; whatever is wrong is reported. Without a name there is none.
 pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> Option<Read> {
@@ -77,11 +77,8 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
     let credential = section.text("credential", problems).and_then(|text| named(text, problems));
     rule.caller_key = caller_key(&mut section, credential.is_some(), problems);
     rule.credential = credential.as_ref().map(|name| name.value.clone());
-    for (key, why) in LATER {
-        if let Some(place) = section.not_yet(key) {
-            problems.add(&place, format!("rule.{key} is not there yet"), format!("leave it out: {why}"));
-        }
-    }
+    let masks = section.list(["mask", "masks"], problems).unwrap_or_default();
+    rule.masks = masks.iter().map(|name| name.value.clone()).collect();
     let mut refuses = false;
     match verdict {
         None => problems.add(&place, "[[rule]] has no verdict", "add verdict = \"allow\" or \"deny\""),
@@ -101,7 +98,7 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
         problems.add(&name.place, format!("rule.name is {:?}", name.value), remedy);
     }
     rule.name = name.value;
-    Some(Read { rule: Sited { value: rule, place }, credential, sound: problems.0.len() == before })
+    Some(Read { rule: Sited { value: rule, place }, credential, masks, sound: problems.0.len() == before })
 }
 
 /// What becomes of a caller's own key.
@@ -179,7 +176,7 @@ pub(super) fn effect(text: &Sited<String>, problems: &mut Problems<'_>) -> Optio
     }
 }
 
-fn one_of(word: &str, names: &[&str]) -> String {
+pub(super) fn one_of(word: &str, names: &[&str]) -> String {
     match nearest(word, names) {
         Some(near) => format!("did you mean {near:?}?"),
         None => {

@@ -126,12 +126,6 @@ impl<'s> Section<'s> {
         }
     }
 
-    /// Takes a key that is none yet out, and says where it stood.
-    pub fn not_yet(&mut self, key: &str) -> Option<Place> {
-        let (name, _) = self.table.remove_entry(key)?;
-        Some(site(self.source, name.span().start))
-    }
-
     /// True or false.
     pub fn flag(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<Sited<bool>> {
         match self.take(key)? {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::intercept::{self, Intercept, user_name};
 use super::issuer;
 use super::section::{Place, Problems, Section, Sited};
-use super::{Config, Problem, Source, case, credential, dns, quantity, reach, rule, sockets};
+use super::{Config, Problem, Source, case, credential, dns, mask, quantity, reach, rule, sockets};
 use crate::policy::Mode;
+use crate::policy::mask::Mask;
 
 /// The cgroup tree and the kernel's maps are sized for this many tags at once, run-time ones included.
 const MAX_INTERCEPTS: usize = 200;
@@ -22,6 +23,8 @@ pub(super) fn resolve(sources: &[Source], dir: &Path, problems: &mut Vec<Problem
         intercepts: Vec::new(),
         rules: Vec::new(),
         credentials: Vec::new(),
+        masks: Vec::new(),
+        record_masked: Vec::new(),
         dir,
         problems: Problems(problems),
     };
@@ -38,6 +41,8 @@ struct Resolver<'a> {
     intercepts: Vec<Sited<Intercept>>,
     rules: Vec<rule::Read>,
     credentials: Vec<credential::Read>,
+    masks: Vec<Sited<Mask>>,
+    record_masked: Vec<Sited<String>>,
     dir: &'a Path,
     problems: Problems<'a>,
 }
@@ -69,6 +74,12 @@ impl Resolver<'_> {
         }
         for section in top.tables("credential", &mut self.problems) {
             self.credentials.extend(credential::resolve(section, &mut self.problems));
+        }
+        for section in top.tables("mask", &mut self.problems) {
+            self.masks.extend(mask::resolve(section, self.dir, &mut self.problems));
+        }
+        if let Some(names) = top.list(["record_masked", "record_masked"], &mut self.problems) {
+            self.record_masked.extend(names);
         }
         for section in top.tables("test", &mut self.problems) {
             self.config.cases.extend(case::resolve(section, &mut self.problems));
@@ -339,6 +350,9 @@ impl Resolver<'_> {
         reach::check_cases(&self.config.cases, &self.rules, &mut self.problems);
         credential::check(&self.credentials, &self.rules, &mut self.problems);
         credential::unused(&self.credentials, &self.rules, &mut Problems(&mut self.config.warnings));
+        mask::check(&self.masks, &self.rules, &self.record_masked, &mut self.problems);
+        self.config.policy.masks = self.masks.into_iter().map(|mask| mask.value).collect();
+        self.config.policy.record_masked = self.record_masked.into_iter().map(|name| name.value).collect();
         self.config.policy.credentials =
             self.credentials.into_iter().map(|read| read.credential.value).collect();
         self.config.policy.rules = self.rules.into_iter().map(|read| read.rule.value).collect();

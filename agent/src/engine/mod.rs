@@ -22,6 +22,7 @@ pub use crate::tls::{Refusal, Verified};
 mod held;
 pub mod http;
 mod live;
+pub mod masking;
 mod pump;
 pub mod tunnel;
 
@@ -52,6 +53,8 @@ pub struct Context {
     pub drain: Drain,
     /// Keeps credentials.
     pub credentials: Arc<Keeper>,
+    /// What stands for values that masks hide.
+    pub tokens: Arc<masking::Tokens>,
     /// Takes a stream pair that came out of an HTTP CONNECT or upgrade back to the line's `detect` stage.
     pub again: Again,
 }

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::credential::Keeper;
+use crate::engine::masking::Tags;
 use crate::drain::{Drain, Drained};
 use crate::identity::{self, Identities};
 use crate::limit::Limits;
@@ -78,6 +79,8 @@ pub(crate) struct Services {
     pub drain: Drain,
     /// Connections and questions that the warden has yet to be asked about.
     settling: TaskTracker,
+    /// What stands for values that masks hide from the other side, for all connections of a tag.
+    tokens: Arc<Tags>,
     /// One permit a session; at the bound, connections wait in the listeners' backlog.
     pub sessions: Arc<Semaphore>,
     /// How many of them each tag holds.
@@ -167,6 +170,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         warden: warden.clone(),
         drain: Drain::default(),
         settling: TaskTracker::new(),
+        tokens: Arc::default(),
         shares: share::Shares::of(Arc::clone(&sessions)),
         sessions,
         dns,

@@ -18,6 +18,7 @@ use super::accept::{Accepted, keep_alive};
 use super::later::Later;
 use super::{Services, Warden, dns, identify};
 use crate::detect::{self, Protocol};
+use crate::engine::masking::Tokens;
 use crate::engine::{Context, http, tunnel};
 use crate::identity::{Standing, Who};
 use crate::policy::credential::Credential;
@@ -326,6 +327,7 @@ impl Line {
             session: Arc::clone(&self.session),
             drain: self.services.drain.clone(),
             credentials: Arc::clone(&self.services.credentials),
+            tokens: Arc::new(Tokens::new(Arc::clone(&self.services.tokens), self.caller.tag.clone())),
             again: Arc::new(move |client, upstream, peer| -> BoxFuture<'static, ()> {
                 // What the job looked up is the proxy's name, not that of whom a CONNECT reaches through it.
                 let (looked_up, shown) = (self.looked_up.clone(), self.shown.clone());

@@ -19,6 +19,7 @@ impl Rule {
                 body_max: self.body_max,
                 credential: self.credential.clone(),
                 caller_key: self.caller_key,
+                masks: self.masks.clone(),
                 limits: self.limits.clone(),
                 ..Self::default()
             }

@@ -51,7 +51,7 @@ impl Policy {
             Ok(credential) => {
                 let permit = self.minted(&rule.name, Said::Allow, rule.durable);
                 let caller_key = if enforced { rule.caller_key } else { CallerKeys::Warn };
-                Verdict::Allow(Permit { credential, caller_key, ..permit })
+                Verdict::Allow(Permit { credential, caller_key, masks: self.masks(rule, enforced), ..permit })
             }
             Err(name) => {
                 let reason = format!("there is no credential {name}");

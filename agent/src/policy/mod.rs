@@ -17,6 +17,7 @@ mod known;
 pub mod limit;
 pub mod llm;
 pub mod lookup;
+pub mod mask;
 mod messages;
 pub mod past;
 pub mod pattern;
@@ -48,6 +49,7 @@ use filter::Filter;
 use index::Index;
 use judge::Compiled;
 use limit::Bounds;
+use mask::Masks;
 use rule::{CallerKeys, Source};
 use when::{Mistake, When};
 
@@ -76,6 +78,7 @@ pub struct Policy {
     rules: Vec<Compiled>,
     credentials: HashMap<CredentialName, Arc<Credential>>,
     index: Index,
+    masks: mask::Ready,
     /// Whether a rule looks at more of a request than where it goes.
     looks: bool,
     /// Names of claims that rules ask for.
@@ -96,6 +99,7 @@ pub struct Permit {
     credential: Option<Arc<Credential>>,
     caller_key: CallerKeys,
     bounds: Option<Box<Bounds>>,
+    masks: Option<Arc<Masks>>,
 }
 
 impl Permit {
@@ -127,6 +131,15 @@ impl Permit {
     /// What becomes of long-lived keys of the caller's own.
     pub fn caller_key(&self) -> CallerKeys {
         self.caller_key
+    }
+
+    /// What is hidden of it, on the wire and in the record.
+    pub fn masks(&self) -> Option<&Arc<Masks>> {
+        self.masks.as_ref()
+    }
+
+    fn hides(&self) -> bool {
+        self.masks.as_ref().is_some_and(|masks| masks.on_wire())
     }
 
     /// What bounds it, where its rule has limits. Whoever sends it counts it first.
@@ -269,12 +282,16 @@ impl Policy {
         let looks = rules.iter().any(|compiled| compiled.when.is_some() || compiled.rule.request.asks());
         let claims = claims::names(&rules);
         let index = Index::of(&rules);
+        let masks = mask::Ready::of(&source).unwrap_or_else(|mistakes| {
+            wrong.extend(mistakes);
+            mask::Ready::default()
+        });
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let credential = |one: &Credential| (one.name.clone(), Arc::new(one.clone()));
         let credentials = source.credentials.iter().map(credential).collect();
-        Ok(Self { source, rules, credentials, index, looks, claims, ..Self::default() })
+        Ok(Self { source, rules, credentials, index, masks, looks, claims, ..Self::default() })
     }
 
     /// The rules as written.
@@ -311,6 +328,7 @@ impl Policy {
             credential: None,
             caller_key: CallerKeys::Warn,
             bounds: None,
+            masks: self.record_masks().cloned(),
         }
     }
 }

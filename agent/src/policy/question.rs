@@ -36,6 +36,8 @@ pub struct Decision {
     pub sent: bool,
     /// The limits that it would be on, each with whose count. How much of them is spent only the daemon knows.
     pub limits: Vec<Bound>,
+    /// The masks that would hold for it: on the wire, unless in observe mode, and in the record.
+    pub masks: Vec<String>,
 }
 
 impl Decision {
@@ -46,12 +48,13 @@ impl Decision {
             rule: permit.rule().to_owned(),
             sent: true,
             limits: permit.bounds().map(|bounds| bounds.each.clone()).unwrap_or_default(),
+            masks: permit.masks().map(|masks| masks.names.clone()).unwrap_or_default(),
         }
     }
 
     /// It is not sent.
     pub(super) fn refused(rule: String) -> Self {
-        Self { effect: Effect::Deny, rule, sent: false, limits: Vec::new() }
+        Self { effect: Effect::Deny, rule, sent: false, limits: Vec::new(), masks: Vec::new() }
     }
 }
 

@@ -116,10 +116,10 @@ impl Verdict {
             (Self::Allow(one), Self::Allow(other))
                 if mode == Mode::Enforce
                     && one.rule != other.rule
-                    && (one.bounds.is_some() || other.bounds.is_some()) =>
+                    && (one.bounds.is_some() || other.bounds.is_some() || one.hides() || other.hides()) =>
             {
                 let reason =
-                    format!("rule {} and rule {} allow it, and one has limits", one.rule, other.rule);
+                    format!("rule {} and rule {} allow it, and one has limits or masks", one.rule, other.rule);
                 Self::Deny(Denied { rule: NONE.to_owned(), reason })
             }
             _ => self.and(really),

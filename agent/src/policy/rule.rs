@@ -10,6 +10,7 @@ use super::Mode;
 use super::credential::Credential;
 use super::limit::Limit;
 use super::lookup::NamePattern;
+use super::mask::Mask;
 use super::pattern::{Addresses, Glob, Ports, Window};
 use crate::types::{CredentialName, TagName};
 
@@ -24,6 +25,10 @@ pub struct Source {
     pub rules: Vec<Rule>,
     /// What rules may name under `credential`, and what those need. Names are unique.
     pub credentials: Vec<Credential>,
+    /// What rules may name under `mask`. Names are unique.
+    pub masks: Vec<Mask>,
+    /// Masks that hold for whatever is recorded.
+    pub record_masked: Vec<String>,
 }
 
 impl Source {
@@ -95,6 +100,9 @@ pub struct Rule {
     /// What becomes of a long-lived key of the caller's own in what it allows.
     #[serde(default)]
     pub caller_key: CallerKeys,
+    /// Names of the masks of what it allows.
+    #[serde(default)]
+    pub masks: Vec<String>,
     /// How much of what it allows goes through. Beyond it is refused, and not left to later rules.
     pub limits: Vec<Limit>,
 }

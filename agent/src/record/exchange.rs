@@ -215,6 +215,13 @@ impl Exchange {
         }
     }
 
+    /// What was masked of it: counts by detector, in place of what was said before.
+    pub fn masked<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
+        if let Some(summary) = &mut self.0.state().summary {
+            summary.masked = counts.map(|(detector, count)| (detector.to_owned(), count)).collect();
+        }
+    }
+
     /// It was refused after all, by `rule`: what came back from upstream was not passed on.
     pub fn denied(&self, rule: &str) {
         if let Some(summary) = &mut self.0.state().summary {

@@ -250,10 +250,10 @@ fn as_json(out: &mut impl Write, policy: &Policy, past: &Past, outcome: &Outcome
     }
     let mode = policy.mode(&past.caller.tag);
     let line = match outcome {
-        Outcome::Decided(Decision { effect, rule, sent, limits }) => {
+        Outcome::Decided(Decision { effect, rule, sent, limits, masks }) => {
             let limit = |Bound { limit, key }: &Bound| json!({ "limit": limit.to_string(), "count": key });
             let limits: Vec<_> = limits.iter().map(limit).collect();
-            json!({ "decision": effect, "rule": rule, "sent": sent, "mode": mode, "limits": limits })
+            json!({ "decision": effect, "rule": rule, "sent": sent, "mode": mode, "limits": limits, "masks": masks })
         }
         Outcome::Unknown(why) => {
             json!({ "decision": "unknown", "rule": null, "sent": null, "mode": mode, "why": why })
@@ -285,13 +285,16 @@ fn as_text(out: &mut impl Write, policy: &Policy, past: &Past, outcome: &Outcome
 }
 
 fn decided(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
-    let Decision { effect, rule, sent, limits } = decision;
+    let Decision { effect, rule, sent, limits, masks } = decision;
     let but = if *effect == Effect::Deny && *sent { ", recorded only: it is sent" } else { "" };
     writeln!(out, "{effect} by rule {rule}{but}")?;
     for Bound { limit, key } in limits {
         let shared = if key.is_empty() { "all callers of the rule" } else { key };
         let line = format!("limit {{ {limit} }}, on the count of {shared}");
         writeln!(out, "{}", visible(&line, Keep::Nothing))?;
+    }
+    if !masks.is_empty() {
+        writeln!(out, "masked by {}", visible(&masks.join(", "), Keep::Nothing))?;
     }
     Ok(())
 }

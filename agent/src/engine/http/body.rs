@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::clean::Answered;
+use super::masked::{Masking, Upward};
 use super::meter::Meter;
 use super::source::Source;
 use crate::credential::sigv4::{Broken, Chunks};
@@ -34,6 +35,9 @@ pub(super) enum Broke {
     /// Rules that came later refuse it.
     #[error("{0}")]
     Cut(String),
+    /// It cannot be masked.
+    #[error("the body cannot be masked, and is not passed on unmasked: {0}")]
+    Unmasked(String),
     /// It would show a credential.
     #[error("{0}")]
     Shows(&'static str),
@@ -46,12 +50,13 @@ pub(super) struct Finish {
     live: Option<Live>,
     /// What it takes of limits, where there are any.
     meter: Option<Meter>,
+    masking: Option<Arc<Masking>>,
     done: bool,
 }
 
 impl Finish {
     pub(super) fn new(exchange: Exchange, drain: Drain) -> Self {
-        Self { exchange, drain, live: None, meter: None, done: false }
+        Self { exchange, drain, live: None, meter: None, masking: None, done: false }
     }
 
     /// The exchange is cut when rules come that refuse it.
@@ -64,6 +69,23 @@ impl Finish {
     pub(super) fn counted(mut self, meter: Option<Meter>) -> Self {
         self.meter = meter;
         self
+    }
+
+    /// What it hides stands in its record.
+    pub(super) fn masked(mut self, masking: Option<&Arc<Masking>>) -> Self {
+        self.masking = masking.cloned();
+        self
+    }
+
+    /// An answer of our own as the record may have it.
+    pub(super) fn for_record(&self, answer: &Bytes) -> Bytes {
+        let text = |masking: &Arc<Masking>| masking.for_record(String::from_utf8_lossy(answer).into_owned());
+        self.masking.as_ref().map_or_else(|| answer.clone(), |masking| text(masking).into())
+    }
+
+    /// What hides, if anything does.
+    pub(super) fn masking(&self) -> Option<&Arc<Masking>> {
+        self.masking.as_ref()
     }
 
     /// The same, while it lasts.
@@ -100,6 +122,13 @@ impl Finish {
     /// The exchange is over; only the first call counts.
     pub(super) fn finish(&mut self, error: Option<String>) {
         if !std::mem::replace(&mut self.done, true) {
+            let error = match self.masking.take() {
+                Some(masking) => {
+                    self.exchange.masked(masking.counts().iter());
+                    error.map(|error| masking.for_record(error))
+                }
+                None => error,
+            };
             self.exchange.finish(match self.meter.take() {
                 Some(mut meter) => {
                     meter.end(error.is_none());
@@ -145,6 +174,8 @@ pub(super) struct Up {
     pub(super) spent: Option<Arc<Spent>>,
     /// Signs the pieces of a body anew that is signed in pieces.
     pub(super) signing: Option<Chunks>,
+    /// Records it where the record may not have what goes.
+    pub(super) masked: Option<Box<Upward>>,
     pub(super) length: Length,
     pub(super) _open: Open,
 }
@@ -152,8 +183,7 @@ pub(super) struct Up {
 impl Up {
     fn poll_signed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         loop {
-            let frame =
-                ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose().map_err(Broke::Sender)?;
+            let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose()?;
             let Some(chunks) = &mut self.signing else { return Poll::Ready(frame.map(Ok)) };
             match frame.map(Frame::into_data) {
                 None if chunks.is_whole() => return Poll::Ready(None),
@@ -170,6 +200,13 @@ impl Up {
     }
 }
 
+impl Up {
+    /// Nothing more comes.
+    fn ended(&mut self) -> Result<(), Broke> {
+        self.masked.as_mut().map_or(Ok(()), |masked| masked.end().map_err(Broke::Unrecordable))
+    }
+}
+
 impl Body for Up {
     type Data = Bytes;
     type Error = Broke;
@@ -180,10 +217,22 @@ impl Body for Up {
     ) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         let this = &mut *self;
         this.poll_signed(cx).map(|frame| {
+            if frame.is_none()
+                && let Err(broke) = this.ended()
+            {
+                return Some(Err(broke));
+            }
             frame.map(|frame| {
                 let frame = frame?;
-                if let Some(exchange) = &this.exchange {
-                    record(exchange, Direction::Up, &frame).map_err(Broke::Unrecordable)?;
+                match (&mut this.masked, &this.exchange) {
+                    (Some(masked), _) => masked.frame(&frame).map_err(Broke::Unrecordable)?,
+                    (None, Some(exchange)) => {
+                        record(exchange, Direction::Up, &frame).map_err(Broke::Unrecordable)?;
+                    }
+                    (None, None) => {}
+                }
+                if this.inner.is_end_stream() {
+                    this.ended()?;
                 }
                 if let Some(spent) = &this.spent {
                     spent.bytes(frame.data_ref().map_or(0, Bytes::len) as u64);
@@ -231,7 +280,9 @@ impl Body for Down {
                 };
                 let passed = frame.map(|frame| {
                     let frame = frame?;
-                    record(&finish.exchange, Direction::Down, &frame).map_err(Broke::Unrecordable)?;
+                    if !inner.records() {
+                        record(&finish.exchange, Direction::Down, &frame).map_err(Broke::Unrecordable)?;
+                    }
                     if let (Some(meter), Some(data)) = (finish.meter(), frame.data_ref()) {
                         meter.down(data);
                     }

@@ -18,6 +18,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::body::Broke;
 use super::came::Came;
+use super::masked::Answer;
 use crate::codec::coding::{Decoder, Step};
 use crate::codec::scrub::{Needles, Stream};
 use crate::credential::Value;
@@ -105,6 +106,8 @@ fn fields(needles: &Needles, headers: &mut HeaderMap) {
 pub(super) enum Answered {
     As(Came<Incoming>),
     Clean(Box<Clean<Came<Incoming>>>),
+    /// Rewritten by masks.
+    Masked(Box<Answer>),
 }
 
 impl Answered {
@@ -115,6 +118,11 @@ impl Answered {
             }
             _ => Self::As(inner),
         }
+    }
+
+    /// Whether it records itself what passes.
+    pub(super) fn records(&self) -> bool {
+        matches!(self, Self::Masked(_))
     }
 }
 
@@ -131,6 +139,7 @@ impl Body for Answered {
                 Pin::new(inner).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Broke::Sender)))
             }
             Self::Clean(clean) => Pin::new(clean).poll_frame(cx),
+            Self::Masked(answer) => Pin::new(answer).poll_frame(cx),
         }
     }
 
@@ -138,6 +147,7 @@ impl Body for Answered {
         match self {
             Self::As(inner) => inner.is_end_stream(),
             Self::Clean(clean) => clean.is_end_stream(),
+            Self::Masked(answer) => answer.is_end_stream(),
         }
     }
 
@@ -145,6 +155,7 @@ impl Body for Answered {
         match self {
             Self::As(inner) => inner.size_hint(),
             Self::Clean(clean) => clean.size_hint(),
+            Self::Masked(answer) => answer.size_hint(),
         }
     }
 }

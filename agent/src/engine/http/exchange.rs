@@ -16,6 +16,7 @@ use super::body::{Down, Finish, Length, Open, Up};
 use super::came::Came;
 use super::clean::{Answered, Cleaner};
 use super::fault::{h2_reset, is_io};
+use super::masked;
 use super::messages::Judge;
 use super::meter::Meter;
 use super::names::{self, Host};
@@ -33,6 +34,7 @@ use crate::report::Chain;
 use crate::types;
 
 mod credential;
+mod hide;
 mod judge;
 mod leaked;
 mod send;
@@ -177,13 +179,19 @@ impl Exchanges {
                 return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
         };
+        let masking = match self.hide(&asked, &permit, &mut request).await {
+            Ok(masking) => masking,
+            Err(refusal) => {
+                return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
+            }
+        };
         let bearing = match self.may_bear(&asked, &permit, &standing, &keys, &mut request).await {
             Ok(bearing) => bearing,
             Err(refusal) => {
                 return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
         };
-        let mut head = known(&self.cx, &request, &asked, &standing, keys);
+        let mut head = masked::for_record(masking.as_ref(), known(&self.cx, &request, &asked, &standing, keys));
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
@@ -191,15 +199,16 @@ impl Exchanges {
             Ok(exchange) => exchange,
             Err(error) => return Ok(self.unrecordable(&asked, &error)),
         };
-        let mut finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(meter);
+        let finish = Finish::new(exchange, self.cx.drain.clone()).while_allowed(live).counted(meter);
+        let mut finish = finish.masked(masking.as_ref());
         if permit.durable()
             && let Err(error) = finish.exchange().durable().await
         {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
-        if messages.is_some() {
-            // What is compressed could not be judged.
+        if messages.is_some() || (asked.handshake && masking.is_some_and(|masking| masking.on_wire())) {
+            // What is compressed could not be judged, or masked.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
         let clean = self.cleaner(bearing.as_ref());
@@ -275,7 +284,15 @@ impl Exchanges {
         if let Err(what) = checked {
             return self.bad_upstream(&asked, what.to_owned(), finish);
         }
-        if let Err(error) = finish.exchange().response(response.status().as_u16(), response.headers()) {
+        let masked = match finish.masking().map(|masking| masking.answer(&mut response, switched)).transpose() {
+            Ok(masked) => masked,
+            Err(why) => {
+                let what = format!("the answer cannot be masked, and is not passed on unmasked: {why}");
+                return self.bad_upstream(&asked, what, finish);
+            }
+        };
+        let seen = masked.as_ref().map_or(response.headers(), |(seen, _)| seen);
+        if let Err(error) = finish.exchange().response(response.status().as_u16(), seen) {
             finish.finish(Some(error.to_string()));
             return self.unrecordable(&asked, &error);
         }
@@ -296,7 +313,10 @@ impl Exchanges {
             finish.finish(None);
         }
         let _open = Arc::clone(&self.open);
-        let inner = Answered::of(inner, &head.headers, clean);
+        let mut inner = Answered::of(inner, &head.headers, clean);
+        if let (Some((_, parts)), Some(masking)) = (masked, finish.masking()) {
+            inner = Answered::Masked(Box::new(masked::Answer::new(inner, masking, parts, finish.exchange())));
+        }
         Response::from_parts(head, Down::Upstream { inner, finish, length: asked.length, _open })
     }
 
@@ -305,6 +325,10 @@ impl Exchanges {
         if let Some(violation) = self.gate.as_ref().and_then(|gate| gate.body_refused()) {
             let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
             let refusal = Refusal::new(status, format!("the request's body was cut off: {violation}")).last();
+            return Ok(self.tell(asked.shape, &refusal, finish));
+        }
+        if let Some((masking, why)) = finish.masking().and_then(|masking| Some((masking, masking.refused()?))) {
+            let refusal = Refusal { last: self.gate.is_some(), ..masked::refusal(masking, None, why) };
             return Ok(self.tell(asked.shape, &refusal, finish));
         }
         let first = self.before + asked.number == 1;

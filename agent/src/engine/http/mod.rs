@@ -19,6 +19,7 @@ mod fault;
 mod frames;
 mod h1;
 mod h2;
+mod masked;
 mod messages;
 mod meter;
 mod names;

@@ -13,6 +13,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::body::Broke;
+use super::masked::Hiding;
 use crate::codec::coding::{Decoder, Fault, Step, two_meanings};
 use crate::engine::held::Held;
 use crate::types::action;
@@ -48,6 +50,8 @@ pub(super) struct Source {
     ended: bool,
     /// What is read takes of the process's memory.
     held: Option<Held>,
+    /// Hides what passes, where masks hold for it.
+    hiding: Option<Box<Hiding>>,
 }
 
 impl Source {
@@ -62,6 +66,7 @@ impl Source {
             unknowable: None,
             ended,
             held: None,
+            hiding: None,
         }
     }
 
@@ -105,11 +110,32 @@ impl Source {
     /// # Errors
     /// The client's connection broke.
     pub(super) async fn whole(&mut self, max: u64) -> Result<Option<&[u8]>, hyper::Error> {
+        if self.hiding.is_some() {
+            return Ok(None);
+        }
         let max = usize::try_from(max).unwrap_or(usize::MAX);
         if let Ok(filled) = tokio::time::timeout(WITHIN, self.fill(None, max)).await {
             filled?;
         }
         Ok((self.rest.is_none() && self.read.len() <= max).then_some(&self.read))
+    }
+
+    /// From here on what passes is hidden.
+    pub(super) fn hide(&mut self, hiding: Hiding) {
+        self.decoded = None;
+        self.hiding = Some(Box::new(hiding));
+    }
+
+    /// Another body in place of one that was read whole.
+    pub(super) fn replace(&mut self, body: &[u8]) {
+        (self.read, self.decoded) = (BytesMut::from(body), None);
+    }
+
+    /// Changes trailers that have been read.
+    pub(super) fn with_trailers(&mut self, change: impl FnOnce(&mut HeaderMap)) {
+        if let Some(trailers) = &mut self.trailers {
+            change(trailers);
+        }
     }
 
     async fn fill(&mut self, mut decoder: Option<Decoder>, max: usize) -> Result<(), hyper::Error> {
@@ -196,7 +222,7 @@ impl Source {
     pub(super) fn replay(&mut self) -> Option<Self> {
         let whole = self.rest.is_none() && self.trailers.is_none();
         let empty = self.ended && self.read.is_empty();
-        if !(whole || empty) || self.read.len() > REPLAYED {
+        if !(whole || empty) || self.read.len() > REPLAYED || self.hiding.is_some() {
             return None;
         }
         self.kept = self.read.split().freeze();
@@ -210,6 +236,7 @@ impl Source {
             ended: self.ended,
             // The bytes are there until the later of the two has gone.
             held: self.held.take(),
+            hiding: None,
         })
     }
 
@@ -223,14 +250,8 @@ impl Source {
     }
 }
 
-impl Body for Source {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+impl Source {
+    fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if !self.kept.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.kept)))));
         }
@@ -245,14 +266,65 @@ impl Body for Source {
         Poll::Ready(next)
     }
 
+    fn poll_hidden(
+        &mut self,
+        hiding: &mut Hiding,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        loop {
+            if let Some(data) = hiding.step().map_err(Broke::Unmasked)? {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            if hiding.is_over() {
+                let mut trailers = self.trailers.take();
+                trailers.iter_mut().for_each(|trailers| hiding.trailers(trailers));
+                self.ended = true;
+                return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+            }
+            let next = std::task::ready!(self.poll_raw(cx)).transpose().map_err(Broke::Sender)?;
+            match next.map(Frame::into_data) {
+                Some(Ok(data)) => hiding.push(data),
+                ended => {
+                    self.trailers = ended.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
+                    let rest = hiding.end().map_err(Broke::Unmasked)?;
+                    if !rest.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(rest))));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = Broke;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        let this = &mut *self;
+        let Some(mut hiding) = this.hiding.take() else {
+            return this.poll_raw(cx).map(|next| next.map(|frame| frame.map_err(Broke::Sender)));
+        };
+        let polled = this.poll_hidden(&mut hiding, cx);
+        this.hiding = Some(hiding);
+        polled
+    }
+
     fn is_end_stream(&self) -> bool {
-        match &self.rest {
-            Some(rest) => self.kept.is_empty() && self.read.is_empty() && rest.is_end_stream(),
-            None => self.ended,
+        match (&self.rest, &self.hiding) {
+            (_, Some(hiding)) => hiding.is_over() && self.ended,
+            (Some(rest), None) => self.kept.is_empty() && self.read.is_empty() && rest.is_end_stream(),
+            (None, None) => self.ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.hiding.is_some() {
+            return SizeHint::default();
+        }
         let read = (self.kept.len() + self.read.len()) as u64;
         let Some(rest) = &self.rest else { return SizeHint::with_exact(read) };
         let rest = rest.size_hint();

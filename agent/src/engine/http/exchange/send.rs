@@ -13,6 +13,7 @@ use crate::credential::sigv4::Chunks;
 use crate::engine::http::body::{Length, Up};
 use crate::engine::http::came::Came;
 use crate::engine::http::clean;
+use crate::engine::http::masked::{Masking, Upward};
 use crate::engine::http::source::Source;
 use crate::engine::http::upstream_answer;
 use crate::limit::Spent;
@@ -81,11 +82,15 @@ impl Exchanges {
         signing: Option<Chunks>,
         length: Length,
     ) -> Result<Response<Incoming>, Failed> {
+        let masking = request.extensions().get::<Arc<Masking>>().cloned();
+        let masked =
+            exchange.as_ref().and_then(|to| Upward::of(masking.as_ref(), request.headers(), to));
         let mut request = request.map(|inner| Up {
             inner,
             exchange,
             spent,
             signing,
+            masked,
             length,
             _open: Arc::clone(&self.open),
         });
@@ -96,7 +101,10 @@ impl Exchanges {
                 {
                     let veil = Arc::clone(self.cx.session.veil());
                     hyper::ext::on_informational(&mut request, move |r| {
-                        let headers = clean::hints(veil.needles().as_deref(), r.headers());
+                        let mut headers = clean::hints(veil.needles().as_deref(), r.headers());
+                        if let Some(masking) = &masking {
+                            masking.hints(headers.to_mut());
+                        }
                         gate.informational(r.status(), &headers)
                     });
                 }

@@ -5,6 +5,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Version};
 
 use super::{Asked, Exchanges, known};
 use crate::engine::http::body::{Down, Finish};
+use crate::engine::http::masked;
 use crate::engine::http::refusal::{Refusal, Shape};
 use crate::engine::http::shared::{Passed, Shared};
 use crate::engine::http::source::Source;
@@ -38,7 +39,8 @@ impl Exchanges {
         let response = refusal.answer(shape, self.cx.session.id());
         // The exchange ends here in any case; that its answer cannot be recorded ends nothing more.
         let recorded = finish.exchange().response(response.status().as_u16(), response.headers());
-        let _ = recorded.and_then(|()| finish.exchange().down(response.body()));
+        let body = finish.for_record(response.body());
+        let _ = recorded.and_then(|()| finish.exchange().down(&body));
         finish.finish(Some(refusal.reason.clone()));
         response.map(|body| Down::Own(Some(body)))
     }
@@ -52,8 +54,12 @@ impl Exchanges {
     ) -> Response<Down> {
         head.verdict = types::Verdict::Deny;
         head.rule = refusal.rule.clone();
-        match self.cx.session.exchange_ahead(head) {
-            Ok(exchange) => self.tell(shape, refusal, Finish::new(exchange, self.cx.drain.clone())),
+        let masking = self.record_masking();
+        match self.cx.session.exchange_ahead(masked::for_record(masking.as_ref(), head)) {
+            Ok(exchange) => {
+                let finish = Finish::new(exchange, self.cx.drain.clone()).masked(masking.as_ref());
+                self.tell(shape, refusal, finish)
+            }
             Err(_) => refusal.answer(shape, self.cx.session.id()).map(|body| Down::Own(Some(body))),
         }
     }

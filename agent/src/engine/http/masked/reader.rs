@@ -1,0 +1,116 @@
+//! One body as text: told from its type and its first bytes how it is read, and then rewritten as it passes.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+use super::Masking;
+use crate::mask::{Body, Counts, Kind, Plan};
+
+/// First bytes that tell whether a body is what its type says.
+const FIRST: usize = 16;
+
+/// What is done to it.
+pub(super) enum How {
+    /// Values are hidden.
+    Hide(Arc<Plan>),
+    /// Values are hidden, and tokens followed by theirs.
+    Both(Arc<Plan>),
+    /// Tokens are followed by theirs.
+    Restore,
+}
+
+/// See the module.
+pub(super) struct Reader {
+    masking: Arc<Masking>,
+    how: How,
+    content_type: Option<Vec<u8>>,
+    /// Whether it must be told apart before enough has come: one side may wait for the other.
+    talks: bool,
+    first: Vec<u8>,
+    body: Option<Body>,
+    /// Where it is counted.
+    place: Option<usize>,
+    counted: u64,
+}
+
+impl Reader {
+    /// Of a body with this head. `counted`: what it hides stands in the summary.
+    pub(super) fn new(masking: &Arc<Masking>, how: How, headers: &HeaderMap, counted: bool) -> Self {
+        let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
+        let lower = content_type.as_ref().map(|kind| kind.to_ascii_lowercase()).unwrap_or_default();
+        let talks = lower.starts_with(b"application/grpc") || lower.starts_with(b"text/event-stream");
+        let place = counted.then(|| masking.place());
+        let (masking, first) = (Arc::clone(masking), Vec::new());
+        Self { masking, how, content_type, talks, first, body: None, place, counted: 0 }
+    }
+
+    /// Takes what has come, and appends what may be passed on.
+    ///
+    /// # Errors
+    /// Why it cannot be masked.
+    pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Some(body) = &mut self.body {
+            body.push(bytes, out).map_err(|refused| refused.to_string())?;
+            self.note();
+            return Ok(());
+        }
+        self.first.extend_from_slice(bytes);
+        if self.first.len() < FIRST && !self.talks {
+            return Ok(());
+        }
+        self.begin(out)
+    }
+
+    /// It has ended: appends the rest.
+    ///
+    /// # Errors
+    /// As [`Reader::push`].
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+        if self.body.is_none() {
+            if self.first.is_empty() {
+                return Ok(());
+            }
+            self.begin(out)?;
+        }
+        if let Some(body) = &mut self.body {
+            body.end(out).map_err(|refused| refused.to_string())?;
+        }
+        self.note();
+        Ok(())
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+        let first = std::mem::take(&mut self.first);
+        let kind = Kind::of(self.content_type.as_deref(), &first).map_err(|refused| refused.to_string())?;
+        let scope = Arc::clone(&self.masking.scope);
+        let body = self.body.insert(match &self.how {
+            How::Hide(plan) => Body::hiding(Arc::clone(plan), scope, kind),
+            How::Both(plan) => Body::both(Arc::clone(plan), scope, kind),
+            How::Restore => Body::restoring(scope, kind),
+        });
+        body.push(&first, out).map_err(|refused| refused.to_string())?;
+        self.note();
+        Ok(())
+    }
+
+    fn note(&mut self) {
+        let (Some(place), Some(body)) = (self.place, &self.body) else { return };
+        let total = body.counts().total();
+        if total != self.counted {
+            self.counted = total;
+            self.masking.note(place, body.counts());
+        }
+    }
+
+    /// Forgets what it has counted: it is read again.
+    pub(super) fn uncount(&self) {
+        if let Some(place) = self.place {
+            self.masking.note(place, &Counts::default());
+        }
+    }
+}
