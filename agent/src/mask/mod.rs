@@ -10,6 +10,7 @@ pub mod replace;
 pub mod restore;
 pub mod scan;
 mod scope;
+mod text;
 pub mod tokens;
 
 pub use body::{Body, Counts, Spelling, restored, text};

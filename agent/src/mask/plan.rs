@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::detect;
 use super::replace::Replacement;
 use super::scan::{Custom, Set, SetError};
+use super::text::{Action, PathError, Paths, last_name};
 
 /// One `[[mask]]` as configured: the words only.
 #[derive(Clone, Debug)]
@@ -63,16 +64,45 @@ pub enum PlanError {
         /// The name.
         name: String,
     },
+    /// A path that is none.
+    #[error("mask {mask}: the field {path}")]
+    Path {
+        /// The mask.
+        mask: String,
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: PathError,
+    },
     /// Detectors that cannot be made ready.
     #[error("masks cannot be made ready")]
     Set(#[from] SetError),
 }
+
+/// A field whose value goes as a whole.
+pub(super) struct Field {
+    /// What labels and counts call it.
+    pub name: String,
+    pub with: Replacement,
+}
+
+/// Fields by their names.
+type Names = HashMap<String, Field>;
 
 /// Masks, made ready. Made once, shared by all bodies.
 pub struct Plan {
     pub(super) set: Set,
     with: HashMap<String, Replacement>,
     binary: Binary,
+    /// Fields of JSON: their paths, and by number what they are.
+    pub(super) paths: Paths,
+    pub(super) fields: Vec<Field>,
+    headers: Names,
+    query: Names,
+    form: Names,
+    multipart: Names,
+    attributes: Names,
 }
 
 impl Plan {
@@ -102,8 +132,50 @@ impl Plan {
             detect::all().filter(|detector| with.contains_key(detector.name)),
             masks.iter().flat_map(|mask| &mask.custom),
         )?;
+        let (paths, fields) = json_fields(masks)?;
         let refuses = masks.iter().any(|mask| mask.binary == Binary::Refuse);
-        Ok(Self { set, with, binary: if refuses { Binary::Refuse } else { Binary::Pass } })
+        Ok(Self {
+            set,
+            with,
+            binary: if refuses { Binary::Refuse } else { Binary::Pass },
+            paths,
+            fields,
+            headers: named_fields(masks, |mask| &mask.headers, str::to_ascii_lowercase),
+            query: named_fields(masks, |mask| &mask.query, str::to_owned),
+            form: named_fields(masks, |mask| &mask.form, str::to_owned),
+            multipart: named_fields(masks, |mask| &mask.multipart, str::to_owned),
+            attributes: named_fields(masks, |mask| &mask.attributes, str::to_ascii_lowercase),
+        })
+    }
+
+    /// The header of a name, in any letter case, if its value goes as a whole.
+    pub(super) fn header_field(&self, name: &str) -> Option<&Field> {
+        self.headers.get(&name.to_ascii_lowercase())
+    }
+
+    pub(super) fn query_field(&self, name: &str) -> Option<&Field> {
+        self.query.get(name)
+    }
+
+    pub(super) fn form_field(&self, name: &str) -> Option<&Field> {
+        self.form.get(name)
+    }
+
+    pub(super) fn multipart_field(&self, name: &str) -> Option<&Field> {
+        self.multipart.get(name)
+    }
+
+    /// The attribute or element of a name in small letters.
+    pub(super) fn attribute_field(&self, name: &str) -> Option<&Field> {
+        self.attributes.get(name)
+    }
+
+    /// The column of CSV that the first line names: as a field of JSON at the root.
+    pub(super) fn column_field(&self, name: &str) -> Option<&Field> {
+        match self.paths.name_of(&self.paths.begin(), name.as_bytes()).0 {
+            Some(Action::Field(at)) => self.fields.get(at),
+            _ => None,
+        }
     }
 
     /// What to do with bytes that are no text: refused, where one of the masks says so.
@@ -115,6 +187,41 @@ impl Plan {
     pub(super) fn with(&self, detector: &str) -> Replacement {
         self.with.get(detector).copied().unwrap_or(Replacement::Redact)
     }
+}
+
+fn json_fields(masks: &[Mask]) -> Result<(Paths, Vec<Field>), PlanError> {
+    let (mut paths, mut fields) = (Paths::default(), Vec::new());
+    for mask in masks {
+        for path in &mask.json {
+            let wrong = |source| PlanError::Path { mask: mask.name.clone(), path: path.clone(), source };
+            paths.add(path, Action::Field(fields.len())).map_err(wrong)?;
+            fields.push(Field { name: called(last_name(path), mask), with: mask.with });
+        }
+    }
+    Ok((paths, fields))
+}
+
+fn named_fields(
+    masks: &[Mask],
+    names: impl Fn(&Mask) -> &Vec<String>,
+    key: impl Fn(&str) -> String,
+) -> Names {
+    let mut all = Names::new();
+    for mask in masks {
+        for name in names(mask) {
+            let field = || Field { name: called(Some(name), mask), with: mask.with };
+            all.entry(key(name)).or_insert_with(field);
+        }
+    }
+    all
+}
+
+/// What labels call a field: its name in small letters, where that is one that a label can have.
+fn called(name: Option<&str>, mask: &Mask) -> String {
+    let is_plain = |name: &&str| {
+        name.len() <= 32 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.filter(is_plain).unwrap_or(&mask.name).to_ascii_lowercase()
 }
 
 /// The detectors that a name in a rule means.

@@ -37,9 +37,34 @@ enum Place {
 impl Restore {
     /// Searches what has come; tokens are handed on in order. Returns how far the text is settled, in bytes from its beginning.
     pub fn push(&mut self, tokens: &Tokens, text: &[u8], found: &mut dyn FnMut(Restored<'_>)) -> u64 {
+        self.add(text);
+        self.search(tokens, found)
+    }
+
+    /// Takes what has come, and leaves it unsearched until [`Restore::search`].
+    pub fn add(&mut self, text: &[u8]) {
+        if self.text.capacity() < self.text.len() + text.len() {
+            self.text.reserve_exact(text.len().max(256));
+        }
         self.text.extend_from_slice(text);
+    }
+
+    /// As [`Restore::push`], of what was added.
+    pub fn search(&mut self, tokens: &Tokens, found: &mut dyn FnMut(Restored<'_>)) -> u64 {
         self.settle(tokens, false, found);
         self.base + self.settled as u64
+    }
+
+    /// Gives back memory that a long piece has taken.
+    pub fn shrink(&mut self) {
+        if self.text.capacity() > 2 * self.text.len().max(512) {
+            self.text.shrink_to(self.text.len() + 64);
+        }
+    }
+
+    /// Bytes of memory that it has taken.
+    pub fn memory(&self) -> usize {
+        self.text.capacity() + size_of::<Self>()
     }
 
     /// The text has ended. The stream is as new.
@@ -54,7 +79,7 @@ impl Restore {
     }
 
     fn settle(&mut self, tokens: &Tokens, last: bool, found: &mut dyn FnMut(Restored<'_>)) {
-        let mut at = self.settled;
+        let mut at = if tokens.is_empty() { self.text.len() } else { self.settled };
         while at < self.text.len() {
             let begins = at == 0 || !self.text[at - 1].is_ascii_alphanumeric();
             if !begins || !(self.text[at].is_ascii_alphanumeric() || self.text[at] == b'+') {

@@ -1,101 +1,103 @@
 //! One body in one direction: values are hidden behind what replaces them, tokens are followed by what they stand for. What comes
 //! out depends on the whole body, never on its cuts.
+//!
+//! A lexer says which bytes are text (`feed`); the texts are searched (`logical`); what is settled is written, and every byte
+//! that is not replaced is the byte that came (`weave`). Memory: [`MEMORY`] bytes a body at most, whatever comes.
 
-use std::collections::{BTreeMap, VecDeque};
+mod counts;
+mod feed;
+mod join;
+mod latin1;
+mod logical;
+mod number;
+mod short;
+mod spell;
+mod swap;
+mod weave;
+
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
+pub use counts::Counts;
+pub(super) use feed::Feed;
+pub(super) use join::{Joins, mixed};
+pub(super) use latin1::char_of;
+pub use short::{Spelling, restored, text};
+pub(super) use spell::Spell;
+pub(super) use swap::Stood;
 
-use super::replace;
-use super::restore::Restore;
-use super::{Found, Kind, Plan, Refused, Scope, Stream};
+use super::text::{Flow, Lexer};
+use super::{Binary, Kind, Plan, Refused, Scope};
+use weave::Weave;
 
-/// How many values were replaced, by the name of the detector or field. Never a value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts(BTreeMap<String, u64>);
+/// Most memory of a body on its way, in bytes, without what it has written.
+pub const MEMORY: usize = 64 * 1024;
+/// So much is read at once, in bytes; of events, less, since more of them may have to wait.
+const CHUNK: usize = 12 * 1024;
+const EVENTS: usize = 4 * 1024;
 
-impl Counts {
-    /// One more.
-    pub fn add(&mut self, detector: &str) {
-        match self.0.get_mut(detector) {
-            Some(count) => *count += 1,
-            None => drop(self.0.insert(detector.to_owned(), 1)),
-        }
-    }
-
-    /// Those of another.
-    pub fn merge(&mut self, other: &Self) {
-        for (detector, count) in &other.0 {
-            *self.0.entry(detector.clone()).or_default() += count;
-        }
-    }
-
-    /// Names, and how many.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().map(|(detector, count)| (detector.as_str(), *count))
-    }
-
-    /// How many in all.
-    pub fn total(&self) -> u64 {
-        self.0.values().sum()
-    }
-}
-
-/// How a short text is spelt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spelling {
-    /// As it stands: the value of a header or trailer, the text of a message.
-    Header,
-    /// A query: names and values, percent-encoded.
-    Query,
-    /// A path, percent-encoded.
-    Path,
-}
-
-struct Edit {
-    from: u64,
-    end: u64,
-    what: Zeroizing<Vec<u8>>,
+/// What is done to texts, and with what.
+pub(super) struct Env<'a> {
+    pub plan: Option<&'a Plan>,
+    pub scope: &'a Scope,
+    pub restores: bool,
+    pub counts: &'a mut Counts,
 }
 
 /// One body on its way.
 pub struct Body {
     plan: Option<Arc<Plan>>,
     scope: Arc<Scope>,
-    restore: Option<Restore>,
-    stream: Stream,
-    raw: Vec<u8>,
-    base: u64,
-    edits: VecDeque<Edit>,
+    restores: bool,
+    lexer: Lexer,
+    weave: Weave,
+    joins: Joins,
     counts: Counts,
+    /// How much of what was not written is known to be text.
+    checked: usize,
+    chunk: usize,
+    /// What was wrong: nothing passes behind it.
+    refused: Option<Refused>,
 }
 
 impl Body {
     /// Values are hidden: a request on its way out, an answer that is masked.
     pub fn hiding(plan: Arc<Plan>, scope: Arc<Scope>, kind: Kind) -> Self {
-        Self::new(Some(plan), scope, false, kind)
+        Self::new(Some(plan), scope, false, &kind)
     }
 
     /// Tokens of the scope are followed by what they stand for: an answer on its way to the job.
     pub fn restoring(scope: Arc<Scope>, kind: Kind) -> Self {
-        Self::new(None, scope, true, kind)
+        Self::new(None, scope, true, &kind)
     }
 
     /// Both at once. What a token stands for is not hidden again.
     pub fn both(plan: Arc<Plan>, scope: Arc<Scope>, kind: Kind) -> Self {
-        Self::new(Some(plan), scope, true, kind)
+        Self::new(Some(plan), scope, true, &kind)
     }
 
-    fn new(plan: Option<Arc<Plan>>, scope: Arc<Scope>, restores: bool, _kind: Kind) -> Self {
+    fn new(plan: Option<Arc<Plan>>, scope: Arc<Scope>, restores: bool, kind: &Kind) -> Self {
+        let lexer = Lexer::new(kind, plan.as_ref());
+        let mut body = Self::reading(plan, scope, restores, lexer);
+        body.weave.latin1 = matches!(kind, Kind::Latin1(_));
+        body.weave.opaque = *kind == Kind::Opaque;
+        body.chunk = if matches!(kind, Kind::Sse | Kind::Ndjson) { EVENTS } else { CHUNK };
+        let refuses = body.plan.as_ref().is_some_and(|plan| plan.binary() == Binary::Refuse);
+        body.refused = (refuses && *kind == Kind::Opaque).then_some(Refused::Binary);
+        body
+    }
+
+    fn reading(plan: Option<Arc<Plan>>, scope: Arc<Scope>, restores: bool, lexer: Lexer) -> Self {
         Self {
             plan,
             scope,
-            restore: restores.then(Restore::default),
-            stream: Stream::default(),
-            raw: Vec::new(),
-            base: 0,
-            edits: VecDeque::new(),
+            restores,
+            lexer,
+            weave: Weave::new(),
+            joins: Joins::default(),
             counts: Counts::default(),
+            checked: 0,
+            chunk: CHUNK,
+            refused: None,
         }
     }
 
@@ -104,9 +106,10 @@ impl Body {
     /// # Errors
     /// [`Refused`]: the body cannot be masked. Nothing more may be passed on; the body is to be dropped.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
-        self.raw.extend_from_slice(bytes);
-        let settled = self.search(bytes, false);
-        self.write(settled, out);
+        for piece in bytes.chunks(self.chunk) {
+            self.weave.take(piece);
+            self.turn(false, out)?;
+        }
         Ok(())
     }
 
@@ -115,9 +118,7 @@ impl Body {
     /// # Errors
     /// [`Refused`]: as [`Body::push`].
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Refused> {
-        let settled = self.search(b"", true);
-        self.write(settled, out);
-        Ok(())
+        self.turn(true, out)
     }
 
     /// What was hidden so far.
@@ -127,147 +128,86 @@ impl Body {
 
     /// How many bytes of the body wait.
     pub fn held(&self) -> usize {
-        self.raw.len()
+        self.weave.raw.len()
     }
 
-    fn search(&mut self, bytes: &[u8], last: bool) -> u64 {
-        let mut settled = self.base + self.raw.len() as u64;
-        let (edits, counts, scope) = (&mut self.edits, &mut self.counts, &self.scope);
-        if let Some(plan) = &self.plan {
-            let mut note = |found: Found<'_>| {
-                let mut what = Zeroizing::new(Vec::new());
-                replace::write(
-                    &found,
-                    plan.with(found.detector),
-                    &scope.key,
-                    Some(&mut scope.tokens()),
-                    &mut what,
-                );
-                if what.as_slice() != found.value {
-                    counts.add(found.detector);
-                    edits.push_back(Edit { from: found.from, end: found.end, what });
-                }
-            };
-            if last {
-                self.stream.end(&plan.set, &mut note);
-            } else {
-                settled = self.stream.push(&plan.set, bytes, &mut note);
+    /// Bytes of memory that it has taken: [`MEMORY`] at most.
+    pub fn memory(&self) -> usize {
+        self.weave.memory()
+    }
+
+    fn turn(&mut self, last: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        let done = self.read(last, out);
+        if let Err(refused) = &done {
+            self.refused = Some(refused.clone());
+        }
+        done
+    }
+
+    fn read(&mut self, last: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
+        let upto = self.check(last)?;
+        let mut env = Env {
+            plan: self.plan.as_deref(),
+            scope: &self.scope,
+            restores: self.restores,
+            counts: &mut self.counts,
+        };
+        let (mut upto, weave, joins) = (upto, &mut self.weave, &mut self.joins);
+        loop {
+            let raw = std::mem::take(&mut weave.raw);
+            let mut feed = Feed::new(&raw, weave, joins, &mut env);
+            let flow = self.lexer.read(&mut feed, upto, last);
+            drop(feed);
+            weave.raw = raw;
+            let (flow, before) = (flow?, weave.raw.len());
+            if flow == Flow::Event {
+                weave.resolve(joins, &mut env, out);
+            }
+            if last && flow == Flow::On {
+                break weave.finish(joins, &mut env, out);
+            }
+            weave.search(&env);
+            weave.write(&mut env, out);
+            if flow == Flow::Event {
+                weave.age(joins, &mut env, out);
+            }
+            let written = before - weave.raw.len();
+            (upto, self.checked) = (upto - written, self.checked - written);
+            if flow == Flow::On {
+                break;
             }
         }
-        if let Some(restore) = &mut self.restore {
-            let mut note = |found: super::restore::Restored<'_>| {
-                edits.push_back(Edit {
-                    from: found.from,
-                    end: found.end,
-                    what: Zeroizing::new(found.value.to_vec()),
-                });
-            };
-            if last {
-                restore.end(&scope.tokens(), &mut note);
-            } else {
-                settled = settled.min(restore.push(&scope.tokens(), bytes, &mut note));
+        Ok(())
+    }
+
+    /// How far what has come is text, whole characters.
+    fn check(&mut self, last: bool) -> Result<usize, Refused> {
+        let (weave, fresh) = (&self.weave, &self.weave.raw[self.checked..]);
+        if weave.opaque {
+            self.checked = weave.raw.len();
+            return Ok(self.checked);
+        }
+        if weave.latin1 {
+            self.checked = weave.raw.len();
+            return Ok(self.checked);
+        }
+        let zero = memchr::memchr(0, fresh);
+        match str::from_utf8(&fresh[..zero.unwrap_or(fresh.len())]) {
+            Ok(_) if zero.is_some() => {
+                return Err(Refused::Charset("a zero byte, as in UTF-16 and in what is no text".into()));
             }
+            Ok(_) => self.checked = weave.raw.len(),
+            Err(error) if error.error_len().is_none() && !last && zero.is_none() => {
+                self.checked += error.valid_up_to()
+            }
+            Err(_) => return Err(Refused::Charset("bytes that are no UTF-8".into())),
         }
-        self.edits.make_contiguous().sort_by_key(|edit| edit.from);
-        settled
+        Ok(self.checked)
     }
-
-    fn write(&mut self, settled: u64, out: &mut Vec<u8>) {
-        let mut at = self.base;
-        let place = |at: u64, base: u64| (at - base) as usize;
-        while let Some(edit) = self.edits.front().filter(|edit| edit.end <= settled) {
-            out.extend_from_slice(&self.raw[place(at, self.base)..place(edit.from.max(at), self.base)]);
-            out.extend_from_slice(&edit.what);
-            at = edit.end;
-            self.edits.pop_front();
-        }
-        let until = self.edits.front().map_or(settled, |edit| edit.from.min(settled)).max(at);
-        out.extend_from_slice(&self.raw[place(at, self.base)..place(until, self.base)]);
-        self.raw.drain(..place(until, self.base));
-        self.base = until;
-    }
-}
-
-/// Hides what is found in a short text that is there whole: the value of a header, a query, a path. `name`: the header's name;
-/// `None`: nothing was found.
-pub fn text(
-    plan: &Arc<Plan>,
-    scope: &Arc<Scope>,
-    spelling: Spelling,
-    name: Option<&str>,
-    value: &[u8],
-    counts: &mut Counts,
-) -> Option<Vec<u8>> {
-    let _ = (spelling, name);
-    let (mut body, mut out) = (Body::hiding(plan.clone(), scope.clone(), Kind::Opaque), Vec::new());
-    body.push(value, &mut out).and_then(|()| body.end(&mut out)).ok()?;
-    counts.merge(body.counts());
-    (out != value).then_some(out)
-}
-
-/// Follows the tokens in a short text of an answer. `None`: there was none.
-pub fn restored(scope: &Arc<Scope>, spelling: Spelling, value: &[u8]) -> Option<Vec<u8>> {
-    let _ = spelling;
-    let (mut body, mut out) = (Body::restoring(scope.clone(), Kind::Opaque), Vec::new());
-    body.push(value, &mut out).and_then(|()| body.end(&mut out)).ok()?;
-    (out != value).then_some(out)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mask::{Binary, Custom, Mask, Replacement};
-
-    fn plan(with: Replacement) -> Arc<Plan> {
-        let mask = Mask {
-            name: "pii".into(),
-            detect: vec!["default".into()],
-            custom: vec![
-                Custom::Regex { name: "staff".into(), pattern: r"\bEMP-[0-9]{4,9}\b".into() },
-                Custom::Words { name: "towns".into(), words: vec!["New York".into()], any_case: true },
-            ],
-            json: Vec::new(),
-            headers: Vec::new(),
-            query: Vec::new(),
-            form: Vec::new(),
-            multipart: Vec::new(),
-            attributes: Vec::new(),
-            with,
-            binary: Binary::Pass,
-        };
-        Arc::new(Plan::compile(&[mask]).expect("a plan"))
-    }
-
-    fn through(mut body: Body, text: &[u8], cut: usize) -> String {
-        let mut out = Vec::new();
-        for piece in text.chunks(cut) {
-            body.push(piece, &mut out).expect("text");
-        }
-        body.end(&mut out).expect("text");
-        String::from_utf8(out).expect("text stays text")
-    }
-
-    #[test]
-    fn plain_text_there_and_back() {
-        let text = "Write to jane@corp.test of new york, EMP-12345, card 4111 1111 1111 1111.";
-        let scope = Arc::new(Scope::new([7; 32]));
-        for cut in [1, 2, 5, 17, text.len()] {
-            let redacted = through(
-                Body::hiding(plan(Replacement::Redact), scope.clone(), Kind::Text),
-                text.as_bytes(),
-                cut,
-            );
-            assert_eq!(redacted, "Write to [email] of [towns], [staff], card [card].", "cut {cut}");
-            if cut > 3 {
-                continue;
-            }
-            let plan = plan(Replacement::Token);
-            let hidden = through(Body::hiding(plan.clone(), scope.clone(), Kind::Text), text.as_bytes(), cut);
-            assert!(!hidden.contains("jane") && !hidden.contains("4111 1111"), "{hidden}");
-            let back = through(Body::restoring(scope.clone(), Kind::Text), hidden.as_bytes(), cut);
-            assert_eq!(back, text);
-            let both = through(Body::both(plan, scope.clone(), Kind::Text), hidden.as_bytes(), cut);
-            assert_eq!(both, text);
-        }
-    }
-}
+mod tests;

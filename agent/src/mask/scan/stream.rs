@@ -60,9 +60,23 @@ impl Stream {
     /// beginning may be passed on, values replaced. A value that was found may end behind that, in what has come.
     pub fn push(&mut self, set: &Set, text: &[u8], found: &mut dyn FnMut(Found<'_>)) -> u64 {
         for piece in text.chunks(PIECE) {
-            self.text.extend_from_slice(piece);
+            self.add(piece);
             self.settle(set, false, found);
         }
+        self.base + self.settled as u64 - self.before
+    }
+
+    /// Takes what has come, and leaves it unsearched until [`Stream::search`]: one search of many small pieces is cheaper.
+    pub fn add(&mut self, text: &[u8]) {
+        if self.text.capacity() < self.text.len() + text.len() {
+            self.text.reserve_exact(text.len().max(1024));
+        }
+        self.text.extend_from_slice(text);
+    }
+
+    /// As [`Stream::push`], of what was added.
+    pub fn search(&mut self, set: &Set, found: &mut dyn FnMut(Found<'_>)) -> u64 {
+        self.settle(set, false, found);
         self.base + self.settled as u64 - self.before
     }
 
@@ -77,6 +91,13 @@ impl Stream {
         self.text.len() - self.settled
     }
 
+    /// Gives back memory that a long piece has taken: a stream that waits needs little.
+    pub fn shrink(&mut self) {
+        if self.text.capacity() > 2 * self.text.len().max(1024) {
+            self.text.shrink_to(self.text.len() + 256);
+        }
+    }
+
     /// Bytes of memory that it has taken.
     pub fn memory(&self) -> usize {
         self.text.capacity() + self.next.capacity() * 8 + size_of::<Self>()
@@ -85,7 +106,7 @@ impl Stream {
     fn settle(&mut self, set: &Set, last: bool, found: &mut dyn FnMut(Found<'_>)) {
         let bytes = std::mem::take(&mut self.text);
         let text = Text { bytes: &bytes, last };
-        self.search(set, text, found);
+        self.find(set, text, found);
         self.text = bytes;
         if self.settled > BEHIND {
             let gone = self.settled - BEHIND;
@@ -96,7 +117,7 @@ impl Stream {
         }
     }
 
-    fn search(&mut self, set: &Set, text: Text<'_>, found: &mut dyn FnMut(Found<'_>)) {
+    fn find(&mut self, set: &Set, text: Text<'_>, found: &mut dyn FnMut(Found<'_>)) {
         if !self.go_on(set, text, found) {
             return;
         }

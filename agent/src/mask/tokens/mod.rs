@@ -11,6 +11,7 @@ use regex::bytes::Regex;
 use zeroize::Zeroizing;
 
 use super::replace::Key;
+pub(super) use shape::NUMBER;
 use shape::{Check, Dice, checks, shaped};
 
 /// What cannot have a token.
@@ -114,7 +115,13 @@ impl Tokens {
 
     /// Whether a text is a token of this scope, as it was given out.
     pub fn holds(&self, text: &[u8]) -> bool {
-        self.values.get(&plain(text)).is_some_and(|entry| entry.token.as_bytes() == text)
+        self.value(text).is_some()
+    }
+
+    /// What a token of this scope stands for, as it was given out.
+    pub fn value(&self, token: &[u8]) -> Option<&[u8]> {
+        let entry = self.values.get(&plain(token))?;
+        (entry.token.as_bytes() == token).then_some(&entry.value)
     }
 
     /// How many values have a token.

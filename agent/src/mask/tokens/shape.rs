@@ -94,6 +94,9 @@ pub const NUMBERS: &[&str] = &[
     "passport",
 ];
 
+/// The kind of what stands as a number in JSON and has a token that is none.
+pub const NUMBER: &str = "number";
+
 /// A token of a value's shape.
 pub fn shaped(detector: &str, value: &[u8], dice: &mut Dice<'_>) -> String {
     match detector {
@@ -120,6 +123,8 @@ pub fn shaped(detector: &str, value: &[u8], dice: &mut Dice<'_>) -> String {
         ),
         "ip" => format!("198.{}.{}.{}", 18 + dice.roll(2), dice.roll(256), dice.roll(256)),
         "mac" => mac(value, dice),
+        // Of a number where a number must stand: 15 digits fit a double, and few numbers are as long.
+        NUMBER => format!("9{}", (0..14).map(|_| char::from(dice.digit())).collect::<String>()),
         // All begin with the country's number.
         "ch-ahv" => digits(value, b"756", dice),
         // A century and a region: few draws would hit one.

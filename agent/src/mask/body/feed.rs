@@ -1,0 +1,210 @@
+//! What a lexer sees of a body, and says of it: which bytes are text, which are fixed, which go as a whole.
+
+use super::Env;
+use super::join::Joins;
+use super::latin1::char_of;
+use super::spell::Spell;
+use super::swap::Stood;
+use super::weave::{PENDING, Stuff, Weave};
+use crate::mask::replace::Replacement;
+
+/// A lexer's view.
+pub struct Feed<'a, 'e> {
+    raw: &'a [u8],
+    at: usize,
+    /// From here on, fixed and plain bytes were not handed to the body's own text.
+    mirrored: usize,
+    /// Where joined text is written to.
+    slot: u8,
+    weave: &'a mut Weave,
+    joins: &'a mut Joins,
+    env: &'a mut Env<'e>,
+}
+
+impl<'a, 'e> Feed<'a, 'e> {
+    /// `raw`: what was not written yet, of which a beginning may be in pieces.
+    pub fn new(raw: &'a [u8], weave: &'a mut Weave, joins: &'a mut Joins, env: &'a mut Env<'e>) -> Self {
+        let at = weave.lexed;
+        let slot = joins.slot();
+        Self { raw, at, mirrored: at, slot, weave, joins, env }
+    }
+
+    /// The place of the next byte.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The place of the next byte in the whole body.
+    pub fn position(&self) -> u64 {
+        self.weave.base + self.at as u64
+    }
+
+    /// What is there up to a place.
+    pub fn rest(&self, upto: usize) -> &'a [u8] {
+        &self.raw[self.at..upto]
+    }
+
+    /// All that is there, from its beginning.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// Whether the event's texts must be known now, at a place so far behind the next byte.
+    pub fn is_long(&self, behind: usize) -> bool {
+        self.joins.is_long(self.position() + behind as u64)
+    }
+
+    /// Whether bytes above 127 are Windows-1252.
+    pub fn is_latin1(&self) -> bool {
+        self.weave.latin1
+    }
+
+    /// Whether there are texts that go on from event to event.
+    pub fn has_joined(&self) -> bool {
+        self.joins.pending() > 0 || self.weave.texts.len() > 1
+    }
+
+    /// What holds texts together that go on from event to event.
+    pub fn joins(&mut self) -> &mut Joins {
+        self.joins
+    }
+
+    /// Whether fields are looked for, and of which kinds.
+    pub fn env(&mut self) -> &mut Env<'e> {
+        self.env
+    }
+
+    /// The next bytes are passed as they are.
+    pub fn fixed(&mut self, count: usize) {
+        if self.weave.swap.open().is_some() {
+            return self.swallow(count, None);
+        }
+        if self.slot != 0 {
+            self.sync();
+            self.mirrored = self.at;
+        }
+        self.weave.piece(count, 0, 0, Stuff::Fixed);
+        self.at += count;
+    }
+
+    /// The next bytes are text that says what it is.
+    pub fn plain(&mut self, count: usize, spell: Spell) {
+        if !self.weave.latin1 || self.weave.swap.open().is_some_and(|stood| stood == Stood::Container) {
+            return self.ascii(count, spell);
+        }
+        let mut rest = &self.raw[self.at..self.at + count];
+        while let Some(byte) = rest.first() {
+            let ascii = rest.iter().take_while(|b| b.is_ascii()).count();
+            if ascii == 0 {
+                self.unit(1, char_of(*byte).encode_utf8(&mut [0; 4]).as_bytes(), spell);
+            } else {
+                self.ascii(ascii, spell);
+            }
+            rest = &rest[ascii.max(1)..];
+        }
+    }
+
+    fn ascii(&mut self, count: usize, spell: Spell) {
+        if self.weave.swap.open().is_some() {
+            return self.swallow(count, None);
+        }
+        self.weave.piece(count, 0, self.slot, Stuff::Plain(spell));
+        if self.slot != 0 {
+            self.sync();
+            self.joined(&self.raw[self.at..self.at + count]);
+            self.at += count;
+            self.mirrored = self.at;
+        } else {
+            self.at += count;
+        }
+    }
+
+    /// The next bytes say others, 255 at most.
+    pub fn unit(&mut self, count: usize, says: &[u8], spell: Spell) {
+        if let Some(stood) = self.weave.swap.open() {
+            return self.swallow(count, (stood != Stood::Container).then_some(says));
+        }
+        self.sync();
+        self.weave.piece(count, says.len(), self.slot, Stuff::Unit(spell));
+        if self.slot == 0 {
+            self.weave.texts[0].add(self.env.plan.is_some(), self.env.restores, says);
+        } else {
+            self.joined(says);
+        }
+        self.at += count;
+        self.mirrored = self.at;
+    }
+
+    /// The next bytes are a number of JSON.
+    pub fn number(&mut self, count: usize) {
+        if self.weave.swap.open().is_some() {
+            return self.swallow(count, None);
+        }
+        self.weave.piece(count, 0, 0, Stuff::Number);
+        self.at += count;
+    }
+
+    /// A value begins that goes as a whole.
+    pub fn swap(&mut self, name: &str, with: Replacement, stood: Stood) {
+        self.sync();
+        self.weave.swap.begin(name, with, stood);
+        self.weave.pieces.push_back(super::weave::Piece { raw: 0, text: 0, slot: 0, stuff: Stuff::Swap });
+    }
+
+    /// Whether such a value is on its way.
+    pub fn swaps(&self) -> bool {
+        self.weave.swap.open().is_some()
+    }
+
+    /// It has ended.
+    pub fn swap_end(&mut self) {
+        self.weave.swap.end(self.weave.latin1, self.env);
+    }
+
+    fn swallow(&mut self, count: usize, says: Option<&[u8]>) {
+        let raw = &self.raw[self.at..self.at + count];
+        self.weave.swap.add(says.unwrap_or(raw));
+        if let Some(last) = self.weave.pieces.back_mut() {
+            last.raw += count as u32;
+        }
+        self.weave.lexed += count;
+        self.at += count;
+        self.mirrored = self.at;
+    }
+
+    /// A text begins, or goes on, that goes on from event to event.
+    pub fn join(&mut self, key: u64) {
+        self.sync();
+        self.slot = self.joins.begin(key);
+    }
+
+    /// Its part in this event has ended.
+    pub fn join_end(&mut self) {
+        self.sync();
+        self.slot = 0;
+        self.joins.end();
+    }
+
+    /// Text that belongs to a known joined text is handed to it; else it waits in the pieces.
+    fn joined(&mut self, text: &[u8]) {
+        if self.slot < PENDING {
+            let known = &mut self.weave.texts[usize::from(self.slot)];
+            known.add(self.env.plan.is_some(), self.env.restores, text);
+        }
+    }
+
+    /// Hands to the body's own text what has not been.
+    fn sync(&mut self) {
+        if self.mirrored < self.at {
+            let fresh = &self.raw[self.mirrored..self.at];
+            self.weave.texts[0].add(self.env.plan.is_some(), self.env.restores, fresh);
+            self.mirrored = self.at;
+        }
+    }
+}
+
+impl Drop for Feed<'_, '_> {
+    fn drop(&mut self) {
+        self.sync();
+    }
+}

@@ -1,0 +1,229 @@
+//! One logical text of a body: what a reader would see in one place, whatever pieces it comes in. Values and tokens are found in
+//! it, and become edits in its order that do not overlap.
+
+use std::collections::VecDeque;
+
+use zeroize::Zeroizing;
+
+use super::Env;
+use crate::mask::replace::{self, Replacement};
+use crate::mask::restore::{Restore, Restored};
+use crate::mask::{Found, Stream};
+
+/// What is to stand in place of a range of a text.
+pub struct Edit {
+    /// Where it begins, in bytes from the beginning of the text.
+    pub from: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// What is written.
+    pub what: What,
+    /// Whether that was done: the range may go on in another piece.
+    pub written: bool,
+}
+
+/// What is written in place of a range.
+pub enum What {
+    /// A value's replacement.
+    Hide {
+        /// Who has found it.
+        detector: Box<str>,
+        /// What was found.
+        value: Zeroizing<Vec<u8>>,
+    },
+    /// What a token stands for.
+    Restore(Zeroizing<Vec<u8>>),
+    /// Nothing: the rest of a value whose replacement was written.
+    Nothing,
+}
+
+impl Edit {
+    fn is_restore(&self) -> bool {
+        matches!(self.what, What::Restore(_))
+    }
+
+    /// What is written, in no spelling yet.
+    pub fn text(&self, env: &mut Env<'_>) -> Zeroizing<Vec<u8>> {
+        match &self.what {
+            What::Nothing => Zeroizing::default(),
+            What::Restore(value) => value.clone(),
+            What::Hide { detector, value } => {
+                let with = env.plan.map_or(Replacement::Redact, |plan| plan.with(detector));
+                env.replaced(detector, value, with)
+            }
+        }
+    }
+}
+
+/// Searches one text.
+#[derive(Default)]
+pub struct Logical {
+    stream: Stream,
+    restore: Restore,
+    hides: VecDeque<Edit>,
+    restores: VecDeque<Edit>,
+    /// Those that are sure, in order.
+    pub edits: VecDeque<Edit>,
+    /// How much has come, how much is settled, how much was written.
+    pub fed: u64,
+    pub settled: u64,
+    pub passed: u64,
+    /// Whether more has come than was searched.
+    pub dirty: bool,
+    /// Which text it is, of those that come in pieces of events; and the event that had the last.
+    pub key: u64,
+    pub event: u64,
+}
+
+impl Logical {
+    /// What stands before the text, as context.
+    pub fn begin(&mut self, before: &[u8]) {
+        self.stream.begin(before);
+    }
+
+    /// Takes what has come.
+    pub fn add(&mut self, env_hides: bool, env_restores: bool, text: &[u8]) {
+        if env_hides {
+            self.stream.add(text);
+        }
+        if env_restores {
+            self.restore.add(text);
+        }
+        self.fed += text.len() as u64;
+        self.dirty |= !text.is_empty();
+    }
+
+    /// Searches what has come. `last`: the text has ended.
+    pub fn search(&mut self, env: &Env<'_>, last: bool) {
+        let (mut hidden, mut restored) = (self.fed, self.fed);
+        if let Some(plan) = env.plan {
+            let hides = &mut self.hides;
+            let mut note = |found: Found<'_>| {
+                let token = env.scope.tokens().holds(found.value);
+                let what = if found.continues {
+                    What::Nothing
+                } else {
+                    What::Hide {
+                        detector: found.detector.into(),
+                        value: Zeroizing::new(found.value.to_vec()),
+                    }
+                };
+                if !token {
+                    hides.push_back(Edit { from: found.from, end: found.end, what, written: false });
+                }
+            };
+            if last {
+                self.stream.end(&plan.set, &mut note);
+            } else {
+                hidden = self.stream.search(&plan.set, &mut note);
+            }
+        }
+        if env.restores {
+            let restores = &mut self.restores;
+            let mut note = |found: Restored<'_>| {
+                let what = What::Restore(Zeroizing::new(found.value.to_vec()));
+                restores.push_back(Edit { from: found.from, end: found.end, what, written: false });
+            };
+            if last {
+                self.restore.end(&env.scope.tokens(), &mut note);
+            } else {
+                restored = self.restore.search(&env.scope.tokens(), &mut note);
+            }
+        }
+        self.dirty = false;
+        self.settled = hidden.min(restored);
+        self.merge(last);
+    }
+
+    /// Orders what both have found as far as it is settled: what a token stands for is not hidden again.
+    fn merge(&mut self, last: bool) {
+        loop {
+            let (hide, restore) = (self.hides.front(), self.restores.front());
+            let restores_next = match (hide, restore) {
+                (None, None) => return,
+                (Some(hide), Some(restore)) => restore.from <= hide.from,
+                (hide, _) => hide.is_none(),
+            };
+            let queue = if restores_next { &mut self.restores } else { &mut self.hides };
+            if !last && queue.front().is_none_or(|edit| edit.from >= self.settled) {
+                return;
+            }
+            if let Some(edit) = queue.pop_front() {
+                self.place(edit);
+            }
+        }
+    }
+
+    fn place(&mut self, mut edit: Edit) {
+        let Some(back) = self.edits.back_mut().filter(|back| back.end > edit.from) else {
+            return self.edits.push_back(edit);
+        };
+        if !edit.is_restore() {
+            edit.from = back.end;
+            if edit.from < edit.end {
+                self.edits.push_back(edit);
+            }
+            return;
+        }
+        let (rest, behind) = (back.end, edit.end);
+        let what = if back.from == edit.from {
+            self.edits
+                .pop_back()
+                .map_or(What::Nothing, |back| if back.written { What::Nothing } else { back.what })
+        } else {
+            back.end = edit.from;
+            What::Nothing
+        };
+        self.edits.push_back(edit);
+        if rest > behind {
+            self.edits.push_back(Edit { from: behind, end: rest, what, written: false });
+        }
+    }
+
+    /// Whether all that has come was written, and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.passed == self.fed && !self.dirty
+    }
+
+    /// As new, for another text.
+    pub fn renew(&mut self, key: u64) {
+        let stream = std::mem::take(&mut self.stream);
+        *self = Self { stream, key, ..Self::default() };
+        self.stream.begin(b"");
+    }
+
+    /// Gives back memory that a long piece has taken.
+    pub fn shrink(&mut self) {
+        self.stream.shrink();
+        self.restore.shrink();
+    }
+
+    /// Bytes of memory that it has taken.
+    pub fn memory(&self) -> usize {
+        let values = |edits: &VecDeque<Edit>| {
+            let values = edits.iter().map(|edit| match &edit.what {
+                What::Hide { value, .. } | What::Restore(value) => value.len(),
+                What::Nothing => 0,
+            });
+            edits.capacity() * size_of::<Edit>() + values.sum::<usize>()
+        };
+        self.stream.memory()
+            + self.restore.memory()
+            + values(&self.hides)
+            + values(&self.restores)
+            + values(&self.edits)
+    }
+}
+
+/// Writes what replaces a value found as a whole, in no spelling yet; counts it, unless it stays.
+impl Env<'_> {
+    pub fn replaced(&mut self, detector: &str, value: &[u8], with: Replacement) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::new());
+        let found = Found { detector, from: 0, end: value.len() as u64, value, continues: false };
+        replace::write(&found, with, &self.scope.key, Some(&mut self.scope.tokens()), &mut out);
+        if out.as_slice() != value {
+            self.counts.add(detector);
+        }
+        out
+    }
+}

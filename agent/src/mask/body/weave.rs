@@ -1,0 +1,297 @@
+//! What has come of a body and was not written yet: its bytes, in pieces of which each is a part of a logical text, or fixed. Bytes
+//! outside what is replaced are written as they came; a replacement is written in the spelling of the piece that it begins in.
+
+use std::collections::VecDeque;
+
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::Env;
+use super::join::Joins;
+use super::logical::{Edit, Logical};
+use super::spell::{Spell, spell};
+use super::swap::Swap;
+
+/// A piece of what has come.
+#[derive(Clone, Copy)]
+pub struct Piece {
+    /// Its bytes.
+    pub raw: u32,
+    /// The bytes that they say, where those are others.
+    pub text: u8,
+    /// The logical text that it is a part of.
+    pub slot: u8,
+    pub stuff: Stuff,
+}
+
+/// What a piece is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stuff {
+    /// Passed as it is; read as context.
+    Fixed,
+    /// Text that says what it is.
+    Plain(Spell),
+    /// An escape: it stays, or goes, as a whole.
+    Unit(Spell),
+    /// A number of JSON.
+    Number,
+    /// A value that goes as a whole, whatever it is.
+    Swap,
+}
+
+/// The body's own text, and those that go on from event to event.
+pub const SLOTS: usize = 9;
+/// The first number of a text that is not known yet: the event that has it must end first.
+pub const PENDING: u8 = 0x80;
+
+/// Pieces and texts of a body on its way.
+#[derive(Default)]
+pub struct Weave {
+    /// What was not written; the pieces are of its beginning.
+    pub raw: Vec<u8>,
+    /// How much of it is in pieces.
+    pub lexed: usize,
+    pub pieces: VecDeque<Piece>,
+    pub texts: Vec<Logical>,
+    pub swap: Swap,
+    /// How many bytes were written before `raw`.
+    pub base: u64,
+    /// Whether bytes above 127 are Windows-1252.
+    pub latin1: bool,
+    /// Whether they are no text at all.
+    pub opaque: bool,
+}
+
+impl Weave {
+    pub fn new() -> Self {
+        let mut weave = Self::default();
+        weave.texts.push(Logical::default());
+        weave
+    }
+
+    /// What stands before the body's text, as context.
+    pub fn begin(&mut self, before: &[u8]) {
+        self.texts[0].begin(before);
+    }
+
+    /// More has come.
+    pub fn take(&mut self, bytes: &[u8]) {
+        if self.raw.capacity() < self.raw.len() + bytes.len() {
+            self.raw.reserve_exact(bytes.len().max(1024));
+        }
+        self.raw.extend_from_slice(bytes);
+    }
+
+    /// Nothing more comes: all that waits is settled, and written.
+    pub fn finish(&mut self, joins: &mut Joins, env: &mut Env<'_>, out: &mut Vec<u8>) {
+        if self.swap.open().is_some() {
+            self.swap.end(self.latin1, env);
+        }
+        self.resolve(joins, env, out);
+        for text in &mut self.texts {
+            text.search(env, true);
+            text.settled = text.fed;
+        }
+        self.write(env, out);
+    }
+
+    /// Adds a piece, or to the last one.
+    pub fn piece(&mut self, raw: usize, text: usize, slot: u8, stuff: Stuff) {
+        if raw == 0 {
+            return;
+        }
+        let merges = matches!(stuff, Stuff::Fixed | Stuff::Plain(_));
+        match self.pieces.back_mut() {
+            Some(last) if merges && last.stuff == stuff && last.slot == slot => last.raw += raw as u32,
+            _ => self.pieces.push_back(Piece { raw: raw as u32, text: text as u8, slot, stuff }),
+        }
+        self.lexed += raw;
+    }
+
+    /// Searches all texts of which more has come.
+    pub fn search(&mut self, env: &Env<'_>) {
+        for text in self.texts.iter_mut().filter(|text| text.dirty) {
+            text.search(env, false);
+        }
+    }
+
+    /// Writes all that is settled.
+    pub fn write(&mut self, env: &mut Env<'_>, out: &mut Vec<u8>) {
+        let mut at = 0;
+        while let Some(piece) = self.pieces.front().copied() {
+            let raw = &self.raw[at..at + piece.raw as usize];
+            let slot = usize::from(piece.slot);
+            let done = match piece.stuff {
+                Stuff::Swap => {
+                    let whole = self.swap.write_front(out);
+                    if !whole {
+                        at += raw.len();
+                        self.lexed -= raw.len();
+                        self.pieces[0].raw = 0;
+                        break;
+                    }
+                    raw.len()
+                }
+                _ if piece.slot >= PENDING => 0,
+                Stuff::Fixed => {
+                    out.extend_from_slice(raw);
+                    if piece.slot == 0 {
+                        self.texts[0].passed += raw.len() as u64;
+                    }
+                    raw.len()
+                }
+                Stuff::Plain(how) => {
+                    let place = Place { raw, how, latin1: self.latin1, opaque: self.opaque };
+                    place.write(&mut self.texts[slot], env, out)
+                }
+                Stuff::Unit(how) => {
+                    let text = &mut self.texts[slot];
+                    write_unit(text, raw, u64::from(piece.text), how, self.latin1, env, out)
+                }
+                Stuff::Number => super::number::write(&mut self.texts[slot], raw, env, out),
+            };
+            at += done;
+            self.lexed -= done;
+            if done < raw.len() {
+                self.pieces[0].raw -= done as u32;
+                break;
+            }
+            self.pieces.pop_front();
+        }
+        self.base += at as u64;
+        let left = self.raw.len() - at;
+        self.raw.copy_within(at.., 0);
+        self.raw[left..].zeroize();
+        self.raw.truncate(left);
+    }
+
+    /// Ends the texts that go on from event to event: what waits in them is settled.
+    pub fn end_joined(&mut self, env: &Env<'_>, which: impl Fn(&Logical) -> bool) {
+        for text in self.texts.iter_mut().skip(1).filter(|text| which(text)) {
+            if text.settled < text.fed || text.dirty {
+                text.search(env, true);
+                text.settled = text.fed;
+                text.key = 0;
+            }
+        }
+    }
+
+    /// Bytes of memory that it has taken.
+    pub fn memory(&self) -> usize {
+        self.raw.capacity()
+            + self.pieces.capacity() * size_of::<Piece>()
+            + self.texts.iter().map(Logical::memory).sum::<usize>()
+            + self.swap.memory()
+    }
+}
+
+impl Drop for Weave {
+    fn drop(&mut self) {
+        self.raw.zeroize();
+    }
+}
+
+/// Where plain text stands.
+struct Place<'a> {
+    raw: &'a [u8],
+    how: Spell,
+    latin1: bool,
+    opaque: bool,
+}
+
+impl Place<'_> {
+    /// Writes what is settled; returns how many bytes that was.
+    fn write(&self, text: &mut Logical, env: &mut Env<'_>, out: &mut Vec<u8>) -> usize {
+        let (raw, mut at) = (self.raw, 0);
+        while at < raw.len() {
+            let reach = raw.len().min(at + (text.settled - text.passed.min(text.settled)) as usize);
+            let next = next_edit(text);
+            let (until, inside) = match next {
+                Some((from, end)) if from <= text.passed => {
+                    (self.ceil(reach.min(at + (end - text.passed) as usize)), true)
+                }
+                // A value that begins within a character takes it whole.
+                Some((from, _)) => (self.floor(at, reach.min(at + (from - text.passed) as usize)), false),
+                None => (self.floor(at, reach), false),
+            };
+            if until == at {
+                match next {
+                    Some((from, _)) if !inside && from < text.settled && from - text.passed < 4 => {
+                        text.edits[0].from = text.passed;
+                        continue;
+                    }
+                    _ => break,
+                }
+            }
+            if inside {
+                write_edit(&mut text.edits[0], self.how, self.latin1, env, out);
+            } else {
+                out.extend_from_slice(&raw[at..until]);
+            }
+            text.passed += (until - at) as u64;
+            at = until;
+        }
+        at
+    }
+
+    /// The character's beginning at or before a place.
+    fn floor(&self, from: usize, at: usize) -> usize {
+        if self.opaque {
+            return at;
+        }
+        let back = (0..4).find(|back| at - back <= from || self.begins(at - back));
+        back.map_or(at, |back| at - back)
+    }
+
+    fn ceil(&self, at: usize) -> usize {
+        (at..at + 4).find(|at| self.opaque || self.begins(*at)).unwrap_or(at)
+    }
+
+    fn begins(&self, at: usize) -> bool {
+        self.raw.get(at).is_none_or(|byte| byte & 0xc0 != 0x80)
+    }
+}
+
+/// The range of the next edit that has not been passed.
+fn next_edit(text: &mut Logical) -> Option<(u64, u64)> {
+    while text.edits.front().is_some_and(|edit| edit.end <= text.passed) {
+        text.edits.pop_front();
+    }
+    text.edits.front().map(|edit| (edit.from, edit.end))
+}
+
+fn write_edit(edit: &mut Edit, how: Spell, latin1: bool, env: &mut Env<'_>, out: &mut Vec<u8>) {
+    if !edit.written {
+        edit.written = true;
+        let what: Zeroizing<Vec<u8>> = edit.text(env);
+        spell(&what, how, latin1, out);
+    }
+}
+
+fn write_unit(
+    text: &mut Logical,
+    raw: &[u8],
+    says: u64,
+    how: Spell,
+    latin1: bool,
+    env: &mut Env<'_>,
+    out: &mut Vec<u8>,
+) -> usize {
+    if text.settled < text.passed + says {
+        return 0;
+    }
+    let mut stays = true;
+    while let Some((from, end)) = next_edit(text).filter(|(from, _)| *from < text.passed + says) {
+        let _ = from;
+        stays = false;
+        write_edit(&mut text.edits[0], how, latin1, env, out);
+        if end > text.passed + says {
+            break;
+        }
+        text.edits.pop_front();
+    }
+    if stays {
+        out.extend_from_slice(raw);
+    }
+    text.passed += says;
+    raw.len()
+}

@@ -1,0 +1,355 @@
+//! JSON (RFC 8259), as it comes: strings, names and numbers are text, all else is fixed. What is no JSON is refused; strings may
+//! hold control characters, which many writers leave in.
+
+mod track;
+
+use std::sync::Arc;
+
+use memchr::memchr2;
+
+use super::unit::{json_escape, json_escape_length, json_number};
+use super::{Feed, Flow, Spell};
+use crate::mask::body::Stood;
+use crate::mask::{Plan, Refused};
+use track::Track;
+
+/// Deepest nesting.
+pub const DEPTH: usize = 128;
+/// Longest number: it is replaced as a whole, and so waits for its end.
+pub const NUMBER: usize = 1024;
+
+/// What a JSON text is a part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    /// It is the body.
+    Whole,
+    /// It is a line of many; texts go on from line to line.
+    Line,
+    /// It is the data of an event; texts go on from event to event.
+    Event,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Value,
+    FirstValue,
+    Name,
+    FirstName,
+    Colon,
+    Comma,
+    Done,
+    String(Role),
+}
+
+/// What a string is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Name,
+    Value,
+    /// It tells texts apart.
+    Tells,
+    Join,
+    Field,
+}
+
+/// What comes behind what holds texts together.
+enum Next {
+    Inside,
+    More,
+    Long,
+}
+
+/// Reads one JSON text.
+pub struct Json {
+    track: Track,
+    state: State,
+    depth: usize,
+    /// A bit for each level that is an object.
+    objects: u128,
+    /// The depth that a field's value, which goes as a whole, has begun at.
+    field: Option<usize>,
+}
+
+impl Json {
+    /// Nothing has come.
+    pub fn new(plan: Option<Arc<Plan>>, how: How) -> Self {
+        Self { track: Track::new(plan, how), state: State::Value, depth: 0, objects: 0, field: None }
+    }
+
+    /// Another text begins.
+    pub fn renew(&mut self) {
+        (self.state, self.depth, self.objects, self.field) = (State::Value, 0, 0, None);
+        self.track.renew();
+    }
+
+    /// Whether nothing but spaces has come.
+    pub fn is_new(&self) -> bool {
+        self.state == State::Value && self.depth == 0
+    }
+
+    /// Whether a whole text has come.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Bytes of memory that it has taken.
+    pub fn memory(&self) -> usize {
+        self.track.memory()
+    }
+
+    /// Leaves a text in which something else than JSON stands.
+    pub fn abandon(&mut self, feed: &mut Feed<'_, '_>) {
+        if feed.swaps() {
+            feed.swap_end();
+        }
+        if self.state == State::String(Role::Join) {
+            feed.join_end();
+        }
+        self.renew();
+    }
+
+    /// Reads what is there up to a place. `last`: a number that reaches it has its end there.
+    ///
+    /// # Errors
+    /// [`Refused`]: it is no JSON.
+    pub fn read(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> Result<Flow, Refused> {
+        loop {
+            if let State::String(role) = self.state {
+                let tells = role == Role::Tells && self.track.is_telling();
+                if !tells && feed.is_long(0) {
+                    return Ok(self.long(feed));
+                }
+                if !self.string(feed, upto, role)? {
+                    break;
+                }
+                match role {
+                    Role::Name => self.track.named(),
+                    Role::Field => feed.swap_end(),
+                    Role::Join => feed.join_end(),
+                    Role::Tells => self.track.told(),
+                    Role::Value => {}
+                }
+            }
+            match self.structure(feed, upto, last)? {
+                Next::Inside => {}
+                Next::Long => return Ok(self.long(feed)),
+                Next::More => break,
+            }
+        }
+        Ok(Flow::On)
+    }
+
+    /// Nothing more comes; what is there was read up to its end.
+    ///
+    /// # Errors
+    /// [`Refused`]: the text is not whole.
+    pub fn finish(&self, feed: &Feed<'_, '_>, upto: usize) -> Result<(), Refused> {
+        let whole = (self.is_done() || self.is_new()) && feed.at() == upto;
+        if whole { Ok(()) } else { Err(wrong(feed, 0, "it ends in the middle")) }
+    }
+
+    fn long(&mut self, feed: &mut Feed<'_, '_>) -> Flow {
+        self.track.fold(feed.joins());
+        Flow::Event
+    }
+
+    /// Reads what holds texts together, up to the next string's inside.
+    fn structure(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> Result<Next, Refused> {
+        let mut rest = feed.rest(upto);
+        let mut at = 0;
+        if let State::String(role) = self.state {
+            // Its end was left to stand with what follows it.
+            self.state = if role == Role::Name { State::Colon } else { self.behind() };
+            at = 1;
+        }
+        let waits = feed.joins().pending() > 0;
+        while let Some(byte) = rest.get(at) {
+            if waits && feed.is_long(at) {
+                feed.fixed(at);
+                return Ok(Next::Long);
+            }
+            match byte {
+                b' ' | b'\n' | b'\r' | b'\t' => at += 1,
+                b',' | b':' => {
+                    self.mark(*byte).map_err(|what| wrong(feed, at, what))?;
+                    at += 1;
+                }
+                b'"' => {
+                    let role = self.begin_string().map_err(|what| wrong(feed, at, what))?;
+                    feed.fixed(at + 1);
+                    self.state = State::String(role);
+                    match role {
+                        Role::Field => self.swap(feed, Stood::Text(Spell::Json)),
+                        Role::Join => feed.join(self.track.key()),
+                        Role::Name | Role::Value | Role::Tells => {}
+                    }
+                    return Ok(Next::Inside);
+                }
+                b'{' | b'[' => {
+                    self.value().map_err(|what| wrong(feed, at, what))?;
+                    if self.field.is_none() && self.track.field().is_some() {
+                        feed.fixed(at);
+                        (rest, at) = (feed.rest(upto), 0);
+                        self.swap(feed, Stood::Container);
+                        self.field = Some(self.depth);
+                    }
+                    self.open(feed, *byte == b'{')?;
+                    at += 1;
+                }
+                b'}' | b']' => {
+                    self.close(feed, *byte == b'}').map_err(|what| wrong(feed, at, what))?;
+                    at += 1;
+                    if self.field == Some(self.depth) {
+                        feed.fixed(at);
+                        feed.swap_end();
+                        self.field = None;
+                        (rest, at) = (feed.rest(upto), 0);
+                    }
+                }
+                _ => {
+                    feed.fixed(at);
+                    if !self.scalar(feed, upto, last)? {
+                        return Ok(Next::More);
+                    }
+                    (rest, at) = (feed.rest(upto), 0);
+                }
+            }
+        }
+        feed.fixed(at);
+        Ok(Next::More)
+    }
+
+    /// What is expected behind a value.
+    fn behind(&self) -> State {
+        if self.depth == 0 { State::Done } else { State::Comma }
+    }
+
+    fn is_object(&self) -> bool {
+        self.objects & 1 == 1
+    }
+
+    fn mark(&mut self, byte: u8) -> Result<(), &'static str> {
+        self.state = match (self.state, byte, self.is_object()) {
+            (State::Colon, b':', _) => State::Value,
+            (State::Comma, b',', true) => State::Name,
+            (State::Comma, b',', false) => State::Value,
+            _ => return Err("a comma or colon where none may stand"),
+        };
+        Ok(())
+    }
+
+    /// A value begins here.
+    fn value(&mut self) -> Result<(), &'static str> {
+        if !matches!(self.state, State::Value | State::FirstValue) {
+            return Err("a value where none may stand");
+        }
+        if self.depth > 0 && !self.is_object() {
+            self.track.place();
+        }
+        Ok(())
+    }
+
+    /// What goes as a whole begins.
+    fn swap(&mut self, feed: &mut Feed<'_, '_>, stood: Stood) {
+        if let (Some(at), Some(plan)) = (self.track.field(), &self.track.plan) {
+            let field = &plan.fields[at];
+            feed.swap(&field.name, field.with, stood);
+        }
+    }
+
+    fn open(&mut self, feed: &mut Feed<'_, '_>, object: bool) -> Result<(), Refused> {
+        if self.depth == DEPTH {
+            return Err(Refused::TooDeep(DEPTH));
+        }
+        self.track.open(feed.joins());
+        self.depth += 1;
+        self.objects = self.objects << 1 | u128::from(object);
+        self.state = if object { State::FirstName } else { State::FirstValue };
+        Ok(())
+    }
+
+    fn close(&mut self, feed: &mut Feed<'_, '_>, object: bool) -> Result<(), &'static str> {
+        let may = match self.state {
+            State::Comma => self.is_object() == object,
+            State::FirstName => object,
+            State::FirstValue => !object,
+            _ => false,
+        };
+        if !may || self.depth == 0 {
+            return Err("a bracket that closes none");
+        }
+        self.track.close(feed.joins());
+        self.depth -= 1;
+        self.objects >>= 1;
+        self.state = self.behind();
+        Ok(())
+    }
+
+    fn begin_string(&mut self) -> Result<Role, &'static str> {
+        if matches!(self.state, State::Name | State::FirstName) {
+            return Ok(Role::Name);
+        }
+        self.value()?;
+        Ok(if self.field.is_some() { Role::Value } else { self.track.role() })
+    }
+
+    /// Reads on in a string; whether it has ended: its quote is next.
+    fn string(&mut self, feed: &mut Feed<'_, '_>, upto: usize, role: Role) -> Result<bool, Refused> {
+        loop {
+            let rest = feed.rest(upto);
+            let plain = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+            if plain > 0 {
+                self.track.note(role, &rest[..plain]);
+                feed.plain(plain, Spell::Json);
+            }
+            match rest.get(plain) {
+                None => return Ok(false),
+                Some(b'"') => return Ok(true),
+                Some(_) => match json_escape_length(&rest[plain..]) {
+                    Err(()) => return Err(wrong(feed, 0, "an escape that is none")),
+                    Ok(None) => return Ok(false),
+                    Ok(Some(length)) => {
+                        let (says, count) = json_escape(&rest[plain..plain + length]);
+                        self.track.note(role, &says[..count]);
+                        feed.unit(length, &says[..count], Spell::Json);
+                    }
+                },
+            }
+        }
+    }
+
+    /// A number, or `true`, `false` or `null`. Whether it was there whole.
+    fn scalar(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> Result<bool, Refused> {
+        let rest = feed.rest(upto);
+        let length = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b)).count();
+        if length > NUMBER {
+            return Err(Refused::TooLong { what: "a number of JSON", most: NUMBER });
+        }
+        if length == rest.len() && !last {
+            return Ok(false);
+        }
+        let text = &rest[..length];
+        let number = json_number(text);
+        if !number && !matches!(text, b"true" | b"false" | b"null") {
+            return Err(wrong(feed, 0, "what is neither string, number, object nor list"));
+        }
+        self.value().map_err(|what| wrong(feed, 0, what))?;
+        if self.field.is_none() && self.track.field().is_some() && text != b"null" {
+            self.swap(feed, Stood::Scalar);
+            feed.fixed(length);
+            feed.swap_end();
+        } else if number {
+            self.track.note(Role::Tells, text);
+            self.track.told();
+            feed.number(length);
+        } else {
+            feed.fixed(length);
+        }
+        self.state = self.behind();
+        Ok(true)
+    }
+}
+
+fn wrong(feed: &Feed<'_, '_>, at: usize, what: &'static str) -> Refused {
+    Refused::Json { at: feed.position() + at as u64, what }
+}
