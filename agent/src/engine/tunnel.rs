@@ -74,6 +74,13 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
         cx.session.refused(head, denied.reason.clone());
         return Err(Error::Denied(denied));
     }
+    if permit.masks().is_some_and(|masks| masks.on_wire()) {
+        let reason = format!("its rule has a mask, and what is not read cannot be masked ({why})");
+        let denied = policy::Denied { rule: permit.rule().to_owned(), reason };
+        head.rule = Some(denied.rule.clone());
+        cx.session.refused(head, denied.reason.clone());
+        return Err(Error::Denied(denied));
+    }
     let spent = match cx.limits.take(&permit, 0) {
         Ok(spent) => spent,
         Err(over) => {

@@ -7,15 +7,15 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use serde_json::{Value, json};
 
-use super::routes::{Answer, full, streamed, with_type};
+use super::routes::{Answer, Body, full, streamed, with_type};
 
 /// Gap between two events of a stream, so that buffering anywhere would show.
 const GAP: Duration = Duration::from_millis(20);
 
-pub(super) async fn answer(request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(request: Request<Body>) -> Answer {
     let headers = request.headers();
     if !headers.contains_key("x-api-key") || !headers.contains_key("anthropic-version") {
         return problem(StatusCode::UNAUTHORIZED, "authentication_error", "x-api-key header is required");

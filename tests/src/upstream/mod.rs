@@ -31,7 +31,11 @@ pub use routes::{SSE_STAMP, monotonic_ns};
 pub struct Seen {
     connections: Mutex<Vec<SocketAddr>>,
     requests: Mutex<Vec<Request>>,
+    bodies: Mutex<Vec<u8>>,
 }
+
+/// Bytes of bodies that are remembered.
+const BODIES: usize = 16 << 20;
 
 /// One request as an upstream saw it.
 #[derive(Clone, Debug)]
@@ -64,9 +68,21 @@ impl Seen {
         lock(&self.requests).clone()
     }
 
+    /// What came in the bodies of requests to `/echo`, `/sink`, `/v1/…` and gRPC, and in messages to `/ws`, one behind the other, as far as it is remembered.
+    pub fn bodies(&self) -> Vec<u8> {
+        lock(&self.bodies).clone()
+    }
+
     /// Forgets them.
     pub fn forget(&self) {
         lock(&self.requests).clear();
+        lock(&self.bodies).clear();
+    }
+
+    fn body(&self, bytes: &[u8]) {
+        let mut bodies = lock(&self.bodies);
+        let room = BODIES.saturating_sub(bodies.len()).min(bytes.len());
+        bodies.extend_from_slice(&bytes[..room]);
     }
 
     fn connected(&self, peer: SocketAddr) {

@@ -12,15 +12,15 @@ use flate2::write::GzEncoder;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use serde_json::{Value, json};
 
-use super::routes::{Answer, full, streamed, with_type};
+use super::routes::{Answer, Body, full, streamed, with_type};
 
 /// Gap between two events of a stream, so that buffering anywhere would show.
 const GAP: Duration = Duration::from_millis(20);
 
-pub(super) async fn answer(request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(request: Request<Body>) -> Answer {
     let path = request.uri().path().to_owned();
     if !request.headers().get(header::AUTHORIZATION).is_some_and(|a| a.as_bytes().starts_with(b"Bearer ")) {
         return problem(StatusCode::UNAUTHORIZED, "You didn't provide an API key.");

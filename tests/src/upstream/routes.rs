@@ -20,6 +20,7 @@
 //! | `/v1/…` | what the OpenAI packages ask |
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,6 +65,16 @@ where
 
 async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
     note(&request, &shared);
+    let seen = Arc::clone(&shared.seen);
+    let read = |request: Request<Incoming>| {
+        request.map(|body| {
+            let tee = move |frame: Frame<Bytes>| {
+                seen.body(frame.data_ref().map_or(&[][..], |data| data));
+                frame
+            };
+            body.map_frame(tee).map_err(std::io::Error::other).boxed()
+        })
+    };
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
@@ -73,11 +84,11 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
         "" => text(StatusCode::OK, "hello from upstream\n"),
         "bytes" => counted(number(rest), true),
         "chunked" => counted(number(rest), false),
-        "echo" => echo(request),
+        "echo" => echo(read(request)),
         "headers" => many_headers(number(rest)),
         "mirror" => mirror::answer(&request, rest),
         "redirect" => redirect(rest),
-        "sink" => sink(request.into_body()).await,
+        "sink" => sink(read(request).into_body()).await,
         "slow" => {
             tokio::time::sleep(Duration::from_millis(parameter(&query, "ms"))).await;
             text(StatusCode::OK, "slept\n")
@@ -89,11 +100,11 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
             text(status, format!("status {}\n", status.as_u16()))
         }
         "trailers" => trailers(),
-        "ws" => websocket::upgrade(request),
-        "echo.Echo" => grpc(request),
+        "ws" => websocket::upgrade(request, shared.seen),
+        "echo.Echo" => grpc(read(request)),
         "git" => git::answer(request, &shared.repositories).await,
-        "v1" if rest == "messages" => anthropic::answer(request).await,
-        "v1" => openai::answer(request).await,
+        "v1" if rest == "messages" => anthropic::answer(read(request)).await,
+        "v1" => openai::answer(read(request)).await,
         _ => text(StatusCode::NOT_FOUND, "no such route\n"),
     }
 }
@@ -168,9 +179,9 @@ fn counted(bytes: u64, with_length: bool) -> Answer {
     answer
 }
 
-fn echo(request: Request<Incoming>) -> Answer {
+fn echo(request: Request<Body>) -> Answer {
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-    let mut answer = Response::new(request.into_body().map_err(std::io::Error::other).boxed());
+    let mut answer = Response::new(request.into_body());
     if let Some(content_type) = content_type {
         answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
@@ -187,7 +198,7 @@ fn many_headers(count: u64) -> Answer {
     answer
 }
 
-async fn sink(mut body: Incoming) -> Answer {
+async fn sink(mut body: Body) -> Answer {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         match frame {
@@ -223,10 +234,10 @@ fn trailers() -> Answer {
 }
 
 /// Unary gRPC without a schema: length-prefixed messages come back as they went (gRPC over HTTP/2, "Length-Prefixed-Message").
-fn grpc(request: Request<Incoming>) -> Answer {
+fn grpc(request: Request<Body>) -> Answer {
     let mut map = HeaderMap::new();
     map.insert("grpc-status", HeaderValue::from_static("0"));
-    let body = request.into_body().map_err(std::io::Error::other).with_trailers(async move { Some(Ok(map)) });
+    let body = request.into_body().with_trailers(async move { Some(Ok(map)) });
     with_type(StatusCode::OK, "application/grpc", body.boxed())
 }
 

@@ -1,6 +1,7 @@
 //! A WebSocket server that sends every message back (RFC 6455; no extensions).
 
 use std::io;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::Seen;
 use super::routes::{Answer, full, text};
 
 /// RFC 6455 §1.3.
@@ -22,14 +24,14 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 
 /// Switches protocols and echoes.
-pub(super) fn upgrade(request: Request<Incoming>) -> Answer {
+pub(super) fn upgrade(request: Request<Incoming>, seen: Arc<Seen>) -> Answer {
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else {
         return text(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key\n");
     };
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID.as_bytes()].concat());
     tokio::spawn(async move {
         if let Ok(upgraded) = hyper::upgrade::on(request).await {
-            let _ = echo(TokioIo::new(upgraded)).await;
+            let _ = echo(TokioIo::new(upgraded), &seen).await;
         }
     });
     let mut answer = Response::new(full(Bytes::new()));
@@ -43,7 +45,7 @@ pub(super) fn upgrade(request: Request<Incoming>) -> Answer {
     answer
 }
 
-async fn echo(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+async fn echo(mut io: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> io::Result<()> {
     loop {
         let start = io.read_u16().await?;
         let (fin_and_rsv, opcode, masked) =
@@ -62,6 +64,7 @@ async fn echo(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
         let mut payload = vec![0; length as usize];
         io.read_exact(&mut payload).await?;
         payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        seen.body(&payload);
         let opcode = if opcode == PING { PONG } else { opcode };
         let mut frame = vec![fin_and_rsv | opcode];
         match payload.len() {

@@ -180,6 +180,13 @@ impl Messages {
         }
     }
 
+    /// Lets another message pass in place of the whole one that waits, in one frame. `mask`: a client's (§5.3).
+    pub fn replace(&mut self, payload: &[u8], mask: Option<[u8; 4]>, out: &mut BytesMut) {
+        out.extend_from_slice(&frame(self.opcode.unwrap_or(BINARY), payload, mask));
+        self.held.clear();
+        self.pass(out);
+    }
+
     /// After a [`Violation`], where nothing is refused: what was held back, up to where reading stopped.
     pub fn give_up(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(&self.held);
@@ -290,4 +297,25 @@ impl Messages {
         self.fate = Fate::Asked;
         Ok(())
     }
+}
+
+/// A whole message in one frame (§5.2).
+pub fn frame(opcode: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+    let masked = if mask.is_some() { 0x80 } else { 0 };
+    let mut frame = vec![0x80 | opcode];
+    match payload.len() {
+        n @ 0..=125 => frame.push(masked | n as u8),
+        n @ 126..=0xffff => {
+            frame.push(masked | 126);
+            frame.extend_from_slice(&(n as u16).to_be_bytes());
+        }
+        n => {
+            frame.push(masked | 127);
+            frame.extend_from_slice(&(n as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(mask.as_ref().map_or(&[][..], |mask| mask));
+    let mask = mask.unwrap_or_default();
+    frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+    frame
 }

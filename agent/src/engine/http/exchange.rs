@@ -29,6 +29,7 @@ use crate::codec::http1::EXPECT_ALTERED;
 use crate::engine::Context;
 use crate::identity::Standing;
 use crate::limit::Spent;
+use crate::policy::Hears;
 use crate::record::ExchangeHead;
 use crate::report::Chain;
 use crate::types;
@@ -207,7 +208,8 @@ impl Exchanges {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
-        if messages.is_some() || (asked.handshake && masking.is_some_and(|masking| masking.on_wire())) {
+        let read = messages.as_ref().is_some_and(|judge| judge.hears > Hears::Nobody);
+        if read || (asked.handshake && masking.is_some_and(|masking| masking.on_wire())) {
             // What is compressed could not be judged, or masked.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::codec::websocket::{Event, Messages, Violation};
 use crate::engine::Context;
 use crate::engine::held::Held;
+use crate::engine::http::masked::Side;
 use crate::policy::{Denied, Hears, Mode, NONE, Verdict};
 use crate::stream::BoxStream;
 use crate::types::action::{Body, Http, Kept, Message, Speaker};
@@ -87,7 +88,15 @@ impl Judge {
         Ok(permit.verdict())
     }
 
+    /// Whether a rule asks for this side's messages.
+    fn judges(&self, from: Speaker) -> bool {
+        self.hears == Hears::Both || (self.hears == Hears::Client && from == Speaker::Client)
+    }
+
     fn message(&self, from: Speaker, binary: bool, data: Result<&[u8], &str>) -> Fate {
+        if !self.judges(from) {
+            return Fate::Pass;
+        }
         match self.judge(from, binary, data) {
             Ok(_) => Fate::Pass,
             Err(denied) => Fate::Refuse(Refused { denied, status: POLICY_VIOLATION, from }),
@@ -108,9 +117,14 @@ impl Judge {
     }
 }
 
+/// Longest message that is masked where no rule asks for messages.
+const MASKED_MAX: usize = 4 << 20;
+
 /// Reads one side: of its frames, those that are allowed.
 struct Reader {
     judge: Judge,
+    /// Masks its messages.
+    masked: Option<Side>,
     from: Speaker,
     messages: Messages,
     held: Option<Held>,
@@ -135,10 +149,10 @@ enum Came {
 }
 
 impl Reader {
-    fn new(judge: Judge, from: Speaker) -> Self {
+    fn new(judge: Judge, masked: Option<Side>, from: Speaker) -> Self {
         let messages = Messages::of(from);
         let (input, out) = (BytesMut::new(), BytesMut::new());
-        Self { judge, from, messages, held: None, input, out, eof: false, unread: false, refused: None }
+        Self { judge, masked, from, messages, held: None, input, out, eof: false, unread: false, refused: None }
     }
 
     fn poll(
@@ -161,6 +175,8 @@ impl Reader {
                 return Poll::Ready(Ok(Came::Refused(refused.clone())));
             }
             if self.unread && !self.input.is_empty() {
+                let octets = self.input.len();
+                self.masked.iter_mut().for_each(|side| side.pass(octets));
                 self.out.unsplit(self.input.split());
                 continue;
             }
@@ -178,25 +194,57 @@ impl Reader {
 
     /// Looks at what was read, up to the first message that is refused.
     fn look(&mut self) {
-        let (from, max) = (self.from, self.judge.cx.policy().message_max());
+        let from = self.from;
+        let max = match self.judge.judges(from) {
+            true => self.judge.cx.policy().message_max(),
+            false => MASKED_MAX,
+        };
         while self.refused.is_none() && !self.unread {
             let mut rest = &self.input[..];
             let read = self.messages.read(&mut rest, max, &mut self.out);
             let upto = self.input.len() - rest.len();
             let (binary, data) = self.messages.message();
-            let fate = match read {
+            let mut whole = false;
+            let (fate, unread) = match read {
                 Ok(Event::Hungry) => match self.reach() {
                     Ok(()) => {
                         self.input.clear();
                         return;
                     }
-                    Err(why) => self.judge.message(from, binary, Err(&why)),
+                    Err(why) => (self.judge.message(from, binary, Err(&why)), why),
                 },
-                Ok(Event::Message) => self.judge.message(from, binary, Ok(data)),
-                Ok(Event::TooLong) => {
-                    self.judge.message(from, binary, Err(&format!("it is longer than {max} bytes")))
+                Ok(Event::Message) => {
+                    whole = true;
+                    (self.judge.message(from, binary, Ok(data)), String::new())
                 }
-                Err(violation) => self.judge.violation(from, violation),
+                Ok(Event::TooLong) => {
+                    let why = format!("it is longer than {max} bytes");
+                    (self.judge.message(from, binary, Err(&why)), why)
+                }
+                Err(violation) if self.judge.judges(from) => {
+                    (self.judge.violation(from, violation), violation.to_string())
+                }
+                Err(violation) => (Fate::PassUnread, violation.to_string()),
+            };
+            let fate = match fate {
+                Fate::Refuse(refused) => Fate::Refuse(refused),
+                fate if whole => match self.mask() {
+                    Ok(true) => {
+                        self.input.advance(upto);
+                        self.held = None;
+                        continue;
+                    }
+                    Ok(false) => fate,
+                    Err(why) => self.unmaskable(why),
+                },
+                fate => match self.masked.as_ref().map(Side::must_read) {
+                    Some(true) => self.unmaskable(unread),
+                    Some(false) => {
+                        self.masked.iter_mut().for_each(|side| side.pass(0));
+                        fate
+                    }
+                    None => fate,
+                },
             };
             match fate {
                 Fate::Pass => {
@@ -212,6 +260,27 @@ impl Reader {
                 Fate::Refuse(refused) => self.refused = Some(refused),
             }
         }
+    }
+
+    /// Masks the message that waits. Whether another went in its place.
+    fn mask(&mut self) -> Result<bool, String> {
+        let Some(side) = &mut self.masked else { return Ok(false) };
+        let (binary, data) = self.messages.message();
+        let Some(now) = side.message(binary, data)? else { return Ok(false) };
+        let mask = (self.from == Speaker::Client).then(|| {
+            let mut mask = [0; 4];
+            aws_lc_rs::rand::fill(&mut mask).expect("the kernel's generator answers");
+            mask
+        });
+        self.messages.replace(&now, mask, &mut self.out);
+        Ok(true)
+    }
+
+    /// A message that cannot be masked ends the conversation.
+    fn unmaskable(&self, why: String) -> Fate {
+        let reason = format!("the message cannot be masked: {why}");
+        let denied = Denied { rule: NONE.to_owned(), reason };
+        Fate::Refuse(Refused { denied, status: POLICY_VIOLATION, from: self.from })
     }
 
     /// Takes what is held of a message that is not whole of the tag's share.

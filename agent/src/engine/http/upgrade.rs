@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::body::Finish;
+use super::masked::Side;
 use super::messages::{self, Judge, Refused, Tally};
 use crate::codec::websocket::Frames;
 use crate::engine::live;
@@ -88,14 +89,13 @@ impl Switched {
         }
         finish.exchange().became("websocket");
         let mut live = finish.take_live();
-        let tally = judge.as_ref().map(|judge| Arc::clone(&judge.tally));
+        let heard = judge.as_ref().filter(|judge| judge.hears > Hears::Nobody);
+        let tally = heard.map(|judge| Arc::clone(&judge.tally));
+        let records = judge.is_none() || finish.masking().is_none();
         if let Some(judge) = judge {
-            if judge.hears == Hears::Both {
-                upstream = Box::new(messages::Server::new(upstream, judge.clone()));
-            }
-            client = Box::new(messages::Client::new(client, judge));
+            (client, upstream) = read(client, upstream, judge, &finish);
         }
-        let mut tap = Counted { up: Frames::default(), down: Frames::default(), tally, finish };
+        let mut tap = Counted { up: Frames::default(), down: Frames::default(), tally, records, finish };
         let refused = async {
             match &mut live {
                 Some(live) => live.refused().await,
@@ -120,6 +120,16 @@ impl Switched {
         let broke = result.err().filter(|e| !over || matches!(e, pump::Error::Unrecordable(_)));
         tap.ended(broke.map(|e| Chain(&e).to_string()));
     }
+}
+
+/// Both sides, their messages read by who judges or masks them.
+fn read(client: BoxStream, upstream: BoxStream, judge: Judge, finish: &Finish) -> (BoxStream, BoxStream) {
+    let side = |from| finish.masking().map(|masking| Side::new(masking, finish.exchange(), from));
+    let upstream = match judge.hears == Hears::Both || finish.masking().is_some() {
+        true => Box::new(messages::Server::new(upstream, judge.clone(), side(Speaker::Server))),
+        false => upstream,
+    };
+    (Box::new(messages::Client::new(client, judge, side(Speaker::Client))), upstream)
 }
 
 /// Ends a WebSocket of which a message was refused; where that was the client's, it has its close frame.
@@ -208,6 +218,8 @@ struct Counted {
     up: Frames,
     down: Frames,
     tally: Option<Arc<[Tally; 2]>>,
+    /// Whether what passes is recorded as it is; else by whoever masks it.
+    records: bool,
     finish: Finish,
 }
 
@@ -240,13 +252,13 @@ impl Tap for Counted {
     fn up(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
         self.up.count(bytes);
         self.passed(bytes);
-        self.finish.exchange().up(bytes)
+        if self.records { self.finish.exchange().up(bytes) } else { Ok(()) }
     }
 
     fn down(&mut self, bytes: &[u8]) -> Result<(), Unrecordable> {
         self.down.count(bytes);
         self.passed(bytes);
-        self.finish.exchange().down(bytes)
+        if self.records { self.finish.exchange().down(bytes) } else { Ok(()) }
     }
 }
 

@@ -55,7 +55,8 @@ impl Exchanges {
         let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
         let held = request.body_mut().take_held();
         let hears = permit.messages();
-        let messages = (hears > Hears::Nobody).then(|| {
+        let masked = asked.handshake && permit.masks().is_some();
+        let messages = (hears > Hears::Nobody || masked).then(|| {
             let handshake = Arc::new((*kept).clone());
             Judge { cx: cx.clone(), handshake, hears, tally: Arc::default() }
         });

@@ -9,6 +9,7 @@ mod head;
 mod reader;
 mod record;
 mod request;
+mod socket;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -20,6 +21,7 @@ use crate::record::ExchangeHead;
 pub(super) use answer::Answer;
 pub(super) use record::Upward;
 pub(super) use request::{Hiding, passing, refusal, unmaskable, whole};
+pub(super) use socket::Side;
 
 /// The masks of one exchange, and what came of them.
 pub(super) struct Masking {

@@ -21,6 +21,17 @@ pub(super) enum How {
     Restore,
 }
 
+impl How {
+    /// The same once more.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Hide(plan) => Self::Hide(Arc::clone(plan)),
+            Self::Both(plan) => Self::Both(Arc::clone(plan)),
+            Self::Restore => Self::Restore,
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct Reader {
     masking: Arc<Masking>,

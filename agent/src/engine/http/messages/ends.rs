@@ -11,6 +11,7 @@ use tokio::time::Sleep;
 
 use super::{Came, Judge, Reader, Refused, close};
 use crate::codec::websocket::Frames;
+use crate::engine::http::masked::Side;
 use crate::stream::BoxStream;
 use crate::types::action::Speaker;
 
@@ -34,8 +35,8 @@ struct Goodbye {
 }
 
 impl Client {
-    pub(in crate::engine::http) fn new(inner: BoxStream, judge: Judge) -> Self {
-        let reader = Reader::new(judge, Speaker::Client);
+    pub(in crate::engine::http) fn new(inner: BoxStream, judge: Judge, masked: Option<Side>) -> Self {
+        let reader = Reader::new(judge, masked, Speaker::Client);
         Self { inner, reader, down: Frames::default(), goodbye: None }
     }
 
@@ -118,8 +119,8 @@ pub(in crate::engine::http) struct Server {
 }
 
 impl Server {
-    pub(in crate::engine::http) fn new(inner: BoxStream, judge: Judge) -> Self {
-        Self { inner, reader: Reader::new(judge, Speaker::Server) }
+    pub(in crate::engine::http) fn new(inner: BoxStream, judge: Judge, masked: Option<Side>) -> Self {
+        Self { inner, reader: Reader::new(judge, masked, Speaker::Server) }
     }
 }
 

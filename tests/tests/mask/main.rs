@@ -1,0 +1,9 @@
+//! Masking: real daemon, real tag, unchanged clients. Upstreams see what stands for values, jobs their own data, and nothing
+//! that is kept has a value in it.
+
+mod bodies;
+mod packages;
+mod recorded;
+mod refused;
+mod rig;
+mod sockets;

@@ -1,0 +1,71 @@
+//! What cannot be masked is not sent, and says why.
+
+use std::io::Write as _;
+
+use crate::rig::{EMAIL, WWW, curl, file, record, sent, with, world};
+
+#[test]
+fn what_cannot_be_read_is_refused_before_it_is_sent() {
+    let world = world();
+    let utf16: Vec<u8> = format!("{{\"mail\":\"{EMAIL}\"}}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let zeros = |n: usize| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        (0..n).for_each(|_| gzip.write_all(&[b' '; 1 << 20]).expect("written"));
+        gzip.finish().expect("coded")
+    };
+    let bomb = zeros(256);
+    let cases: [(&str, &[u8], &[&str], &str); 6] = [
+        ("utf16", &utf16, &["Content-Type: application/json; charset=utf-16"], "cannot be read"),
+        ("lie", b"{\"mail\": oops", &["Content-Type: application/json"], "no valid JSON"),
+        ("bomb", &bomb, &["Content-Type: application/json", "Content-Encoding: gzip"], "grows more than"),
+        ("unknown", b"xyz", &["Content-Encoding: lz4"], "content coding is \"lz4\""),
+        ("nested", b"xyz", &["Content-Encoding: gzip, gzip, gzip, gzip"], "content codings"),
+        ("broken", b"no gzip at all, sorry", &["Content-Encoding: gzip"], "coding is broken"),
+    ];
+    for (name, body, headers, why) in cases {
+        let data = format!("@{}", file(&world, name, body).display());
+        let url = format!("{WWW}/echo?{name}");
+        let mut args: Vec<&str> = headers.iter().flat_map(|header| ["-H", *header]).collect();
+        args.extend(["--data-binary", &data, &url]);
+        let (status, said, ended) = curl(&world, &args);
+        assert_eq!(status, "422", "{name}: {ended:?}");
+        assert!(said.contains("cannot be masked") && said.contains(why), "{name}: {said}");
+        let path = format!("/echo?{name}");
+        let summary = record(&world, name, |s| s.path.as_deref() == Some(path.as_str()) && s.duration_us.is_some());
+        assert!(summary.error.as_deref().is_some_and(|e| e.contains(why)), "{summary:?}");
+    }
+    let sent = sent(&world);
+    assert!(!sent.contains("jane.roe") && !sent.contains("oops") && sent.len() < 20 << 20, "{}", sent.len());
+}
+
+#[test]
+fn answers_that_cannot_be_read() {
+    // The upstream of /status says text/plain; a part of an answer is none.
+    let world = with(&crate::rig::RULES.replace("\"/sink\", ", ""));
+    let (status, said, ended) = curl(&world, &[&format!("{WWW}/status/206")]);
+    assert_eq!(status, "502", "{ended:?}");
+    assert!(said.contains("206"), "{said}");
+}
+
+#[test]
+fn bytes_that_are_no_text_by_rule() {
+    let world = world();
+    let path = file(&world, "binary", &[0, 1, 2, 255, 254, 0, 9, 200, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let data = format!("@{}", path.display());
+    let send = |query: &str| {
+        let url = format!("{WWW}/echo{query}");
+        curl(&world, &["-o", "/dev/null", "-H", "Content-Type: application/octet-stream", "--data-binary", &data, &url]).0
+    };
+    assert_eq!(send("").trim(), "200");
+    assert_eq!(send("?how=redact").trim(), "422");
+}
+
+#[test]
+fn a_tunnel_is_not_let_through_unread() {
+    let world = world();
+    let mut job = world.job(crate::rig::TAG, "python3").expect("a job");
+    let script = "import socket\ns = socket.create_connection(('www.example.test', 443))\ns.sendall(b'hello, no TLS')\ns.shutdown(1)\nprint(len(s.recv(100)))";
+    let ended = sluice_tests::process::run(job.args(["-c", script]), sluice_tests::process::PATIENCE).expect("started");
+    let summary = record(&world, "the tunnel", |s| s.protocol == "tunnel");
+    assert!(summary.error.as_deref().is_some_and(|e| e.contains("mask")), "{summary:?} {ended:?}");
+}
