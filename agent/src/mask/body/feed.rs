@@ -69,11 +69,6 @@ impl<'a, 'e> Feed<'a, 'e> {
         self.joins
     }
 
-    /// Whether fields are looked for, and of which kinds.
-    pub fn env(&mut self) -> &mut Env<'e> {
-        self.env
-    }
-
     /// The next bytes are passed as they are.
     pub fn fixed(&mut self, count: usize) {
         if self.weave.swap.open().is_some() {

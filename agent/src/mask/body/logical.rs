@@ -180,6 +180,25 @@ impl Logical {
         }
     }
 
+    /// A text that is there whole, with its edits. `None`: there are none.
+    pub fn whole(&mut self, text: &[u8], env: &mut Env<'_>) -> Option<Vec<u8>> {
+        self.renew(0);
+        self.add(env.plan.is_some(), env.restores, text);
+        self.search(env, true);
+        let (mut out, mut at) = (Vec::new(), 0);
+        if self.edits.is_empty() {
+            return None;
+        }
+        for edit in std::mem::take(&mut self.edits) {
+            let (from, end) = (edit.from as usize, edit.end as usize);
+            out.extend_from_slice(&text[at..from.max(at)]);
+            out.extend_from_slice(&edit.text(env));
+            at = end;
+        }
+        out.extend_from_slice(&text[at..]);
+        Some(out)
+    }
+
     /// Whether all that has come was written, and nothing waits.
     pub fn is_idle(&self) -> bool {
         self.passed == self.fed && !self.dirty

@@ -9,6 +9,7 @@ mod feed;
 mod join;
 mod latin1;
 mod logical;
+mod message;
 mod number;
 mod short;
 mod spell;
@@ -27,6 +28,7 @@ pub(super) use swap::Stood;
 
 use super::text::{Flow, Lexer};
 use super::{Binary, Kind, Plan, Refused, Scope};
+use message::Messages;
 use weave::Weave;
 
 /// Most memory of a body on its way, in bytes, without what it has written.
@@ -34,6 +36,8 @@ pub const MEMORY: usize = 64 * 1024;
 /// So much is read at once, in bytes; of events, less, since more of them may have to wait.
 const CHUNK: usize = 12 * 1024;
 const EVENTS: usize = 4 * 1024;
+/// What may stand before text in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What is done to texts, and with what.
 pub(super) struct Env<'a> {
@@ -51,9 +55,12 @@ pub struct Body {
     lexer: Lexer,
     weave: Weave,
     joins: Joins,
+    messages: Option<Box<Messages>>,
     counts: Counts,
     /// How much of what was not written is known to be text.
     checked: usize,
+    /// Whether that is not asked here.
+    opaque: bool,
     chunk: usize,
     /// What was wrong: nothing passes behind it.
     refused: Option<Refused>,
@@ -79,8 +86,12 @@ impl Body {
         let lexer = Lexer::new(kind, plan.as_ref());
         let mut body = Self::reading(plan, scope, restores, lexer);
         body.weave.latin1 = matches!(kind, Kind::Latin1(_));
-        body.weave.opaque = *kind == Kind::Opaque;
-        body.chunk = if matches!(kind, Kind::Sse | Kind::Ndjson) { EVENTS } else { CHUNK };
+        body.opaque = matches!(kind, Kind::Opaque | Kind::Multipart { .. } | Kind::Grpc | Kind::Protobuf);
+        body.chunk =
+            if matches!(kind, Kind::Sse | Kind::Ndjson | Kind::Multipart { .. }) { EVENTS } else { CHUNK };
+        if matches!(kind, Kind::Grpc | Kind::Protobuf) {
+            body.messages = Some(Box::new(Messages::new(*kind == Kind::Grpc)));
+        }
         let refuses = body.plan.as_ref().is_some_and(|plan| plan.binary() == Binary::Refuse);
         body.refused = (refuses && *kind == Kind::Opaque).then_some(Refused::Binary);
         body
@@ -94,8 +105,10 @@ impl Body {
             lexer,
             weave: Weave::new(),
             joins: Joins::default(),
+            messages: None,
             counts: Counts::default(),
             checked: 0,
+            opaque: false,
             chunk: CHUNK,
             refused: None,
         }
@@ -106,11 +119,10 @@ impl Body {
     /// # Errors
     /// [`Refused`]: the body cannot be masked. Nothing more may be passed on; the body is to be dropped.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
-        for piece in bytes.chunks(self.chunk) {
-            self.weave.take(piece);
-            self.turn(false, out)?;
+        if self.messages.is_some() {
+            return self.turn(bytes, false, out);
         }
-        Ok(())
+        bytes.chunks(self.chunk).try_for_each(|piece| self.turn(piece, false, out))
     }
 
     /// The body has ended: appends the rest to `out`.
@@ -118,7 +130,7 @@ impl Body {
     /// # Errors
     /// [`Refused`]: as [`Body::push`].
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Refused> {
-        self.turn(true, out)
+        self.turn(b"", true, out)
     }
 
     /// What was hidden so far.
@@ -128,23 +140,46 @@ impl Body {
 
     /// How many bytes of the body wait.
     pub fn held(&self) -> usize {
-        self.weave.raw.len()
+        self.weave.raw.len() + self.messages.as_ref().map_or(0, |messages| messages.held())
     }
 
     /// Bytes of memory that it has taken: [`MEMORY`] at most.
     pub fn memory(&self) -> usize {
         self.weave.memory()
+            + self.lexer.memory()
+            + self.messages.as_ref().map_or(0, |messages| messages.memory())
     }
 
-    fn turn(&mut self, last: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
+    fn turn(&mut self, bytes: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
         }
-        let done = self.read(last, out);
+        let done = match self.messages.take() {
+            Some(mut messages) => {
+                let mut env = self.env();
+                let done = messages.push(bytes, &mut env, out);
+                let done = done.and_then(|()| if last { messages.end(&mut env, out) } else { Ok(()) });
+                self.messages = Some(messages);
+                done
+            }
+            None => {
+                self.weave.take(bytes);
+                self.read(last, out)
+            }
+        };
         if let Err(refused) = &done {
             self.refused = Some(refused.clone());
         }
         done
+    }
+
+    fn env(&mut self) -> Env<'_> {
+        Env {
+            plan: self.plan.as_deref(),
+            scope: &self.scope,
+            restores: self.restores,
+            counts: &mut self.counts,
+        }
     }
 
     fn read(&mut self, last: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
@@ -159,6 +194,9 @@ impl Body {
         loop {
             let raw = std::mem::take(&mut weave.raw);
             let mut feed = Feed::new(&raw, weave, joins, &mut env);
+            if !self.opaque && feed.position() == 0 && feed.rest(upto).starts_with(MARK) {
+                feed.fixed(MARK.len());
+            }
             let flow = self.lexer.read(&mut feed, upto, last);
             drop(feed);
             weave.raw = raw;
@@ -185,27 +223,40 @@ impl Body {
 
     /// How far what has come is text, whole characters.
     fn check(&mut self, last: bool) -> Result<usize, Refused> {
-        let (weave, fresh) = (&self.weave, &self.weave.raw[self.checked..]);
-        if weave.opaque {
-            self.checked = weave.raw.len();
-            return Ok(self.checked);
-        }
-        if weave.latin1 {
-            self.checked = weave.raw.len();
-            return Ok(self.checked);
-        }
-        let zero = memchr::memchr(0, fresh);
-        match str::from_utf8(&fresh[..zero.unwrap_or(fresh.len())]) {
-            Ok(_) if zero.is_some() => {
-                return Err(Refused::Charset("a zero byte, as in UTF-16 and in what is no text".into()));
-            }
-            Ok(_) => self.checked = weave.raw.len(),
-            Err(error) if error.error_len().is_none() && !last && zero.is_none() => {
-                self.checked += error.valid_up_to()
-            }
-            Err(_) => return Err(Refused::Charset("bytes that are no UTF-8".into())),
-        }
+        let fresh = &self.weave.raw[self.checked..];
+        self.checked += if self.opaque {
+            fresh.len()
+        } else if self.weave.latin1 {
+            without_zero(fresh).map(|()| fresh.len())?
+        } else {
+            whole_text(fresh, last)?
+        };
         Ok(self.checked)
+    }
+}
+
+fn without_zero(text: &[u8]) -> Result<(), Refused> {
+    match memchr::memchr(0, text) {
+        None => Ok(()),
+        Some(_) => Err(Refused::Charset("a zero byte, as in UTF-16 and in what is no text".into())),
+    }
+}
+
+/// How many bytes of what has come are whole characters. `last`: nothing follows.
+///
+/// # Errors
+/// [`Refused::Charset`]: they are no UTF-8, or a zero is among them.
+pub(super) fn whole_text(text: &[u8], last: bool) -> Result<usize, Refused> {
+    match str::from_utf8(text) {
+        Ok(_) => without_zero(text).map(|()| text.len()),
+        Err(error) if error.error_len().is_none() && !last => {
+            let whole = error.valid_up_to();
+            without_zero(&text[..whole]).map(|()| whole)
+        }
+        Err(error) => {
+            without_zero(&text[..error.valid_up_to()])?;
+            Err(Refused::Charset("bytes that are no UTF-8".into()))
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub fn text(
     }
     let lexer = Lexer::short(spelling, Some(plan));
     let mut body = Body::reading(Some(plan.clone()), scope.clone(), false, lexer);
-    body.weave.opaque = true;
+    body.opaque = true;
     if let Some(name) = named {
         body.weave.begin(format!("{name}: ").as_bytes());
     }
@@ -47,7 +47,7 @@ pub fn text(
 /// Follows the tokens in a short text of an answer. `None`: there was none.
 pub fn restored(scope: &Arc<Scope>, spelling: Spelling, value: &[u8]) -> Option<Vec<u8>> {
     let mut body = Body::reading(None, scope.clone(), true, Lexer::short(spelling, None));
-    body.weave.opaque = true;
+    body.opaque = true;
     through(&mut body, value)
 }
 

@@ -5,6 +5,8 @@
 pub enum Spell {
     /// Plain text: everything stands as it is.
     Plain,
+    /// What need not be text: bytes stand as they are.
+    Bytes,
     /// A string of JSON.
     Json,
     /// A form or query: percent signs, and `+` for a space.

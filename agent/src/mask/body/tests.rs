@@ -104,6 +104,7 @@ fn json() {
     check(&Kind::Json, r#""jane@corp.test""#, r#""[email]""#);
     check(&Kind::Json, "4111111111111111", r#""[card]""#);
     check(&Kind::Json, " ", " ");
+    check(&Kind::Json, "\u{feff}{\"nick\":1}", "\u{feff}{\"nick\":\"[nick]\"}");
 }
 
 #[test]
@@ -274,4 +275,96 @@ fn tokens_that_a_model_splits_come_back() {
             assert_eq!(String::from_utf8_lossy(&got), want, "cut {cut}");
         }
     }
+}
+
+#[test]
+fn markup() {
+    check(
+        &Kind::Xml,
+        r#"<?xml version="1.0" encoding="UTF-8"?><a m="jane&#64;corp.test"><!-- EMP-12345 --><b>jane&commat;corp.test &lt;</b><![CDATA[jane@corp.test]]></a>"#,
+        r#"<?xml version="1.0" encoding="UTF-8"?><a m="[email]"><!-- [staff] --><b>[email] &lt;</b><![CDATA[[email]]]></a>"#,
+    );
+    check(
+        &Kind::Html,
+        "<p who=Jo x='who' who='A \"b\"' WHO = \"\">Jane <jane@corp.test> &amp; &#x4B&#246;ln</p><br/><script>x = '</b>jane@corp.test'</script>",
+        "<p who=[who] x='who' who='[who]' WHO = \"\">Jane <[email]> &amp; [towns]</p><br/><script>x = '</b>[email]'</script>",
+    );
+    check(
+        &Kind::Xml,
+        "<x><who>Jo</who><s:who a='1'>Jo</s:who><who/><who2>Jo</who2></x>",
+        "<x><who>[who]</who><s:who a='1'>[who]</s:who><who/><who2>Jo</who2></x>",
+    );
+    let text = "<x><who>Jo <who>and</who> <b>Al</b></who >, ok</x>";
+    for cut in 1..text.len() {
+        let got = through(Body::hiding(plan(Replacement::Redact), scope(), Kind::Html), text.as_bytes(), cut);
+        assert_eq!(got.as_deref(), Ok(&b"<x><who>[who]</who >, ok</x>"[..]), "cut {cut}");
+    }
+    let entity = b"<!DOCTYPE a [<!ENTITY e \"jane@\">]><a>&e;corp.test</a>";
+    assert!(matches!(refused(&Kind::Xml, entity), Refused::Form { .. }));
+    assert!(matches!(
+        refused(&Kind::Xml, b"<?xml version='1.0' encoding='utf-7'?><a/>"),
+        Refused::Charset(_)
+    ));
+}
+
+#[test]
+fn columns() {
+    check(
+        &Kind::Csv,
+        "id,nick,\"e \"\"mail\"\"\"\r\n1,Jo,jane@corp.test\r\n2,\"A \"\"b\"\", c\",\"x, EMP-12345\"\n3,,\"y\"",
+        "id,nick,\"e \"\"mail\"\"\"\r\n1,[nick],[email]\r\n2,\"[nick]\",\"x, [staff]\"\n3,,\"y\"",
+    );
+    check(&Kind::Csv, "nick;a\nJo;1,2\n", "nick;a\n[nick];1,2\n");
+}
+
+#[test]
+fn parts() {
+    let kind = Kind::Multipart { boundary: b"XX".to_vec() };
+    let text = "pre\r\n--XX\r\nContent-Disposition: form-data; name=\"who\"\r\n\r\nJo\r\nAl\r\n--XX\r\nContent-Disposition: form-data; name=\"a\"; filename=\"EMP-12345.json\"\r\nContent-Type: application/json\r\n\r\n{\"nick\":\"Jo\",\"m\":\"jane@corp.test\"}\r\n--XXX\r\n".replace("\r\n--XXX\r\n", "\r\n--XX\r\ncontent-type: text/plain\r\n\r\n--XXX jane@corp.test\r\n--XX \r\n\r\n\r\n--XX--\r\nend");
+    let want = text
+        .replace("Jo\r\nAl", "[who]")
+        .replace("\"Jo\"", "\"[nick]\"")
+        .replace("jane@corp.test", "[email]")
+        .replace("EMP-12345", "[staff]");
+    check(&kind, &text, &want);
+    let binary = b"--XX\r\ncontent-type: image/png\r\n\r\n\x89PNG\0\xff jane@corp.test\0\r\n--XX--\r\n";
+    for cut in 1..40 {
+        let got = through(Body::hiding(plan(Replacement::Redact), scope(), kind.clone()), binary, cut);
+        assert_eq!(
+            got.as_deref(),
+            Ok(&b"--XX\r\ncontent-type: image/png\r\n\r\n\x89PNG\0\xff [email]\0\r\n--XX--\r\n"[..])
+        );
+    }
+    for (head, body) in [
+        ("content-type: application/json", "{\"a\":"),
+        ("content-type: multipart/mixed; boundary=a", "--a\r\n"),
+        ("content-transfer-encoding: base64", "amFuZUBjb3JwLnRlc3Q="),
+        ("content-type: text/plain", "\u{0}"),
+        ("content-type: text/plain; charset=utf-16", "a"),
+    ] {
+        refused(&kind, format!("--XX\r\n{head}\r\n\r\n{body}\r\n--XX--\r\n").as_bytes());
+    }
+}
+
+#[test]
+fn messages() {
+    let message = |mail: &str| {
+        let inner = [&[0x0a, mail.len() as u8], mail.as_bytes(), &[0x10, 7]].concat();
+        [&[0x08, 1, 0x12, inner.len() as u8], &inner[..], b"\x1a\x03\xff\xfe\xfd"].concat()
+    };
+    let framed = |mail: &str| {
+        let message = message(mail);
+        [&[0, 0, 0, 0, message.len() as u8], &message[..], b"\0\0\0\0\0"].concat()
+    };
+    for cut in 1..40 {
+        let hiding = |kind| Body::hiding(plan(Replacement::Redact), scope(), kind);
+        let got = through(hiding(Kind::Grpc), &framed("jane@corp.test"), cut);
+        assert_eq!(got.as_deref(), Ok(&framed("[email]")[..]));
+        let got = through(hiding(Kind::Protobuf), &message("jane@corp.test"), cut);
+        assert_eq!(got.as_deref(), Ok(&message("[email]")[..]));
+    }
+    assert!(matches!(refused(&Kind::Grpc, b"\x01\0\0\0\x02xx"), Refused::Unread(_)));
+    assert!(matches!(refused(&Kind::Grpc, b"\0\xff\0\0\0"), Refused::TooLong { .. }));
+    assert!(matches!(refused(&Kind::Grpc, b"\0\0\0\0\x09ab"), Refused::Form { .. }));
+    assert!(matches!(refused(&Kind::Grpc, b"\0\0\0\0\x02\x07\x07"), Refused::Form { .. }));
 }

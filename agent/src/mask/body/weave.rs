@@ -57,8 +57,6 @@ pub struct Weave {
     pub base: u64,
     /// Whether bytes above 127 are Windows-1252.
     pub latin1: bool,
-    /// Whether they are no text at all.
-    pub opaque: bool,
 }
 
 impl Weave {
@@ -140,7 +138,7 @@ impl Weave {
                     raw.len()
                 }
                 Stuff::Plain(how) => {
-                    let place = Place { raw, how, latin1: self.latin1, opaque: self.opaque };
+                    let place = Place { raw, how, latin1: self.latin1 };
                     place.write(&mut self.texts[slot], env, out)
                 }
                 Stuff::Unit(how) => {
@@ -195,7 +193,6 @@ struct Place<'a> {
     raw: &'a [u8],
     how: Spell,
     latin1: bool,
-    opaque: bool,
 }
 
 impl Place<'_> {
@@ -235,7 +232,7 @@ impl Place<'_> {
 
     /// The character's beginning at or before a place.
     fn floor(&self, from: usize, at: usize) -> usize {
-        if self.opaque {
+        if self.how == Spell::Bytes {
             return at;
         }
         let back = (0..4).find(|back| at - back <= from || self.begins(at - back));
@@ -243,7 +240,7 @@ impl Place<'_> {
     }
 
     fn ceil(&self, at: usize) -> usize {
-        (at..at + 4).find(|at| self.opaque || self.begins(*at)).unwrap_or(at)
+        (at..at + 4).find(|at| self.how == Spell::Bytes || self.begins(*at)).unwrap_or(at)
     }
 
     fn begins(&self, at: usize) -> bool {

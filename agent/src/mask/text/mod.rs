@@ -1,16 +1,20 @@
 //! Lexers: which bytes of a body are text, in which spelling, and which hold it together. They say so to a
 //! [`Feed`](super::body), piece by piece, and leave what only more bytes can tell: an escape, a number, a name.
 
+mod csv;
 mod form;
 mod json;
-
+mod multipart;
 mod path;
 mod plain;
+mod proto;
 mod sse;
 mod unit;
+mod xml;
 
 pub use json::Json;
 pub use path::{Action, PathError, Paths, last_name};
+pub use proto::rewritten;
 pub use unit::{json_escape, json_number};
 
 use super::body::{Feed, Spell};
@@ -34,6 +38,9 @@ pub enum Lexer {
     Lines(Box<sse::Lines>),
     Sse(Box<sse::Sse>),
     Form(form::Form),
+    Xml(Box<xml::Xml>),
+    Csv(Box<csv::Csv>),
+    Multipart(Box<multipart::Multipart>),
 }
 
 impl Lexer {
@@ -45,9 +52,16 @@ impl Lexer {
             Kind::Ndjson => Self::Lines(Box::new(sse::Lines::new(plan))),
             Kind::Sse => Self::Sse(Box::new(sse::Sse::new(plan))),
             Kind::Form => Self::Form(form::Form::new(plan, form::Where::Form)),
+            Kind::Xml => Self::Xml(Box::new(xml::Xml::new(plan, xml::Tongue::Xml))),
+            Kind::Html => Self::Xml(Box::new(xml::Xml::new(plan, xml::Tongue::Html))),
+            Kind::Csv => Self::Csv(Box::new(csv::Csv::new(plan))),
+            Kind::Multipart { boundary } => {
+                Self::Multipart(Box::new(multipart::Multipart::new(plan, boundary)))
+            }
             Kind::Text => Self::Soft(Box::new(plain::Soft::new(plan))),
             Kind::Latin1(kind) => Self::new(kind, plan.as_ref()),
-            _ => Self::Plain(Spell::Plain),
+            // Messages are taken apart elsewhere.
+            Kind::Opaque | Kind::Grpc | Kind::Protobuf => Self::Plain(Spell::Bytes),
         }
     }
 
@@ -57,6 +71,19 @@ impl Lexer {
             super::Spelling::Header => Self::Plain(Spell::Header),
             super::Spelling::Query => Self::Form(form::Form::new(plan.cloned(), form::Where::Query)),
             super::Spelling::Path => Self::Form(form::Form::new(None, form::Where::Path)),
+        }
+    }
+
+    /// Bytes of memory that it has taken, where that can be much.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Soft(soft) => soft.json.memory(),
+            Self::Json(json) => json.memory(),
+            Self::Lines(lines) => lines.json.memory(),
+            Self::Sse(sse) => sse.json.memory(),
+            Self::Multipart(multipart) => multipart.lexer.memory(),
+            Self::Csv(csv) => csv.memory(),
+            Self::Plain(_) | Self::Form(_) | Self::Xml(_) => 0,
         }
     }
 
@@ -78,6 +105,9 @@ impl Lexer {
             Self::Lines(lines) => lines.read(feed, upto, last),
             Self::Sse(sse) => sse.read(feed, upto, last),
             Self::Form(form) => form.read(feed, upto, last),
+            Self::Xml(xml) => xml.read(feed, upto, last),
+            Self::Csv(csv) => csv.read(feed, upto, last),
+            Self::Multipart(multipart) => multipart.read(feed, upto, last),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::mask::{Plan, Refused};
 
 /// Plain text, or JSON by another name.
 pub struct Soft {
-    json: Json,
+    pub(super) json: Json,
     mode: Mode,
 }
 

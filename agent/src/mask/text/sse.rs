@@ -11,7 +11,7 @@ use crate::mask::{Plan, Refused};
 
 /// JSON texts, one a line.
 pub struct Lines {
-    json: Json,
+    pub(super) json: Json,
     begun: bool,
 }
 
@@ -58,7 +58,7 @@ impl Lines {
 
 /// Events.
 pub struct Sse {
-    json: Json,
+    pub(super) json: Json,
     line: Line,
     data: Data,
     /// Whether the event has begun, and whether a line feed would belong to the end of the last line.
