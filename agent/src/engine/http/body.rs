@@ -125,7 +125,7 @@ impl Finish {
             let error = match self.masking.take() {
                 Some(masking) => {
                     self.exchange.masked(masking.counts().iter());
-                    error.map(|error| masking.for_record(error))
+                    error.map(|error| masking.for_record(masking.explain(error)))
                 }
                 None => error,
             };

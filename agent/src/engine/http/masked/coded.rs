@@ -7,7 +7,7 @@ use crate::codec::coding::{Decoder, Step};
 /// Decoded at once.
 const PIECE: usize = 64 << 10;
 /// So much may come of anything; …
-const FREE: u64 = 16 << 20;
+const FREE: u64 = 4 << 20;
 /// … beyond that, so many times of what came in: text that repeats itself is coded to a hundredth, a bomb to a thousandth.
 const GROWTH: u64 = 256;
 

@@ -64,6 +64,14 @@ impl Masking {
         why
     }
 
+    /// What went wrong, with the body's part in it.
+    pub(super) fn explain(&self, error: String) -> String {
+        match self.refused() {
+            Some(why) if !error.contains(why) => format!("{error}; a body could not be masked: {why}"),
+            _ => error,
+        }
+    }
+
     /// A place to count in.
     fn place(&self) -> usize {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
