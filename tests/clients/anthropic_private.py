@@ -3,7 +3,7 @@ import sys
 
 from anthropic import Anthropic
 
-client = Anthropic(api_key="sk-test", timeout=20, max_retries=0)
+client = Anthropic(default_headers={"x-api-key": "sk-test"}, timeout=20, max_retries=0)
 text = f"Write to {sys.argv[1]} about {sys.argv[2]} please"
 asked = {"model": "claude-test", "max_tokens": 50, "messages": [{"role": "user", "content": text}]}
 

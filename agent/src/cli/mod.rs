@@ -21,6 +21,7 @@ mod doctor;
 mod filter;
 mod leaks;
 mod man;
+mod mask;
 mod policy;
 mod run;
 pub mod sessions;
@@ -72,6 +73,8 @@ enum Verb {
     Policy(policy::PolicyArgs),
     /// The credentials that rules name: sources, bindings, ages; never values.
     Credentials(credentials::CredentialsArgs),
+    /// What masks find in a text, and make of it.
+    Mask(mask::MaskArgs),
     /// The CA in the host's trust stores, and the variables for runtimes with their own.
     Trust(trust::TrustArgs),
     /// Run the agent: what the systemd unit starts.
@@ -111,6 +114,7 @@ impl Verb {
             Self::Show(_) => "show",
             Self::Policy(_) => "policy",
             Self::Credentials(_) => "credentials",
+            Self::Mask(_) => "mask",
             Self::Trust(_) => "trust",
             Self::Daemon(_) => "daemon",
             Self::Gate => "gate",
@@ -134,6 +138,7 @@ impl Verb {
             Self::Show(args) => args.run(),
             Self::Policy(args) => args.run(),
             Self::Credentials(args) => args.run(daemon),
+            Self::Mask(args) => args.run(),
             Self::Trust(args) => args.run(),
             Self::Daemon(args) => args.run(),
             Self::Gate => daemon::gate(),

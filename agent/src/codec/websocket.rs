@@ -4,7 +4,7 @@
 mod messages;
 mod protocols;
 
-pub use messages::{frame, Event, Messages, Violation};
+pub use messages::{Event, Messages, Violation, frame};
 pub use protocols::protocols;
 
 /// The frames of one direction.

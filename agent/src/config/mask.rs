@@ -42,14 +42,20 @@ pub(super) fn resolve(
         attributes: plain(list("attributes", problems)),
         ..Mask::default()
     };
-    mask.regex = section.table_or_tables("regex", problems).into_iter().filter_map(|t| regex(t, problems)).collect();
-    mask.words =
-        section.table_or_tables("words", problems).into_iter().filter_map(|t| words(t, dir, problems)).collect();
-    let with = [("token", With::Token), ("redact", With::Redact), ("hash", With::Hash), ("partial", With::Partial)];
+    mask.regex =
+        section.table_or_tables("regex", problems).into_iter().filter_map(|t| regex(t, problems)).collect();
+    mask.words = section
+        .table_or_tables("words", problems)
+        .into_iter()
+        .filter_map(|t| words(t, dir, problems))
+        .collect();
+    let with =
+        [("token", With::Token), ("redact", With::Redact), ("hash", With::Hash), ("partial", With::Partial)];
     mask.with = word(&mut section, "with", &with, problems).unwrap_or_default();
     let scope = [("session", Within::Session), ("tag", Within::Tag)];
     mask.scope = word(&mut section, "scope", &scope, problems).unwrap_or_default();
-    let ways = [("both", Directions::Both), ("request", Directions::Request), ("response", Directions::Response)];
+    let ways =
+        [("both", Directions::Both), ("request", Directions::Request), ("response", Directions::Response)];
     mask.directions = word(&mut section, "directions", &ways, problems).unwrap_or_default();
     let binary = [("pass", false), ("refuse", true)];
     mask.binary_refused = word(&mut section, "binary", &binary, problems).unwrap_or_default();
@@ -63,7 +69,15 @@ pub(super) fn resolve(
         problems.add(&name.place, format!("mask.name is {:?}", name.value), remedy);
     }
     mask.name = name.value;
-    let empty = mask == Mask { name: mask.name.clone(), with: mask.with, scope: mask.scope, directions: mask.directions, binary_refused: mask.binary_refused, ..Mask::default() };
+    let empty = mask
+        == Mask {
+            name: mask.name.clone(),
+            with: mask.with,
+            scope: mask.scope,
+            directions: mask.directions,
+            binary_refused: mask.binary_refused,
+            ..Mask::default()
+        };
     if problems.0.len() == before {
         if empty {
             let remedy = "add detect = [\"default\"], or fields, regex, words, headers, query, form, multipart or attributes";
@@ -86,7 +100,11 @@ fn word<T: Copy>(
     let found = words.iter().find(|(word, _)| *word == text.value);
     if found.is_none() {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        problems.add(&text.place, format!("mask.{key} is {:?}", text.value), rule::one_of(&text.value, &names));
+        problems.add(
+            &text.place,
+            format!("mask.{key} is {:?}", text.value),
+            rule::one_of(&text.value, &names),
+        );
     }
     found.map(|(_, value)| *value)
 }
@@ -166,7 +184,11 @@ fn words(mut section: Section<'_>, dir: &Path, problems: &mut Problems<'_>) -> O
         (Some(file), None) => from_file(&file, dir, problems)?,
         (None, Some(list)) => list.into_iter().map(|text| text.value).collect(),
         _ => {
-            problems.add(&place, "mask.words has no words, or two lists", "write file = \"…\" or list = [\"…\"]");
+            problems.add(
+                &place,
+                "mask.words has no words, or two lists",
+                "write file = \"…\" or list = [\"…\"]",
+            );
             return None;
         }
     };
@@ -185,7 +207,8 @@ fn words(mut section: Section<'_>, dir: &Path, problems: &mut Problems<'_>) -> O
 fn from_file(file: &Sited<String>, dir: &Path, problems: &mut Problems<'_>) -> Option<Vec<String>> {
     let path = dir.join(&file.value);
     let mut text = String::new();
-    let read = std::fs::File::open(&path).and_then(|open| open.take(WORDS_FILE + 1).read_to_string(&mut text));
+    let read =
+        std::fs::File::open(&path).and_then(|open| open.take(WORDS_FILE + 1).read_to_string(&mut text));
     let why = match read {
         Ok(_) if text.len() as u64 > WORDS_FILE => format!("it is larger than {WORDS_FILE} bytes"),
         Ok(_) => {
@@ -195,7 +218,11 @@ fn from_file(file: &Sited<String>, dir: &Path, problems: &mut Problems<'_>) -> O
         Err(error) => error.to_string(),
     };
     let what = format!("{} cannot be read: {why}", path.display());
-    problems.add(&file.place, what, "name a file of text, one word a line, absolute or beside the configuration");
+    problems.add(
+        &file.place,
+        what,
+        "name a file of text, one word a line, absolute or beside the configuration",
+    );
     None
 }
 

@@ -77,7 +77,7 @@ pub(super) fn resolve(mut section: Section<'_>, problems: &mut Problems<'_>) -> 
     let credential = section.text("credential", problems).and_then(|text| named(text, problems));
     rule.caller_key = caller_key(&mut section, credential.is_some(), problems);
     rule.credential = credential.as_ref().map(|name| name.value.clone());
-    let masks = section.list(["mask", "masks"], problems).unwrap_or_default();
+    let masks = section.list(["mask", "mask"], problems).unwrap_or_default();
     rule.masks = masks.iter().map(|name| name.value.clone()).collect();
     let mut refuses = false;
     match verdict {

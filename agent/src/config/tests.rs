@@ -6,6 +6,7 @@ use super::*;
 use crate::policy::lookup::Denial;
 
 mod credentials;
+mod masks;
 mod rules;
 
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {

@@ -23,8 +23,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::credential::Keeper;
-use crate::engine::masking::Tags;
 use crate::drain::{Drain, Drained};
+use crate::engine::masking::Tags;
 use crate::identity::{self, Identities};
 use crate::limit::Limits;
 use crate::policy::rule::Source;

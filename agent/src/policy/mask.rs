@@ -238,12 +238,23 @@ impl Maker<'_> {
         let restores = up.iter().any(|at| masks[*at].with == With::Token);
         let within = own.iter().map(|at| masks[*at].scope).max().unwrap_or_default();
         let names = all.iter().map(|at| masks[*at].name.clone()).collect();
-        let headers = all.iter().flat_map(|at| &masks[*at].headers).map(|name| name.to_ascii_lowercase()).collect();
-        let mut plan = |list: &[usize]| self.plan(list).map_err(|error| crate::report::Chain(&error).to_string());
+        let headers =
+            all.iter().flat_map(|at| &masks[*at].headers).map(|name| name.to_ascii_lowercase()).collect();
+        let mut plan =
+            |list: &[usize]| self.plan(list).map_err(|error| crate::report::Chain(&error).to_string());
         let mut some = |list: &[usize]| (!list.is_empty()).then(|| plan(list)).transpose();
         let (request, answer) = (some(&up)?, some(&down)?);
         let record = self.plan(&all).map_err(|error| crate::report::Chain(&error).to_string())?;
-        Ok(Some(Masks { names, headers, request, answer, record, request_is_record: up == all, restores, within }))
+        Ok(Some(Masks {
+            names,
+            headers,
+            request,
+            answer,
+            record,
+            request_is_record: up == all,
+            restores,
+            within,
+        }))
     }
 }
 

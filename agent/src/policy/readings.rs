@@ -118,8 +118,10 @@ impl Verdict {
                     && one.rule != other.rule
                     && (one.bounds.is_some() || other.bounds.is_some() || one.hides() || other.hides()) =>
             {
-                let reason =
-                    format!("rule {} and rule {} allow it, and one has limits or masks", one.rule, other.rule);
+                let reason = format!(
+                    "rule {} and rule {} allow it, and one has limits or masks",
+                    one.rule, other.rule
+                );
                 Self::Deny(Denied { rule: NONE.to_owned(), reason })
             }
             _ => self.and(really),

@@ -14,8 +14,7 @@ fn a_form_of_json_there_and_back() {
         EMAIL.replace('@', "\\u0040")
     );
     for version in ["--http1.1", "--http2"] {
-        let (status, back, ended) =
-            curl(&world, &[version, "--json", &body, &format!("{WWW}/echo")]);
+        let (status, back, ended) = curl(&world, &[version, "--json", &body, &format!("{WWW}/echo")]);
         assert_eq!(status, "200", "{ended:?}");
         let said: serde_json::Value = serde_json::from_str(&back).expect("JSON");
         assert_eq!(said["mail"], EMAIL, "{back}");
@@ -28,7 +27,9 @@ fn a_form_of_json_there_and_back() {
         assert!(!sent.contains(value), "{value}: {sent}");
     }
     assert!(sent.contains("@masked.example"), "{sent}");
-    let summary = record(&world, "the masked exchange", |s| s.path.as_deref() == Some("/echo") && s.duration_us.is_some());
+    let summary = record(&world, "the masked exchange", |s| {
+        s.path.as_deref() == Some("/echo") && s.duration_us.is_some()
+    });
     assert_eq!(summary.masked.get("email"), Some(&1), "{summary:?}");
     assert_eq!(summary.masked.values().sum::<u64>(), 4, "{summary:?}");
     kept_nowhere(&world, &[EMAIL, "jane.roe", CARD, IBAN, "hunter22"]);
@@ -47,8 +48,10 @@ fn query_headers_and_forms() {
         assert!(!told.contains(value), "{value}: {told}");
     }
     assert!(told.contains("x=1") && told.contains("x-note: call "), "{told}");
-    let (status, back, ended) =
-        curl(&world, &["--data-urlencode", &format!("mail={EMAIL}"), "-d", "pin=0815&x=y+z", &format!("{WWW}/echo")]);
+    let (status, back, ended) = curl(
+        &world,
+        &["--data-urlencode", &format!("mail={EMAIL}"), "-d", "pin=0815&x=y+z", &format!("{WWW}/echo")],
+    );
     assert_eq!(status, "200", "{ended:?}");
     assert!(back.ends_with("&pin=0815&x=y+z"), "{back}");
     let sent = sent(&world);
@@ -71,8 +74,10 @@ fn content_codings_are_undone() {
     let sent = sent(&world);
     assert!(sent.contains("@masked.example") && !sent.contains("jane.roe"), "{sent}");
     // An answer that shows a header, in gzip: the job gets it plain, with its own value in it.
-    let (status, back, ended) =
-        curl(&world, &["-H", &format!("X-Note: {EMAIL}"), "-H", "Accept-Encoding: gzip", &format!("{WWW}/mirror/gzip")]);
+    let (status, back, ended) = curl(
+        &world,
+        &["-H", &format!("X-Note: {EMAIL}"), "-H", "Accept-Encoding: gzip", &format!("{WWW}/mirror/gzip")],
+    );
     assert_eq!(status, "200", "{ended:?}");
     assert!(back.contains(&format!("x-note: {EMAIL}")), "{back:?}");
     kept_nowhere(&world, &["jane.roe"]);
@@ -125,7 +130,9 @@ fn a_long_stream_takes_little_memory() {
     std::io::Cursor::new(world.seen().bodies()).read_to_end(&mut sent).expect("read");
     let sent = String::from_utf8_lossy(&sent).into_owned();
     assert!(sent.contains("@masked.example") && !sent.contains("jane.roe"));
-    let summary = record(&world, "the stream", |s| s.path.as_deref() == Some("/sink?masked") && s.duration_us.is_some());
+    let summary = record(&world, "the stream", |s| {
+        s.path.as_deref() == Some("/sink?masked") && s.duration_us.is_some()
+    });
     assert!(summary.masked["email"] > 100_000, "{summary:?}");
 }
 

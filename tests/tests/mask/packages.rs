@@ -9,12 +9,20 @@ use crate::rig::{CARD, EMAIL, TAG, kept_nowhere, record, sent, world};
 fn the_provider_never_sees_what_the_job_gets_back() {
     let world = world();
     let python = client::python().expect("python clients");
-    for (program, key) in [("openai_private.py", "OPENAI_API_KEY"), ("anthropic_private.py", "ANTHROPIC_API_KEY")] {
+    for (program, key) in
+        [("openai_private.py", "OPENAI_API_KEY"), ("anthropic_private.py", "ANTHROPIC_API_KEY")]
+    {
         world.seen().forget();
         let mut job = world.job(TAG, &python).expect("a job");
-        let ended = run(job.arg(client::program(program)).arg(EMAIL).arg(CARD).env(key, "sk-test"), PATIENCE * 2);
+        let ended =
+            run(job.arg(client::program(program)).arg(EMAIL).arg(CARD).env(key, "sk-test"), PATIENCE * 2);
         let ended = ended.expect("started");
-        assert!(ended.good(), "{program}: {} {:?}", &ended.stderr[ended.stderr.len().saturating_sub(300)..], world.seen().requests().last());
+        assert!(
+            ended.good(),
+            "{program}: {} {:?}",
+            &ended.stderr[ended.stderr.len().saturating_sub(300)..],
+            world.seen().requests().last()
+        );
         let want = format!("echo: Write to {EMAIL} about {CARD} please");
         let said: Vec<&str> = ended.stdout.lines().collect();
         assert!(said.len() >= 2, "{ended:?}");

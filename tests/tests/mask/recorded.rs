@@ -34,9 +34,12 @@ fn the_wire_has_it_and_the_record_has_not() {
     assert!(world.seen().requests()[0].path.contains(EMAIL));
     let (status, _, ended) = curl(&world, &[&format!("{WWW}/denied/{EMAIL}")]);
     assert_eq!(status, "403", "{ended:?}");
-    let (status, _, ended) = curl(&world, &["-H", &format!("X-Note: {EMAIL}"), &format!("{WWW}/mirror/gzip")]);
+    let (status, _, ended) =
+        curl(&world, &["-H", &format!("X-Note: {EMAIL}"), &format!("{WWW}/mirror/gzip")]);
     assert_eq!(status, "200", "{ended:?}");
-    let summary = record(&world, "an exchange", |s| s.path.as_deref().is_some_and(|p| p.starts_with("/echo?to=%5Bemail%5D")));
+    let summary = record(&world, "an exchange", |s| {
+        s.path.as_deref().is_some_and(|p| p.starts_with("/echo?to=%5Bemail%5D"))
+    });
     assert!(summary.masked["email"] >= 2, "{summary:?}");
     record(&world, "the refused", |s| s.path.as_deref() == Some("/denied/%5Bemail%5D"));
     kept_nowhere(&world, &[EMAIL, "jane.roe", CARD]);

@@ -7,7 +7,8 @@ use crate::rig::{EMAIL, WWW, curl, file, record, sent, with, world};
 #[test]
 fn what_cannot_be_read_is_refused_before_it_is_sent() {
     let world = world();
-    let utf16: Vec<u8> = format!("{{\"mail\":\"{EMAIL}\"}}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> =
+        format!("{{\"mail\":\"{EMAIL}\"}}").encode_utf16().flat_map(u16::to_le_bytes).collect();
     let zeros = |n: usize| {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         (0..n).for_each(|_| gzip.write_all(&[b' '; 1 << 20]).expect("written"));
@@ -31,7 +32,8 @@ fn what_cannot_be_read_is_refused_before_it_is_sent() {
         assert_eq!(status, "422", "{name}: {ended:?}");
         assert!(said.contains("cannot be masked") && said.contains(why), "{name}: {said}");
         let path = format!("/echo?{name}");
-        let summary = record(&world, name, |s| s.path.as_deref() == Some(path.as_str()) && s.duration_us.is_some());
+        let summary =
+            record(&world, name, |s| s.path.as_deref() == Some(path.as_str()) && s.duration_us.is_some());
         assert!(summary.error.as_deref().is_some_and(|e| e.contains(why)), "{summary:?}");
     }
     let sent = sent(&world);
@@ -54,7 +56,19 @@ fn bytes_that_are_no_text_by_rule() {
     let data = format!("@{}", path.display());
     let send = |query: &str| {
         let url = format!("{WWW}/echo{query}");
-        curl(&world, &["-o", "/dev/null", "-H", "Content-Type: application/octet-stream", "--data-binary", &data, &url]).0
+        curl(
+            &world,
+            &[
+                "-o",
+                "/dev/null",
+                "-H",
+                "Content-Type: application/octet-stream",
+                "--data-binary",
+                &data,
+                &url,
+            ],
+        )
+        .0
     };
     assert_eq!(send("").trim(), "200");
     assert_eq!(send("?how=redact").trim(), "422");
@@ -65,7 +79,8 @@ fn a_tunnel_is_not_let_through_unread() {
     let world = world();
     let mut job = world.job(crate::rig::TAG, "python3").expect("a job");
     let script = "import socket\ns = socket.create_connection(('www.example.test', 443))\ns.sendall(b'hello, no TLS')\ns.shutdown(1)\nprint(len(s.recv(100)))";
-    let ended = sluice_tests::process::run(job.args(["-c", script]), sluice_tests::process::PATIENCE).expect("started");
+    let ended = sluice_tests::process::run(job.args(["-c", script]), sluice_tests::process::PATIENCE)
+        .expect("started");
     let summary = record(&world, "the tunnel", |s| s.protocol == "tunnel");
     assert!(summary.error.as_deref().is_some_and(|e| e.contains("mask")), "{summary:?} {ended:?}");
 }

@@ -192,7 +192,8 @@ impl Exchanges {
                 return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
         };
-        let mut head = masked::for_record(masking.as_ref(), known(&self.cx, &request, &asked, &standing, keys));
+        let mut head =
+            masked::for_record(masking.as_ref(), known(&self.cx, &request, &asked, &standing, keys));
         head.credential = bearing.as_ref().and_then(Bearing::borne);
         head.rule = Some(permit.rule().to_owned());
         head.verdict = Spent::verdict(meter.as_ref().map(|meter| &**meter.spent()), &permit);
@@ -286,7 +287,8 @@ impl Exchanges {
         if let Err(what) = checked {
             return self.bad_upstream(&asked, what.to_owned(), finish);
         }
-        let masked = match finish.masking().map(|masking| masking.answer(&mut response, switched)).transpose() {
+        let masked = match finish.masking().map(|masking| masking.answer(&mut response, switched)).transpose()
+        {
             Ok(masked) => masked,
             Err(why) => {
                 let what = format!("the answer cannot be masked, and is not passed on unmasked: {why}");
@@ -329,7 +331,8 @@ impl Exchanges {
             let refusal = Refusal::new(status, format!("the request's body was cut off: {violation}")).last();
             return Ok(self.tell(asked.shape, &refusal, finish));
         }
-        if let Some((masking, why)) = finish.masking().and_then(|masking| Some((masking, masking.refused()?))) {
+        if let Some((masking, why)) = finish.masking().and_then(|masking| Some((masking, masking.refused()?)))
+        {
             let refusal = Refusal { last: self.gate.is_some(), ..masked::refusal(masking, None, why) };
             return Ok(self.tell(asked.shape, &refusal, finish));
         }

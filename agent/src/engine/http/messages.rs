@@ -152,7 +152,18 @@ impl Reader {
     fn new(judge: Judge, masked: Option<Side>, from: Speaker) -> Self {
         let messages = Messages::of(from);
         let (input, out) = (BytesMut::new(), BytesMut::new());
-        Self { judge, masked, from, messages, held: None, input, out, eof: false, unread: false, refused: None }
+        Self {
+            judge,
+            masked,
+            from,
+            messages,
+            held: None,
+            input,
+            out,
+            eof: false,
+            unread: false,
+            refused: None,
+        }
     }
 
     fn poll(

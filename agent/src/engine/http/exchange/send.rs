@@ -83,8 +83,7 @@ impl Exchanges {
         length: Length,
     ) -> Result<Response<Incoming>, Failed> {
         let masking = request.extensions().get::<Arc<Masking>>().cloned();
-        let masked =
-            exchange.as_ref().and_then(|to| Upward::of(masking.as_ref(), request.headers(), to));
+        let masked = exchange.as_ref().and_then(|to| Upward::of(masking.as_ref(), request.headers(), to));
         let mut request = request.map(|inner| Up {
             inner,
             exchange,

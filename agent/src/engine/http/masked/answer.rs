@@ -120,7 +120,8 @@ impl Answer {
                 }
                 Some(coded) => {
                     let mut input = &self.input[..];
-                    self.more = coded.step(&mut input, &mut self.plain).map_err(|why| refused(&self.masking, why))?;
+                    self.more =
+                        coded.step(&mut input, &mut self.plain).map_err(|why| refused(&self.masking, why))?;
                     self.input = self.input.slice_ref(input);
                     Bytes::copy_from_slice(&self.plain)
                 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderName, HeaderValue, IF_RANGE,
-    RANGE, TRAILER,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderName, HeaderValue,
+    IF_RANGE, RANGE, TRAILER,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Uri};
@@ -74,7 +74,8 @@ const LEFT: [&str; 55] = [
 ];
 
 /// Sums over a body (RFC 9530, RFC 1864, S3, GCS).
-const SUMS: [&str; 6] = ["content-md5", "digest", "content-digest", "repr-digest", "x-goog-hash", "x-amz-sha256-tree-hash"];
+const SUMS: [&str; 6] =
+    ["content-md5", "digest", "content-digest", "repr-digest", "x-goog-hash", "x-amz-sha256-tree-hash"];
 
 /// Whether a field is searched by masks that name these.
 fn is_searched(name: &HeaderName, named: &[String]) -> bool {
@@ -89,9 +90,7 @@ impl Masking {
             How::Both(plan) => {
                 both(Body::both(Arc::clone(plan), Arc::clone(&self.scope), Kind::Opaque), value, counts)
             }
-            How::Restore => {
-                both(Body::restoring(Arc::clone(&self.scope), Kind::Opaque), value, counts)
-            }
+            How::Restore => both(Body::restoring(Arc::clone(&self.scope), Kind::Opaque), value, counts),
         }
     }
 
@@ -134,7 +133,12 @@ impl Masking {
     }
 
     /// A request's path and fields as the record may have them. `body`: its body is recorded decoded.
-    pub(super) fn record_head(&self, path: &str, headers: &HeaderMap, body: bool) -> (Option<String>, HeaderMap) {
+    pub(super) fn record_head(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        body: bool,
+    ) -> (Option<String>, HeaderMap) {
         let (mut counts, plan) = (Counts::default(), &self.masks.record);
         // Where that fails, nothing of it is shown.
         let hidden = match path.parse::<PathAndQuery>() {
@@ -164,7 +168,8 @@ impl Masking {
             let name = coding.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             matches!(name.as_str(), "gzip" | "x-gzip" | "deflate" | "br" | "zstd" | "identity")
         };
-        let values: Vec<_> = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).collect();
+        let values: Vec<_> =
+            headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).collect();
         let kept: Vec<_> = values.iter().flat_map(|v| v.split(',')).map(str::trim).filter(known).collect();
         let kept = if kept.is_empty() { "identity".to_owned() } else { kept.join(", ") };
         if let Ok(value) = HeaderValue::from_str(&kept) {
