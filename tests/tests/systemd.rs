@@ -178,6 +178,17 @@ fn a_tagged_unit_is_recorded_and_explained_in_its_own_journal() {
 }
 
 #[test]
+fn one_job_after_the_other_runs_under_the_same_name() {
+    let ran = story(
+        "install
+        for round in $(seq 30); do sluice run --tag build -- true || break; done
+        echo ran $round",
+    );
+    in_order(&ran, &["ran 30"]);
+    assert!(!ran.output.contains("sluice: run:"), "{}", ran.output);
+}
+
+#[test]
 fn a_restart_under_load_loses_nothing_and_lets_nothing_out() {
     let ran = story(
         "install; start_upstream; intercept

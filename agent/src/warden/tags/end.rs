@@ -52,7 +52,7 @@ impl Tags {
             outcome = outcome.and(removed);
         }
         outcome = outcome.and(self.inner.files.forget(&name).map_err(|e| TagError::io("its state file", e)));
-        self.registry().slots.remove(&name);
+        self.free(&name);
         self.tell(Event::Ended { tag: name, why });
         outcome
     }

@@ -28,6 +28,7 @@ pub mod dropin;
 mod end;
 mod error;
 mod filter;
+mod freed;
 mod place;
 mod process;
 mod resume;
@@ -151,6 +152,8 @@ struct Inner {
     journal: Sink,
     /// Held for short, never across an await.
     registry: Mutex<Registry>,
+    /// Told when a tag is there whole, or gone.
+    changed: tokio::sync::Notify,
     /// Held while a connection is made: two are never opened at once.
     systemd: tokio::sync::Mutex<Option<systemd::Systemd>>,
 }
@@ -312,15 +315,21 @@ impl Tags {
         }
         let mut registry = self.registry();
         registry.slots.insert(entry.name.clone(), Slot { entry, busy: false });
+        self.inner.changed.notify_waiters();
     }
 
-    /// Gives a reservation up.
+    /// Gives a reservation up. The name is free last: whoever takes it has its watch and its file.
     fn cancel(&self, name: &TagName) {
-        self.registry().slots.remove(name);
         self.inner.watch.forget(name);
         if let Err(e) = self.inner.files.forget(name) {
             self.trouble(Some(name), &e);
         }
+        self.free(name);
+    }
+
+    fn free(&self, name: &TagName) {
+        self.registry().slots.remove(name);
+        self.inner.changed.notify_waiters();
     }
 
     fn save(&self, entry: &Entry) -> Result<(), TagError> {

@@ -43,7 +43,7 @@ impl Tags {
         }
         let name = name.unwrap_or_else(default_name);
         let kind = Kind::Run { pid: peer.pid() };
-        let entry = self.reserve(name, kind, Asker::User { uid }, Options::default())?;
+        let entry = self.reserve_freed(name, kind, Asker::User { uid }, Options::default()).await?;
         let entry = self.placed(entry, peer, here).await?;
         Ok(Placed { tag: entry.name, already: false })
     }
@@ -95,7 +95,7 @@ impl Tags {
             Some(name) => name,
             None => TagName::parse(&format!("pid-{pid}")).map_err(|_| TagError::NotFound(what.clone()))?,
         };
-        let entry = self.reserve(name, Kind::Pid { pid }, Asker::User { uid }, options)?;
+        let entry = self.reserve_freed(name, Kind::Pid { pid }, Asker::User { uid }, options).await?;
         self.placed(entry, &process, here).await
     }
 

@@ -34,9 +34,9 @@ impl Tags {
         let highest = entries.iter().map(|e| e.number.0).chain(adopted.iter().map(|a| a.number.0)).max();
         let next = highest.unwrap_or(0).saturating_add(1).max(fresh_number());
         let registry = Mutex::new(Registry { slots: BTreeMap::new(), attach, next });
-        let systemd = tokio::sync::Mutex::new(None);
-        let tags =
-            Self { inner: Arc::new(Inner { settings, tree, own, files, watch, journal, registry, systemd }) };
+        let (changed, systemd) = (tokio::sync::Notify::new(), tokio::sync::Mutex::new(None));
+        let inner = Inner { settings, tree, own, files, watch, journal, registry, changed, systemd };
+        let tags = Self { inner: Arc::new(inner) };
         for what in wrong {
             tags.tell(Event::Trouble { tag: None, what });
         }

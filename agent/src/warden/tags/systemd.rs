@@ -16,6 +16,12 @@ const PRIVATE: &str = "unix:path=/run/systemd/private";
 /// How long one call or job may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A unit of this name is loaded.
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+
+/// How long systemd may take to forget a scope whose last process has ended.
+const FORGOTTEN: Duration = Duration::from_secs(2);
+
 /// systemd said no, or did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemdError {
@@ -67,6 +73,8 @@ trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
+    #[zbus(signal)]
+    fn unit_removed(&self, id: String, unit: OwnedObjectPath) -> zbus::Result<()>;
 }
 
 /// A unit as systemd knows it.
@@ -145,7 +153,7 @@ impl Systemd {
         ];
         let micros = within.map(|within| u64::try_from(within.as_micros()).unwrap_or(u64::MAX));
         properties.extend(micros.map(|micros| ("RuntimeMaxUSec", Variant::from(micros))));
-        let job = self.manager.start_transient_unit(unit, "fail", &properties, &[]).await.map_err(failed)?;
+        let job = self.started(unit, &properties).await.map_err(failed)?;
         let wait = async {
             while let Some(signal) = removed.next().await {
                 let args = signal.args().map_err(failed)?;
@@ -161,6 +169,26 @@ impl Systemd {
             Ok(Err(e)) => Err(e),
             Err(_) => Err(SystemdError::Late(what())),
         }
+    }
+
+    /// Asks for a unit, once more when the one of its name that has ended is forgotten.
+    async fn started(&self, unit: &str, properties: &[(&str, Variant<'_>)]) -> zbus::Result<OwnedObjectPath> {
+        let mut forgotten = self.manager.receive_unit_removed().await?;
+        let start = || self.manager.start_transient_unit(unit, "fail", properties, &[]);
+        match start().await {
+            Err(zbus::Error::MethodError(name, ..)) if name.as_str() == UNIT_EXISTS => {}
+            other => return other,
+        }
+        let gone = async {
+            while let Some(signal) = forgotten.next().await {
+                if signal.args().is_ok_and(|args| args.id() == unit) {
+                    return;
+                }
+            }
+        };
+        // One that lives on stays there: the second answer says so.
+        let _ = tokio::time::timeout(FORGOTTEN, gone).await;
+        start().await
     }
 
     /// Halts or lets go on every process of a unit.

@@ -63,6 +63,20 @@ async fn children_keep_a_run_alive() {
 }
 
 #[tokio::test]
+async fn one_job_after_the_other_has_the_same_name() {
+    let Some(mut host) = Host::new() else { return };
+    let (tags, _running) = host.start().await;
+    for _ in 0..100 {
+        let job = Job::start();
+        let placed = tags.run_request(&job.process(), 0, Some(tag("build"))).await.expect("the name is free");
+        assert!(!placed.already);
+        job.end();
+    }
+    host.expect("end", |e| matches!(e, Event::Ended { .. })).await;
+    assert_eq!(host.troubles(), []);
+}
+
+#[tokio::test]
 async fn untag_asks_before_it_lets_a_run_go() {
     let Some(host) = Host::new() else { return };
     let tags = host.open().await;
