@@ -36,6 +36,9 @@ pub const MEMORY: usize = 64 * 1024;
 /// So much is read at once, in bytes; of events, less, since more of them may have to wait.
 const CHUNK: usize = 12 * 1024;
 const EVENTS: usize = 4 * 1024;
+/// So much is handed to a lexer at once, in bytes, and so many pieces are noted until they are seen to: each byte can be one.
+const WINDOW: usize = 1024;
+const PIECES: usize = 1024;
 /// What may stand before text in UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -183,29 +186,37 @@ impl Body {
     }
 
     fn read(&mut self, last: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
-        let upto = self.check(last)?;
+        let (upto, wrong) = self.check(last);
+        let last = last && wrong.is_none();
         let mut env = Env {
             plan: self.plan.as_deref(),
             scope: &self.scope,
             restores: self.restores,
             counts: &mut self.counts,
         };
-        let (mut upto, weave, joins) = (upto, &mut self.weave, &mut self.joins);
+        let (mut left, weave, joins) = (upto, &mut self.weave, &mut self.joins);
+        let mut size = WINDOW;
         loop {
+            let (window, begun) = (left.min(weave.lexed + size), weave.lexed);
+            let last = last && window == left;
             let raw = std::mem::take(&mut weave.raw);
             let mut feed = Feed::new(&raw, weave, joins, &mut env);
-            if !self.opaque && feed.position() == 0 && feed.rest(upto).starts_with(MARK) {
+            if !self.opaque && feed.position() == 0 && feed.rest(window).starts_with(MARK) {
                 feed.fixed(MARK.len());
             }
-            let flow = self.lexer.read(&mut feed, upto, last);
+            let flow = self.lexer.read(&mut feed, window, last);
             drop(feed);
             weave.raw = raw;
             let (flow, before) = (flow?, weave.raw.len());
+            // What waits for its end may be longer than a window.
+            size = if weave.lexed > begun { WINDOW } else { 2 * size };
             if flow == Flow::Event {
                 weave.resolve(joins, &mut env, out);
-            }
-            if last && flow == Flow::On {
-                break weave.finish(joins, &mut env, out);
+            } else if last {
+                weave.finish(joins, &mut env, out);
+                break;
+            } else if window < left && weave.pieces.len() < PIECES {
+                continue;
             }
             weave.search(&env);
             weave.write(&mut env, out);
@@ -213,52 +224,51 @@ impl Body {
                 weave.age(joins, &mut env, out);
             }
             let written = before - weave.raw.len();
-            (upto, self.checked) = (upto - written, self.checked - written);
-            if flow == Flow::On {
+            (left, self.checked) = (left - written, self.checked - written);
+            if flow == Flow::On && window == left + written {
                 break;
             }
         }
-        Ok(())
+        wrong.map_or(Ok(()), Err)
     }
 
-    /// How far what has come is text, whole characters.
-    fn check(&mut self, last: bool) -> Result<usize, Refused> {
+    /// How far what has come is text, whole characters, and what is wrong behind that.
+    fn check(&mut self, last: bool) -> (usize, Option<Refused>) {
         let fresh = &self.weave.raw[self.checked..];
-        self.checked += if self.opaque {
-            fresh.len()
+        let (good, wrong) = if self.opaque {
+            (fresh.len(), None)
         } else if self.weave.latin1 {
-            without_zero(fresh).map(|()| fresh.len())?
+            without_zero(fresh)
         } else {
-            whole_text(fresh, last)?
+            whole_text(fresh, last)
         };
-        Ok(self.checked)
+        self.checked += good;
+        (self.checked, wrong)
     }
 }
 
-fn without_zero(text: &[u8]) -> Result<(), Refused> {
+fn without_zero(text: &[u8]) -> (usize, Option<Refused>) {
     match memchr::memchr(0, text) {
-        None => Ok(()),
-        Some(_) => Err(Refused::Charset("a zero byte, as in UTF-16 and in what is no text".into())),
+        None => (text.len(), None),
+        Some(at) => (at, Some(Refused::Charset("a zero byte, as in UTF-16 and in what is no text".into()))),
     }
 }
 
-/// How many bytes of what has come are whole characters. `last`: nothing follows.
-///
-/// # Errors
-/// [`Refused::Charset`]: they are no UTF-8, or a zero is among them.
-pub(super) fn whole_text(text: &[u8], last: bool) -> Result<usize, Refused> {
-    match str::from_utf8(text) {
-        Ok(_) => without_zero(text).map(|()| text.len()),
-        Err(error) if error.error_len().is_none() && !last => {
-            let whole = error.valid_up_to();
-            without_zero(&text[..whole]).map(|()| whole)
-        }
-        Err(error) => {
-            without_zero(&text[..error.valid_up_to()])?;
-            Err(Refused::Charset("bytes that are no UTF-8".into()))
-        }
+/// How many bytes of what has come are whole characters; and, where what follows them is no UTF-8 or a zero, that it is. `last`:
+/// nothing follows.
+pub(super) fn whole_text(text: &[u8], last: bool) -> (usize, Option<Refused>) {
+    let (good, wrong) = match str::from_utf8(text) {
+        Ok(_) => (text.len(), None),
+        Err(error) if error.error_len().is_none() && !last => (error.valid_up_to(), None),
+        Err(error) => (error.valid_up_to(), Some(Refused::Charset("bytes that are no UTF-8".into()))),
+    };
+    match without_zero(&text[..good]) {
+        (_, None) => (good, wrong),
+        zero => zero,
     }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod property;

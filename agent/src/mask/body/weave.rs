@@ -100,7 +100,12 @@ impl Weave {
         let merges = matches!(stuff, Stuff::Fixed | Stuff::Plain(_));
         match self.pieces.back_mut() {
             Some(last) if merges && last.stuff == stuff && last.slot == slot => last.raw += raw as u32,
-            _ => self.pieces.push_back(Piece { raw: raw as u32, text: text as u8, slot, stuff }),
+            _ => {
+                if self.pieces.len() == self.pieces.capacity() {
+                    self.pieces.reserve_exact(256);
+                }
+                self.pieces.push_back(Piece { raw: raw as u32, text: text as u8, slot, stuff });
+            }
         }
         self.lexed += raw;
     }

@@ -44,6 +44,17 @@ struct Hit {
 }
 
 impl Seen {
+    fn sort(&mut self) {
+        self.hits.sort_unstable_by_key(|hit| (hit.from, usize::MAX - hit.end, hit.rank));
+        self.open.sort_unstable();
+    }
+
+    /// Whether a place in a range, its end included, is open.
+    fn opens_in(&self, from: usize, to: usize) -> bool {
+        let first = self.open.partition_point(|open| *open < from);
+        self.open.get(first).is_some_and(|open| *open <= to)
+    }
+
     fn hit(&mut self, from: usize, end: usize, rank: u16) {
         self.hits.push(Hit { from, end, rank, runs: None });
     }

@@ -163,10 +163,19 @@ impl Set {
         for (words, rank) in &self.words {
             words.find(text, from, *rank, &mut seen);
         }
-        for ((pattern, rank), next) in self.patterns.iter().zip(next) {
-            pattern.find(text, from, *next, *rank, &mut seen);
-        }
+        self.find_patterns(text, from, next, &mut seen);
         seen
+    }
+
+    /// As [`Set::find`], the user's own expressions alone.
+    pub(super) fn find_patterns(&self, text: Text<'_>, from: usize, next: &[usize], seen: &mut Seen) {
+        for ((pattern, rank), next) in self.patterns.iter().zip(next) {
+            pattern.find(text, from, *next, *rank, seen);
+        }
+    }
+
+    pub(super) fn is_pattern(&self, rank: u16) -> bool {
+        self.patterns.iter().any(|(_, other)| *other == rank)
     }
 
     fn at_signs(&self, text: Text<'_>, from: usize, seen: &mut Seen) {

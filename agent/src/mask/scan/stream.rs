@@ -35,12 +35,18 @@ pub struct Stream {
     covered: u64,
     /// A value that goes on.
     runs: Option<(Hit, Tail)>,
+    /// Where that has begun, counted as `base`.
+    begun: u64,
+    /// Where values may begin that count, counted as `base`: behind a value that went on, one may have begun in it.
+    since: u64,
     /// Where the last match of each expression has ended.
     next: Vec<u64>,
 }
 
 /// What is kept of what was passed on, in bytes: what stands before a value, and the word that announces it.
 pub const BEHIND: usize = NEAR + REACH + 64;
+/// So far before the end of a value that went on others may begin, in bytes: as much as an e-mail address has before its sign.
+const BACK: usize = 64;
 /// So much is searched at once, in bytes.
 const PIECE: usize = 16384;
 
@@ -52,7 +58,7 @@ impl Stream {
         self.text.extend_from_slice(&before[before.len().saturating_sub(BEHIND)..]);
         self.settled = self.text.len();
         (self.base, self.before) = (0, self.settled as u64);
-        (self.covered, self.runs) = (0, None);
+        (self.covered, self.runs, self.since) = (0, None, self.settled as u64);
         self.next.clear();
     }
 
@@ -122,40 +128,53 @@ impl Stream {
             return;
         }
         self.next.resize(set.patterns().count(), 0);
-        let next: Vec<usize> = self.next.iter().map(|next| next.saturating_sub(self.base) as usize).collect();
-        let mut seen = set.find(text, self.settled, &next);
-        seen.hits.sort_unstable_by_key(|hit| (hit.from, usize::MAX - hit.end, hit.rank));
-        seen.open.sort_unstable();
-        let (hits, mut open) = (seen.hits, seen.open.iter().copied().peekable());
-        let mut from = self.settled;
-        for hit in &hits {
+        let mut from = (self.since.saturating_sub(self.base) as usize).min(self.settled);
+        let mut seen = set.find(text, from, &self.places());
+        seen.sort();
+        let (mut settled, mut at) = (self.settled, 0);
+        while let Some(hit) = seen.hits.get(at).copied() {
+            at += 1;
             if hit.from < from {
                 continue;
             }
-            while open.next_if(|open| *open < from).is_some() {}
-            if open.peek().is_some_and(|open| *open <= hit.from) {
+            if seen.opens_in(from, hit.from) {
                 break;
             }
-            self.cover(set, text, hit, found);
+            self.cover(set, text, &hit, found);
+            self.passed(set, &hit);
             if let Some(tail) = hit.runs {
-                self.runs = Some((*hit, tail));
-                from = self.go_on_from(set, text, hit.end, found);
+                self.runs = Some((hit, tail));
+                self.begun = self.base + hit.from as u64;
+                settled = settled.max(self.go_on_from(set, text, hit.end, found));
                 if self.runs.is_some() {
                     break;
                 }
+                // What has not been begun by its end is as though nothing had come before.
+                from = settled.saturating_sub(BACK).max(hit.from + 1);
+                seen.hits.retain(|hit| !set.is_pattern(hit.rank));
+                at = seen.hits.partition_point(|other| other.from < from);
+                seen.open.retain(|open| *open >= from);
+                set.find_patterns(text, from, &self.places(), &mut seen);
+                seen.sort();
             }
         }
-        while open.next_if(|open| *open < from).is_some() {}
-        let settled =
-            if self.runs.is_some() { from } else { open.peek().copied().unwrap_or(text.bytes.len()) };
-        self.settled = settled;
-        for (rank, next) in set.patterns().zip(&mut self.next) {
-            let passed = hits
-                .iter()
-                .filter(|hit| hit.rank == rank && hit.from < self.settled)
-                .map(|hit| hit.end)
-                .max();
-            *next = (*next).max(self.base + passed.unwrap_or(0) as u64);
+        if self.runs.is_some() {
+            (self.settled, self.since) = (settled, self.base + settled as u64);
+            return;
+        }
+        from = seen.open.iter().copied().find(|open| *open >= from).unwrap_or(text.bytes.len());
+        (self.settled, self.since) = (settled.max(from), self.base + from as u64);
+    }
+
+    /// Where each expression goes on.
+    fn places(&self) -> Vec<usize> {
+        self.next.iter().map(|next| next.saturating_sub(self.base) as usize).collect()
+    }
+
+    /// An expression goes on behind its match.
+    fn passed(&mut self, set: &Set, hit: &Hit) {
+        for (_, next) in set.patterns().zip(&mut self.next).filter(|(rank, _)| *rank == hit.rank) {
+            *next = (*next).max(self.base + hit.end as u64);
         }
     }
 
@@ -173,6 +192,8 @@ impl Stream {
     fn go_on(&mut self, set: &Set, text: Text<'_>, found: &mut dyn FnMut(Found<'_>)) -> bool {
         if self.runs.is_some() {
             self.settled = self.go_on_from(set, text, self.settled, found);
+            let back = self.base + self.settled.saturating_sub(BACK) as u64;
+            self.since = back.max(self.begun + 1);
         }
         self.runs.is_none()
     }

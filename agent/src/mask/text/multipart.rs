@@ -154,7 +154,7 @@ impl Multipart {
         let Some(end) = end.filter(|end| *end <= HEAD) else {
             return Err(Refused::TooLong { what: "the head of a part", most: HEAD });
         };
-        whole_text(&rest[..end], true)?;
+        whole_text(&rest[..end], true).1.map_or(Ok(()), Err)?;
         self.head = Head::default();
         for line in rest[..end].split(|b| *b == b'\n') {
             self.head.line(line)?;
@@ -204,9 +204,12 @@ impl Multipart {
             End::NotBefore(end) => (None, end),
         };
         let whole = delimiter.is_some() || last;
-        let length = if self.text { whole_text(&rest[..length], whole)? } else { length };
+        let (length, wrong) = if self.text { whole_text(&rest[..length], whole) } else { (length, None) };
         let from = feed.at();
-        let flow = self.lexer.read(feed, from + length, whole)?;
+        let flow = self.lexer.read(feed, from + length, whole && wrong.is_none())?;
+        if let Some(wrong) = wrong.filter(|_| flow == Flow::On) {
+            return Err(wrong);
+        }
         self.at_line &= feed.at() == from;
         if flow == Flow::Event || !whole {
             return Ok((flow, false));

@@ -153,7 +153,7 @@ impl Sse {
     fn data(&mut self, feed: &mut Feed<'_, '_>, until: usize, whole: bool) -> Flow {
         if self.data == Data::Unknown {
             match feed.rest(until).iter().find(|b| !b.is_ascii_whitespace()) {
-                Some(b'{' | b'[') => self.data = Data::Json,
+                Some(b'{' | b'[' | b'"') => self.data = Data::Json,
                 Some(_) => self.data = Data::Text,
                 None => {}
             }
