@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sluice_tests::binary::{profile_dir, workspace};
 use sluice_tests::daemon::{cpu_ns, rss_kib};
@@ -20,13 +20,13 @@ use sluice_tests::harness::{Options, World};
 use sluice_tests::load::credentials::{Case, per_second};
 use sluice_tests::load::goals::{Rounds, Side};
 use sluice_tests::load::machine::{machine, pin, pin_all_threads};
-use sluice_tests::load::{self, after, duration_us, spread};
-use sluice_tests::process::{Ended, run};
+use sluice_tests::load::{self, after, duration_us, float, good, spread};
+use sluice_tests::process::run;
 use sluice_tests::upstream::Behaviour;
 use sluice_tests::upstream::haproxy::{self, Haproxy};
 use sluice_tests::upstream::nginx::{BULK, FULL_PORT, Nginx, PORT};
 
-/// Longest time for one measurement.
+/// Longest time for a setting.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The agent's processor, and everybody else's.
 const AGENT_CORE: usize = 0;
@@ -160,7 +160,7 @@ impl Bench {
     }
 
     fn round(&mut self, round: u64, side: Side) -> Result<()> {
-        let parts: [(&str, Part); 10] = [
+        let parts: [(&str, Part); 11] = [
             ("h1_1", |b, _, side| b.wrk(side, 1)),
             ("h1", |b, _, side| b.wrk(side, 32)),
             ("h2", |b, _, side| b.h2load(side)),
@@ -169,7 +169,8 @@ impl Bench {
             ("first", Self::first_bytes),
             ("sse", |b, _, side| b.events(side)),
             ("policy", |b, _, side| b.rules(side)),
-            ("credentials", Self::credentials),
+            ("credentials", |b, round, side| b.cases(round, side, &Case::CREDENTIALS)),
+            ("mask", Self::masks),
             ("connect", |b, _, side| {
                 let connect = b.generate(side, "connect", PORT, &["2000"])?;
                 b.spread(side, "connect", &connect["connect_us"])
@@ -198,12 +199,22 @@ impl Bench {
         load::rules::put(&self.world, "", &url)
     }
 
+    /// Requests/s, and delays of events, under a rule without masks ("direct") and with all detectors.
+    fn masks(&mut self, round: u64, side: Side) -> Result<()> {
+        for of in [Side::Direct, Side::Through].into_iter().filter(|_| side == Side::Through) {
+            Case::Masked.put(&self.world, HOST, of == Side::Through)?;
+            let sse = self.generate(side, "sse", SSE_PORT, &["300", "3"])?;
+            self.spread(of, "mask_sse_delay", &sse["delay_us"])?;
+        }
+        self.cases(round, side, &[Case::Masked])
+    }
+
     /// Requests/s that bear nothing of ours ("direct") and that bear a credential; which is first changes from round to round.
-    fn credentials(&mut self, round: u64, side: Side) -> Result<()> {
+    fn cases(&mut self, round: u64, side: Side, cases: &[Case]) -> Result<()> {
         let mut sides = [Side::Direct, Side::Through];
         sides.rotate_left((round % 2) as usize);
-        let cases = Case::ALL.into_iter().filter(|_| side == Side::Through);
-        for (case, of) in cases.flat_map(|case| sides.map(|of| (case, of))) {
+        let cases = cases.iter().filter(|_| side == Side::Through);
+        for (case, of) in cases.flat_map(|case| sides.map(|of| (*case, of))) {
             case.put(&self.world, HOST, of == Side::Through)?;
             let mut command = self.client(side, "wrk")?;
             command.args(case.wrk(self.world.space().dir())?).arg(format!("-d{}s", self.seconds));
@@ -385,16 +396,4 @@ impl Bench {
         ensure!(child.wait()?.success(), "the generator failed");
         Ok(measured)
     }
-}
-
-fn good(command: &mut Command) -> Result<Ended> {
-    let ended = run(command, PATIENCE)?;
-    if !ended.good() {
-        bail!("{command:?}: {:?}\n{}\n{}", ended.status, ended.stdout, ended.stderr);
-    }
-    Ok(ended)
-}
-
-fn float(value: &Value) -> Result<f64> {
-    value.as_f64().with_context(|| format!("{value} is no number"))
 }

@@ -1,5 +1,5 @@
-//! What an injected credential costs: the same requests under a rule that names one and under a rule that does not, right
-//! after each other. The client sends a placeholder both times.
+//! What an injected credential costs, or masks: the same requests under a rule that names one and under a rule that does not,
+//! right after each other. The client sends a placeholder both times.
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -24,6 +24,26 @@ const BODY: usize = 1 << 20;
 const PIECE: usize = 64 << 10;
 const PLACEHOLDER: &str = "Authorization: Bearer sk-sluice-placeholder";
 
+/// nginx reads a body that is posted here, and answers with JSON.
+pub const JSON: &str = "/json";
+/// All detectors, and one field by which a mask that is in force is told.
+const MASKS: &str = r#"
+[[mask]]
+name = "all"
+detect = ["default"]
+[[mask]]
+name = "marker"
+headers = ["authorization"]
+with = "redact"
+"#;
+
+/// 1 KiB of JSON as an API has it.
+pub fn json() -> String {
+    let item = r#"{"id":"item_%","kind":"message","count":17,"done":false,"text":"the quick brown fox is happy today"},"#;
+    let items: String = (0..10).map(|n| item.replace('%', &n.to_string())).collect();
+    format!("{{\"model\":\"small\",\"items\":[{}]}}", items.trim_end_matches(','))
+}
+
 /// One way of injection that is measured: the same with and without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
@@ -33,11 +53,13 @@ pub enum Case {
     Hashed,
     /// The same, bodies in pieces that are signed each.
     Pieces,
+    /// Every detector over 1 KiB of JSON each way, nothing to be found.
+    Masked,
 }
 
 impl Case {
-    /// All, in the order in which they are measured.
-    pub const ALL: [Self; 3] = [Self::Bearer, Self::Hashed, Self::Pieces];
+    /// Those with a credential, in the order in which they are measured.
+    pub const CREDENTIALS: [Self; 3] = [Self::Bearer, Self::Hashed, Self::Pieces];
 
     /// Key of the figure: requests/s with the credential, to those without ("direct").
     pub fn key(self) -> &'static str {
@@ -45,12 +67,17 @@ impl Case {
             Self::Bearer => "bearer_rps_32",
             Self::Hashed => "sigv4_1mib_rps_8",
             Self::Pieces => "sigv4_pieces_1mib_rps_8",
+            Self::Masked => "mask_json_rps_32",
         }
     }
 
     /// The path that is asked for.
     pub fn path(self) -> &'static str {
-        if self == Self::Bearer { "/1k" } else { PUT }
+        match self {
+            Self::Bearer => "/1k",
+            Self::Masked => JSON,
+            Self::Hashed | Self::Pieces => PUT,
+        }
     }
 
     /// Arguments of wrk beside its time and URL. `dir` is for its script.
@@ -62,6 +89,14 @@ impl Case {
             return Ok(["-t1", "-c32", "-H", PLACEHOLDER].map(str::to_owned).to_vec());
         }
         let script = dir.join(format!("{}.lua", self.key()));
+        if self == Self::Masked {
+            let lua = format!(
+                "wrk.method = 'POST'\nwrk.body = '{}'\nwrk.headers['content-type'] = 'application/json'\n",
+                json()
+            );
+            fs::write(&script, lua)?;
+            return Ok(["-t1", "-c32", "-s", &script.display().to_string()].map(str::to_owned).to_vec());
+        }
         fs::write(&script, self.script())?;
         Ok(["-t1", "-c8", "-s", &script.display().to_string()].map(str::to_owned).to_vec())
     }
@@ -101,7 +136,9 @@ impl Case {
         let config = dir.join("etc/policy.d/measured.toml");
         fs::create_dir_all(config.parent().context("a folder")?)?;
         let mut text = format!("[[rule]]\nname = \"all\"\nhost = \"{host}\"\nverdict = \"allow\"\n");
-        if with {
+        if with && self == Self::Masked {
+            write!(text, "mode = \"enforce\"\nmask = [\"all\", \"marker\"]\n{MASKS}")?;
+        } else if with {
             let (secret, inject) = match self {
                 Self::Bearer => ("sk-measured-0123456789abcdef0123456789abcdef", "bearer = true"),
                 _ => ("AKIDMEASURED0123:0123456789abcdef0123456789abcdef01234567", "sigv4 = {}"),
@@ -125,8 +162,9 @@ impl Case {
             last = self.seen(world, host)?;
             // What the upstream says back is masked: by the credential's name, or by none.
             let wanted = match (with, self) {
-                (false, Self::Bearer) => last == "Bearer sk-sluice-placeholder",
+                (false, Self::Bearer | Self::Masked) => last == "Bearer sk-sluice-placeholder",
                 (false, _) => last.contains("Credential=AKIAPLACEHOLDER/"),
+                (true, Self::Masked) => last.starts_with('['),
                 (true, Self::Bearer) => last.contains(&format!("[credential {}]", self.key())),
                 (true, _) => last.contains("Credential=AKIDMEASURED0123/"),
             };
@@ -139,7 +177,7 @@ impl Case {
     fn seen(self, world: &World, host: &str) -> Result<String> {
         let mut curl = world.job("bench", "curl")?;
         curl.args(["-sS", "-H"]);
-        if self == Self::Bearer {
+        if matches!(self, Self::Bearer | Self::Masked) {
             curl.arg(PLACEHOLDER);
         } else {
             curl.arg("Authorization: AWS4-HMAC-SHA256 Credential=AKIAPLACEHOLDER/20260101/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=0");
@@ -176,7 +214,7 @@ mod tests {
     #[test]
     fn a_script_for_each_that_has_a_body() {
         let dir = tempfile::tempdir().expect("directory");
-        for case in Case::ALL {
+        for case in Case::CREDENTIALS {
             let args = case.wrk(dir.path()).expect("arguments");
             let script = args.iter().position(|arg| arg == "-s").map(|at| fs::read_to_string(&args[at + 1]));
             assert_eq!(script.is_some(), case.path() == PUT, "{case:?}");

@@ -65,7 +65,7 @@ const fn goal(key: &'static str, text: &'static str, kind: Kind, goal: f64, peer
 }
 
 /// All goals, in the order in which they are printed.
-pub const GOALS: [Goal; 19] = [
+pub const GOALS: [Goal; 21] = [
     goal(
         "h1_rps_1",
         "requests/s, 1 connection (no goal: wake-ups across cores)",
@@ -167,6 +167,20 @@ pub const GOALS: [Goal; 19] = [
         Kind::AtMost,
         60.0,
         [Some(20.0), Some(24.0)],
+    ),
+    goal(
+        "mask_json_rps_32",
+        "requests/s, 1 KiB of JSON, every detector to none",
+        Kind::RatioAtLeast,
+        0.85,
+        [None, None],
+    ),
+    goal(
+        "mask_sse_delay_us",
+        "delay of an event, every detector minus none, µs",
+        Kind::DifferenceAtMost,
+        100.0,
+        [None, None],
     ),
     goal("connect_us", "connect(): tagged minus untagged, µs", Kind::DifferenceAtMost, 15.0, [None, None]),
 ];

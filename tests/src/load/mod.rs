@@ -5,6 +5,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::process::{Ended, run};
 use crate::upstream::{SSE_STAMP, monotonic_ns};
 
 pub mod credentials;
@@ -32,6 +34,29 @@ pub use measure::{Spread, spread};
 pub use words::{after, duration_us};
 
 type Tls = TlsStream<TcpStream>;
+
+/// Longest time for one measurement.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs a client to its good end.
+///
+/// # Errors
+/// It failed: its own words are in the text.
+pub fn good(command: &mut Command) -> Result<Ended> {
+    let ended = run(command, PATIENCE)?;
+    if !ended.good() {
+        bail!("{command:?}: {:?}\n{}\n{}", ended.status, ended.stdout, ended.stderr);
+    }
+    Ok(ended)
+}
+
+/// A figure of a client's.
+///
+/// # Errors
+/// It is none.
+pub fn float(value: &Value) -> Result<f64> {
+    value.as_f64().with_context(|| format!("{value} is no number"))
+}
 
 /// Names that `cold` asks for: `PREFIX-N.cold.example.test`, one connection each.
 pub const COLD_DOMAIN: &str = "cold.example.test";

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::certs::Flaw;
 use crate::far::{self, Far};
 use crate::harness::World;
-use crate::load::credentials::{PUT, SEEN};
+use crate::load::credentials::{JSON, PUT, SEEN, json};
 use crate::process::{eventually, run};
 
 /// Port with HTTP/1.1 and HTTP/2 and nginx's default of session tickets.
@@ -105,6 +105,8 @@ fn configuration(dir: &str, default: SocketAddr, full: SocketAddr) -> String {
             "server {{ listen {listen} ssl http2 backlog=4096; ssl_certificate {dir}/chain.pem; ssl_certificate_key {dir}/key.pem; {more}
              location = {PUT} {{ client_body_buffer_size 2m; proxy_pass_request_body off; proxy_set_header Content-Length '';
                 proxy_pass http://unix:{dir}/taken.sock; }}
+             location = {JSON} {{ client_body_buffer_size 2m; proxy_pass_request_body off; proxy_set_header Content-Length '';
+                proxy_pass http://unix:{dir}/taken.sock; }}
              location = {SEEN} {{ default_type text/plain; return 200 $http_authorization; }}
              root {dir}/www; }}"
         )
@@ -118,8 +120,9 @@ fn configuration(dir: &str, default: SocketAddr, full: SocketAddr) -> String {
          events {{ worker_connections 20000; }}
          http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; client_max_body_size 8m; client_header_timeout 1h; {temp}
          ssl_protocols TLSv1.2 TLSv1.3; http2_max_concurrent_streams 256; http2_recv_timeout 1h; output_buffers 2 512k;
-         server {{ listen unix:{dir}/taken.sock; return 200; }}
+         server {{ listen unix:{dir}/taken.sock; location = {JSON} {{ default_type application/json; return 200 '{}'; }} location / {{ return 200; }} }}
          {}\n{} }}\n",
+        json(),
         server(default, ""),
         server(full, "ssl_session_tickets off; ssl_session_cache off;"),
     )

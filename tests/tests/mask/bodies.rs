@@ -119,7 +119,7 @@ print(connection.getresponse().read().decode())
 fn a_long_stream_takes_little_memory() {
     let world = crate::rig::with(&crate::rig::RULES.replace("\"/sink\", ", ""));
     // SLUICE_MASK_STREAM: bytes; 10 GiB takes minutes.
-    let size = std::env::var("SLUICE_MASK_STREAM").unwrap_or_else(|_| (48 << 20).to_string());
+    let size = std::env::var("SLUICE_MASK_STREAM").unwrap_or_else(|_| (8 << 20).to_string());
     let before = memory(&world);
     let mut job = world.job(TAG, "python3").expect("a job");
     let ended = run(job.args(["-c", STREAM, &size, EMAIL]), PATIENCE * 60).expect("started");
@@ -133,7 +133,7 @@ fn a_long_stream_takes_little_memory() {
     let summary = record(&world, "the stream", |s| {
         s.path.as_deref() == Some("/sink?masked") && s.duration_us.is_some()
     });
-    assert!(summary.masked["email"] > 100_000, "{summary:?}");
+    assert!(summary.masked["email"] > 10_000, "{summary:?}");
 }
 
 /// Peak memory of the gate, in KiB.

@@ -19,7 +19,7 @@ fn what_cannot_be_read_is_refused_before_it_is_sent() {
         ("utf16", &utf16, &["Content-Type: application/json; charset=utf-16"], "cannot be read"),
         ("lie", b"{\"mail\": oops", &["Content-Type: application/json"], "no valid JSON"),
         ("bomb", &bomb, &["Content-Type: application/json", "Content-Encoding: gzip"], "grows more than"),
-        ("unknown", b"xyz", &["Content-Encoding: lz4"], "content coding is \"lz4\""),
+        ("unknown", b"xyz", &["Content-Encoding: lz4"], "its content coding is"),
         ("nested", b"xyz", &["Content-Encoding: gzip, gzip, gzip, gzip"], "content codings"),
         ("broken", b"no gzip at all, sorry", &["Content-Encoding: gzip"], "coding is broken"),
     ];

@@ -309,6 +309,7 @@ fn every_key_is_documented() {
         "",
         "[[intercept]]",
         "[[credential]]",
+        "[[mask]]",
         "[record]",
         "[tls]",
         "[dns]",
