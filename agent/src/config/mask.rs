@@ -26,39 +26,7 @@ pub(super) fn resolve(
     let before = problems.0.len();
     let place = section.place().clone();
     let name = section.text("name", problems);
-    let mut list = |key: &'static str, problems: &mut Problems<'_>| {
-        let texts = section.list([key, key], problems).unwrap_or_default();
-        texts.into_iter().filter(|text| named(key, text, problems)).collect::<Vec<_>>()
-    };
-    let detect = list("detect", problems);
-    let plain = |texts: Vec<Sited<String>>| texts.into_iter().map(|text| text.value).collect::<Vec<_>>();
-    let mut mask = Mask {
-        detect: plain(detect.into_iter().filter(|text| detector(text, problems)).collect()),
-        fields: plain(list("fields", problems)),
-        headers: plain(list("headers", problems)),
-        query: plain(list("query", problems)),
-        form: plain(list("form", problems)),
-        multipart: plain(list("multipart", problems)),
-        attributes: plain(list("attributes", problems)),
-        ..Mask::default()
-    };
-    mask.regex =
-        section.table_or_tables("regex", problems).into_iter().filter_map(|t| regex(t, problems)).collect();
-    mask.words = section
-        .table_or_tables("words", problems)
-        .into_iter()
-        .filter_map(|t| words(t, dir, problems))
-        .collect();
-    let with =
-        [("token", With::Token), ("redact", With::Redact), ("hash", With::Hash), ("partial", With::Partial)];
-    mask.with = word(&mut section, "with", &with, problems).unwrap_or_default();
-    let scope = [("session", Within::Session), ("tag", Within::Tag)];
-    mask.scope = word(&mut section, "scope", &scope, problems).unwrap_or_default();
-    let ways =
-        [("both", Directions::Both), ("request", Directions::Request), ("response", Directions::Response)];
-    mask.directions = word(&mut section, "directions", &ways, problems).unwrap_or_default();
-    let binary = [("pass", false), ("refuse", true)];
-    mask.binary_refused = word(&mut section, "binary", &binary, problems).unwrap_or_default();
+    let mut mask = keys(&mut section, dir, problems);
     section.finish(problems);
 
     let name = name.or_else(|| {
@@ -87,6 +55,44 @@ pub(super) fn resolve(
         }
     }
     Some(Sited { value: mask, place })
+}
+
+/// All of its keys but the name.
+fn keys(section: &mut Section<'_>, dir: &Path, problems: &mut Problems<'_>) -> Mask {
+    let mut list = |key: &'static str, problems: &mut Problems<'_>| {
+        let texts = section.list([key, key], problems).unwrap_or_default();
+        texts.into_iter().filter(|text| named(key, text, problems)).collect::<Vec<_>>()
+    };
+    let detect = list("detect", problems);
+    let plain = |texts: Vec<Sited<String>>| texts.into_iter().map(|text| text.value).collect::<Vec<_>>();
+    let mut mask = Mask {
+        detect: plain(detect.into_iter().filter(|text| detector(text, problems)).collect()),
+        fields: plain(list("fields", problems)),
+        headers: plain(list("headers", problems)),
+        query: plain(list("query", problems)),
+        form: plain(list("form", problems)),
+        multipart: plain(list("multipart", problems)),
+        attributes: plain(list("attributes", problems)),
+        ..Mask::default()
+    };
+    mask.regex =
+        section.table_or_tables("regex", problems).into_iter().filter_map(|t| regex(t, problems)).collect();
+    mask.words = section
+        .table_or_tables("words", problems)
+        .into_iter()
+        .filter_map(|t| words(t, dir, problems))
+        .collect();
+    let with =
+        [("token", With::Token), ("redact", With::Redact), ("hash", With::Hash), ("partial", With::Partial)];
+    mask.with = word(section, "with", &with, problems).unwrap_or_default();
+    let scope = [("session", Within::Session), ("tag", Within::Tag)];
+    mask.scope = word(section, "scope", &scope, problems).unwrap_or_default();
+    let ways =
+        [("both", Directions::Both), ("request", Directions::Request), ("response", Directions::Response)];
+    mask.directions = word(section, "directions", &ways, problems).unwrap_or_default();
+    let binary = [("pass", false), ("refuse", true)];
+    mask.binary_refused = word(section, "binary", &binary, problems).unwrap_or_default();
+    mask
 }
 
 /// One of some words.

@@ -66,16 +66,7 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
             return Err(Error::Denied(denied));
         }
     };
-    if let Some(shown) = &cx.shown {
-        let reason =
-            format!("its connection bears credential {}, and what is not read bears none", shown.name);
-        let denied = policy::Denied { rule: permit.rule().to_owned(), reason };
-        head.rule = Some(denied.rule.clone());
-        cx.session.refused(head, denied.reason.clone());
-        return Err(Error::Denied(denied));
-    }
-    if permit.masks().is_some_and(|masks| masks.on_wire()) {
-        let reason = format!("its rule has a mask, and what is not read cannot be masked ({why})");
+    if let Some(reason) = unfit(&cx, &permit, why) {
         let denied = policy::Denied { rule: permit.rule().to_owned(), reason };
         head.rule = Some(denied.rule.clone());
         cx.session.refused(head, denied.reason.clone());
@@ -107,6 +98,18 @@ pub async fn serve(client: BoxStream, upstream: BoxStream, why: &str, mut cx: Co
     };
     tap.ended(result.as_ref().err().map(|e| Chain(e).to_string()).as_deref());
     result
+}
+
+/// Why something that is allowed cannot go unread.
+fn unfit(cx: &Context, permit: &Permit, why: &str) -> Option<String> {
+    if let Some(shown) = &cx.shown {
+        return Some(format!(
+            "its connection bears credential {}, and what is not read bears none",
+            shown.name
+        ));
+    }
+    let masks = permit.masks().is_some_and(|masks| masks.on_wire());
+    masks.then(|| format!("its rule has a mask, and what is not read cannot be masked ({why})"))
 }
 
 /// The one place from which a tunnel's bytes go upstream.

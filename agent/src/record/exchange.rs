@@ -217,9 +217,8 @@ impl Exchange {
 
     /// What was masked of it: counts by detector, in place of what was said before.
     pub fn masked<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
-        if let Some(summary) = &mut self.0.state().summary {
-            summary.masked = counts.map(|(detector, count)| (detector.to_owned(), count)).collect();
-        }
+        let masked = counts.map(|(detector, count)| (detector.to_owned(), count)).collect();
+        self.0.state().summary.iter_mut().for_each(|summary| summary.masked.clone_from(&masked));
     }
 
     /// It was refused after all, by `rule`: what came back from upstream was not passed on.

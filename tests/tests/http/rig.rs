@@ -67,8 +67,10 @@ impl Rig {
         let taken = Arc::clone(&again);
         let behind: Arc<Mutex<Vec<Option<Verified>>>> = Arc::default();
         let said = Arc::clone(&behind);
+        let tokens = Arc::new(sluice::engine::masking::Tokens::new(Arc::default(), caller.tag.clone()));
         let context = Context {
             caller,
+            tokens,
             who: sluice::identity::Who::nobody(),
             destination,
             verified,

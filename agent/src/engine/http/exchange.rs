@@ -180,14 +180,8 @@ impl Exchanges {
                 return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
         };
-        let masking = match self.hide(&asked, &permit, &mut request).await {
-            Ok(masking) => masking,
-            Err(refusal) => {
-                return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
-            }
-        };
-        let bearing = match self.may_bear(&asked, &permit, &standing, &keys, &mut request).await {
-            Ok(bearing) => bearing,
+        let (masking, bearing) = match self.prepare(&asked, &permit, &standing, &keys, &mut request).await {
+            Ok(prepared) => prepared,
             Err(refusal) => {
                 return Ok(self.turn_away(refusal, &asked, &mut request, (&standing, keys)).await);
             }
@@ -209,9 +203,8 @@ impl Exchanges {
             finish.finish(Some(error.to_string()));
             return Ok(self.unrecordable(&asked, &error));
         }
-        let read = messages.as_ref().is_some_and(|judge| judge.hears > Hears::Nobody);
-        if read || (asked.handshake && masking.is_some_and(|masking| masking.on_wire())) {
-            // What is compressed could not be judged, or masked.
+        if messages.as_ref().is_some_and(|judge| judge.hears > Hears::Nobody) {
+            // What is compressed could not be judged.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
         let clean = self.cleaner(bearing.as_ref());
@@ -287,15 +280,11 @@ impl Exchanges {
         if let Err(what) = checked {
             return self.bad_upstream(&asked, what.to_owned(), finish);
         }
-        let masked = match finish.masking().map(|masking| masking.answer(&mut response, switched)).transpose()
-        {
-            Ok(masked) => masked,
-            Err(why) => {
-                let what = format!("the answer cannot be masked, and is not passed on unmasked: {why}");
-                return self.bad_upstream(&asked, what, finish);
-            }
+        let (seen, parts) = match hide::answer(&finish, &mut response, switched) {
+            Ok(read) => read,
+            Err(what) => return self.bad_upstream(&asked, what, finish),
         };
-        let seen = masked.as_ref().map_or(response.headers(), |(seen, _)| seen);
+        let seen = seen.as_ref().unwrap_or(response.headers());
         if let Err(error) = finish.exchange().response(response.status().as_u16(), seen) {
             finish.finish(Some(error.to_string()));
             return self.unrecordable(&asked, &error);
@@ -317,10 +306,7 @@ impl Exchanges {
             finish.finish(None);
         }
         let _open = Arc::clone(&self.open);
-        let mut inner = Answered::of(inner, &head.headers, clean);
-        if let (Some((_, parts)), Some(masking)) = (masked, finish.masking()) {
-            inner = Answered::Masked(Box::new(masked::Answer::new(inner, masking, parts, finish.exchange())));
-        }
+        let inner = hide::answered(Answered::of(inner, &head.headers, clean), parts, &finish);
         Response::from_parts(head, Down::Upstream { inner, finish, length: asked.length, _open })
     }
 
@@ -331,9 +317,7 @@ impl Exchanges {
             let refusal = Refusal::new(status, format!("the request's body was cut off: {violation}")).last();
             return Ok(self.tell(asked.shape, &refusal, finish));
         }
-        if let Some((masking, why)) = finish.masking().and_then(|masking| Some((masking, masking.refused()?)))
-        {
-            let refusal = Refusal { last: self.gate.is_some(), ..masked::refusal(masking, None, why) };
+        if let Some(refusal) = self.unmasked(&finish) {
             return Ok(self.tell(asked.shape, &refusal, finish));
         }
         let first = self.before + asked.number == 1;

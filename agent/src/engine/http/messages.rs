@@ -214,48 +214,17 @@ impl Reader {
             let mut rest = &self.input[..];
             let read = self.messages.read(&mut rest, max, &mut self.out);
             let upto = self.input.len() - rest.len();
-            let (binary, data) = self.messages.message();
-            let mut whole = false;
-            let (fate, unread) = match read {
-                Ok(Event::Hungry) => match self.reach() {
-                    Ok(()) => {
-                        self.input.clear();
-                        return;
-                    }
-                    Err(why) => (self.judge.message(from, binary, Err(&why)), why),
-                },
-                Ok(Event::Message) => {
-                    whole = true;
-                    (self.judge.message(from, binary, Ok(data)), String::new())
-                }
-                Ok(Event::TooLong) => {
-                    let why = format!("it is longer than {max} bytes");
-                    (self.judge.message(from, binary, Err(&why)), why)
-                }
-                Err(violation) if self.judge.judges(from) => {
-                    (self.judge.violation(from, violation), violation.to_string())
-                }
-                Err(violation) => (Fate::PassUnread, violation.to_string()),
+            let Some((fate, whole, unread)) = self.fate(read, max) else {
+                self.input.clear();
+                return;
             };
-            let fate = match fate {
-                Fate::Refuse(refused) => Fate::Refuse(refused),
-                fate if whole => match self.mask() {
-                    Ok(true) => {
-                        self.input.advance(upto);
-                        self.held = None;
-                        continue;
-                    }
-                    Ok(false) => fate,
-                    Err(why) => self.unmaskable(why),
-                },
-                fate => match self.masked.as_ref().map(Side::must_read) {
-                    Some(true) => self.unmaskable(unread),
-                    Some(false) => {
-                        self.masked.iter_mut().for_each(|side| side.pass(0));
-                        fate
-                    }
-                    None => fate,
-                },
+            let fate = match self.masked_fate(fate, whole, unread) {
+                Some(fate) => fate,
+                None => {
+                    self.input.advance(upto);
+                    self.held = None;
+                    continue;
+                }
             };
             match fate {
                 Fate::Pass => {
@@ -269,6 +238,48 @@ impl Reader {
                     self.unread = true;
                 }
                 Fate::Refuse(refused) => self.refused = Some(refused),
+            }
+        }
+    }
+
+    /// What rules say of what was read: with it, whether a message is whole, and else why it is not. `None`: more has to come.
+    fn fate(&mut self, read: Result<Event, Violation>, max: usize) -> Option<(Fate, bool, String)> {
+        let from = self.from;
+        if let Ok(Event::Hungry) = read {
+            let why = self.reach().err()?;
+            let (binary, _) = self.messages.message();
+            return Some((self.judge.message(from, binary, Err(&why)), false, why));
+        }
+        let (binary, data) = self.messages.message();
+        Some(match read {
+            Ok(Event::Hungry | Event::Message) => {
+                (self.judge.message(from, binary, Ok(data)), true, String::new())
+            }
+            Ok(Event::TooLong) => {
+                let why = format!("it is longer than {max} bytes");
+                (self.judge.message(from, binary, Err(&why)), false, why)
+            }
+            Err(violation) if self.judge.judges(from) => {
+                (self.judge.violation(from, violation), false, violation.to_string())
+            }
+            Err(violation) => (Fate::PassUnread, false, violation.to_string()),
+        })
+    }
+
+    /// The same after masks have had their say. `None`: another message went in its place.
+    fn masked_fate(&mut self, fate: Fate, whole: bool, unread: String) -> Option<Fate> {
+        let Some(must_read) = self.masked.as_ref().map(Side::must_read) else { return Some(fate) };
+        match fate {
+            Fate::Refuse(refused) => Some(Fate::Refuse(refused)),
+            fate if whole => match self.mask() {
+                Ok(true) => None,
+                Ok(false) => Some(fate),
+                Err(why) => Some(self.unmaskable(why)),
+            },
+            _ if must_read => Some(self.unmaskable(unread)),
+            fate => {
+                self.masked.iter_mut().for_each(|side| side.pass(0));
+                Some(fate)
             }
         }
     }

@@ -4,27 +4,79 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
-use http::{Request, Version};
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_EXTENSIONS};
+use http::{HeaderMap, Request, Response, Version};
 use http_body::Body as _;
+use hyper::body::Incoming;
 
+use super::credential::Bearing;
 use super::{Asked, Exchanges};
 use crate::credential::sigv4;
 use crate::engine::held::Held;
-use crate::engine::http::masked::{self, Masking};
+use crate::engine::http::body::Finish;
+use crate::engine::http::came::Came;
+use crate::engine::http::clean::Answered;
+use crate::engine::http::masked::{self, Answer, Masking, Parts};
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
+use crate::identity::Standing;
 use crate::mask::Plan;
 use crate::policy::Permit;
 use crate::policy::mask::Masks;
+use crate::types::CallerKey;
 use crate::types::credential::Inject;
 
 /// A body that says that it is longer is hidden as it passes.
 const WHOLE: u64 = 1 << 20;
 
+/// An answer's head, rewritten: the fields that the record may have where those are others, and what reads the body.
+///
+/// # Errors
+/// Why it cannot be masked.
+pub(super) fn answer(
+    finish: &Finish,
+    response: &mut Response<Came<Incoming>>,
+    switched: bool,
+) -> Result<(Option<HeaderMap>, Option<Parts>), String> {
+    match finish.masking().map(|masking| masking.answer(response, switched)).transpose() {
+        Ok(read) => Ok(read.unzip()),
+        Err(why) => Err(format!("the answer cannot be masked, and is not passed on unmasked: {why}")),
+    }
+}
+
+/// An answer's body, rewritten where masks hold for it.
+pub(super) fn answered(inner: Answered, parts: Option<Parts>, finish: &Finish) -> Answered {
+    match (parts, finish.masking()) {
+        (Some(parts), Some(masking)) => {
+            Answered::Masked(Box::new(Answer::new(inner, masking, parts, finish.exchange())))
+        }
+        _ => inner,
+    }
+}
+
 impl Exchanges {
+    /// Makes a request that is allowed ready to be sent: hidden, then given its credential, which may sign what is hidden.
+    pub(super) async fn prepare(
+        &self,
+        asked: &Asked,
+        permit: &Permit,
+        standing: &Standing,
+        keys: &[CallerKey],
+        request: &mut Request<Source>,
+    ) -> Result<(Option<Arc<Masking>>, Option<Bearing>), Refusal> {
+        let masking = self.hide(asked, permit, request).await?;
+        let bearing = self.may_bear(asked, permit, standing, keys, request).await?;
+        Ok((masking, bearing))
+    }
+
+    /// What is said where a request's body could not be masked on its way.
+    pub(super) fn unmasked(&self, finish: &Finish) -> Option<Refusal> {
+        let masking = finish.masking()?;
+        Some(Refusal { last: self.gate.is_some(), ..masked::refusal(masking, None, masking.refused()?) })
+    }
+
     /// Hides what the permit's masks name. `None`: there are none.
-    pub(super) async fn hide(
+    async fn hide(
         &self,
         asked: &Asked,
         permit: &Permit,
@@ -47,12 +99,16 @@ impl Exchanges {
                 Refusal { last, ..masked::refusal(&masking, Some(permit.rule()), &why) }
             })?;
         }
+        if asked.handshake && masks.on_wire() {
+            // What is compressed could not be masked.
+            request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
+        }
         request.extensions_mut().insert(Arc::clone(&masking));
         Ok(Some(masking))
     }
 
     /// The masks of an exchange with the tokens that they need.
-    pub(super) fn masking(&self, masks: &Arc<Masks>) -> Arc<Masking> {
+    fn masking(&self, masks: &Arc<Masks>) -> Arc<Masking> {
         Arc::new(Masking::new(masks, self.cx.tokens.scope(masks.within)))
     }
 

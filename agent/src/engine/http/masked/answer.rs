@@ -182,10 +182,11 @@ impl Answer {
             if let Some(data) = self.step()? {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            if self.over && !self.ended {
-                if let Some(data) = self.end()? {
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
+            if self.over
+                && !self.ended
+                && let Some(data) = self.end()?
+            {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             if self.ended {
                 return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));

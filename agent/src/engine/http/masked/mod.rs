@@ -18,7 +18,7 @@ use crate::mask::{Counts, Kind, Scope, Spelling, text};
 use crate::policy::mask::Masks;
 use crate::record::ExchangeHead;
 
-pub(super) use answer::Answer;
+pub(super) use answer::{Answer, Parts};
 pub(super) use record::Upward;
 pub(super) use request::{Hiding, passing, refusal, unmaskable, whole};
 pub(super) use socket::Side;
