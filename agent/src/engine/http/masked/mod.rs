@@ -43,11 +43,6 @@ impl Masking {
         self.masks.answer.is_some() || self.masks.restores
     }
 
-    /// Whether anything on the wire is hidden.
-    pub(super) fn on_wire(&self) -> bool {
-        self.masks.on_wire()
-    }
-
     /// Whether what goes up, as it goes up, still needs hiding for the record.
     fn records_request(&self) -> bool {
         !self.masks.request_is_record
