@@ -3,6 +3,7 @@
 use super::Env;
 use super::join::Joins;
 use super::latin1::char_of;
+use super::logical::Logical;
 use super::spell::Spell;
 use super::swap::Stood;
 use super::weave::{PENDING, Stuff, Weave};
@@ -49,9 +50,15 @@ impl<'a, 'e> Feed<'a, 'e> {
         self.raw
     }
 
-    /// Whether the event's texts must be known now, at a place so far behind the next byte.
+    /// Whether what waits for the event's end must be seen to now, at a place so far behind the next byte.
     pub fn is_long(&self, behind: usize) -> bool {
-        self.joins.is_long(self.position() + behind as u64)
+        let waits = |(slot, text): (usize, &Logical)| match slot {
+            0 => self.slot != 0 && text.is_begun(),
+            _ => text.key != 0 && slot != usize::from(self.slot),
+        };
+        self.has_joined()
+            && self.joins.is_long(self.position() + behind as u64)
+            && (self.joins.pending() > 0 || self.weave.texts.iter().enumerate().any(waits))
     }
 
     /// Whether bytes above 127 are Windows-1252.
@@ -163,6 +170,7 @@ impl<'a, 'e> Feed<'a, 'e> {
             last.raw += count as u32;
         }
         self.weave.lexed += count;
+        self.weave.swallowed += count;
         self.at += count;
         self.mirrored = self.at;
     }

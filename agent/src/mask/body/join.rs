@@ -3,7 +3,7 @@
 //! `item_id`); both may follow the piece, so that its text is known once the event has ended.
 //!
 //! A text is held back in its events, and all events with it, as long as a value may have begun in it. It is settled as though it had
-//! ended where it has got nothing in [`AGE`] events, where [`HELD`] bytes wait, where more than eight texts go on at once, and at the end.
+//! ended where it has got nothing in [`AGE`] events, or an event goes on for [`EVENT`] bytes; where [`HELD`] bytes wait, where more than eight texts go on at once, and at the end.
 
 use super::Env;
 use super::logical::Logical;
@@ -29,6 +29,8 @@ pub struct Joins {
     current: Option<u8>,
     /// Whether the texts are over, as far as can be told.
     over: bool,
+    /// Whether the event is too long for others to wait for its end.
+    hurries: bool,
 }
 
 /// Most texts of one event: others stand for themselves.
@@ -75,9 +77,14 @@ impl Joins {
         self.events += 1;
     }
 
-    /// Whether the texts of the event must be known now, whatever may follow.
+    /// Whether the event is so long that nothing can wait for its end.
     pub fn is_long(&self, at: u64) -> bool {
-        !self.pending.is_empty() && at - self.begun > EVENT
+        at - self.begun > EVENT
+    }
+
+    /// It is, and something waits: that is seen to now.
+    pub fn hurry(&mut self) {
+        self.hurries = true;
     }
 }
 
@@ -96,7 +103,7 @@ impl Weave {
         let known = self.known(&pending, joins.events);
         let slots = known.unwrap_or_else(|| {
             self.search(env);
-            self.end_joined(env, |_| true);
+            self.end_joined(env, |_, _| true);
             self.write(env, out);
             self.texts.iter_mut().skip(1).filter(|text| text.is_idle()).for_each(|text| text.renew(0));
             self.known(&pending, joins.events).expect("as many slots as an event has texts, all of them idle")
@@ -166,10 +173,17 @@ impl Weave {
     /// Settles the texts that have waited long enough.
     pub fn age(&mut self, joins: &mut Joins, env: &mut Env<'_>, out: &mut Vec<u8>) {
         let waiting = self.lexed + self.pieces.len() * size_of::<Piece>();
+        let hurries = std::mem::take(&mut joins.hurries);
         if std::mem::take(&mut joins.over) || waiting > HELD {
-            self.end_joined(env, |_| true);
+            self.end_joined(env, |_, _| true);
         } else {
-            self.end_joined(env, |text| text.event + AGE < joins.events);
+            let current = usize::from(joins.slot());
+            let is_over = |text: &Logical| text.event + AGE < joins.events;
+            self.end_joined(env, |slot, text| is_over(text) || (hurries && slot != current));
+            // The body's own text gets nothing while another does.
+            if hurries && current != 0 {
+                self.texts[0].search(env, true);
+            }
         }
         self.write(env, out);
         self.texts.iter_mut().skip(1).for_each(Logical::shrink);

@@ -34,18 +34,39 @@ pub enum What {
     /// What a token stands for.
     Restore(Zeroizing<Vec<u8>>),
     /// Nothing: the rest of a value whose replacement was written.
-    Nothing,
+    Nothing(Zeroizing<Vec<u8>>),
 }
+
+/// Fewest letters and digits of a part of a value that is hidden, where a token is the rest.
+const LEAST: usize = 4;
 
 impl Edit {
     fn is_restore(&self) -> bool {
         matches!(self.what, What::Restore(_))
     }
 
+    /// A part of what is hidden, where another edit covers the rest. `None`: it holds hardly a letter or digit, as what stands between
+    /// two tokens that were taken for one value, and may stay. `leads`: what replaces the value is written here.
+    fn part(&self, from: u64, end: u64, leads: bool) -> Option<Self> {
+        let slice = |value: &[u8]| {
+            let part = &value[(from - self.from) as usize..(end - self.from) as usize];
+            let letters = part.iter().filter(|b| b.is_ascii_alphanumeric() || **b > 127).count();
+            (letters >= LEAST).then(|| Zeroizing::new(part.to_vec()))
+        };
+        let what = match &self.what {
+            What::Hide { detector, value } if leads => {
+                What::Hide { detector: detector.clone(), value: slice(value)? }
+            }
+            What::Hide { value, .. } | What::Nothing(value) => What::Nothing(slice(value)?),
+            What::Restore(value) => What::Restore(value.clone()),
+        };
+        Some(Self { from, end, what, written: self.written })
+    }
+
     /// What is written, in no spelling yet.
     pub fn text(&self, env: &mut Env<'_>) -> Zeroizing<Vec<u8>> {
         match &self.what {
-            What::Nothing => Zeroizing::default(),
+            What::Nothing(_) => Zeroizing::default(),
             What::Restore(value) => value.clone(),
             What::Hide { detector, value } => {
                 let with = env.plan.map_or(Replacement::Redact, |plan| plan.with(detector));
@@ -68,6 +89,8 @@ pub struct Logical {
     pub fed: u64,
     pub settled: u64,
     pub passed: u64,
+    /// Where the text has begun that is searched: it may have been ended before its time.
+    origin: u64,
     /// Whether more has come than was searched.
     pub dirty: bool,
     /// Which text it is, of those that come in pieces of events; and the event that had the last.
@@ -95,48 +118,50 @@ impl Logical {
 
     /// Searches what has come. `last`: the text has ended.
     pub fn search(&mut self, env: &Env<'_>, last: bool) {
-        let (mut hidden, mut restored) = (self.fed, self.fed);
+        let (mut hidden, mut restored, origin) = (self.fed, self.fed, self.origin);
         if let Some(plan) = env.plan {
             let hides = &mut self.hides;
             let mut note = |found: Found<'_>| {
                 let token = env.scope.tokens().holds(found.value);
+                let value = Zeroizing::new(found.value.to_vec());
                 let what = if found.continues {
-                    What::Nothing
+                    What::Nothing(value)
                 } else {
-                    What::Hide {
-                        detector: found.detector.into(),
-                        value: Zeroizing::new(found.value.to_vec()),
-                    }
+                    What::Hide { detector: found.detector.into(), value }
                 };
                 if !token {
-                    hides.push_back(Edit { from: found.from, end: found.end, what, written: false });
+                    let (from, end) = (origin + found.from, origin + found.end);
+                    hides.push_back(Edit { from, end, what, written: false });
                 }
             };
             if last {
                 self.stream.end(&plan.set, &mut note);
             } else {
-                hidden = self.stream.search(&plan.set, &mut note);
+                hidden = origin + self.stream.search(&plan.set, &mut note);
             }
         }
         if env.restores {
             let restores = &mut self.restores;
             let mut note = |found: Restored<'_>| {
                 let what = What::Restore(Zeroizing::new(found.value.to_vec()));
-                restores.push_back(Edit { from: found.from, end: found.end, what, written: false });
+                let (from, end) = (origin + found.from, origin + found.end);
+                restores.push_back(Edit { from, end, what, written: false });
             };
             if last {
                 self.restore.end(&env.scope.tokens(), &mut note);
             } else {
-                restored = self.restore.search(&env.scope.tokens(), &mut note);
+                restored = origin + self.restore.search(&env.scope.tokens(), &mut note);
             }
         }
         self.dirty = false;
-        self.settled = hidden.min(restored);
-        self.merge(last);
+        self.settled = if last { self.fed } else { hidden.min(restored) };
+        self.origin = if last { self.fed } else { origin };
+        self.merge(if last { self.fed } else { restored }, last);
     }
 
-    /// Orders what both have found as far as it is settled: what a token stands for is not hidden again.
-    fn merge(&mut self, last: bool) {
+    /// Orders what both have found as far as it is settled: what a token stands for is not hidden again. `restored`: tokens that begin
+    /// before this are known; a value that goes on behind it has to wait.
+    fn merge(&mut self, restored: u64, last: bool) {
         loop {
             let (hide, restore) = (self.hides.front(), self.restores.front());
             let restores_next = match (hide, restore) {
@@ -148,36 +173,32 @@ impl Logical {
             if !last && queue.front().is_none_or(|edit| edit.from >= self.settled) {
                 return;
             }
+            if let Some(hide) = queue.front().filter(|edit| !edit.is_restore() && edit.end > restored) {
+                self.settled = self.settled.min(hide.from);
+                return;
+            }
             if let Some(edit) = queue.pop_front() {
                 self.place(edit);
             }
         }
     }
 
-    fn place(&mut self, mut edit: Edit) {
-        let Some(back) = self.edits.back_mut().filter(|back| back.end > edit.from) else {
+    fn place(&mut self, edit: Edit) {
+        if self.edits.back().is_none_or(|back| back.end <= edit.from) {
             return self.edits.push_back(edit);
-        };
+        }
+        let Some(back) = self.edits.pop_back() else { return };
         if !edit.is_restore() {
-            edit.from = back.end;
-            if edit.from < edit.end {
-                self.edits.push_back(edit);
-            }
+            let rest = if edit.end > back.end { edit.part(back.end, edit.end, true) } else { None };
+            self.edits.push_back(back);
+            self.edits.extend(rest);
             return;
         }
-        let (rest, behind) = (back.end, edit.end);
-        let what = if back.from == edit.from {
-            self.edits
-                .pop_back()
-                .map_or(What::Nothing, |back| if back.written { What::Nothing } else { back.what })
-        } else {
-            back.end = edit.from;
-            What::Nothing
-        };
+        let before = if back.from < edit.from { back.part(back.from, edit.from, true) } else { None };
+        let behind = if back.end > edit.end { back.part(edit.end, back.end, before.is_none()) } else { None };
+        self.edits.extend(before);
         self.edits.push_back(edit);
-        if rest > behind {
-            self.edits.push_back(Edit { from: behind, end: rest, what, written: false });
-        }
+        self.edits.extend(behind);
     }
 
     /// A text that is there whole, with its edits. `None`: there are none.
@@ -197,6 +218,11 @@ impl Logical {
         }
         out.extend_from_slice(&text[at..]);
         Some(out)
+    }
+
+    /// Whether something has come since it has begun, or was ended last.
+    pub fn is_begun(&self) -> bool {
+        self.fed > self.origin
     }
 
     /// Whether all that has come was written, and nothing waits.
@@ -221,8 +247,7 @@ impl Logical {
     pub fn memory(&self) -> usize {
         let values = |edits: &VecDeque<Edit>| {
             let values = edits.iter().map(|edit| match &edit.what {
-                What::Hide { value, .. } | What::Restore(value) => value.len(),
-                What::Nothing => 0,
+                What::Hide { value, .. } | What::Restore(value) | What::Nothing(value) => value.len(),
             });
             edits.capacity() * size_of::<Edit>() + values.sum::<usize>()
         };

@@ -205,6 +205,10 @@ impl Body {
                 feed.fixed(MARK.len());
             }
             let flow = self.lexer.read(&mut feed, window, last);
+            if last && flow == Ok(Flow::On) {
+                // What has waited for more in vain is text like any other.
+                feed.plain(window - feed.at(), Spell::Bytes);
+            }
             drop(feed);
             weave.raw = raw;
             let (flow, before) = (flow?, weave.raw.len());

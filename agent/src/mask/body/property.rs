@@ -392,7 +392,7 @@ fn cut(body: &mut Body, text: &[u8], lengths: &mut dyn FnMut() -> usize) -> Resu
     while at < text.len() {
         let end = text.len().min(at + lengths());
         body.push(&text[at..end], &mut out)?;
-        assert!(body.memory() <= MEMORY, "{}", body.memory());
+        assert!(body.memory() <= MEMORY, "{:?}", body.weave.parts());
         at = end;
     }
     body.end(&mut out).map(|()| out)

@@ -53,6 +53,8 @@ pub struct Weave {
     pub pieces: VecDeque<Piece>,
     pub texts: Vec<Logical>,
     pub swap: Swap,
+    /// How many bytes of it are to go.
+    pub swallowed: usize,
     /// How many bytes were written before `raw`.
     pub base: u64,
     /// Whether bytes above 127 are Windows-1252.
@@ -87,7 +89,6 @@ impl Weave {
         self.resolve(joins, env, out);
         for text in &mut self.texts {
             text.search(env, true);
-            text.settled = text.fed;
         }
         self.write(env, out);
     }
@@ -119,20 +120,17 @@ impl Weave {
 
     /// Writes all that is settled.
     pub fn write(&mut self, env: &mut Env<'_>, out: &mut Vec<u8>) {
+        self.squeeze();
         let mut at = 0;
         while let Some(piece) = self.pieces.front().copied() {
             let raw = &self.raw[at..at + piece.raw as usize];
             let slot = usize::from(piece.slot);
             let done = match piece.stuff {
                 Stuff::Swap => {
-                    let whole = self.swap.write_front(out);
-                    if !whole {
-                        at += raw.len();
-                        self.lexed -= raw.len();
-                        self.pieces[0].raw = 0;
+                    if !self.swap.write_front(out) {
                         break;
                     }
-                    raw.len()
+                    0
                 }
                 _ if piece.slot >= PENDING => 0,
                 Stuff::Fixed => {
@@ -167,15 +165,50 @@ impl Weave {
         self.raw.truncate(left);
     }
 
+    /// What goes as a whole is never written: it goes at once, whatever waits before it.
+    fn squeeze(&mut self) {
+        if self.swallowed == 0 {
+            return;
+        }
+        let (mut from, mut to) = (0, 0);
+        for piece in &mut self.pieces {
+            let length = piece.raw as usize;
+            if piece.stuff == Stuff::Swap {
+                piece.raw = 0;
+            } else {
+                self.raw.copy_within(from..from + length, to);
+                to += length;
+            }
+            from += length;
+        }
+        self.raw.copy_within(from.., to);
+        let left = self.raw.len() - (from - to);
+        self.raw[left..].zeroize();
+        self.raw.truncate(left);
+        self.lexed -= from - to;
+        self.base += (from - to) as u64;
+        self.swallowed = 0;
+    }
+
     /// Ends the texts that go on from event to event: what waits in them is settled.
-    pub fn end_joined(&mut self, env: &Env<'_>, which: impl Fn(&Logical) -> bool) {
-        for text in self.texts.iter_mut().skip(1).filter(|text| which(text)) {
-            if text.settled < text.fed || text.dirty {
+    pub fn end_joined(&mut self, env: &Env<'_>, which: impl Fn(usize, &Logical) -> bool) {
+        for (_, text) in self.texts.iter_mut().enumerate().skip(1).filter(|(slot, text)| which(*slot, text)) {
+            if text.key != 0 {
                 text.search(env, true);
-                text.settled = text.fed;
                 text.key = 0;
             }
         }
+    }
+
+    #[cfg(test)]
+    pub fn parts(&self) -> (usize, usize, usize, Vec<usize>, usize) {
+        (
+            self.raw.capacity(),
+            self.raw.len(),
+            self.pieces.capacity() * size_of::<Piece>(),
+            self.texts.iter().map(Logical::memory).collect(),
+            self.swap.memory(),
+        )
     }
 
     /// Bytes of memory that it has taken.

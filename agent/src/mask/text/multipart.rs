@@ -129,17 +129,18 @@ impl Multipart {
     fn line(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> bool {
         let rest = feed.rest(upto);
         if rest.starts_with(b"--") || (last && rest.len() < 2) {
-            feed.fixed(rest.len().min(2));
+            feed.plain(rest.len().min(2), Spell::Bytes);
             (self.place, self.at_line) = (Place::Outside, false);
             return true;
         }
         let Some(end) = memchr(b'\n', rest).filter(|_| rest.len() > 1) else {
             if rest.len() > 2 {
-                feed.fixed(rest.len() - 1);
+                feed.plain(rest.len() - 1, Spell::Bytes);
             }
             return false;
         };
-        feed.fixed(end + 1);
+        feed.plain(end, Spell::Bytes);
+        feed.fixed(1);
         self.place = Place::Head;
         true
     }

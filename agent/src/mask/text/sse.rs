@@ -99,6 +99,10 @@ impl Sse {
                 feed.fixed(1);
                 continue;
             }
+            if self.begun && self.data != Data::Json && feed.is_long(0) {
+                feed.joins().hurry();
+                return Ok(Flow::Event);
+            }
             let end = memchr2(b'\r', b'\n', feed.rest(upto)).map(|end| feed.at() + end);
             if self.line == Line::Start && !self.begin_line(feed, end, upto, last) {
                 return Ok(Flow::On);

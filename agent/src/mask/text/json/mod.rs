@@ -150,6 +150,7 @@ impl Json {
 
     fn long(&mut self, feed: &mut Feed<'_, '_>) -> Flow {
         self.track.fold(feed.joins());
+        feed.joins().hurry();
         Flow::Event
     }
 
@@ -162,7 +163,7 @@ impl Json {
             self.state = if role == Role::Name { State::Colon } else { self.behind() };
             at = 1;
         }
-        let waits = feed.joins().pending() > 0;
+        let waits = feed.has_joined();
         while let Some(byte) = rest.get(at) {
             if waits && feed.is_long(at) {
                 feed.fixed(at);
