@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use time::OffsetDateTime;
 
+use super::edges::summary;
 use super::exchange::Exchange;
 use super::frame::{Batch, Kind};
 use super::open::Shared;
+use super::own::same;
 use super::payload::{SessionBegin, SessionEnd, Tls, stamp};
 use super::veil::Veil;
 use super::write::Write;
@@ -34,6 +36,8 @@ pub(super) struct Facts {
     pub destination: Destination,
     /// What must not be seen in its frames.
     pub veil: Arc<Veil>,
+    /// What the summaries of all its exchanges say: see [`same`].
+    pub same: Vec<u8>,
     begun: Instant,
     exchanges: AtomicU32,
     ended: AtomicBool,
@@ -62,6 +66,7 @@ impl Session {
             SessionBegin { session: text.clone(), time, client, destination, caller: &*caller, looked_up };
         let veil = shared.veil(&caller);
         write(&shared, &veil, Kind::Session, &begin, Need::Begin)?;
+        let same = same(&summary(&text, 0, &caller, destination));
         Ok(Self(Arc::new(Facts {
             shared,
             id,
@@ -69,6 +74,7 @@ impl Session {
             caller,
             destination,
             veil,
+            same,
             begun: Instant::now(),
             exchanges: AtomicU32::new(0),
             ended: AtomicBool::new(false),

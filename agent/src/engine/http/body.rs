@@ -144,7 +144,7 @@ pub(super) struct Up {
     pub(super) exchange: Option<Exchange>,
     pub(super) spent: Option<Arc<Spent>>,
     /// Signs the pieces of a body anew that is signed in pieces.
-    pub(super) signing: Option<Chunks>,
+    pub(super) signing: Option<Box<Chunks>>,
     pub(super) length: Length,
     pub(super) _open: Open,
 }
@@ -194,7 +194,7 @@ impl Body for Up {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream() && self.signing.as_ref().is_none_or(Chunks::is_whole)
+        self.inner.is_end_stream() && self.signing.as_ref().is_none_or(|chunks| chunks.is_whole())
     }
 
     fn size_hint(&self) -> SizeHint {
