@@ -117,7 +117,7 @@ impl Exchange {
             }
             own
         });
-        (session.shared.sink)(&Ended { session: &session, own: &own });
+        (session.shared.sink)(&Ended { session: &session, own: &own, at: Instant::now() });
     }
 
     /// The exchange's number in its session.
@@ -339,7 +339,8 @@ impl Inner {
         if let Some(number) = state.announced.take() {
             self.session.shared.log.release(number);
         }
-        own.duration_us = Some(micros(self.begun));
+        let at = Instant::now();
+        own.duration_us = Some(micros(at.duration_since(self.begun)));
         own.bytes_up = self.up.total.load(Ordering::Relaxed);
         own.bytes_down = self.down.total.load(Ordering::Relaxed);
         let needles = self.session.needles();
@@ -350,7 +351,7 @@ impl Inner {
             tracing::warn!(session = self.session.text, exchange = self.number, %unrecordable, "an exchange's end is not in the store");
         }
         drop(state);
-        (self.session.shared.sink)(&Ended { session: &self.session, own: &own });
+        (self.session.shared.sink)(&Ended { session: &self.session, own: &own, at });
     }
 
     /// The held bytes and the end in one write; when there is no room for both, the end alone, which then states what was

@@ -185,7 +185,7 @@ impl Folding {
     pub fn sink(&self) -> Sink {
         let this = self.clone();
         Arc::new(move |ended| {
-            let message = this.locked(|fold| fold.offer(ended, Instant::now()));
+            let message = this.locked(|fold| fold.offer(ended, ended.at()));
             message.into_iter().for_each(|m| (this.send)(m));
         })
     }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -101,9 +102,15 @@ pub fn same(of_session: &Summary) -> Vec<u8> {
 pub struct Ended<'a> {
     pub(super) session: &'a Facts,
     pub(super) own: &'a Own,
+    pub(super) at: Instant,
 }
 
 impl Ended<'_> {
+    /// When.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
     /// All that there is to say.
     pub fn summary(&self) -> Summary {
         self.own.clone().whole(self.session)

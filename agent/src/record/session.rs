@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
@@ -149,7 +149,7 @@ impl Session {
         let end = SessionEnd {
             session: Cow::Borrowed(&facts.text),
             time: stamp(OffsetDateTime::now_utc()),
-            duration_us: micros(facts.begun),
+            duration_us: micros(facts.begun.elapsed()),
             exchanges: facts.exchanges.load(Ordering::Acquire),
             error: error.map(|error| Cow::Owned(cut(error, ERROR))),
         };
@@ -183,9 +183,9 @@ fn write(
     shared.log.append(&mut batch, need)
 }
 
-/// Microseconds since then.
-pub(super) fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+/// In whole microseconds.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A text of at most `limit` bytes, its end replaced by `…` when it was longer.

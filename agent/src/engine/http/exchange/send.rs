@@ -15,7 +15,7 @@ use hyper::client::conn::{http1, http2};
 use super::credential::Bearing;
 use super::{Asked, Exchanges, Failed, Sender};
 use crate::credential::sigv4::Chunks;
-use crate::engine::http::body::{Length, Up};
+use crate::engine::http::body::{Leaving, Length, Up};
 use crate::engine::http::came::Came;
 use crate::engine::http::clean;
 use crate::engine::http::source::Source;
@@ -99,7 +99,7 @@ impl Exchanges {
         length: Length,
     ) -> Request<Up> {
         let _open = Arc::clone(&self.open);
-        request.map(|inner| Up { inner, exchange, spent, signing, length, _open })
+        request.map(|inner| Up(Box::new(Leaving { inner, exchange, spent, signing, length, _open })))
     }
 
     async fn send(&self, request: Request<Up>) -> Result<Response<Incoming>, Failed> {
