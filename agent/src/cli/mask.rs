@@ -270,4 +270,31 @@ mod tests {
         assert!(found.iter().all(|one| one.shown.contains('*') && !one.shown.contains("jane")));
         assert!(means("credit_card", detect::named("card").expect("a detector")));
     }
+
+    /// The table of docs/masking.md.
+    fn table() -> String {
+        let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+        let row =
+            |one: &Detector| format!("| `{}` | {} | {} |\n", one.name, cell(one.grammar), cell(one.source));
+        let rows: String = detect::all().map(row).collect();
+        format!("| detector | grammar | source |\n|---|---|---|\n{rows}")
+    }
+
+    #[test]
+    fn the_page_lists_every_detector() {
+        let page = include_str!("../../../docs/masking.md");
+        let shown =
+            page.split_once("a test compares -->\n").and_then(|(_, rest)| rest.split_once("<!-- end"));
+        let shown = shown.expect("the table's place").0;
+        assert!(shown == table(), "put this between the marks in docs/masking.md:\n{}", table());
+    }
+
+    #[test]
+    fn what_the_page_configures_is_good() {
+        let page = include_str!("../../../docs/masking.md");
+        let text =
+            page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+        let read = config::parse(Path::new("sluice.toml"), text.to_owned());
+        assert_eq!(read.expect("good").policy.masks.len(), 1);
+    }
 }

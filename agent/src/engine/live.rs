@@ -5,6 +5,7 @@
 //! it cannot be known any more.
 
 use std::future::{pending, poll_fn};
+use std::sync::Arc;
 use std::task::{Context as Waking, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use futures_util::future::BoxFuture;
 
 use super::Context;
 use super::held::Held;
+use crate::policy::mask::Masks;
 use crate::policy::{Denied, Hears, Mode, Permit, Verdict};
 use crate::types::Action;
 use crate::types::Packed;
@@ -27,6 +29,8 @@ pub(super) enum Facts {
 struct Judged {
     cx: Context,
     facts: Facts,
+    /// What is masked of it.
+    masks: Option<Arc<Masks>>,
 }
 
 /// Watches the rules for one exchange. See the module.
@@ -42,13 +46,24 @@ pub(super) struct Live {
 impl Live {
     /// Watches from the rules on that `cx` has seen last.
     pub fn new(cx: Context, facts: Facts) -> Self {
-        Self { judged: Some(Box::new(Judged { cx, facts })), waiting: None, told: false, _held: None }
+        Self {
+            judged: Some(Box::new(Judged { cx, facts, masks: None })),
+            waiting: None,
+            told: false,
+            _held: None,
+        }
     }
 
     /// Where whoever drives it polls it when the rules change: it need not wait for them by itself. The end of an identity
     /// it waits for all the same.
     pub fn told(mut self, told: bool) -> Self {
         self.told = told;
+        self
+    }
+
+    /// With the masks that hold for it.
+    pub fn masked(mut self, masks: Option<&Arc<Masks>>) -> Self {
+        self.judged.iter_mut().for_each(|judged| judged.masks = masks.cloned());
         self
     }
 
@@ -133,6 +148,10 @@ impl Judged {
             }
         };
         let permit = self.cx.decide(&policy, action).and_then(Verdict::settled)?;
+        if permit.masks().is_some_and(|masks| masks.hides_more_than(self.masks.as_deref())) {
+            let reason = "a rule masks it now, and it was begun unmasked".to_owned();
+            return Err(Denied { rule: permit.rule().to_owned(), reason });
+        }
         let unread = matches!(self.facts, Facts::Http(_, heard) if permit.messages() > heard);
         if unread && policy.mode(&self.cx.caller.tag) == Mode::Enforce {
             // They may be compressed, and one may be under way.

@@ -173,6 +173,12 @@ impl Masks {
         self.request.is_some() || self.answer.is_some()
     }
 
+    /// Whether it hides on the wire what something that was begun under `before` does not.
+    pub fn hides_more_than(&self, before: Option<&Self>) -> bool {
+        let before = before.filter(|before| before.on_wire()).map_or(&[][..], |before| &before.names);
+        self.on_wire() && self.names.iter().any(|name| !before.contains(name))
+    }
+
     /// The same of the record alone: nothing is changed on the wire.
     fn unapplied(&self) -> Self {
         Self {
@@ -335,6 +341,8 @@ mod tests {
         let both = ready(&["a"], &[]).expect("good");
         let (masks, unapplied) = &both.rules["r"];
         assert!(masks.on_wire() && masks.request_is_record && masks.restores);
+        assert!(masks.hides_more_than(None) && masks.hides_more_than(Some(unapplied)));
+        assert!(!masks.hides_more_than(Some(masks)) && !unapplied.hides_more_than(None));
         assert!(masks.request.as_ref().is_some_and(|plan| Arc::ptr_eq(plan, &masks.record)));
         assert!(!unapplied.on_wire() && both.record.is_none());
         let ways = ready(&["b", "c"], &["a"]).expect("good");

@@ -5,5 +5,6 @@ mod bodies;
 mod packages;
 mod recorded;
 mod refused;
+mod reload;
 mod rig;
 mod sockets;

@@ -62,6 +62,7 @@ impl Exchanges {
         // Behind the copy: what is read for an estimate alone is not judged again.
         let meter = self.count(asked, &permit, request).await?;
         let live = Live::new(cx, Facts::Http(packed, hears)).holding(held).told(self.gate.is_some());
+        let live = live.masked(permit.masks());
         Ok(Leave { permit, live, meter, messages })
     }
 
