@@ -1,6 +1,7 @@
 //! The record of one exchange: its head at once, what follows in few writes, its end exactly once.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -218,9 +219,10 @@ impl Exchange {
     }
 
     /// What was masked of it: counts by detector, in place of what was said before.
-    pub fn masked<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
-        let masked = counts.map(|(detector, count)| (detector.to_owned(), count)).collect();
-        self.0.state().own.iter_mut().for_each(|own| own.masked.clone_from(&masked));
+    pub fn masked(&self, counts: BTreeMap<String, u64>) {
+        if let Some(own) = &mut self.0.state().own {
+            own.masked = counts;
+        }
     }
 
     /// It was refused after all, by `rule`: what came back from upstream was not passed on.

@@ -133,7 +133,7 @@ impl Refusal {
     fn grpc(&self, session: SessionId) -> Response<Bytes> {
         // https://grpc.github.io/grpc/core/md_doc_statuscodes.html
         let code = match self.status.as_u16() {
-            400 | 417 | 431 => 3,
+            400 | 417 | 422 | 431 => 3,
             403 | 421 => 7,
             429 => 8,
             408 | 504 => 4,

@@ -1,5 +1,6 @@
 //! A request's body on its way in: a stream, of which the begin may have been read to be judged. What was judged is what
-//! goes on, byte for byte: where a content coding was undone for the judgement, the coded bytes go on.
+//! goes on, byte for byte, but for what masks hide of it: where a content coding was undone for the judgement, the coded bytes go
+//! on.
 //!
 //! A server may leave a coding as it is and read the coded bytes themselves. So a coded body is judged only where nobody
 //! could take those for something else: see [`two_meanings`].

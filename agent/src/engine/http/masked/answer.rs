@@ -54,7 +54,7 @@ impl Masking {
             if response.status() == StatusCode::PARTIAL_CONTENT {
                 return Err("a part of an answer cannot be masked (206)".to_owned());
             }
-            if let Some(why) = unreadable(kept.get(http::header::CONTENT_TYPE)) {
+            if let Some(why) = unreadable(&kept) {
                 return Err(why);
             }
             coded = Coded::of(&kept)?;

@@ -107,8 +107,8 @@ impl Masking {
     pub(super) fn trailers(&self, how: &How, trailers: &mut HeaderMap, counted: bool) {
         let mut counts = Counts::default();
         self.fields(how, trailers, &mut counts);
-        if counted && counts.total() > 0 {
-            self.note(self.place(), &counts);
+        if counted {
+            self.count(&counts);
         }
     }
 
@@ -126,9 +126,7 @@ impl Masking {
             *request.uri_mut() = uri;
         }
         self.fields(&How::Hide(Arc::clone(plan)), request.headers_mut(), &mut counts);
-        if counts.total() > 0 {
-            self.note(self.place(), &counts);
-        }
+        self.count(&counts);
         Ok(())
     }
 
@@ -151,8 +149,8 @@ impl Masking {
         if body {
             headers.remove(CONTENT_ENCODING);
         }
-        if self.masks.request.is_none() && counts.total() > 0 {
-            self.note(self.place(), &counts);
+        if self.masks.request.is_none() {
+            self.count(&counts);
         }
         (hidden.unwrap_or_else(|_| Some("/[masked]".to_owned())), headers)
     }
@@ -183,8 +181,8 @@ impl Masking {
         let mut seen = headers.clone();
         let mut counts = Counts::default();
         self.fields(&How::Hide(Arc::clone(&self.masks.record)), &mut seen, &mut counts);
-        if self.masks.answer.is_none() && counts.total() > 0 {
-            self.note(self.place(), &counts);
+        if self.masks.answer.is_none() {
+            self.count(&counts);
         }
         if let Some(how) = self.answers() {
             self.trailers(&how, headers, self.masks.answer.is_some());

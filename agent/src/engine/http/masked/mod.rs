@@ -12,7 +12,11 @@ mod request;
 mod socket;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
 
 use crate::mask::{Counts, Kind, Scope, Spelling, text};
 use crate::policy::mask::Masks;
@@ -27,8 +31,8 @@ pub(super) use socket::Side;
 pub(super) struct Masking {
     masks: Arc<Masks>,
     scope: Arc<Scope>,
-    /// A place for each body and head that is counted.
-    counts: Mutex<Vec<Counts>>,
+    /// What was hidden so far, by detector.
+    counts: Mutex<BTreeMap<String, u64>>,
     refused: OnceLock<String>,
 }
 
@@ -67,26 +71,28 @@ impl Masking {
         }
     }
 
-    /// A place to count in.
-    fn place(&self) -> usize {
+    /// What a body or a head has hidden by now, where it had told of so much before.
+    fn note(&self, before: &Counts, now: &Counts) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.push(Counts::default());
-        counts.len() - 1
+        for (told, sign) in [(now, true), (before, false)] {
+            for (detector, count) in told.iter() {
+                let all = counts.entry(detector.to_owned()).or_default();
+                *all = if sign { all.saturating_add(count) } else { all.saturating_sub(count) };
+            }
+        }
+        counts.retain(|_, count| *count > 0);
     }
 
-    /// What was hidden there so far.
-    fn note(&self, place: usize, now: &Counts) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counts) = counts.get_mut(place) {
-            counts.clone_from(now);
+    /// The same of something that is there whole.
+    fn count(&self, counts: &Counts) {
+        if counts.total() > 0 {
+            self.note(&Counts::default(), counts);
         }
     }
 
     /// What was hidden in all, by detector.
-    pub(super) fn counts(&self) -> Counts {
-        let mut all = Counts::default();
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|one| all.merge(one));
-        all
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A text of our own as the record may have it.
@@ -107,7 +113,12 @@ pub(super) fn for_record<'a>(masking: Option<&Arc<Masking>>, head: ExchangeHead<
     ExchangeHead { path, headers: Cow::Owned(headers), ..head }
 }
 
-/// Why a body of this type cannot be masked, as far as its head says.
-fn unreadable(content_type: Option<&http::HeaderValue>) -> Option<String> {
-    Kind::of(content_type.map(http::HeaderValue::as_bytes), b"").err().map(|refused| refused.to_string())
+/// Why a body with this head cannot be masked, as far as the head says.
+fn unreadable(headers: &HeaderMap) -> Option<String> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (kind, another) = (types.next(), types.next());
+    if another.is_some() {
+        return Some("it has two types".to_owned());
+    }
+    Kind::of(kind.map(HeaderValue::as_bytes), b"").err().map(|refused| refused.to_string())
 }

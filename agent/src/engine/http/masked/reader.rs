@@ -41,9 +41,8 @@ pub(super) struct Reader {
     talks: bool,
     first: Vec<u8>,
     body: Option<Body>,
-    /// Where it is counted.
-    place: Option<usize>,
-    counted: u64,
+    /// What it has told of, where it is counted.
+    told: Option<Counts>,
 }
 
 impl Reader {
@@ -52,9 +51,9 @@ impl Reader {
         let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
         let lower = content_type.as_ref().map(|kind| kind.to_ascii_lowercase()).unwrap_or_default();
         let talks = lower.starts_with(b"application/grpc") || lower.starts_with(b"text/event-stream");
-        let place = counted.then(|| masking.place());
+        let told = counted.then(Counts::default);
         let (masking, first) = (Arc::clone(masking), Vec::new());
-        Self { masking, how, content_type, talks, first, body: None, place, counted: 0 }
+        Self { masking, how, content_type, talks, first, body: None, told }
     }
 
     /// Takes what has come, and appends what may be passed on.
@@ -110,18 +109,17 @@ impl Reader {
     }
 
     fn note(&mut self) {
-        let (Some(place), Some(body)) = (self.place, &self.body) else { return };
-        let total = body.counts().total();
-        if total != self.counted {
-            self.counted = total;
-            self.masking.note(place, body.counts());
+        let (Some(told), Some(body)) = (&mut self.told, &self.body) else { return };
+        if body.counts().total() != told.total() {
+            self.masking.note(told, body.counts());
+            told.clone_from(body.counts());
         }
     }
 
-    /// Forgets what it has counted: it is read again.
-    pub(super) fn uncount(&self) {
-        if let Some(place) = self.place {
-            self.masking.note(place, &Counts::default());
+    /// Takes back what it has counted: it is read again.
+    pub(super) fn uncount(&mut self) {
+        if let Some(told) = self.told.take() {
+            self.masking.note(&told, &Counts::default());
         }
     }
 }

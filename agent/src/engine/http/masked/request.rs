@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, StatusCode};
 
 use super::coded::Coded;
@@ -50,7 +50,7 @@ pub(in crate::engine::http) fn unmaskable(headers: &HeaderMap) -> Option<String>
     if headers.get(SHA).is_some_and(|sha| sha.as_bytes().starts_with(b"STREAMING-")) {
         return Some("a body of aws-chunked pieces is not read".to_owned());
     }
-    unreadable(headers.get(CONTENT_TYPE))
+    unreadable(headers)
 }
 
 /// A hash that the client made of what is now another body.
