@@ -86,6 +86,10 @@ impl Restore {
                 at += 1;
                 continue;
             }
+            if !may_begin(tokens, &self.text[at..]) {
+                at += 1;
+                continue;
+            }
             match at_place(tokens, &self.text[at..], last) {
                 Place::Nothing => at += 1,
                 Place::Open => break,
@@ -103,6 +107,17 @@ impl Restore {
         let gone = self.settled.saturating_sub(1);
         self.text.drain(..gone);
         (self.settled, self.base) = (self.settled - gone, self.base + gone as u64);
+    }
+}
+
+/// Whether a token begins with the two letters or digits that are next: most words are none's beginning.
+fn may_begin(tokens: &Tokens, text: &[u8]) -> bool {
+    let mut plain = text.iter().take(4).filter(|b| b.is_ascii_alphanumeric());
+    match (plain.next(), plain.next()) {
+        (Some(first), Some(second)) => {
+            tokens.may_begin(first.to_ascii_lowercase(), second.to_ascii_lowercase())
+        }
+        _ => true,
     }
 }
 

@@ -169,14 +169,18 @@ impl Logical {
                 (Some(hide), Some(restore)) => restore.from <= hide.from,
                 (hide, _) => hide.is_none(),
             };
-            let queue = if restores_next { &mut self.restores } else { &mut self.hides };
+            let queue = if restores_next { &self.restores } else { &self.hides };
             if !last && queue.front().is_none_or(|edit| edit.from >= self.settled) {
                 return;
             }
-            if let Some(hide) = queue.front().filter(|edit| !edit.is_restore() && edit.end > restored) {
-                self.settled = self.settled.min(hide.from);
-                return;
+            if let Some(hide) = self.hides.front().filter(|_| !restores_next && !last) {
+                let waits = |token: &Edit| (self.settled..hide.end).contains(&token.from);
+                if hide.end > restored || self.restores.iter().any(waits) {
+                    self.settled = self.settled.min(hide.from);
+                    return;
+                }
             }
+            let queue = if restores_next { &mut self.restores } else { &mut self.hides };
             if let Some(edit) = queue.pop_front() {
                 self.place(edit);
             }

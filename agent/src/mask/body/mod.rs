@@ -2,7 +2,14 @@
 //! out depends on the whole body, never on its cuts.
 //!
 //! A lexer says which bytes are text (`feed`); the texts are searched (`logical`); what is settled is written, and every byte
-//! that is not replaced is the byte that came (`weave`). Memory: [`MEMORY`] bytes a body at most, whatever comes.
+//! that is not replaced is the byte that came (`weave`). Memory: [`MEMORY`] bytes a body at most, whatever comes:
+//!
+//! - Lines, strings, texts and bodies have no longest length: what is settled goes on. A value that a detector finds has one, or goes
+//!   on piece by piece (`scan`).
+//! - Refused are JSON deeper than 128 levels, numbers of more than 1,024 digits, heads of parts of more than 8 KiB, and messages of
+//!   protocol buffers of more than 24 KiB, which must be held whole since lengths stand before what may change.
+//! - A field that goes as a whole is never held: of one longer than 2 KiB the label is written, or the hash of its beginning.
+//! - What texts hold back that go on from event to event is bounded as `join` says: they are settled as though they had ended.
 
 mod counts;
 mod feed;

@@ -368,3 +368,18 @@ fn messages() {
     assert!(matches!(refused(&Kind::Grpc, b"\0\0\0\0\x09ab"), Refused::Form { .. }));
     assert!(matches!(refused(&Kind::Grpc, b"\0\0\0\0\x02\x07\x07"), Refused::Form { .. }));
 }
+
+#[test]
+fn events_without_a_beginning_pass_at_once() {
+    for text in ["Hello there. ", "yes,\\n", "", "(done) "] {
+        for more in ["", ", \"index\": 1, \"id\":\"msg_1\""] {
+            let event = format!("event: x\ndata: {{\"type\":\"t\",\"delta\":\"{text}\"{more}}}\n\n");
+            let mut body = Body::hiding(plan(Replacement::Redact), scope(), Kind::Sse);
+            let mut out = Vec::new();
+            for _ in 0..3 {
+                body.push(event.as_bytes(), &mut out).expect("events");
+                assert_eq!(body.held(), 0, "{event}");
+            }
+        }
+    }
+}

@@ -122,7 +122,9 @@ impl Weave {
     pub fn write(&mut self, env: &mut Env<'_>, out: &mut Vec<u8>) {
         self.squeeze();
         let mut at = 0;
-        while let Some(piece) = self.pieces.front().copied() {
+        loop {
+            at += self.write_plain(at, out);
+            let Some(piece) = self.pieces.front().copied() else { break };
             let raw = &self.raw[at..at + piece.raw as usize];
             let slot = usize::from(piece.slot);
             let done = match piece.stuff {
@@ -161,8 +163,32 @@ impl Weave {
         self.base += at as u64;
         let left = self.raw.len() - at;
         self.raw.copy_within(at.., 0);
-        self.raw[left..].zeroize();
         self.raw.truncate(left);
+    }
+
+    /// Writes the pieces of the body's own text in which nothing was found, all at once; returns how many bytes that was.
+    fn write_plain(&mut self, from: usize, out: &mut Vec<u8>) -> usize {
+        let text = &mut self.texts[0];
+        let next = next_edit(text).map_or(u64::MAX, |(from, _)| from);
+        let reach = text.settled.min(next);
+        let (mut raw, mut count) = (0, 0);
+        for piece in &self.pieces {
+            let says = if matches!(piece.stuff, Stuff::Unit(_)) {
+                u64::from(piece.text)
+            } else {
+                u64::from(piece.raw)
+            };
+            if piece.slot != 0 || piece.stuff == Stuff::Swap || text.passed + says > reach {
+                break;
+            }
+            text.passed += says;
+            raw += piece.raw as usize;
+            count += 1;
+        }
+        self.pieces.drain(..count);
+        out.extend_from_slice(&self.raw[from..from + raw]);
+        self.lexed -= raw;
+        raw
     }
 
     /// What goes as a whole is never written: it goes at once, whatever waits before it.
@@ -183,7 +209,6 @@ impl Weave {
         }
         self.raw.copy_within(from.., to);
         let left = self.raw.len() - (from - to);
-        self.raw[left..].zeroize();
         self.raw.truncate(left);
         self.lexed -= from - to;
         self.base += (from - to) as u64;
@@ -200,17 +225,6 @@ impl Weave {
         }
     }
 
-    #[cfg(test)]
-    pub fn parts(&self) -> (usize, usize, usize, Vec<usize>, usize) {
-        (
-            self.raw.capacity(),
-            self.raw.len(),
-            self.pieces.capacity() * size_of::<Piece>(),
-            self.texts.iter().map(Logical::memory).collect(),
-            self.swap.memory(),
-        )
-    }
-
     /// Bytes of memory that it has taken.
     pub fn memory(&self) -> usize {
         self.raw.capacity()
@@ -222,6 +236,7 @@ impl Weave {
 
 impl Drop for Weave {
     fn drop(&mut self) {
+        // All of its room, what was written long ago with it.
         self.raw.zeroize();
     }
 }

@@ -2,8 +2,9 @@
 
 use regex::bytes::{Regex, RegexBuilder};
 use regex_automata::dfa::{Automaton as _, StartKind, dense};
-use regex_automata::{Anchored, Input, util::syntax};
-use regex_syntax::hir::{Hir, Look};
+use regex_automata::nfa::thompson;
+use regex_automata::{Anchored, Input};
+use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
 
 use super::Seen;
 use super::words::{LONGEST, MOST, SHORTEST};
@@ -82,24 +83,14 @@ impl Custom {
 
     pub(super) fn pattern(&self, pattern: &str) -> Result<Pattern, CustomError> {
         let hir = regex_syntax::ParserBuilder::new()
-            .utf8(false)
+            .utf8(true)
             .build()
             .parse(pattern)
             .map_err(|error| self.error(error.to_string()))?;
         let longest = self.bounds(&hir)?;
         let regex = RegexBuilder::new(pattern).size_limit(10 << 20).dfa_size_limit(2 << 20).build();
         let regex = regex.map_err(|error| self.error(error.to_string()))?;
-        let begun = dense::Builder::new()
-            .configure(
-                dense::Config::new()
-                    .start_kind(StartKind::Anchored)
-                    .dfa_size_limit(Some(TABLE))
-                    .determinize_size_limit(Some(TABLE)),
-            )
-            .syntax(syntax::Config::new().utf8(false))
-            .thompson(regex_automata::nfa::thompson::Config::new().utf8(false).nfa_size_limit(Some(TABLE)))
-            .build(pattern)
-            .ok();
+        let begun = begun(&hir);
         Ok(Pattern { regex, begun, longest })
     }
 
@@ -114,6 +105,30 @@ impl Custom {
             (None | Some(0), _) => Err(self.error("it matches nothing at all")),
             _ => Err(self.error(format!("it may match more than {MATCH} bytes; write {{1,50}} for + and *"))),
         }
+    }
+}
+
+/// The table that tells where a match may have begun: what it looks at around it is not asked.
+fn begun(hir: &Hir) -> Option<dense::DFA<Vec<u32>>> {
+    let config = thompson::Config::new().utf8(false).nfa_size_limit(Some(TABLE));
+    let nfa = thompson::Compiler::new().configure(config).build_from_hir(&without_looks(hir)).ok()?;
+    let config = dense::Config::new()
+        .start_kind(StartKind::Anchored)
+        .dfa_size_limit(Some(TABLE))
+        .determinize_size_limit(Some(TABLE));
+    dense::Builder::new().configure(config).build_from_nfa(&nfa).ok()
+}
+
+fn without_looks(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Look(_) => Hir::empty(),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) => hir.clone(),
+        HirKind::Repetition(repeated) => {
+            Hir::repetition(Repetition { sub: Box::new(without_looks(&repeated.sub)), ..repeated.clone() })
+        }
+        HirKind::Capture(group) => without_looks(&group.sub),
+        HirKind::Concat(all) => Hir::concat(all.iter().map(without_looks).collect()),
+        HirKind::Alternation(all) => Hir::alternation(all.iter().map(without_looks).collect()),
     }
 }
 

@@ -46,11 +46,8 @@ impl Form {
             feed.plain(plain, self.spell());
             match rest.get(plain) {
                 None => {}
-                Some(b'%') => {
-                    if !self.escape(feed, upto, last)? {
-                        return Ok(Flow::On);
-                    }
-                }
+                Some(b'%') if !self.escape(feed, upto, last)? => return Ok(Flow::On),
+                Some(b'%') => {}
                 Some(b'+') => {
                     self.note(b" ");
                     feed.unit(1, b" ", self.spell());

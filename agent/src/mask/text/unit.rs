@@ -114,9 +114,9 @@ pub fn percent(text: &[u8], last: bool) -> Result<Option<(usize, [u8; 4], usize)
         _ => return Err(()),
     };
     says[0] = first;
-    for at in 1..length {
+    for (at, says) in says.iter_mut().enumerate().take(length).skip(1) {
         match byte(at * 3)? {
-            Some(next) => says[at] = next,
+            Some(next) => *says = next,
             None => return Ok(None),
         }
     }

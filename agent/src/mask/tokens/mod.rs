@@ -134,13 +134,18 @@ impl Tokens {
         self.tokens.is_empty()
     }
 
+    /// Whether a token begins with two letters or digits, small.
+    pub(super) fn may_begin(&self, first: u8, second: u8) -> bool {
+        let pair = pair(first, second);
+        self.begins[pair / 64] >> (pair % 64) & 1 == 1
+    }
+
     /// What begins with these letters and digits.
     pub(super) fn known(&self, plain: &[u8]) -> Known<'_> {
-        if let [first, second, ..] = *plain {
-            let pair = pair(first, second);
-            if self.begins[pair / 64] >> (pair % 64) & 1 == 0 {
-                return Known::No;
-            }
+        if let [first, second, ..] = *plain
+            && !self.may_begin(first, second)
+        {
+            return Known::No;
         }
         let from = (Bound::Included(plain), Bound::Unbounded);
         match self.values.range::<[u8], _>(from).next() {

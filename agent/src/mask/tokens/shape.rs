@@ -43,9 +43,10 @@ impl<'a> Dice<'a> {
         b'0' + self.roll(10)
     }
 
+    /// Without k, p, s and t: `key`, `pass`, `pw`, `secret` and `token` announce secrets.
     fn letters(&mut self, count: usize) -> String {
         (0..count)
-            .map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[usize::from(self.roll(32))]))
+            .map(|_| char::from(b"abcdefghijlmnoqruvwxyz0123456789"[usize::from(self.roll(32))]))
             .collect()
     }
 }

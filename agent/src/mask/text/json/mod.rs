@@ -178,12 +178,7 @@ impl Json {
                 b'"' => {
                     let role = self.begin_string().map_err(|what| wrong(feed, at, what))?;
                     feed.fixed(at + 1);
-                    self.state = State::String(role);
-                    match role {
-                        Role::Field => self.swap(feed, Stood::Text(Spell::Json)),
-                        Role::Join => feed.join(self.track.key()),
-                        Role::Name | Role::Value | Role::Tells => {}
-                    }
+                    self.open_string(feed, role);
                     return Ok(Next::Inside);
                 }
                 b'{' | b'[' => {
@@ -294,11 +289,21 @@ impl Json {
         Ok(if self.field.is_some() { Role::Value } else { self.track.role() })
     }
 
+    /// The quote that begins a string is behind us.
+    fn open_string(&mut self, feed: &mut Feed<'_, '_>, role: Role) {
+        self.state = State::String(role);
+        match role {
+            Role::Field => self.swap(feed, Stood::Text(Spell::Json)),
+            Role::Join => feed.join(self.track.key()),
+            Role::Name | Role::Value | Role::Tells => {}
+        }
+    }
+
     /// Reads on in a string; whether it has ended: its quote is next.
     fn string(&mut self, feed: &mut Feed<'_, '_>, upto: usize, role: Role) -> Result<bool, Refused> {
         loop {
             let rest = feed.rest(upto);
-            let plain = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+            let plain = plain(rest);
             if plain > 0 {
                 self.track.note(role, &rest[..plain]);
                 feed.plain(plain, Spell::Json);
@@ -349,6 +354,22 @@ impl Json {
         self.state = self.behind();
         Ok(true)
     }
+}
+
+/// How many bytes of a string come before its end or an escape: most strings are short.
+fn plain(rest: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let mut at = 0;
+    for chunk in rest.chunks_exact(8).take(4) {
+        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+        let found = has_zero(word ^ (ONES * u64::from(b'"'))) | has_zero(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    memchr2(b'"', b'\\', &rest[at..]).map_or(rest.len(), |found| at + found)
 }
 
 fn wrong(feed: &Feed<'_, '_>, at: usize, what: &'static str) -> Refused {

@@ -120,7 +120,8 @@ impl Track {
         let place = level.place;
         level.place += 1;
         let fields = self.plan.as_ref().map(|plan| plan.paths.place_of(&level.fields, place));
-        let joins = self.joins.place_of(&level.joins, place);
+        let joins =
+            if self.joins.is_empty() { Default::default() } else { self.joins.place_of(&level.joins, place) };
         self.next(fields.unwrap_or_default(), joins);
         self.tells = None;
     }
@@ -129,9 +130,12 @@ impl Track {
     pub fn named(&mut self) {
         let Some(level) = self.levels.last().filter(|_| self.on) else { return };
         let fields = self.plan.as_ref().map(|plan| plan.paths.name_of(&level.fields, &self.name));
-        let joins = self.joins.name_of(&level.joins, &self.name);
-        let tells = TELLS.iter().position(|tells| **tells == *self.name);
-        self.tells = tells.filter(|_| !self.joins.is_empty()).map(|which| (which as u64 + 1, 0));
+        let mut joins = Default::default();
+        if !self.joins.is_empty() {
+            joins = self.joins.name_of(&level.joins, &self.name);
+            let tells = TELLS.iter().position(|tells| **tells == *self.name);
+            self.tells = tells.map(|which| (which as u64 + 1, 0));
+        }
         self.next(fields.unwrap_or_default(), joins);
         self.name.clear();
     }
