@@ -12,9 +12,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A turn of many tasks is cut after so many sockets, or so long (looked at whenever a socket is used).
+/// A turn of many tasks is cut after so many sockets, or so long (looked at whenever a socket has been used a few times).
 const SOCKETS: usize = 64;
 const LONGEST: Duration = Duration::from_micros(200);
+const LOOKS: u8 = 4;
 
 /// What waits for the end of the turn.
 pub trait Due: Send + Sync {
@@ -36,6 +37,8 @@ struct Turn {
     /// This thread says when its turns end.
     ends: Cell<bool>,
     since: Cell<Option<Instant>>,
+    /// How often [`look`] was called since the clock was looked at.
+    looks: Cell<u8>,
     due: RefCell<Vec<Arc<dyn Due>>>,
 }
 
@@ -75,7 +78,9 @@ pub fn wait(due: &Arc<impl Due + 'static>) -> bool {
 pub fn look() {
     TURN.with(|turn| {
         let Some(since) = turn.since.get() else { return };
-        if turn.due.borrow().len() >= SOCKETS || since.elapsed() >= LONGEST {
+        let looks = (turn.looks.get() + 1) % LOOKS;
+        turn.looks.set(looks);
+        if turn.due.borrow().len() >= SOCKETS || (looks == 0 && since.elapsed() >= LONGEST) {
             flush(turn);
         }
     });

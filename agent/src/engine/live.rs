@@ -6,6 +6,7 @@
 
 use std::future::{pending, poll_fn};
 use std::task::{Context as Waking, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -13,12 +14,12 @@ use super::Context;
 use super::held::Held;
 use crate::policy::{Denied, Hears, Mode, Permit, Verdict};
 use crate::types::Action;
-use crate::types::action::Kept;
+use crate::types::Packed;
 
 /// What is known of something that goes on.
 pub(super) enum Facts {
     /// An HTTP request; whose messages on the WebSocket that it opened are judged.
-    Http(Box<Kept>, Hears),
+    Http(Packed, Hears),
     /// A tunnel, and why it is not read.
     Tunnel(String),
 }
@@ -32,6 +33,8 @@ struct Judged {
 pub(super) struct Live {
     judged: Option<Box<Judged>>,
     waiting: Option<BoxFuture<'static, Denied>>,
+    /// Whoever drives it polls it when the rules change.
+    told: bool,
     /// What the facts take of the process's memory.
     _held: Option<Held>,
 }
@@ -39,7 +42,14 @@ pub(super) struct Live {
 impl Live {
     /// Watches from the rules on that `cx` has seen last.
     pub fn new(cx: Context, facts: Facts) -> Self {
-        Self { judged: Some(Box::new(Judged { cx, facts })), waiting: None, _held: None }
+        Self { judged: Some(Box::new(Judged { cx, facts })), waiting: None, told: false, _held: None }
+    }
+
+    /// Where whoever drives it polls it when the rules change: it need not wait for them by itself. The end of an identity
+    /// it waits for all the same.
+    pub fn told(mut self, told: bool) -> Self {
+        self.told = told;
+        self
     }
 
     /// With what a body among the facts takes.
@@ -52,7 +62,7 @@ impl Live {
     /// costs next to nothing.
     pub fn poll_refused(&mut self, waking: &mut Waking<'_>, wait: bool) -> Poll<Denied> {
         if let Some(judged) = &self.judged
-            && (wait || judged.cx.policy.has_changed().unwrap_or(false) || judged.has_ended())
+            && ((wait && !(self.told && judged.remains().is_none())) || judged.may_be_over())
         {
             self.waiting =
                 self.judged.take().map(|judged| -> BoxFuture<'static, Denied> { Box::pin(judged.refused()) });
@@ -62,13 +72,14 @@ impl Live {
 
     /// Completes when rules that came meanwhile refuse it.
     pub async fn refused(&mut self) -> Denied {
+        self.told = false;
         poll_fn(|waking| self.poll_refused(waking, true)).await
     }
 }
 
 impl Judged {
     async fn refused(mut self: Box<Self>) -> Denied {
-        let mut remains = self.cx.who.standing().remains();
+        let mut remains = self.remains();
         loop {
             let ended = async {
                 match remains {
@@ -84,7 +95,7 @@ impl Judged {
                 () = ended => {}
             }
             // Told once: nobody's identity does not end again.
-            remains = self.cx.who.standing().remains().filter(|remains| !remains.is_zero());
+            remains = self.remains().filter(|remains| !remains.is_zero());
             if let Err(mut denied) = self.judge() {
                 if self.has_ended() {
                     denied.reason.push_str("; the token of the caller's identity has expired");
@@ -94,15 +105,29 @@ impl Judged {
         }
     }
 
+    /// How long the identity behind it is somebody's, where there is one.
+    fn remains(&self) -> Option<Duration> {
+        self.cx.who.standing().remains()
+    }
+
     /// Whether there was an identity, and it is nobody's any more.
     fn has_ended(&self) -> bool {
-        self.cx.who.standing().remains().is_some_and(|remains| remains.is_zero())
+        self.remains().is_some_and(|remains| remains.is_zero())
+    }
+
+    /// Whether there is reason to judge it again.
+    fn may_be_over(&self) -> bool {
+        self.cx.policy.has_changed().unwrap_or(false) || self.has_ended()
     }
 
     fn judge(&mut self) -> Result<Permit, Denied> {
         let policy = self.cx.policy_seen();
+        let kept;
         let action = match &self.facts {
-            Facts::Http(kept, _) => Action::Http(kept.http()),
+            Facts::Http(packed, _) => {
+                kept = packed.kept();
+                Action::Http(kept.http())
+            }
             Facts::Tunnel(why) => {
                 Action::Tunnel { destination: self.cx.destination, host: self.cx.trusted_name(), why }
             }

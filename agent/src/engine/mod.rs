@@ -1,5 +1,6 @@
 //! Engines: each reads one protocol's exchanges and takes them through decide, record and forward.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -25,22 +26,27 @@ mod live;
 mod pump;
 pub mod tunnel;
 
-/// What an engine knows of the connection whose exchanges it reads.
+/// What an engine knows of the connection whose exchanges it reads. Cheap to clone: each exchange has its own.
 #[derive(Clone)]
 pub struct Context {
-    /// Who.
-    pub caller: Arc<Caller>,
+    connection: Arc<Connection>,
     /// Who stands behind the caller.
     pub who: Who,
+    /// What is in force.
+    pub policy: InForce,
+}
+
+/// What is the same for all exchanges of a connection.
+pub struct Connection {
+    /// Who.
+    pub caller: Arc<Caller>,
     /// Where to, as the kernel remembered it.
     pub destination: Destination,
     /// What TLS proved of the other side.
     pub verified: Verified,
     /// The name that the job looked up and was told this address for. Nothing proves it.
     pub looked_up: Option<LookedUp>,
-    /// What is in force.
-    pub policy: InForce,
-    /// What its limits count.
+    /// What limits count.
     pub limits: Arc<Limits>,
     /// Set when everything is refused: there is nobody behind the upstream's side.
     pub refusal: Option<Refusal>,
@@ -56,7 +62,25 @@ pub struct Context {
     pub again: Again,
 }
 
+impl Deref for Context {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
 impl Context {
+    /// Of a connection, and who stands behind it.
+    pub fn new(connection: Connection, who: Who, policy: InForce) -> Self {
+        Self { connection: Arc::new(connection), who, policy }
+    }
+
+    /// The same for a request that somebody else may stand behind.
+    fn of_request(&self, who: Who) -> Self {
+        Self { connection: Arc::clone(&self.connection), who, policy: self.policy.clone() }
+    }
+
     /// What is in force now.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.borrow())

@@ -18,7 +18,7 @@ use super::accept::{Accepted, keep_alive};
 use super::later::Later;
 use super::{Services, Warden, dns, identify};
 use crate::detect::{self, Protocol};
-use crate::engine::{Context, http, tunnel};
+use crate::engine::{Connection, Context, http, tunnel};
 use crate::identity::{Standing, Who};
 use crate::policy::credential::Credential;
 use crate::policy::{self, Asked, Denied, Passage};
@@ -313,13 +313,12 @@ impl Line {
     }
 
     fn context(self, verified: Verified) -> Context {
-        Context {
+        let (who, policy) = (self.who.clone(), self.services.policy.clone());
+        let connection = Connection {
             caller: Arc::clone(&self.caller),
-            who: self.who.clone(),
             destination: self.destination,
             verified,
             looked_up: self.looked_up.clone(),
-            policy: self.services.policy.clone(),
             limits: Arc::clone(&self.services.limits),
             refusal: self.refusal.clone(),
             shown: self.shown.clone(),
@@ -342,7 +341,8 @@ impl Line {
                     }
                 })
             }),
-        }
+        };
+        Context::new(connection, who, policy)
     }
 }
 

@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 
 use super::frame::{Batch, Kind, Unframeable};
 use super::headers::{Redacted, path, with_parameter};
-use super::payload::{ExchangeBegin, ExchangeEnd, Kept, stamp};
+use super::own::Own;
+use super::payload::{Ending, ExchangeBegin, Kept, stamp};
 use super::session::{Facts, cut};
 use super::{ExchangeHead, Unrecordable};
 use crate::codec::scrub::Needles;
@@ -38,9 +39,9 @@ pub fn framed(result: Result<(), Unframeable>) -> Result<(), Unrecordable> {
 }
 
 /// Adds to a summary that the store does not have it.
-pub fn unrecorded(summary: &mut Summary, why: &Unrecordable) {
-    let error = summary.error.take().map_or_else(|| why.to_string(), |error| format!("{error}; {why}"));
-    summary.error = Some(shortened(error));
+pub fn unrecorded(own: &mut Own, why: &Unrecordable) {
+    let error = own.error.take().map_or_else(|| why.to_string(), |error| format!("{error}; {why}"));
+    own.error = Some(shortened(error));
 }
 
 /// The summary as far as it is known, and the begin frame. Secrets are taken out before anything else sees the head.
@@ -49,7 +50,7 @@ pub fn opening(
     session: &Facts,
     number: u32,
     head: ExchangeHead<'_>,
-) -> (Box<Summary>, Result<(), Unrecordable>) {
+) -> (Box<Own>, Result<(), Unrecordable>) {
     let salt = &session.shared.salt;
     let needles = session.needles();
     let seen = |text: String| masked(needles.as_deref(), text);
@@ -84,19 +85,28 @@ pub fn opening(
         headers: redacted,
     };
     let framed = framed(batch.masked(Kind::Exchange, &begin, needles.as_deref()));
-    let mut summary = summary(&session.text, number, &session.caller, session.destination);
-    summary.time = time;
-    summary.protocol = head.protocol.to_owned();
-    summary.host = host;
-    summary.host_source = Some(head.host_source);
-    summary.method = method;
-    summary.path = clean.map(|text| cut(text, PATH));
-    (summary.identity, summary.groups) = (identity.map(str::to_owned), groups.into_owned());
-    summary.credential = head.credential.as_ref().map(|borne| borne.name.to_string());
-    summary.caller_keys = head.caller_keys;
-    summary.rule = head.rule;
-    summary.verdict = head.verdict;
-    (Box::new(summary), framed)
+    let own = Own {
+        exchange: number,
+        time,
+        duration_us: None,
+        identity: identity.map(str::to_owned),
+        groups: groups.into_owned(),
+        protocol: Cow::Borrowed(head.protocol),
+        host,
+        host_source: Some(head.host_source),
+        method,
+        path: clean.map(|text| cut(text, PATH)),
+        status: None,
+        rule: head.rule,
+        verdict: head.verdict,
+        credential: head.credential.as_ref().map(|borne| borne.name.to_string()),
+        caller_keys: head.caller_keys,
+        masked: BTreeMap::new(),
+        bytes_up: 0,
+        bytes_down: 0,
+        error: None,
+    };
+    (Box::new(own), framed)
 }
 
 /// Bytes of groups that a record names; policy looks at all of them.
@@ -155,19 +165,8 @@ pub fn summary(session: &str, exchange: u32, caller: &Caller, destination: Desti
 }
 
 /// Adds the end frame.
-pub fn end(
-    batch: &mut Batch,
-    session: &Facts,
-    summary: &Summary,
-    up: Kept,
-    down: Kept,
-) -> Result<(), Unrecordable> {
-    let end = ExchangeEnd {
-        session: Cow::Borrowed(&session.text),
-        exchange: summary.exchange,
-        up,
-        down,
-        summary: Cow::Borrowed(summary),
-    };
-    framed(batch.masked(Kind::ExchangeEnd, &end, session.needles().as_deref()))
+pub fn end(batch: &mut Batch, session: &Facts, own: &Own, up: Kept, down: Kept) -> Result<(), Unrecordable> {
+    let end = Ending { session: &session.text, exchange: own.exchange, up, down };
+    let summary = ("summary", session.same.as_slice(), own);
+    framed(batch.joined(Kind::ExchangeEnd, &end, summary, session.needles().as_deref()))
 }

@@ -13,12 +13,13 @@ use super::frame::{Batch, Kind};
 use super::headers::Redacted;
 use super::held::{Body, frame, unseen};
 use super::log::Holding;
+use super::own::{Ended, Own};
 use super::payload::{Kept, Response, Trailers, stamp};
 use super::session::{Facts, micros};
 use super::write::{Write, scratch};
 use super::writer::Need;
 use super::{Direction, ExchangeHead, Unrecordable};
-use crate::types::{ExchangeNumber, Summary};
+use crate::types::ExchangeNumber;
 
 /// Bytes held back before they are written; what is held is written with the next sync at the latest.
 const HELD: usize = 16 * 1024;
@@ -48,7 +49,8 @@ struct Way {
 }
 
 struct State {
-    summary: Option<Box<Summary>>,
+    /// What is known of it; `None` when it is over.
+    own: Option<Box<Own>>,
     bodies: [Body; 2],
     /// The sync thread knows that something is held, under this number.
     announced: Option<u64>,
@@ -71,10 +73,10 @@ impl Exchange {
         head: ExchangeHead<'_>,
         write: Write,
     ) -> Result<Self, Unrecordable> {
-        let (summary, last) = scratch(|batch| {
-            let (summary, framed) = opening(batch, &session, number, head);
+        let (own, last) = scratch(|batch| {
+            let (own, framed) = opening(batch, &session, number, head);
             framed?;
-            Ok((summary, write.append(&session.shared.log, batch, Need::Begin)?))
+            Ok((own, write.append(&session.shared.log, batch, Need::Begin)?))
         })?;
         Ok(Self(Arc::new_cyclic(|me| Inner {
             session,
@@ -84,7 +86,7 @@ impl Exchange {
             up: Way::default(),
             down: Way::default(),
             state: Mutex::new(State {
-                summary: Some(summary),
+                own: Some(own),
                 bodies: Default::default(),
                 announced: None,
                 last,
@@ -101,21 +103,21 @@ impl Exchange {
         status: Option<u16>,
         error: String,
     ) {
-        let summary = scratch(|batch| {
-            let (mut summary, framed) = opening(batch, &session, number, head);
-            summary.status = status;
-            summary.duration_us = Some(0);
-            summary.error = Some(shortened(masked(session.needles().as_deref(), error)));
+        let own = scratch(|batch| {
+            let (mut own, framed) = opening(batch, &session, number, head);
+            own.status = status;
+            own.duration_us = Some(0);
+            own.error = Some(shortened(masked(session.needles().as_deref(), error)));
             let written = framed.and_then(|()| {
-                end(batch, &session, &summary, Kept::default(), Kept::default())?;
+                end(batch, &session, &own, Kept::default(), Kept::default())?;
                 session.shared.log.append(batch, Need::More)
             });
             if let Err(unrecordable) = written {
-                unrecorded(&mut summary, &unrecordable);
+                unrecorded(&mut own, &unrecordable);
             }
-            summary
+            own
         });
-        (session.shared.sink)(&summary);
+        (session.shared.sink)(&Ended { session: &session, own: &own, at: Instant::now() });
     }
 
     /// The exchange's number in its session.
@@ -182,8 +184,8 @@ impl Exchange {
         inner.append(&mut state, |batch| {
             framed(batch.masked(Kind::Response, &response, needles.as_deref()))
         })?;
-        if let Some(summary) = &mut state.summary {
-            summary.status = Some(status);
+        if let Some(own) = &mut state.own {
+            own.status = Some(status);
         }
         Ok(())
     }
@@ -210,16 +212,16 @@ impl Exchange {
 
     /// The protocol that the exchange became (`websocket` after 101).
     pub fn became(&self, protocol: &'static str) {
-        if let Some(summary) = &mut self.0.state().summary {
-            protocol.clone_into(&mut summary.protocol);
+        if let Some(own) = &mut self.0.state().own {
+            own.protocol = Cow::Borrowed(protocol);
         }
     }
 
     /// It was refused after all, by `rule`: what came back from upstream was not passed on.
     pub fn denied(&self, rule: &str) {
-        if let Some(summary) = &mut self.0.state().summary {
-            summary.verdict = crate::types::Verdict::Deny;
-            summary.rule = Some(rule.to_owned());
+        if let Some(own) = &mut self.0.state().own {
+            own.verdict = crate::types::Verdict::Deny;
+            own.rule = Some(rule.to_owned());
         }
     }
 
@@ -243,7 +245,7 @@ impl Inner {
         let state = self.state();
         match &state.failed {
             Some(failed) => Err(failed.clone()),
-            None if state.summary.is_none() => Err(Unrecordable("the exchange is over".to_owned())),
+            None if state.own.is_none() => Err(Unrecordable("the exchange is over".to_owned())),
             None => Ok(state),
         }
     }
@@ -333,34 +335,35 @@ impl Inner {
 
     fn finish(&self, error: Option<String>) {
         let mut state = self.state();
-        let Some(mut summary) = state.summary.take() else { return };
+        let Some(mut own) = state.own.take() else { return };
         if let Some(number) = state.announced.take() {
             self.session.shared.log.release(number);
         }
-        summary.duration_us = Some(micros(self.begun));
-        summary.bytes_up = self.up.total.load(Ordering::Relaxed);
-        summary.bytes_down = self.down.total.load(Ordering::Relaxed);
+        let at = Instant::now();
+        own.duration_us = Some(micros(at.duration_since(self.begun)));
+        own.bytes_up = self.up.total.load(Ordering::Relaxed);
+        own.bytes_down = self.down.total.load(Ordering::Relaxed);
         let needles = self.session.needles();
-        summary.error = error.map(|error| shortened(masked(needles.as_deref(), error)));
+        own.error = error.map(|error| shortened(masked(needles.as_deref(), error)));
         unseen(&mut state.bodies, needles.as_deref(), |_| true);
-        if let Err(unrecordable) = self.write_end(&state, &summary) {
-            unrecorded(&mut summary, &unrecordable);
+        if let Err(unrecordable) = self.write_end(&state, &own) {
+            unrecorded(&mut own, &unrecordable);
             tracing::warn!(session = self.session.text, exchange = self.number, %unrecordable, "an exchange's end is not in the store");
         }
         drop(state);
-        (self.session.shared.sink)(&summary);
+        (self.session.shared.sink)(&Ended { session: &self.session, own: &own, at });
     }
 
     /// The held bytes and the end in one write; when there is no room for both, the end alone, which then states what was
     /// kept.
-    fn write_end(&self, state: &State, summary: &Summary) -> Result<(), Unrecordable> {
+    fn write_end(&self, state: &State, own: &Own) -> Result<(), Unrecordable> {
         let log = &self.session.shared.log;
         let of = |state: &State, held| {
-            (state.bodies[0].kept(held, summary.bytes_up), state.bodies[1].kept(held, summary.bytes_down))
+            (state.bodies[0].kept(held, own.bytes_up), state.bodies[1].kept(held, own.bytes_down))
         };
         let ended = |batch: &mut Batch, held: bool, need| {
             let (up, down) = of(state, held);
-            end(batch, &self.session, summary, up, down)?;
+            end(batch, &self.session, own, up, down)?;
             self.write.append(log, batch, need).map(drop)
         };
         if state.failed.is_none() {
@@ -380,7 +383,7 @@ impl Holding for Inner {
     fn flush(&self) {
         let mut state = self.state();
         state.announced = None;
-        if state.summary.is_some() {
+        if state.own.is_some() {
             // A failure is kept in the state: the next call of the engine gets it.
             let _ = self.flush_state(&mut state);
         }

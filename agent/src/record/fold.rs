@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::Sink;
+use super::{Ended, Sink};
 use crate::types::{Summary, Verdict};
 use crate::wire::ToWarden;
 
@@ -29,6 +29,70 @@ pub struct Fold {
     hash: RandomState,
 }
 
+/// An exchange that is over.
+pub trait Told {
+    /// By what it folds together with others.
+    fn alike(&self) -> Alike<'_>;
+    /// All of it.
+    fn summary(&self) -> Summary;
+}
+
+/// What folds together has these in common. The unit too: one job's exchanges are not counted in another job's journal.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct Alike<'a> {
+    tag: &'a str,
+    unit: Option<&'a str>,
+    host: &'a str,
+    method: Option<&'a str>,
+    status: Option<u16>,
+    verdict: Verdict,
+    rule: Option<&'a str>,
+    failed: bool,
+    /// Fingerprint of the caller's own key.
+    key: Option<&'a str>,
+}
+
+impl Told for Summary {
+    fn alike(&self) -> Alike<'_> {
+        Alike {
+            tag: &self.tag,
+            unit: self.unit.as_deref(),
+            host: &self.host,
+            method: self.method.as_deref(),
+            status: self.status,
+            verdict: self.verdict,
+            rule: self.rule.as_deref(),
+            failed: self.error.is_some(),
+            key: self.caller_keys.first().map(|key| key.fingerprint.as_str()),
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        self.clone()
+    }
+}
+
+impl Told for Ended<'_> {
+    fn alike(&self) -> Alike<'_> {
+        let (caller, own) = (&self.session.caller, self.own);
+        Alike {
+            tag: caller.tag.as_str(),
+            unit: caller.unit.as_deref(),
+            host: &own.host,
+            method: own.method.as_deref(),
+            status: own.status,
+            verdict: own.verdict,
+            rule: own.rule.as_deref(),
+            failed: own.error.is_some(),
+            key: own.caller_keys.first().map(|key| key.fingerprint.as_str()),
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        Ended::summary(self)
+    }
+}
+
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
@@ -43,18 +107,19 @@ impl Fold {
     }
 
     /// Takes a summary: gives the message to send at once, or counts it.
-    pub fn offer(&mut self, summary: &Summary, now: Instant) -> Option<ToWarden> {
-        let bucket = if summary.verdict == Verdict::Allow { &mut self.allowed } else { &mut self.refused };
+    pub fn offer(&mut self, ended: &impl Told, now: Instant) -> Option<ToWarden> {
+        let alike = ended.alike();
+        let bucket = if alike.verdict == Verdict::Allow { &mut self.allowed } else { &mut self.refused };
         if bucket.take(now) {
-            return Some(ToWarden::Journal(Box::new(summary.clone())));
+            return Some(ToWarden::Journal(Box::new(ended.summary())));
         }
-        let exact = self.kind(summary);
+        let exact = self.hash.hash_one(alike);
         if let Some((_, count)) = self.kinds.get_mut(&exact) {
             *count += 1;
         } else if self.kinds.len() < KINDS {
-            self.kinds.insert(exact, (Box::new(summary.clone()), 1));
+            self.kinds.insert(exact, (Box::new(ended.summary()), 1));
         } else {
-            self.coarse(summary);
+            self.coarse(ended.summary());
         }
         None
     }
@@ -68,24 +133,8 @@ impl Fold {
         self.kinds.drain().map(|(_, folded)| message(folded)).collect()
     }
 
-    /// What folds together. The unit too: one job's exchanges are not counted in another job's journal.
-    fn kind(&self, s: &Summary) -> u64 {
-        let failed = s.error.is_some();
-        self.hash.hash_one((
-            &s.tag,
-            &s.unit,
-            &s.host,
-            &s.method,
-            s.status,
-            s.verdict.as_str(),
-            &s.rule,
-            failed,
-            s.caller_keys.first().map(|key| &key.fingerprint),
-        ))
-    }
-
     /// Hosts, methods and paths are the caller's to choose: there is no end of them, so they do not make kinds for ever.
-    fn coarse(&mut self, summary: &Summary) {
+    fn coarse(&mut self, summary: Summary) {
         let mut example = Summary {
             host: MANY.to_owned(),
             address: MANY.to_owned(),
@@ -96,12 +145,12 @@ impl Fold {
             error: None,
             caller_keys: Vec::new(),
             duration_us: None,
-            ..summary.clone()
+            ..summary
         };
-        if self.kinds.len() >= 2 * KINDS && !self.kinds.contains_key(&self.kind(&example)) {
+        if self.kinds.len() >= 2 * KINDS && !self.kinds.contains_key(&self.hash.hash_one(example.alike())) {
             (example.tag, example.unit, example.start_time) = (MANY.to_owned(), None, None);
         }
-        let kind = self.kind(&example);
+        let kind = self.hash.hash_one(example.alike());
         self.kinds.entry(kind).or_insert_with(|| (Box::new(example), 0)).1 += 1;
     }
 }
@@ -135,8 +184,8 @@ impl Folding {
     /// What the store sends summaries to.
     pub fn sink(&self) -> Sink {
         let this = self.clone();
-        Arc::new(move |summary| {
-            let message = this.locked(|fold| fold.offer(summary, Instant::now()));
+        Arc::new(move |ended| {
+            let message = this.locked(|fold| fold.offer(ended, ended.at()));
             message.into_iter().for_each(|m| (this.send)(m));
         })
     }

@@ -141,6 +141,49 @@ impl Batch {
         Ok(())
     }
 
+    /// As [`Batch::masked`], for an object that is put together: `payload`, and in it under `name` another of the fields
+    /// `first` (JSON without braces) and those of `rest`.
+    ///
+    /// # Errors
+    /// [`Unframeable`]; the batch is as before.
+    pub fn joined(
+        &mut self,
+        kind: Kind,
+        payload: &impl Serialize,
+        (name, first, rest): (&str, &[u8], &impl Serialize),
+        needles: Option<&Needles>,
+    ) -> Result<(), Unframeable> {
+        let start = self.open(kind);
+        let written = self.join(payload, (name, first, rest));
+        if let Err(error) = written {
+            self.bytes.truncate(start);
+            return Err(Unframeable::Json(error));
+        }
+        self.seal(start)?;
+        if let Some(needles) = needles {
+            needles.mask(&mut self.bytes[start + HEADER..]);
+        }
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        payload: &impl Serialize,
+        (name, first, rest): (&str, &[u8], &impl Serialize),
+    ) -> serde_json::Result<()> {
+        serde_json::to_writer(&mut self.bytes, payload)?;
+        // In place of the brace that ends the object.
+        self.bytes.pop();
+        for part in [b",\"", name.as_bytes(), b"\":{", first] {
+            self.bytes.extend_from_slice(part);
+        }
+        let brace = self.bytes.len();
+        serde_json::to_writer(&mut self.bytes, rest)?;
+        self.bytes[brace] = b',';
+        self.bytes.push(b'}');
+        Ok(())
+    }
+
     /// Adds a body frame.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::types::{Caller, CallerKey, CredentialName, Summary};
+use crate::types::{Caller, CallerKey, CredentialName};
 
 mod edges;
 mod exchange;
@@ -24,6 +24,7 @@ mod held;
 mod lock;
 mod log;
 mod open;
+mod own;
 pub mod payload;
 pub mod read;
 mod salt;
@@ -38,6 +39,7 @@ mod writer;
 
 pub use exchange::Exchange;
 pub use open::{Error, Store};
+pub use own::Ended;
 pub use session::Session;
 use veil::Veil;
 
@@ -46,8 +48,8 @@ use veil::Veil;
 #[error("the record cannot be written: {0}")]
 pub struct Unrecordable(pub String);
 
-/// Where finished summaries go (the journal, by way of the warden). Must not block.
-pub type Sink = Arc<dyn Fn(&Summary) + Send + Sync>;
+/// Who is told of exchanges that are over (the journal, by way of the warden). Must not block.
+pub type Sink = Arc<dyn Fn(&Ended<'_>) + Send + Sync>;
 
 /// What must not be seen in a session of this caller's. Asked once for each session: must not block.
 pub type Unseen = Arc<dyn Fn(&Caller) -> Arc<Veil> + Send + Sync>;

@@ -229,7 +229,7 @@ pub struct Trailers<'a, H> {
 }
 
 /// [`super::frame::Kind::ExchangeEnd`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct ExchangeEnd<'a> {
     /// Session.
     pub session: Cow<'a, str>,
@@ -241,6 +241,15 @@ pub struct ExchangeEnd<'a> {
     pub down: Kept,
     /// The exchange in one line.
     pub summary: Cow<'a, Summary>,
+}
+
+/// An [`ExchangeEnd`] on its way in, without the summary.
+#[derive(Serialize)]
+pub(super) struct Ending<'a> {
+    pub session: &'a str,
+    pub exchange: u32,
+    pub up: Kept,
+    pub down: Kept,
 }
 
 /// How much of a body is in the store.

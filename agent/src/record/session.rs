@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use super::edges::summary;
 use super::exchange::Exchange;
 use super::frame::{Batch, Kind};
 use super::open::Shared;
+use super::own::same;
 use super::payload::{SessionBegin, SessionEnd, Tls, stamp};
 use super::veil::Veil;
 use super::write::Write;
@@ -34,6 +36,8 @@ pub(super) struct Facts {
     pub destination: Destination,
     /// What must not be seen in its frames.
     pub veil: Arc<Veil>,
+    /// What the summaries of all its exchanges say: see [`same`].
+    pub same: Vec<u8>,
     begun: Instant,
     exchanges: AtomicU32,
     ended: AtomicBool,
@@ -62,6 +66,7 @@ impl Session {
             SessionBegin { session: text.clone(), time, client, destination, caller: &*caller, looked_up };
         let veil = shared.veil(&caller);
         write(&shared, &veil, Kind::Session, &begin, Need::Begin)?;
+        let same = same(&summary(&text, 0, &caller, destination));
         Ok(Self(Arc::new(Facts {
             shared,
             id,
@@ -69,6 +74,7 @@ impl Session {
             caller,
             destination,
             veil,
+            same,
             begun: Instant::now(),
             exchanges: AtomicU32::new(0),
             ended: AtomicBool::new(false),
@@ -143,7 +149,7 @@ impl Session {
         let end = SessionEnd {
             session: Cow::Borrowed(&facts.text),
             time: stamp(OffsetDateTime::now_utc()),
-            duration_us: micros(facts.begun),
+            duration_us: micros(facts.begun.elapsed()),
             exchanges: facts.exchanges.load(Ordering::Acquire),
             error: error.map(|error| Cow::Owned(cut(error, ERROR))),
         };
@@ -177,9 +183,9 @@ fn write(
     shared.log.append(&mut batch, need)
 }
 
-/// Microseconds since then.
-pub(super) fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+/// In whole microseconds.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A text of at most `limit` bytes, its end replaced by `…` when it was longer.

@@ -183,17 +183,22 @@ impl Http<'_> {
             path: self.path.to_owned(),
             query: self.query.map(ToOwned::to_owned),
             headers: self.headers.clone(),
-            body: match self.body {
-                Body::Unread => KeptBody::Unread,
-                Body::Whole(bytes) => KeptBody::Whole(bytes.to_owned()),
-                Body::Unknowable(why) => KeptBody::Unknowable(why.to_owned()),
-                Body::Handshake => KeptBody::Handshake,
-                Body::Message(Message { from, binary, data }) => KeptBody::Message {
-                    from,
-                    binary,
-                    data: data.map(<[u8]>::to_vec).map_err(ToOwned::to_owned),
-                },
-            },
+            body: self.body.keep(),
+        }
+    }
+}
+
+impl Body<'_> {
+    /// A copy of its own.
+    pub fn keep(&self) -> KeptBody {
+        match *self {
+            Self::Unread => KeptBody::Unread,
+            Self::Whole(bytes) => KeptBody::Whole(bytes.to_owned()),
+            Self::Unknowable(why) => KeptBody::Unknowable(why.to_owned()),
+            Self::Handshake => KeptBody::Handshake,
+            Self::Message(Message { from, binary, data }) => {
+                KeptBody::Message { from, binary, data: data.map(<[u8]>::to_vec).map_err(ToOwned::to_owned) }
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod id;
 pub mod identity;
 pub mod issuer;
 pub mod near;
+mod packed;
 pub mod summary;
 pub mod way;
 
@@ -23,5 +24,6 @@ pub use id::{ExchangeNumber, NetnsCookie, SessionId, TagName};
 pub use identity::Identity;
 pub use issuer::{Issuer, Token};
 pub use near::nearest;
+pub use packed::Packed;
 pub use summary::{HostSource, LookedUp, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};

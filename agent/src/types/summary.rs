@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{CallerKey, Enforcement, HostName, Weakness};
 
 /// How policy decided, in the contract's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Sent on.

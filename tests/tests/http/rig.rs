@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use sluice::drain::Drain;
 use sluice::engine::http::{self, Version};
-use sluice::engine::{Context, Verified, tunnel};
+use sluice::engine::{Connection, Context, Verified, tunnel};
 use sluice::policy::Policy;
-use sluice::record::{Session, Settings, Store};
+use sluice::record::{Ended, Session, Settings, Store};
 use sluice::stream::BoxStream;
 use sluice::types::{Caller, Destination, HostName, HostSource, LookedUp, Summary, TagName};
 use tempfile::TempDir;
@@ -50,13 +50,17 @@ impl Rig {
     }
 
     pub fn verified(verified: Verified) -> Self {
+        Self::of(verified, None)
+    }
+
+    fn of(verified: Verified, looked_up: Option<LookedUp>) -> Self {
         let records: Arc<Mutex<Vec<Summary>>> = Arc::default();
         let seen = Arc::clone(&records);
         let dir = TempDir::with_prefix("sluice-http-").expect("directory");
         let mut settings = Settings::new(dir.path());
         settings.segment_bytes = 1 << 20;
         settings.body_limit = 4096;
-        let sink = Arc::new(move |s: &Summary| seen.lock().expect("records").push(s.clone()));
+        let sink = Arc::new(move |s: &Ended<'_>| seen.lock().expect("records").push(s.summary()));
         let store = Store::open(settings, sink).expect("store");
         let destination = Destination::new([192, 0, 2, 1].into(), 443);
         let client = "127.0.0.1:40000".parse().expect("address");
@@ -67,15 +71,13 @@ impl Rig {
         let taken = Arc::clone(&again);
         let behind: Arc<Mutex<Vec<Option<Verified>>>> = Arc::default();
         let said = Arc::clone(&behind);
-        let context = Context {
+        let connection = Connection {
             caller,
-            who: sluice::identity::Who::nobody(),
             destination,
             verified,
-            looked_up: None,
+            looked_up,
             shown: None,
             limits: sluice::limit::Limits::open(dir.path(), Box::new(|trouble| panic!("{trouble}"))),
-            policy: tokio::sync::watch::channel(Arc::new(Policy::default())).1,
             refusal: None,
             session: Arc::clone(&session),
             drain: drain.clone(),
@@ -86,6 +88,8 @@ impl Rig {
                 Box::pin(async {})
             }),
         };
+        let policy = tokio::sync::watch::channel(Arc::new(Policy::default())).1;
+        let context = Context::new(connection, sluice::identity::Who::nobody(), policy);
         Self { drain, again, behind, session, context, records, _store: store, dir }
     }
 
@@ -96,11 +100,12 @@ impl Rig {
         rig
     }
 
-    /// Whose address the host's own name servers said that the destination is.
-    pub fn looked_up(mut self, name: &str) -> Self {
+    /// With rules, and whose address the host's own name servers said that the destination is.
+    pub fn looked_up(verified: Verified, policy: Policy, name: &str) -> Self {
         let name = HostName::parse(name).expect("name");
-        self.context.looked_up = Some(LookedUp { name, by: HostSource::Dns });
-        self
+        let mut rig = Self::of(verified, Some(LookedUp { name, by: HostSource::Dns }));
+        rig.context.policy = tokio::sync::watch::channel(Arc::new(policy)).1;
+        rig
     }
 
     /// Where the store is.

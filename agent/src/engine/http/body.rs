@@ -137,19 +137,22 @@ pub(super) enum Length {
 /// Held by everything that is left of an exchange: as long as there is one, the connection is not idle.
 pub(super) type Open = Arc<()>;
 
-/// A request's body.
-pub(super) struct Up {
+/// A request's body: small, since hyper hands requests on by moving them.
+pub(super) struct Up(pub(super) Box<Leaving>);
+
+/// See [`Up`].
+pub(super) struct Leaving {
     pub(super) inner: Source,
     /// `None`: what is sent again, and was recorded when it was sent first.
     pub(super) exchange: Option<Exchange>,
     pub(super) spent: Option<Arc<Spent>>,
     /// Signs the pieces of a body anew that is signed in pieces.
-    pub(super) signing: Option<Chunks>,
+    pub(super) signing: Option<Box<Chunks>>,
     pub(super) length: Length,
     pub(super) _open: Open,
 }
 
-impl Up {
+impl Leaving {
     fn poll_signed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         loop {
             let frame =
@@ -178,7 +181,7 @@ impl Body for Up {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
-        let this = &mut *self;
+        let this = &mut *self.0;
         this.poll_signed(cx).map(|frame| {
             frame.map(|frame| {
                 let frame = frame?;
@@ -194,11 +197,12 @@ impl Body for Up {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream() && self.signing.as_ref().is_none_or(Chunks::is_whole)
+        let signed = self.0.signing.as_ref().is_none_or(|chunks| chunks.is_whole());
+        signed && self.0.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        hint(&self.inner, self.length)
+        hint(&self.0.inner, self.0.length)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One HTTP exchange, the same for HTTP/1 and HTTP/2: names, decide, record, send, record, answer.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,8 +70,9 @@ pub(super) struct Exchanges {
     first: CancellationToken,
     open: Open,
     echoes: Echoes,
-    /// Cancelled when the upstream's connection is over (HTTP/1): what is handed to it then is never answered.
-    pub(super) gone: CancellationToken,
+    /// The upstream's connection is over (HTTP/1): what is handed to it then is never answered. Whoever sets it has the
+    /// exchanges polled.
+    pub(super) gone: AtomicBool,
 }
 
 /// An exchange that ends without an answer: the client sees what it would have seen of the upstream itself.
@@ -119,7 +120,7 @@ impl Exchanges {
             first.cancel();
         }
         let (begun, open, echoes) = (AtomicU64::new(0), Open::default(), Echoes::default());
-        let gone = CancellationToken::new();
+        let gone = AtomicBool::new(false);
         Self { cx, sender, gate, on_switch, begun, before, first, open, echoes, gone }
     }
 

@@ -1,6 +1,8 @@
 //! HTTP/1: two hyper connections in one task, and none while nothing happens.
 
+use std::future::pending;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -22,6 +24,7 @@ use super::upgrade::Switched;
 use super::{BUFFER_MAX, Error, GOODBYE, client_end, parked};
 use crate::codec::http1::{FIELDS_MAX, HEAD_MAX};
 use crate::engine::Context;
+use crate::policy::InForce;
 use crate::stream::{BoxStream, Replay};
 
 /// What a refused client may still be sending is read and dropped for so long and so far, so that its system does not
@@ -143,6 +146,7 @@ where
     S: Service<Request<Incoming>, Response = Response<Down>, Error = Unanswered>,
 {
     let mut begun = Some(Box::pin(exchanges.may_close()));
+    let mut rules = Box::pin(changed(exchanges.cx.policy.clone()));
     let mut tick = Box::pin(sleep(IDLE));
     let mut at_tick = exchanges.served();
     let (mut upstream_too, mut closing) = (false, false);
@@ -150,6 +154,13 @@ where
         if begun.as_mut().is_some_and(|begun| ready(turn.of(Part::Rest), begun.as_mut())) {
             begun = None;
             down.as_mut().graceful_shutdown();
+            turn.ring(Part::Down);
+        }
+        while let Some(mut task) = turn.of(Part::Rest)
+            && let Poll::Ready(seen) = rules.as_mut().poll(&mut task)
+        {
+            // The exchanges under way look at them when they are polled.
+            rules.set(changed(seen));
             turn.ring(Part::Down);
         }
         if let Some(mut task) = turn.of(Part::Down)
@@ -165,7 +176,8 @@ where
                     tracing::debug!(%error, "the upstream's connection ended");
                 }
                 upstream_too = true;
-                exchanges.gone.cancel();
+                exchanges.gone.store(true, Ordering::Release);
+                turn.ring(Part::Down);
                 turn.ring(Part::Rest);
                 return Poll::Pending;
             }
@@ -188,6 +200,15 @@ where
         Poll::Pending
     })
     .await
+}
+
+/// Completes when other rules are in force, which then have been seen.
+async fn changed(mut rules: InForce) -> InForce {
+    if rules.changed().await.is_err() {
+        // Without a sender the agent is ending, and the drain has the say.
+        pending::<()>().await;
+    }
+    rules
 }
 
 /// Polls what comes to `()`, if its part rang.

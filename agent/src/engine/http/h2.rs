@@ -82,7 +82,8 @@ pub(super) async fn serve(client: BoxStream, upstream: BoxStream, cx: Context) -
     let on_switch =
         Box::new(move |switched: Switched| queue.push(Box::pin(switched.run(None, Arc::clone(&again)))));
     let exchanges = Arc::new(Exchanges::new(cx.clone(), Sender::Http2(sender), None, on_switch, 0));
-    let service = service_fn(move |request| Arc::clone(&exchanges).answer(request));
+    // Boxed: hyper moves the future with what it keeps of a stream, several times.
+    let service = service_fn(move |request| Box::pin(Arc::clone(&exchanges).answer(request)));
     let extended = up.as_ref().is_some_and(|up| up.is_extended_connect_protocol_enabled());
     let mut down = Box::pin(server(tasks, windows, extended).serve_connection(TokioIo::new(client), service));
 

@@ -140,7 +140,7 @@ async fn batch(seed: u64, requests: usize) -> Tally {
     let mut rules = Rules::draw(&mut draw);
     rules.reached = plain.then_some(HOST);
     let source = Source { mode: rules.mode(), rules: rules.written(), ..Source::default() };
-    let rig = Rig::judging(verified, Policy::compile(source).expect("a policy")).looked_up(HOST);
+    let rig = Rig::looked_up(verified, Policy::compile(source).expect("a policy"), HOST);
     let asked: Vec<Asked> = (0..requests).map(|_| draw.request(http2, plain)).collect();
     let passed = if http2 { wire2::pass(&rig, &asked).await } else { wire1::pass(&rig, &asked).await };
     let session = rig.session.id().to_string();

@@ -156,7 +156,7 @@ impl Exchanges {
         bearing: &Bearing,
         asked: &Asked,
         request: &mut Request<Source>,
-    ) -> Result<Option<Chunks>, Failed> {
+    ) -> Result<Option<Box<Chunks>>, Failed> {
         let no = |status, why: &dyn std::fmt::Display| {
             Failed::Refused(Refusal { last: self.gate.is_some(), ..bearing.refused(status, why) })
         };
@@ -172,7 +172,7 @@ impl Exchanges {
         };
         let host = asked.host.text.as_str();
         let signed = sigv4::sign(&bound, &bearing.value, claim, host, hash.as_deref(), request);
-        signed.map_err(|why| no(StatusCode::BAD_REQUEST, &why))
+        signed.map(|chunks| chunks.map(Box::new)).map_err(|why| no(StatusCode::BAD_REQUEST, &why))
     }
 
     /// The same with the value that comes after one which the upstream refused; `None`: there is no other.

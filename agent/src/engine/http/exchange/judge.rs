@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::{Request, Response, Version};
 
 use super::{Asked, Exchanges};
-use crate::engine::Context;
 use crate::engine::held::Held;
 use crate::engine::http::body::{Down, Finish};
 use crate::engine::http::messages::Judge;
@@ -39,7 +38,7 @@ impl Exchanges {
         who: Who,
         request: &mut Request<Source>,
     ) -> Result<Leave, Refusal> {
-        let mut cx = Context { who, ..self.cx.clone() };
+        let mut cx = self.cx.of_request(who);
         let policy = cx.policy_seen();
         let decide = |request: &Request<Source>| {
             cx.decide(&policy, Action::Http(self.wanted(asked, request))).map_err(Refusal::of)
@@ -52,16 +51,17 @@ impl Exchanges {
             verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
-        let kept = Box::new(self.wanted(asked, request).keep(asked.protocol));
+        let packed = self.wanted(asked, request).pack(asked.protocol);
         let held = request.body_mut().take_held();
         let hears = permit.messages();
         let messages = (hears > Hears::Nobody).then(|| {
-            let handshake = Arc::new((*kept).clone());
+            let handshake = Arc::new(packed.kept());
             Judge { cx: cx.clone(), handshake, hears, tally: Arc::default() }
         });
         // Behind the copy: what is read for an estimate alone is not judged again.
         let meter = self.count(asked, &permit, request).await?;
-        Ok(Leave { permit, live: Live::new(cx, Facts::Http(kept, hears)).holding(held), meter, messages })
+        let live = Live::new(cx, Facts::Http(packed, hears)).holding(held).told(self.gate.is_some());
+        Ok(Leave { permit, live, meter, messages })
     }
 
     /// Takes of the limits that hold for a request; one on tokens asks for the body, too.
