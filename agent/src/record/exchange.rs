@@ -1,7 +1,6 @@
 //! The record of one exchange: its head at once, what follows in few writes, its end exactly once.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -21,6 +20,8 @@ use super::write::{Write, scratch};
 use super::writer::Need;
 use super::{Direction, ExchangeHead, Unrecordable};
 use crate::types::ExchangeNumber;
+
+mod told;
 
 /// Bytes held back before they are written; what is held is written with the next sync at the latest.
 const HELD: usize = 16 * 1024;
@@ -209,28 +210,6 @@ impl Exchange {
         inner.flush_way(&mut state, Some(direction))?;
         let needles = inner.session.needles();
         inner.append(&mut state, |batch| framed(batch.masked(Kind::Trailers, &trailers, needles.as_deref())))
-    }
-
-    /// The protocol that the exchange became (`websocket` after 101).
-    pub fn became(&self, protocol: &'static str) {
-        if let Some(own) = &mut self.0.state().own {
-            own.protocol = Cow::Borrowed(protocol);
-        }
-    }
-
-    /// What was masked of it: counts by detector, in place of what was said before.
-    pub fn masked(&self, counts: BTreeMap<String, u64>) {
-        if let Some(own) = &mut self.0.state().own {
-            own.masked = counts;
-        }
-    }
-
-    /// It was refused after all, by `rule`: what came back from upstream was not passed on.
-    pub fn denied(&self, rule: &str) {
-        if let Some(own) = &mut self.0.state().own {
-            own.verdict = crate::types::Verdict::Deny;
-            own.rule = Some(rule.to_owned());
-        }
     }
 
     /// Ends the exchange and sends its summary to the sink. Only the first call counts.
