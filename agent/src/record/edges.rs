@@ -86,25 +86,17 @@ pub fn opening(
     };
     let framed = framed(batch.masked(Kind::Exchange, &begin, needles.as_deref()));
     let own = Own {
-        exchange: number,
-        time,
-        duration_us: None,
         identity: identity.map(str::to_owned),
         groups: groups.into_owned(),
-        protocol: Cow::Borrowed(head.protocol),
         host,
         host_source: Some(head.host_source),
         method,
         path: clean.map(|text| cut(text, PATH)),
-        status: None,
         rule: head.rule,
         verdict: head.verdict,
         credential: head.credential.as_ref().map(|borne| borne.name.to_string()),
         caller_keys: head.caller_keys,
-        masked: BTreeMap::new(),
-        bytes_up: 0,
-        bytes_down: 0,
-        error: None,
+        ..Own::new(number, time, head.protocol)
     };
     (Box::new(own), framed)
 }

@@ -37,6 +37,31 @@ pub struct Own {
 }
 
 impl Own {
+    /// Of an exchange that begins: nothing else is known of it.
+    pub fn new(exchange: u32, time: String, protocol: &'static str) -> Self {
+        Self {
+            exchange,
+            time,
+            duration_us: None,
+            identity: None,
+            groups: Vec::new(),
+            protocol: Cow::Borrowed(protocol),
+            host: String::new(),
+            host_source: None,
+            method: None,
+            path: None,
+            status: None,
+            rule: None,
+            verdict: Verdict::Allow,
+            credential: None,
+            caller_keys: Vec::new(),
+            masked: BTreeMap::new(),
+            bytes_up: 0,
+            bytes_down: 0,
+            error: None,
+        }
+    }
+
     /// With what its session says.
     pub fn whole(self, session: &Facts) -> Summary {
         Summary {
@@ -65,27 +90,7 @@ impl Own {
 
 /// The fields of a [`Summary`] that are not an exchange's own, as JSON without the braces around it.
 pub fn same(of_session: &Summary) -> Vec<u8> {
-    let own = Own {
-        exchange: 0,
-        time: String::new(),
-        duration_us: None,
-        identity: None,
-        groups: Vec::new(),
-        protocol: Cow::Borrowed(""),
-        host: String::new(),
-        host_source: None,
-        method: None,
-        path: None,
-        status: None,
-        rule: None,
-        verdict: Verdict::Allow,
-        credential: None,
-        caller_keys: Vec::new(),
-        masked: BTreeMap::new(),
-        bytes_up: 0,
-        bytes_down: 0,
-        error: None,
-    };
+    let own = Own::new(0, String::new(), "");
     let fields = |value: serde_json::Result<Value>| match value {
         Ok(Value::Object(fields)) => fields,
         // Fields of texts and numbers always have a JSON form.

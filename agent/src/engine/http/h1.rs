@@ -8,6 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -146,21 +147,17 @@ where
     S: Service<Request<Incoming>, Response = Response<Down>, Error = Unanswered>,
 {
     let mut begun = Some(Box::pin(exchanges.may_close()));
-    let mut rules = Box::pin(changed(exchanges.cx.policy.clone()));
+    let mut rules = Rules::of(exchanges.cx.policy.clone());
     let mut tick = Box::pin(sleep(IDLE));
-    let mut at_tick = exchanges.served();
-    let (mut upstream_too, mut closing) = (false, false);
+    let (mut at_tick, mut upstream_too, mut closing) = (exchanges.served(), false, false);
     together(|turn| {
         if begun.as_mut().is_some_and(|begun| ready(turn.of(Part::Rest), begun.as_mut())) {
             begun = None;
             down.as_mut().graceful_shutdown();
             turn.ring(Part::Down);
         }
-        while let Some(mut task) = turn.of(Part::Rest)
-            && let Poll::Ready(seen) = rules.as_mut().poll(&mut task)
-        {
+        if rules.have_changed(turn.of(Part::Rest)) {
             // The exchanges under way look at them when they are polled.
-            rules.set(changed(seen));
             turn.ring(Part::Down);
         }
         if let Some(mut task) = turn.of(Part::Down)
@@ -172,9 +169,7 @@ where
             if let Some(mut task) = turn.of(Part::Up)
                 && let Poll::Ready(result) = up.as_mut().poll(&mut task)
             {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "the upstream's connection ended");
-                }
+                result.unwrap_or_else(|error| tracing::debug!(%error, "the upstream's connection ended"));
                 upstream_too = true;
                 exchanges.gone.store(true, Ordering::Release);
                 turn.ring(Part::Down);
@@ -202,13 +197,29 @@ where
     .await
 }
 
-/// Completes when other rules are in force, which then have been seen.
-async fn changed(mut rules: InForce) -> InForce {
-    if rules.changed().await.is_err() {
-        // Without a sender the agent is ending, and the drain has the say.
-        pending::<()>().await;
+/// Watches for other rules.
+struct Rules(BoxFuture<'static, InForce>);
+
+impl Rules {
+    fn of(mut rules: InForce) -> Self {
+        Self(Box::pin(async move {
+            if rules.changed().await.is_err() {
+                // Without a sender the agent is ending, and the drain has the say.
+                pending::<()>().await;
+            }
+            rules
+        }))
     }
-    rules
+
+    /// Whether there are others than when it was last asked; else its part rings when there are.
+    fn have_changed(&mut self, task: Option<TaskContext<'_>>) -> bool {
+        let Some(mut task) = task else { return false };
+        let mut changed = false;
+        while let Poll::Ready(seen) = self.0.as_mut().poll(&mut task) {
+            (*self, changed) = (Self::of(seen), true);
+        }
+        changed
+    }
 }
 
 /// Polls what comes to `()`, if its part rang.
