@@ -186,6 +186,6 @@ impl Weave {
             }
         }
         self.write(env, out);
-        self.texts.iter_mut().skip(1).for_each(Logical::shrink);
+        self.texts.iter_mut().for_each(Logical::shrink);
     }
 }

@@ -40,7 +40,7 @@ use weave::Weave;
 
 /// Most memory of a body on its way, in bytes, without what it has written.
 pub const MEMORY: usize = 64 * 1024;
-/// So much is read at once, in bytes; of events, less, since more of them may have to wait.
+/// So much is read at once, in bytes; of events whose texts go on, less, since more of them may have to wait.
 const CHUNK: usize = 12 * 1024;
 const EVENTS: usize = 4 * 1024;
 /// So much is handed to a lexer at once, in bytes, and so many pieces are noted until they are seen to: each byte can be one.
@@ -71,7 +71,6 @@ pub struct Body {
     checked: usize,
     /// Whether that is not asked here.
     opaque: bool,
-    chunk: usize,
     /// What was wrong: nothing passes behind it.
     refused: Option<Refused>,
 }
@@ -97,8 +96,6 @@ impl Body {
         let mut body = Self::reading(plan, scope, restores, lexer);
         body.weave.latin1 = matches!(kind, Kind::Latin1(_));
         body.opaque = matches!(kind, Kind::Opaque | Kind::Multipart { .. } | Kind::Grpc | Kind::Protobuf);
-        body.chunk =
-            if matches!(kind, Kind::Sse | Kind::Ndjson | Kind::Multipart { .. }) { EVENTS } else { CHUNK };
         if matches!(kind, Kind::Grpc | Kind::Protobuf) {
             body.messages = Some(Box::new(Messages::new(*kind == Kind::Grpc)));
         }
@@ -119,7 +116,6 @@ impl Body {
             counts: Counts::default(),
             checked: 0,
             opaque: false,
-            chunk: CHUNK,
             refused: None,
         }
     }
@@ -132,7 +128,14 @@ impl Body {
         if self.messages.is_some() {
             return self.turn(bytes, false, out);
         }
-        bytes.chunks(self.chunk).try_for_each(|piece| self.turn(piece, false, out))
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let size = if self.weave.texts.len() > 1 { EVENTS } else { CHUNK };
+            let (piece, behind) = rest.split_at(size.min(rest.len()));
+            self.turn(piece, false, out)?;
+            rest = behind;
+        }
+        Ok(())
     }
 
     /// The body has ended: appends the rest to `out`.

@@ -383,3 +383,12 @@ fn events_without_a_beginning_pass_at_once() {
         }
     }
 }
+
+#[test]
+fn bodies_go_from_thread_to_thread() {
+    fn goes<T: Send>() {}
+    fn shared<T: Send + Sync>() {}
+    goes::<Body>();
+    shared::<Plan>();
+    shared::<Scope>();
+}

@@ -33,7 +33,8 @@ pub struct Multipart {
 enum Place {
     /// Before the first part, or behind the last.
     Outside,
-    /// Behind a boundary.
+    /// Behind a boundary; in the rest of its line.
+    Boundary,
     Line,
     Head,
     /// In front of a part's body.
@@ -73,7 +74,8 @@ impl Multipart {
         loop {
             let goes_on = match self.place {
                 Place::Outside => self.outside(feed, upto, last)?,
-                Place::Line => self.line(feed, upto, last),
+                Place::Boundary => self.line(feed, upto, last),
+                Place::Line => self.line_rest(feed, upto),
                 Place::Head => self.head(feed, upto, last)?,
                 Place::Begin => self.begin(feed, upto, last)?,
                 Place::Part => match self.part(feed, upto, last)? {
@@ -91,20 +93,17 @@ impl Multipart {
     fn find(&self, rest: &[u8], last: bool) -> End {
         for at in memmem::find_iter(rest, &self.delimiter) {
             let begins = if at == 0 { self.at_line } else { rest[at - 1] == b'\n' };
-            let follows = match rest.get(at + self.delimiter.len()) {
-                Some(b'-' | b'\r' | b'\n' | b' ' | b'\t') => true,
-                Some(_) => false,
-                None => last,
+            let follows = match &rest[at + self.delimiter.len()..] {
+                [] | [b'-'] if !last && begins => return End::NotBefore(at.saturating_sub(2)),
+                [] | [b'-', b'-', ..] | [b'\r' | b'\n' | b' ' | b'\t', ..] => true,
+                _ => false,
             };
             if begins && follows {
                 let line = usize::from(at > 0) + usize::from(at > 1 && rest[at - 2] == b'\r');
                 return End::At(at - line, at);
             }
-            if begins && rest.len() == at + self.delimiter.len() {
-                return End::NotBefore(at.saturating_sub(2));
-            }
         }
-        let held = if last { 0 } else { self.delimiter.len() + 2 };
+        let held = if last { 0 } else { self.delimiter.len() + 3 };
         End::NotBefore(rest.len().saturating_sub(held))
     }
 
@@ -114,7 +113,7 @@ impl Multipart {
             End::At(_, at) => {
                 feed.plain(at, Spell::Bytes);
                 feed.fixed(self.delimiter.len());
-                self.place = Place::Line;
+                self.place = Place::Boundary;
                 Ok(true)
             }
             End::NotBefore(at) => {
@@ -125,24 +124,30 @@ impl Multipart {
         }
     }
 
-    /// The rest of the delimiter's line; two dashes say that no part follows.
+    /// Two dashes behind the delimiter say that no part follows.
     fn line(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> bool {
         let rest = feed.rest(upto);
-        if rest.starts_with(b"--") || (last && rest.len() < 2) {
-            feed.plain(rest.len().min(2), Spell::Bytes);
-            (self.place, self.at_line) = (Place::Outside, false);
-            return true;
-        }
-        let Some(end) = memchr(b'\n', rest).filter(|_| rest.len() > 1) else {
-            if rest.len() > 2 {
-                feed.plain(rest.len() - 1, Spell::Bytes);
-            }
+        if rest.len() < 2 && !last {
             return false;
-        };
-        feed.plain(end, Spell::Bytes);
-        feed.fixed(1);
-        self.place = Place::Head;
+        }
+        (self.place, self.at_line) = (Place::Line, false);
+        if rest.starts_with(b"--") {
+            feed.fixed(2);
+            self.place = Place::Outside;
+        }
         true
+    }
+
+    /// The rest of the delimiter's line.
+    fn line_rest(&mut self, feed: &mut Feed<'_, '_>, upto: usize) -> bool {
+        let rest = feed.rest(upto);
+        let end = memchr(b'\n', rest);
+        feed.plain(end.unwrap_or(rest.len()), Spell::Bytes);
+        feed.fixed(usize::from(end.is_some()));
+        if end.is_some() {
+            self.place = Place::Head;
+        }
+        end.is_some()
     }
 
     /// Reads a head, once it is there whole.
@@ -220,7 +225,7 @@ impl Multipart {
         }
         let Some(delimiter) = delimiter else { return Ok((Flow::On, false)) };
         feed.fixed(from + delimiter + self.delimiter.len() - feed.at());
-        self.place = Place::Line;
+        self.place = Place::Boundary;
         Ok((Flow::On, true))
     }
 }

@@ -27,14 +27,13 @@ impl Soft {
     pub fn read(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> Result<Flow, Refused> {
         if self.mode == Mode::Unknown {
             let rest = feed.rest(upto);
-            match rest.iter().find(|b| !b.is_ascii_whitespace()) {
-                None => {
-                    feed.fixed(rest.len());
-                    return Ok(Flow::On);
-                }
-                Some(b'{' | b'[') => self.mode = Mode::Json,
-                Some(_) => self.mode = Mode::Text,
-            }
+            let blank = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+            feed.fixed(blank);
+            self.mode = match rest.get(blank) {
+                None => return Ok(Flow::On),
+                Some(b'{' | b'[') => Mode::Json,
+                Some(_) => Mode::Text,
+            };
         }
         if self.mode == Mode::Json {
             let read = self.json.read(feed, upto, last);

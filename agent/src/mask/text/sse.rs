@@ -156,10 +156,13 @@ impl Sse {
 
     fn data(&mut self, feed: &mut Feed<'_, '_>, until: usize, whole: bool) -> Flow {
         if self.data == Data::Unknown {
-            match feed.rest(until).iter().find(|b| !b.is_ascii_whitespace()) {
+            let rest = feed.rest(until);
+            let blank = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+            feed.fixed(blank);
+            match rest.get(blank) {
                 Some(b'{' | b'[' | b'"') => self.data = Data::Json,
                 Some(_) => self.data = Data::Text,
-                None => {}
+                None => return Flow::On,
             }
         }
         if self.data == Data::Json {

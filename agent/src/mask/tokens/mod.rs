@@ -11,6 +11,7 @@ use regex::bytes::Regex;
 use zeroize::Zeroizing;
 
 use super::replace::Key;
+use super::restore::MOST_HELD;
 pub(super) use shape::NUMBER;
 use shape::{Check, Dice, checks, shaped};
 
@@ -120,6 +121,9 @@ impl Tokens {
 
     /// What a token of this scope stands for, as it was given out.
     pub fn value(&self, token: &[u8]) -> Option<&[u8]> {
+        if token.len() > MOST_HELD {
+            return None;
+        }
         let entry = self.values.get(&plain(token))?;
         (entry.token.as_bytes() == token).then_some(&entry.value)
     }

@@ -51,7 +51,9 @@ impl Masking {
         let kept = response.headers().clone();
         let mut coded = None;
         if body && self.answers().is_some() {
-            if response.status() == StatusCode::PARTIAL_CONTENT {
+            let kind = kept.get(http::header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
+            let parts = kind.is_some_and(|kind| kind.trim_ascii_start().starts_with(b"multipart/byteranges"));
+            if parts || response.status() == StatusCode::PARTIAL_CONTENT {
                 return Err("a part of an answer cannot be masked (206)".to_owned());
             }
             if let Some(why) = unreadable(&kept) {

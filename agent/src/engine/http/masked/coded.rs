@@ -52,3 +52,40 @@ impl Coded {
         self.decoder.finish().map_err(|fault| fault.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use http::HeaderValue;
+    use http::header::CONTENT_ENCODING;
+
+    use super::*;
+
+    /// How much comes out of gzip of so many pieces, or why none.
+    fn decoded(piece: &[u8], times: usize) -> Result<usize, String> {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        (0..times).for_each(|_| gzip.write_all(piece).expect("written"));
+        let bytes = gzip.finish().expect("coded");
+        let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
+        let mut coded = Coded::of(&headers)?.expect("a coding");
+        let (mut input, mut out, mut all) = (&bytes[..], Vec::new(), 0);
+        while coded.step(&mut input, &mut out)? {
+            all += out.len();
+            assert!(out.len() <= PIECE, "a piece at once");
+        }
+        coded.end()?;
+        Ok(all + out.len())
+    }
+
+    #[test]
+    fn what_grows_without_measure_is_refused_and_what_repeats_itself_is_not() {
+        let line = b"{\"level\":\"info\",\"message\":\"the same line again\",\"number\":17}\n";
+        assert_eq!(decoded(line, 60_000), Ok(60_000 * line.len()));
+        assert_eq!(decoded(&[b' '; 1 << 16], 32), Ok(2 << 20), "little is free");
+        let refused = decoded(&[b' '; 1 << 20], 64).expect_err("a bomb");
+        assert!(refused.contains("grows more than 256 times"), "{refused}");
+    }
+}

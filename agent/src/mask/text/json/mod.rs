@@ -145,7 +145,7 @@ impl Json {
     /// [`Refused`]: the text is not whole.
     pub fn finish(&self, feed: &Feed<'_, '_>, upto: usize) -> Result<(), Refused> {
         let whole = (self.is_done() || self.is_new()) && feed.at() == upto;
-        if whole { Ok(()) } else { Err(wrong(feed, 0, "it ends in the middle")) }
+        if whole { Ok(()) } else { Err(wrong(feed, "it ends in the middle")) }
     }
 
     fn long(&mut self, feed: &mut Feed<'_, '_>) -> Flow {
@@ -172,28 +172,28 @@ impl Json {
             match byte {
                 b' ' | b'\n' | b'\r' | b'\t' => at += 1,
                 b',' | b':' => {
-                    self.mark(*byte).map_err(|what| wrong(feed, at, what))?;
+                    self.mark(*byte).map_err(|what| fail(feed, at, what))?;
                     at += 1;
                 }
                 b'"' => {
-                    let role = self.begin_string().map_err(|what| wrong(feed, at, what))?;
+                    let role = self.begin_string().map_err(|what| fail(feed, at, what))?;
                     feed.fixed(at + 1);
                     self.open_string(feed, role);
                     return Ok(Next::Inside);
                 }
                 b'{' | b'[' => {
-                    self.value().map_err(|what| wrong(feed, at, what))?;
+                    self.value().map_err(|what| fail(feed, at, what))?;
                     if self.field.is_none() && self.track.field().is_some() {
                         feed.fixed(at);
                         (rest, at) = (feed.rest(upto), 0);
                         self.swap(feed, Stood::Container);
                         self.field = Some(self.depth);
                     }
-                    self.open(feed, *byte == b'{')?;
+                    self.open(feed, at, *byte == b'{')?;
                     at += 1;
                 }
                 b'}' | b']' => {
-                    self.close(feed, *byte == b'}').map_err(|what| wrong(feed, at, what))?;
+                    self.close(feed, *byte == b'}').map_err(|what| fail(feed, at, what))?;
                     at += 1;
                     if self.field == Some(self.depth) {
                         feed.fixed(at);
@@ -253,8 +253,9 @@ impl Json {
         }
     }
 
-    fn open(&mut self, feed: &mut Feed<'_, '_>, object: bool) -> Result<(), Refused> {
+    fn open(&mut self, feed: &mut Feed<'_, '_>, at: usize, object: bool) -> Result<(), Refused> {
         if self.depth == DEPTH {
+            feed.fixed(at);
             return Err(Refused::TooDeep(DEPTH));
         }
         self.track.open(feed.joins());
@@ -312,7 +313,7 @@ impl Json {
                 None => return Ok(false),
                 Some(b'"') => return Ok(true),
                 Some(_) => match json_escape_length(&rest[plain..]) {
-                    Err(()) => return Err(wrong(feed, 0, "an escape that is none")),
+                    Err(()) => return Err(wrong(feed, "an escape that is none")),
                     Ok(None) => return Ok(false),
                     Ok(Some(length)) => {
                         let (says, count) = json_escape(&rest[plain..plain + length]);
@@ -337,9 +338,9 @@ impl Json {
         let text = &rest[..length];
         let number = json_number(text);
         if !number && !matches!(text, b"true" | b"false" | b"null") {
-            return Err(wrong(feed, 0, "what is neither string, number, object nor list"));
+            return Err(wrong(feed, "what is neither string, number, object nor list"));
         }
-        self.value().map_err(|what| wrong(feed, 0, what))?;
+        self.value().map_err(|what| wrong(feed, what))?;
         if self.field.is_none() && self.track.field().is_some() && text != b"null" {
             self.swap(feed, Stood::Scalar);
             feed.fixed(length);
@@ -372,6 +373,12 @@ fn plain(rest: &[u8]) -> usize {
     memchr2(b'"', b'\\', &rest[at..]).map_or(rest.len(), |found| at + found)
 }
 
-fn wrong(feed: &Feed<'_, '_>, at: usize, what: &'static str) -> Refused {
-    Refused::Json { at: feed.position() + at as u64, what }
+/// What was right before what is wrong is taken: who reads on finds the rest.
+fn fail(feed: &mut Feed<'_, '_>, at: usize, what: &'static str) -> Refused {
+    feed.fixed(at);
+    wrong(feed, what)
+}
+
+fn wrong(feed: &Feed<'_, '_>, what: &'static str) -> Refused {
+    Refused::Json { at: feed.position(), what }
 }
