@@ -217,6 +217,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "how long a test takes is for its runner to say")]
     fn what_is_found_never_depends_on_the_cuts() {
         let set = Set::compile(detect::all(), &own()).expect("the default set and three");
         let (mut dice, examples) = (Dice(0x5eed), examples());

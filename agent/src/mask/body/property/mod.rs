@@ -18,11 +18,13 @@ fn cut(body: &mut Body, text: &[u8], lengths: &mut dyn FnMut() -> usize) -> Resu
     body.end(&mut out).map(|()| out)
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long a test takes is for its runner to say")]
 fn rounds(default: usize) -> usize {
     std::env::var("MASK_ROUNDS").map_or(default, |rounds| rounds.parse().expect("a number"))
 }
 
 /// Another seed for each of several that run at once.
+#[expect(clippy::disallowed_methods, reason = "how long a test takes is for its runner to say")]
 fn seed(of: u64) -> Dice {
     let seed = std::env::var("MASK_SEED").map_or(0, |seed| seed.parse::<u64>().expect("a number"));
     Dice::new(of ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
