@@ -145,6 +145,8 @@ pub fn is_detector(name: &str) -> bool {
 pub struct Masks {
     /// Their names, those of the record's last.
     pub names: Vec<String>,
+    /// Those that the rule itself names, as configured.
+    own: Vec<Mask>,
     /// Header fields that they name, in lower case.
     pub headers: Vec<String>,
     /// What is hidden from the upstream.
@@ -173,16 +175,18 @@ impl Masks {
         self.request.is_some() || self.answer.is_some()
     }
 
-    /// Whether it hides on the wire what something that was begun under `before` does not.
+    /// Whether it hides on the wire what something that was begun under `before` may not: a mask that is new to it, or
+    /// is another under the same name.
     pub fn hides_more_than(&self, before: Option<&Self>) -> bool {
-        let before = before.filter(|before| before.on_wire()).map_or(&[][..], |before| &before.names);
-        self.on_wire() && self.names.iter().any(|name| !before.contains(name))
+        let before = before.filter(|before| before.on_wire()).map_or(&[][..], |before| &before.own);
+        self.on_wire() && self.own.iter().any(|mask| !before.contains(mask))
     }
 
     /// The same of the record alone: nothing is changed on the wire.
     fn unapplied(&self) -> Self {
         Self {
             names: self.names.clone(),
+            own: self.own.clone(),
             headers: self.headers.clone(),
             request: None,
             answer: None,
@@ -253,6 +257,7 @@ impl Maker<'_> {
         let record = self.plan(&all).map_err(|error| crate::report::Chain(&error).to_string())?;
         Ok(Some(Masks {
             names,
+            own: own.iter().map(|at| masks[*at].clone()).collect(),
             headers,
             request,
             answer,

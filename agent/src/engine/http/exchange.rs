@@ -169,7 +169,7 @@ impl Exchanges {
         let asked = match self.read(number, &mut request) {
             Ok(asked) => asked,
             Err((refusal, host, shape)) => {
-                return Ok(self.refuse(&refusal, shape, head_of(&request, host)));
+                return Ok(self.refuse(&refusal, shape, head_of(&request, host), None));
             }
         };
         let who = self.cx.who.of_request(request.headers_mut()).await;

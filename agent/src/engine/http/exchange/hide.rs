@@ -108,7 +108,7 @@ impl Exchanges {
     }
 
     /// The masks of an exchange with the tokens that they need.
-    fn masking(&self, masks: &Arc<Masks>) -> Arc<Masking> {
+    pub(super) fn masking(&self, masks: &Arc<Masks>) -> Arc<Masking> {
         Arc::new(Masking::new(masks, self.cx.tokens.scope(masks.within)))
     }
 

@@ -51,6 +51,10 @@ impl Exchanges {
             verdict = decide(request)?.explained(|denied| unread(denied, request.body().known()));
         }
         let permit = verdict.settled().map_err(Refusal::of)?;
+        if let Some(masks) = permit.masks() {
+            // They hold for the record also where it is refused after all.
+            request.extensions_mut().insert(Arc::clone(masks));
+        }
         let packed = self.wanted(asked, request).pack(asked.protocol);
         let held = request.body_mut().take_held();
         let hears = permit.messages();

@@ -1,5 +1,7 @@
 //! What a client is told in place of an upstream's answer.
 
+use std::sync::Arc;
+
 use http::header::EXPECT;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 
@@ -10,6 +12,7 @@ use crate::engine::http::refusal::{Refusal, Shape};
 use crate::engine::http::shared::{Passed, Shared};
 use crate::engine::http::source::Source;
 use crate::identity::Standing;
+use crate::policy::mask::Masks;
 use crate::record::{ExchangeHead, Unrecordable};
 use crate::types::{self, CallerKey};
 
@@ -51,11 +54,12 @@ impl Exchanges {
         refusal: &Refusal,
         shape: Shape,
         mut head: ExchangeHead<'_>,
+        masks: Option<&Arc<Masks>>,
     ) -> Response<Down> {
         head.verdict = types::Verdict::Deny;
         head.rule = refusal.rule.clone();
-        let masking = self.record_masking();
-        match self.cx.session.exchange_ahead(masked::for_record(masking.as_ref(), head)) {
+        let masking = masks.map(|masks| self.masking(masks)).or_else(|| self.record_masking());
+        match self.cx.session.exchange_ahead(masked::refused(masking.as_ref(), head)) {
             Ok(exchange) => {
                 let finish = Finish::new(exchange, self.cx.drain.clone()).masked(masking.as_ref());
                 self.tell(shape, refusal, finish)
@@ -80,7 +84,7 @@ impl Exchanges {
             request.body_mut().let_come().await;
         }
         let head = known(&self.cx, request, asked, standing, keys);
-        self.refuse(&refusal, asked.shape, head)
+        self.refuse(&refusal, asked.shape, head, request.extensions().get())
     }
 
     pub(super) fn unrecordable(&self, asked: &Asked, error: &Unrecordable) -> Response<Down> {

@@ -11,11 +11,11 @@ use http::{HeaderMap, Request, Uri};
 
 use super::Masking;
 use super::reader::How;
-use crate::mask::{Body, Counts, Kind, Plan, Scope, Spelling, text};
+use crate::mask::{Counts, Plan, Scope, Spelling, text};
 
 /// Fields that frame or route a message, say how it is read, or prove who sends it: a mask looks at them where it names them
 /// under `headers`, and not else. A credential for the very host is no leak to it; in the record it is a fingerprint.
-const LEFT: [&str; 55] = [
+const LEFT: [&str; 62] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -51,12 +51,16 @@ const LEFT: [&str; 55] = [
     "proxy-authenticate",
     "proxy-authorization",
     "retry-after",
+    "sec-ch-ua",
+    "sec-ch-ua-full-version",
+    "sec-ch-ua-full-version-list",
     "sec-websocket-accept",
     "sec-websocket-extensions",
     "sec-websocket-key",
     "sec-websocket-protocol",
     "sec-websocket-version",
     "server",
+    "server-timing",
     "set-cookie",
     "strict-transport-security",
     "te",
@@ -64,18 +68,41 @@ const LEFT: [&str; 55] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "user-agent",
     "vary",
+    "via",
     "www-authenticate",
     "x-amz-content-sha256",
     "x-amz-date",
     "x-amz-security-token",
     "x-api-key",
+    "x-csrf-token",
     "x-goog-api-key",
 ];
 
-/// Sums over a body (RFC 9530, RFC 1864, S3, GCS).
-const SUMS: [&str; 6] =
-    ["content-md5", "digest", "content-digest", "repr-digest", "x-goog-hash", "x-amz-sha256-tree-hash"];
+/// Sums over a body (RFC 9530, RFC 1864, S3, GCS, Azure).
+const SUMS: [&str; 10] = [
+    "content-md5",
+    "digest",
+    "content-digest",
+    "repr-digest",
+    "x-goog-hash",
+    "x-amz-sha256-tree-hash",
+    "x-amz-sdk-checksum-algorithm",
+    "x-amz-trailer",
+    "x-ms-content-crc64",
+    "x-ms-blob-content-md5",
+];
+
+fn is_sum(name: &str) -> bool {
+    SUMS.contains(&name) || name.starts_with("x-amz-checksum-")
+}
+
+/// Takes out the sums over a body that is now another.
+pub(super) fn drop_sums(headers: &mut HeaderMap) {
+    let sums: Vec<_> = headers.keys().filter(|name| is_sum(name.as_str())).cloned().collect();
+    sums.iter().for_each(|sum| drop(headers.remove(sum)));
+}
 
 /// Whether a field is searched by masks that name these.
 fn is_searched(name: &HeaderName, named: &[String]) -> bool {
@@ -86,11 +113,11 @@ impl Masking {
     /// One value, as it is to be passed on. `None`: as it came.
     fn value(&self, how: &How, name: &str, value: &[u8], counts: &mut Counts) -> Option<Vec<u8>> {
         match how {
-            How::Hide(plan) => text(plan, &self.scope, Spelling::Header, Some(name), value, counts),
-            How::Both(plan) => {
-                both(Body::both(Arc::clone(plan), Arc::clone(&self.scope), Kind::Opaque), value, counts)
+            How::Hide(plan) | How::Both(plan) => {
+                text(plan, &self.scope, Spelling::Header, Some(name), value, counts)
             }
-            How::Restore => both(Body::restoring(Arc::clone(&self.scope), Kind::Opaque), value, counts),
+            // Tokens stay in fields: where one names a place to go to, the caller would carry the value there.
+            How::Restore => None,
         }
     }
 
@@ -214,37 +241,22 @@ impl Masking {
     }
 }
 
-fn both(mut body: Body, value: &[u8], counts: &mut Counts) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    if body.push(value, &mut out).and_then(|()| body.end(&mut out)).is_err() {
-        // It is not passed on unread.
-        return Some(Vec::new());
-    }
-    counts.merge(body.counts());
-    (out != value).then_some(out)
-}
-
 /// Fields that speak of a body which is now another: its length, codings, sums and versions.
 pub(super) fn rewritten(headers: &mut HeaderMap) {
     for name in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG] {
         headers.remove(name);
     }
-    SUMS.iter().for_each(|sum| drop(headers.remove(*sum)));
+    drop_sums(headers);
     if headers.contains_key(ACCEPT_RANGES) {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("none"));
     }
     let sums = |value: &HeaderValue| {
         let lower = value.as_bytes().to_ascii_lowercase();
-        String::from_utf8(lower).is_ok_and(|lower| lower.split(',').any(|name| SUMS.contains(&name.trim())))
+        String::from_utf8(lower).is_ok_and(|lower| lower.split(',').any(|name| is_sum(name.trim())))
     };
     if headers.get_all(TRAILER).iter().any(sums) {
         headers.remove(TRAILER);
     }
-}
-
-/// Sums in trailers.
-pub(super) fn drop_sums(trailers: &mut HeaderMap) {
-    SUMS.iter().for_each(|sum| drop(trailers.remove(*sum)));
 }
 
 fn uri(uri: &Uri, plan: &Arc<Plan>, scope: &Arc<Scope>, counts: &mut Counts) -> Result<Option<Uri>, String> {
@@ -314,6 +326,7 @@ mod tests {
             ("content-encoding", "gzip"),
             ("etag", "\"x\""),
             ("content-digest", "sha-256=:eA==:"),
+            ("x-amz-checksum-crc32", "aGV5"),
             ("accept-ranges", "bytes"),
             ("trailer", "Digest"),
             ("x-kept", "yes"),

@@ -106,7 +106,12 @@ impl Masking {
 
 /// A request's head as the record may have it.
 pub(super) fn for_record<'a>(masking: Option<&Arc<Masking>>, head: ExchangeHead<'a>) -> ExchangeHead<'a> {
-    let Some(masking) = masking.filter(|masking| masking.records_request()) else { return head };
+    refused(masking.filter(|masking| masking.records_request()), head)
+}
+
+/// The same of one that is refused: nothing of it may have been hidden yet.
+pub(super) fn refused<'a>(masking: Option<&Arc<Masking>>, head: ExchangeHead<'a>) -> ExchangeHead<'a> {
+    let Some(masking) = masking else { return head };
     let path = head.path.as_deref().unwrap_or_default();
     let (hidden, headers) = masking.record_head(path, &head.headers, true);
     let path = hidden.map_or(head.path, |hidden| Some(Cow::Owned(hidden)));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, StatusCode};
 
 use super::coded::Coded;
@@ -49,6 +49,9 @@ pub(in crate::engine::http) fn passing(
 pub(in crate::engine::http) fn unmaskable(headers: &HeaderMap) -> Option<String> {
     if headers.get(SHA).is_some_and(|sha| sha.as_bytes().starts_with(b"STREAMING-")) {
         return Some("a body of aws-chunked pieces is not read".to_owned());
+    }
+    if headers.contains_key(CONTENT_RANGE) {
+        return Some("a part of a body cannot be masked (Content-Range)".to_owned());
     }
     unreadable(headers)
 }
