@@ -83,6 +83,17 @@ fn content_codings_are_undone() {
     kept_nowhere(&world, &["jane.roe"]);
 }
 
+/// A redirect would have the job carry the value to wherever an upstream likes.
+#[test]
+fn tokens_in_the_fields_of_an_answer_stay_tokens() {
+    let world = world();
+    let url = format!("{WWW}/redirect/{EMAIL}");
+    let (_, back, ended) = curl(&world, &["-D", "-", &url]);
+    let location = back.lines().find(|line| line.to_ascii_lowercase().starts_with("location:"));
+    let location = location.unwrap_or_else(|| panic!("a redirect: {ended:?}"));
+    assert!(location.contains("masked.example") && !location.contains("jane.roe"), "{location}");
+}
+
 #[test]
 fn what_has_nothing_to_hide_goes_as_it_came() {
     let world = world();

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::rig::{EMAIL, WWW, curl, file, record, sent, with, world};
+use crate::rig::{EMAIL, WWW, curl, file, kept_nowhere, record, sent, with, world};
 
 #[test]
 fn what_cannot_be_read_is_refused_before_it_is_sent() {
@@ -15,11 +15,12 @@ fn what_cannot_be_read_is_refused_before_it_is_sent() {
         gzip.finish().expect("coded")
     };
     let bomb = zeros(256);
-    let cases: [(&str, &[u8], &[&str], &str); 6] = [
+    let cases: [(&str, &[u8], &[&str], &str); 7] = [
         ("utf16", &utf16, &["Content-Type: application/json; charset=utf-16"], "cannot be read"),
         ("lie", b"{\"mail\": oops", &["Content-Type: application/json"], "no valid JSON"),
         ("bomb", &bomb, &["Content-Type: application/json", "Content-Encoding: gzip"], "grows more than"),
         ("unknown", b"xyz", &["Content-Encoding: lz4"], "its content coding is"),
+        ("part", b"jane.", &["Content-Range: bytes 0-4/99"], "a part of a body"),
         ("nested", b"xyz", &["Content-Encoding: gzip, gzip, gzip, gzip"], "content codings"),
         ("broken", b"no gzip at all, sorry", &["Content-Encoding: gzip"], "coding is broken"),
     ];
@@ -47,6 +48,21 @@ fn answers_that_cannot_be_read() {
     let (status, said, ended) = curl(&world, &[&format!("{WWW}/status/206")]);
     assert_eq!(status, "502", "{ended:?}");
     assert!(said.contains("206"), "{said}");
+}
+
+#[test]
+fn what_a_limit_refuses_is_recorded_masked() {
+    let few = "[[rule]]\nname = \"few\"\npaths = [\"/few/**\"]\nverdict = \"allow\"\nmask = [\"pii\"]\n\
+               limit = { requests = 1, per = \"1h\", by = \"tag\" }\n\n[[rule]]\nname = \"open\"";
+    let world = with(&crate::rig::RULES.replacen("[[rule]]\nname = \"open\"", few, 1));
+    let header = format!("X-Note: {EMAIL}");
+    let url = format!("{WWW}/few/{EMAIL}?to={EMAIL}");
+    for status in ["404", "429"] {
+        let (got, _, ended) = curl(&world, &["-H", &header, &url]);
+        assert_eq!(got, status, "{ended:?}");
+        record(&world, status, |s| s.status.is_some_and(|s| s.to_string() == status));
+    }
+    kept_nowhere(&world, &["jane.roe"]);
 }
 
 #[test]
