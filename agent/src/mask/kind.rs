@@ -166,11 +166,13 @@ const TEXTS: &[&[u8]] = &[
     b"application/x-pem-file",
 ];
 
-/// Whether a body of no known type begins as one of JSON or of letters: what begins otherwise is searched as it stands.
+/// Whether a body of no known type begins as one of JSON or with spaces alone, behind a mark of UTF-8 or none: what begins otherwise is searched as it stands.
 fn is_text(first: &[u8]) -> bool {
     let first = &first[..first.len().min(16)];
-    let begins = first.iter().find(|b| !b.is_ascii_whitespace());
-    matches!(begins, Some(b'{' | b'[')) && !first.iter().any(|b| *b < 9 || (14..32).contains(b))
+    let marked = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
+    let begins = marked.iter().find(|b| !b.is_ascii_whitespace());
+    let is_text = matches!(begins, Some(b'{' | b'[')) || (begins.is_none() && !first.is_empty());
+    is_text && !first.iter().any(|b| *b < 9 || (14..32).contains(b))
 }
 
 /// A parameter of a header's value (RFC 9110 section 5.6.6), without its quotes.
@@ -229,6 +231,9 @@ mod tests {
         assert_eq!(of("text/plain; charset=latin1", b"\xef\xbb\xbfx"), Ok(Kind::Text));
         assert_eq!(of("", b"{\"a\":1}"), Ok(Kind::Text));
         assert_eq!(of("application/octet-stream", b" [1]"), Ok(Kind::Text));
+        assert_eq!(of("", b"\xef\xbb\xbf {\"a\":1}"), Ok(Kind::Text));
+        assert_eq!(of("application/octet-stream", &[b' '; 16]), Ok(Kind::Text));
+        assert_eq!((of("", b""), of("", b"\xef\xbb\xbfa")), (Ok(Kind::Opaque), Ok(Kind::Opaque)));
         assert_eq!(of("application/octet-stream", b"\x89PNG"), Ok(Kind::Opaque));
         assert_eq!(of("image/png", b"\x89PNG"), Ok(Kind::Opaque));
         assert_eq!(

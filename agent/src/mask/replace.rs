@@ -16,7 +16,8 @@ pub enum Replacement {
     Hash,
     /// Stars for letters and digits but the last four, or the last quarter of a value of fewer than 16. Signs stay.
     Partial,
-    /// A token that stands for the value and has its shape; where the scope's map is full, or the value too long, as `Redact`.
+    /// A token that stands for the value and has its shape; where the scope's map is full, or the value too long or without a
+    /// longest length (JWT, private keys), as `Redact`.
     Token,
 }
 
@@ -56,6 +57,8 @@ pub fn write(found: &Found<'_>, how: Replacement, key: &Key, tokens: Option<&mut
     match (how, tokens) {
         (_, Some(tokens)) if tokens.holds(found.value) => out.extend_from_slice(found.value),
         (Replacement::Redact, _) | (Replacement::Token, None) => label(found.detector, out),
+        // The beginning of a value is no value: others begin so, too.
+        (Replacement::Token, _) if found.runs => label(found.detector, out),
         (Replacement::Hash, _) => hash(found, key, out),
         (Replacement::Partial, _) => partial(found.value, out),
         (Replacement::Token, Some(tokens)) => match tokens.token(found.detector, found.value) {
@@ -101,8 +104,14 @@ mod tests {
 
     fn written(detector: &str, value: &str, how: Replacement) -> String {
         let (mut out, key) = (Vec::new(), Key::new([7; 32]));
-        let found =
-            Found { detector, from: 0, end: value.len() as u64, value: value.as_bytes(), continues: false };
+        let found = Found {
+            detector,
+            from: 0,
+            end: value.len() as u64,
+            value: value.as_bytes(),
+            continues: false,
+            runs: false,
+        };
         write(&found, how, &key, None, &mut out);
         String::from_utf8(out).expect("text stays text")
     }

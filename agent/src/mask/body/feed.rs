@@ -1,9 +1,12 @@
 //! What a lexer sees of a body, and says of it: which bytes are text, which are fixed, which go as a whole.
 
+use memchr::memchr3;
+
 use super::Env;
 use super::join::Joins;
 use super::latin1::char_of;
 use super::logical::Logical;
+use super::odd::{is_read, letter};
 use super::spell::Spell;
 use super::swap::Stood;
 use super::weave::{PENDING, Stuff, Weave};
@@ -86,13 +89,14 @@ impl<'a, 'e> Feed<'a, 'e> {
             self.mirrored = self.at;
         }
         self.weave.piece(count, 0, 0, Stuff::Fixed);
+        self.weave.before.note(&self.raw[self.at..self.at + count]);
         self.at += count;
     }
 
     /// The next bytes are text that says what it is.
     pub fn plain(&mut self, count: usize, spell: Spell) {
         if !self.weave.latin1 || self.weave.swap.open().is_some_and(|stood| stood == Stood::Container) {
-            return self.ascii(count, spell);
+            return self.letters(count, spell);
         }
         let mut rest = &self.raw[self.at..self.at + count];
         while let Some(byte) = rest.first() {
@@ -106,10 +110,30 @@ impl<'a, 'e> Feed<'a, 'e> {
         }
     }
 
+    fn letters(&mut self, count: usize, spell: Spell) {
+        let end = self.at + count;
+        let mut from = self.at;
+        let is_read = is_read(spell) && self.weave.swap.open().is_none();
+        while is_read && let Some(found) = memchr3(0xc2, 0xe2, 0xef, &self.raw[from..end]) {
+            let at = from + found;
+            from = at + 1;
+            let length = letter(&self.raw[at..end]);
+            if length > 0 {
+                self.ascii(at - self.at, spell);
+                if let Some(says) = self.weave.before.says(&self.raw[at..at + length]) {
+                    self.unit(length, says, spell);
+                    from = at + length;
+                }
+            }
+        }
+        self.ascii(end - self.at, spell);
+    }
+
     fn ascii(&mut self, count: usize, spell: Spell) {
         if self.weave.swap.open().is_some() {
             return self.swallow(count, None);
         }
+        self.weave.before.note(&self.raw[self.at..self.at + count]);
         self.weave.piece(count, 0, self.slot, Stuff::Plain(spell));
         if self.slot != 0 {
             self.sync();
@@ -126,6 +150,8 @@ impl<'a, 'e> Feed<'a, 'e> {
         if let Some(stood) = self.weave.swap.open() {
             return self.swallow(count, (stood != Stood::Container).then_some(says));
         }
+        let says = self.weave.before.says(says).unwrap_or(says);
+        self.weave.before.note(says);
         self.sync();
         self.weave.piece(count, says.len(), self.slot, Stuff::Unit(spell));
         if self.slot == 0 {

@@ -162,8 +162,8 @@ impl Weave {
             let text = &mut self.texts[usize::from(piece.slot)];
             match stuff {
                 Stuff::Unit(_) => {
-                    let (says, length) = crate::mask::text::json_escape(bytes);
-                    text.add(hides, restores, &says[..length]);
+                    let says = super::odd::said(bytes, usize::from(piece.text));
+                    text.add(hides, restores, &says);
                 }
                 _ => text.add(hides, restores, bytes),
             }

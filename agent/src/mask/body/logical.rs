@@ -30,6 +30,8 @@ pub enum What {
         detector: Box<str>,
         /// What was found.
         value: Zeroizing<Vec<u8>>,
+        /// Whether that is its beginning only: no token can bring it back.
+        runs: bool,
     },
     /// What a token stands for.
     Restore(Zeroizing<Vec<u8>>),
@@ -54,8 +56,8 @@ impl Edit {
             (letters >= LEAST).then(|| Zeroizing::new(part.to_vec()))
         };
         let what = match &self.what {
-            What::Hide { detector, value } if leads => {
-                What::Hide { detector: detector.clone(), value: slice(value)? }
+            What::Hide { detector, value, runs } if leads => {
+                What::Hide { detector: detector.clone(), value: slice(value)?, runs: *runs }
             }
             What::Hide { value, .. } | What::Nothing(value) => What::Nothing(slice(value)?),
             What::Restore(value) => What::Restore(value.clone()),
@@ -63,13 +65,24 @@ impl Edit {
         Some(Self { from, end, what, written: self.written })
     }
 
+    /// Whether what stands there is hidden by as many stars; counts it.
+    pub fn stars(&mut self, env: &mut Env<'_>) -> bool {
+        if let What::Hide { detector, .. } = &self.what
+            && !std::mem::replace(&mut self.written, true)
+        {
+            env.counts.add(detector);
+        }
+        !self.is_restore()
+    }
+
     /// What is written, in no spelling yet.
     pub fn text(&self, env: &mut Env<'_>) -> Zeroizing<Vec<u8>> {
         match &self.what {
             What::Nothing(_) => Zeroizing::default(),
             What::Restore(value) => value.clone(),
-            What::Hide { detector, value } => {
+            What::Hide { detector, value, runs } => {
                 let with = env.plan.map_or(Replacement::Redact, |plan| plan.with(detector));
+                let with = if *runs && with == Replacement::Token { Replacement::Redact } else { with };
                 env.replaced(detector, value, with)
             }
         }
@@ -127,7 +140,7 @@ impl Logical {
                 let what = if found.continues {
                     What::Nothing(value)
                 } else {
-                    What::Hide { detector: found.detector.into(), value }
+                    What::Hide { detector: found.detector.into(), value, runs: found.runs }
                 };
                 if !token {
                     let (from, end) = (origin + found.from, origin + found.end);
@@ -229,6 +242,17 @@ impl Logical {
         self.fed > self.origin
     }
 
+    /// Whether what says nothing, and is next, is a part of a value; `None`: what follows it tells.
+    pub fn hides_silence(&self) -> Option<bool> {
+        let ended = self.origin == self.passed;
+        let hides = |edit: &Edit| {
+            let goes_on = matches!(edit.what, What::Nothing(_));
+            edit.end > self.passed && (edit.from < self.passed || (edit.from == self.passed && goes_on))
+        };
+        (ended || self.settled > self.passed)
+            .then(|| self.edits.iter().find(|edit| edit.end > self.passed).is_some_and(hides))
+    }
+
     /// Whether all that has come was written, and nothing waits.
     pub fn is_idle(&self) -> bool {
         self.passed == self.fed && !self.dirty
@@ -267,7 +291,8 @@ impl Logical {
 impl Env<'_> {
     pub fn replaced(&mut self, detector: &str, value: &[u8], with: Replacement) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(Vec::new());
-        let found = Found { detector, from: 0, end: value.len() as u64, value, continues: false };
+        let found =
+            Found { detector, from: 0, end: value.len() as u64, value, continues: false, runs: false };
         replace::write(&found, with, &self.scope.key, Some(&mut self.scope.tokens()), &mut out);
         if out.as_slice() != value {
             self.counts.add(detector);

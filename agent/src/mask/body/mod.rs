@@ -18,6 +18,7 @@ mod latin1;
 mod logical;
 mod message;
 mod number;
+mod odd;
 mod short;
 mod spell;
 mod swap;
@@ -47,7 +48,7 @@ const EVENTS: usize = 4 * 1024;
 const WINDOW: usize = 1024;
 const PIECES: usize = 1024;
 /// What may stand before text in UTF-8.
-const MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What is done to texts, and with what.
 pub(super) struct Env<'a> {
@@ -207,7 +208,9 @@ impl Body {
         let (mut left, weave, joins) = (upto, &mut self.weave, &mut self.joins);
         let mut size = WINDOW;
         loop {
-            let (window, begun) = (left.min(weave.lexed + size), weave.lexed);
+            let begun = weave.lexed;
+            let window = self.opaque.then_some(left.min(begun + size));
+            let window = window.unwrap_or_else(|| weave.whole_letters(left, size));
             let last = last && window == left;
             let raw = std::mem::take(&mut weave.raw);
             let mut feed = Feed::new(&raw, weave, joins, &mut env);
@@ -282,6 +285,8 @@ pub(super) fn whole_text(text: &[u8], last: bool) -> (usize, Option<Refused>) {
     }
 }
 
+#[cfg(test)]
+mod mended;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub fn write(text: &mut Logical, raw: &[u8], env: &mut Env<'_>, out: &mut Vec<u8
 fn replaced(edit: &Edit, raw: &[u8], (from, end): (u64, u64), env: &mut Env<'_>) -> Zeroizing<Vec<u8>> {
     let whole = edit.from <= from && edit.end >= end;
     match &edit.what {
-        What::Hide { detector, value }
+        What::Hide { detector, value, runs: false }
             if whole && env.plan.is_some_and(|plan| plan.with(detector) == Replacement::Token) =>
         {
             as_number(detector, value, raw, env)

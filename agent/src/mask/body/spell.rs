@@ -1,5 +1,7 @@
 //! How text is written so that it stands in its place: escapes of JSON, percent signs, entities.
 
+use zeroize::Zeroizing;
+
 /// What a text is a part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spell {
@@ -7,8 +9,12 @@ pub enum Spell {
     Plain,
     /// What need not be text: bytes stand as they are.
     Bytes,
+    /// What is no text, and may have lengths before what it holds: what is hidden becomes as many stars.
+    Stars,
     /// A string of JSON.
     Json,
+    /// A string of JSON in a string of JSON, and so on, so many deep.
+    Nested(u8),
     /// A form or query: percent signs, and `+` for a space.
     Form,
     /// A path: percent signs.
@@ -29,6 +35,12 @@ pub enum Spell {
 
 /// Writes a text. `latin1`: in Windows-1252, where it can be said in it, with `?` else.
 pub fn spell(text: &[u8], spell: Spell, latin1: bool, out: &mut Vec<u8>) {
+    if let Spell::Nested(depth) = spell {
+        let mut inner = Zeroizing::new(Vec::new());
+        utf8_in(text, Spell::Json, &mut inner);
+        let outer = if depth > 2 { Spell::Nested(depth - 1) } else { Spell::Json };
+        return self::spell(&inner, outer, latin1, out);
+    }
     if latin1 && !text.is_ascii() {
         for letter in String::from_utf8_lossy(text).chars() {
             let mut buffer = [0; 4];
@@ -94,6 +106,8 @@ mod tests {
             String::from_utf8_lossy(&out).into_owned()
         };
         assert_eq!(written("a\"\\\n\u{1}é", Spell::Json, false), "a\\\"\\\\\\n\\u0001é");
+        assert_eq!(written("a\"\\\n", Spell::Nested(2), false), r#"a\\\"\\\\\\n"#);
+        assert_eq!(written("\"ł", Spell::Nested(3), true), r#"\\\\\\\"\u0142"#);
         assert_eq!(written("a b@c+é", Spell::Form, false), "a+b%40c%2B%C3%A9");
         assert_eq!(written("é", Spell::Form, true), "%E9");
         assert_eq!(written("<a&'\">", Spell::Xml, false), "&lt;a&amp;&#39;&quot;&gt;");

@@ -332,7 +332,7 @@ fn parts() {
         let got = through(Body::hiding(plan(Replacement::Redact), scope(), kind.clone()), binary, cut);
         assert_eq!(
             got.as_deref(),
-            Ok(&b"--XX\r\ncontent-type: image/png\r\n\r\n\x89PNG\0\xff [email]\0\r\n--XX--\r\n"[..])
+            Ok(&b"--XX\r\ncontent-type: image/png\r\n\r\n\x89PNG\0\xff **************\0\r\n--XX--\r\n"[..])
         );
     }
     for (head, body) in [

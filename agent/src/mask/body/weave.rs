@@ -8,6 +8,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::Env;
 use super::join::Joins;
 use super::logical::{Edit, Logical};
+use super::odd::Before;
 use super::spell::{Spell, spell};
 use super::swap::Swap;
 
@@ -59,6 +60,8 @@ pub struct Weave {
     pub base: u64,
     /// Whether bytes above 127 are Windows-1252.
     pub latin1: bool,
+    /// What was said last.
+    pub before: Before,
 }
 
 impl Weave {
@@ -79,6 +82,14 @@ impl Weave {
             self.raw.reserve_exact(bytes.len().max(1024));
         }
         self.raw.extend_from_slice(bytes);
+    }
+
+    /// How far a lexer may read of what is known, so many bytes at most, in whole letters.
+    pub fn whole_letters(&self, known: usize, most: usize) -> usize {
+        let end = known.min(self.lexed + most);
+        let inside = |at: usize| at < known && self.raw[at] & 0xc0 == 0x80;
+        let back = (0..4).take_while(|back| !self.latin1 && inside(end - back)).count();
+        if end - back > self.lexed { end - back } else { end }
     }
 
     /// Nothing more comes: all that waits is settled, and written.
@@ -178,7 +189,8 @@ impl Weave {
             } else {
                 u64::from(piece.raw)
             };
-            if piece.slot != 0 || piece.stuff == Stuff::Swap || text.passed + says > reach {
+            // What says nothing waits for what follows.
+            if piece.slot != 0 || piece.stuff == Stuff::Swap || text.passed + says.max(1) > reach {
                 break;
             }
             text.passed += says;
@@ -272,7 +284,9 @@ impl Place<'_> {
                     _ => break,
                 }
             }
-            if inside {
+            if inside && self.how == Spell::Stars && text.edits[0].stars(env) {
+                out.resize(out.len() + until - at, b'*');
+            } else if inside {
                 write_edit(&mut text.edits[0], self.how, self.latin1, env, out);
             } else {
                 out.extend_from_slice(&raw[at..until]);
@@ -285,7 +299,7 @@ impl Place<'_> {
 
     /// The character's beginning at or before a place.
     fn floor(&self, from: usize, at: usize) -> usize {
-        if self.how == Spell::Bytes {
+        if self.is_bytes() {
             return at;
         }
         let back = (0..4).find(|back| at - back <= from || self.begins(at - back));
@@ -293,7 +307,11 @@ impl Place<'_> {
     }
 
     fn ceil(&self, at: usize) -> usize {
-        (at..at + 4).find(|at| self.how == Spell::Bytes || self.begins(*at)).unwrap_or(at)
+        (at..at + 4).find(|at| self.is_bytes() || self.begins(*at)).unwrap_or(at)
+    }
+
+    fn is_bytes(&self) -> bool {
+        matches!(self.how, Spell::Bytes | Spell::Stars)
     }
 
     fn begins(&self, at: usize) -> bool {
@@ -330,6 +348,10 @@ fn write_unit(
         return 0;
     }
     let mut stays = true;
+    if says == 0 {
+        let Some(hides) = text.hides_silence() else { return 0 };
+        stays = !hides;
+    }
     while let Some((from, end)) = next_edit(text).filter(|(from, _)| *from < text.passed + says) {
         let _ = from;
         stays = false;

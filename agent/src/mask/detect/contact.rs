@@ -36,9 +36,9 @@ const BORN: &[&str] = &[
 pub const ALL: &[Detector] = &[
     Detector {
         name: "email",
-        grammar: "up to 64 letters, digits and ._%+'&-, the first a letter, digit or _; `@`; two or more labels of up to 63 \
+        grammar: "up to 64 bytes of letters, digits and ._%+'&-, the first a letter, digit or _; `@`; two or more labels of up to 63 \
                   letters, digits, hyphens and bytes above 127; the last of 2 to 24 letters and no file ending, or punycode",
-        source: "RFC 5321 section 4.1.2 without quoted parts, RFC 1035 section 2.3.1, RFC 5890",
+        source: "RFC 5321 section 4.1.2 without quoted parts, RFC 6531 section 3.3, RFC 1035 section 2.3.1, RFC 5890",
         examples: &[
             "mail <«jane.doe+x@mail.example.co.uk»>",
             "\"«o'neil_1@example.com»\".",
@@ -164,16 +164,63 @@ fn is_userinfo(text: Text<'_>, place: usize) -> bool {
     text.slice(from.saturating_sub(3), from) == b"://" && text.slice(from, place).contains(&b':')
 }
 
-/// Where the local part begins whose bytes end at `end`; none: there is none, or it is too long.
+/// Where the local part begins whose bytes end at `end`; none: there is none, or it is too long. Of a run that is too long because of
+/// letters above 127, as of a language without spaces, the ASCII letters count.
 pub fn local_begin(text: Text<'_>, end: usize) -> Option<usize> {
-    let run = text.run_before(end, 65, is_local);
-    let first = |at: &usize| text.bytes[*at].is_ascii_alphanumeric() || text.bytes[*at] == b'_';
-    (end - run <= 64).then(|| (run..end).find(first)).flatten()
+    begin(text, local_run(text, end), end)
 }
 
-/// Where an address may begin whose `@` has not come.
+fn begin(text: Text<'_>, run: usize, end: usize) -> Option<usize> {
+    let run = if end - run <= LOCAL { run } else { text.run_before(end, LOCAL + 1, is_local) };
+    let first = |at: &usize| {
+        let byte = text.bytes[*at];
+        byte.is_ascii_alphanumeric() || byte == b'_' || byte > 127
+    };
+    (end - run <= LOCAL).then(|| (run..end).find(first)).flatten()
+}
+
+/// Where an address may begin whose `@` has not come. The last letter may not have come whole.
 pub fn may_begin(text: Text<'_>) -> Option<usize> {
-    local_begin(text, text.bytes.len())
+    let end = text.bytes.len();
+    let tail = text.run_before(end, 3, |b| b & 0xc0 == 0x80);
+    let lead = text.before(tail).filter(|b| *b > 0xc1).map_or(tail, |_| tail - 1);
+    let run = match local_run(text, end) {
+        run if run == end => local_run(text, lead),
+        run => run,
+    };
+    begin(text, run, end)
+}
+
+/// Longest local part, in bytes (RFC 5321 section 4.5.3.1.1).
+const LOCAL: usize = 64;
+
+/// Where the run of letters of a local part begins that ends at `end`; of a longer one than may be, a place in it.
+fn local_run(text: Text<'_>, end: usize) -> usize {
+    let mut at = end;
+    while end - at <= LOCAL {
+        let Some(byte) = text.before(at) else { break };
+        at -= match byte {
+            0..128 if is_local(byte) => 1,
+            128.. => match letter_before(text, at) {
+                Some(length) => length,
+                None => break,
+            },
+            _ => break,
+        };
+    }
+    at
+}
+
+/// The length of the letter above 127 that ends at a place, where addresses may have it (RFC 6531 section 3.3); spaces, quotes and
+/// signs between words are none.
+fn letter_before(text: Text<'_>, end: usize) -> Option<usize> {
+    let from = end.saturating_sub(4);
+    let lead = from + text.bytes[from..end].iter().rposition(|b| b & 0xc0 == 0xc0)?;
+    let letter = str::from_utf8(&text.bytes[lead..end]).ok()?.chars().next()?;
+    let is_sign = matches!(letter, '\u{80}'..='\u{bf}' | '\u{2000}'..='\u{206f}' | '\u{3000}'..='\u{3004}'
+        | '\u{3008}'..='\u{3020}' | '\u{feff}' | '\u{ff00}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}')
+        && !"ªµº".contains(letter);
+    (!is_sign).then_some(end - lead)
 }
 
 fn domain(text: Text<'_>, from: usize) -> Result<Option<usize>, Step> {
@@ -269,7 +316,10 @@ mod tests {
             ("to a.b@example.com.", Some("a.b@example.com")),
             ("x@example.com.123", Some("x@example.com")),
             ("x@example.com-", Some("x@example.com")),
-            ("jörg@bücher.example", Some("rg@bücher.example")),
+            ("jörg@bücher.example", Some("jörg@bücher.example")),
+            ("an “müller@corp.test”, «ł@corp.test»", Some("müller@corp.test")),
+            ("给邮箱jané@corp.test", Some("给邮箱jané@corp.test")),
+            ("一二三四五六七八九十一二三四五六七八九十一二jane@corp.test", Some("jane@corp.test")),
             ("image@2x.png", None),
             ("react@18.2.0", None),
             ("user@localhost", None),

@@ -185,7 +185,7 @@ mod tests {
 
     /// A text of values, halves of values, and what looks like them.
     fn document(dice: &mut Dice, examples: &[(&str, String, Values)]) -> Vec<u8> {
-        const BETWEEN: [&str; 16] = [
+        const BETWEEN: [&str; 19] = [
             " ",
             ", ",
             "\"",
@@ -202,6 +202,9 @@ mod tests {
             "EMP-12345-AB",
             "ababac",
             "né ",
+            "ü",
+            "邮箱",
+            "”",
         ];
         let mut text = Vec::new();
         for _ in 0..dice.roll(12) + 1 {

@@ -18,6 +18,8 @@ pub struct Found<'a> {
     /// Whether it goes on with the value that was found last and ended where this begins. Values such as private keys have no
     /// longest length, and are found piece by piece; and of a value that overlaps an earlier one, what that has left is found.
     pub continues: bool,
+    /// Whether it may go on: `value` is not all of it, and no token can stand for it.
+    pub runs: bool,
 }
 
 /// One text that is searched. Holds back what only more text can settle: [`Set::most_held`] bytes at most, and keeps
@@ -226,7 +228,14 @@ impl Stream {
     ) {
         let at = |place: usize| self.base + place as u64 - self.before;
         let value = &text.bytes[from..hit.end];
-        found(Found { detector: set.name(hit), from: at(from), end: at(hit.end), value, continues });
+        found(Found {
+            detector: set.name(hit),
+            from: at(from),
+            end: at(hit.end),
+            value,
+            continues,
+            runs: hit.runs.is_some(),
+        });
     }
 }
 

@@ -1,7 +1,9 @@
-//! Forms and queries (`application/x-www-form-urlencoded`, WHATWG URL section 5), and paths: percent signs.
+//! Forms and queries (`application/x-www-form-urlencoded`, WHATWG URL section 5), and paths: percent signs. Much that is called a form is
+//! JSON, as what `curl -d` sends: a body that begins as JSON is read as such, as long as it is.
 
 use std::sync::Arc;
 
+use super::json::{How, Json};
 use super::unit::percent;
 use super::{Feed, Flow, Spell};
 use crate::mask::body::{Stood, char_of};
@@ -27,18 +29,33 @@ pub struct Form {
     stands: Where,
     name: Vec<u8>,
     in_value: bool,
+    /// A body that may be JSON, or is; and whether that is known.
+    json: Option<Box<Json>>,
+    begun: bool,
 }
 
 impl Form {
     pub fn new(plan: Option<Arc<Plan>>, stands: Where) -> Self {
-        Self { plan, stands, name: Vec::new(), in_value: false }
+        let json = (stands == Where::Form).then(|| Box::new(Json::new(plan.clone(), How::Whole)));
+        Self { plan, stands, name: Vec::new(), in_value: false, json, begun: false }
     }
 
     fn spell(&self) -> Spell {
         if self.stands == Where::Path { Spell::Path } else { Spell::Form }
     }
 
+    /// Bytes of memory that it has taken.
+    pub fn memory(&self) -> usize {
+        self.name.capacity() + self.json.as_ref().map_or(0, |json| json.memory())
+    }
+
     pub fn read(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> Result<Flow, Refused> {
+        if self.json.is_some() {
+            self.read_json(feed, upto, last);
+        }
+        if self.json.is_some() {
+            return Ok(Flow::On);
+        }
         while feed.at() < upto {
             let rest = feed.rest(upto);
             let plain = rest.iter().take_while(|b| !self.is_sign(**b)).count();
@@ -59,6 +76,30 @@ impl Form {
             feed.swap_end();
         }
         Ok(Flow::On)
+    }
+
+    /// Reads what may be JSON; where it is none, what is left is a form.
+    fn read_json(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) {
+        let rest = feed.rest(upto);
+        if !self.begun {
+            match rest.iter().find(|b| !b.is_ascii_whitespace()) {
+                None if last => return self.json = None,
+                // Spaces may be many: they are a form's as well as JSON's.
+                None => {
+                    self.note(rest);
+                    return feed.fixed(rest.len());
+                }
+                Some(b'{' | b'[') => self.begun = true,
+                Some(_) => return self.json = None,
+            }
+        }
+        if let Some(json) = &mut self.json {
+            let read = json.read(feed, upto, last);
+            if read.is_err() || (last && feed.at() < upto) {
+                json.abandon(feed);
+                self.json = None;
+            }
+        }
     }
 
     fn is_sign(&self, byte: u8) -> bool {

@@ -15,7 +15,7 @@ mod xml;
 pub use json::Json;
 pub use path::{Action, PathError, Paths, last_name};
 pub use proto::rewritten;
-pub use unit::{json_escape, json_number};
+pub use unit::{json_number, json_says};
 
 use super::body::{Feed, Spell};
 use super::{Kind, Plan, Refused};
@@ -61,7 +61,8 @@ impl Lexer {
             Kind::Text => Self::Soft(Box::new(plain::Soft::new(plan))),
             Kind::Latin1(kind) => Self::new(kind, plan.as_ref()),
             // Messages are taken apart elsewhere.
-            Kind::Opaque | Kind::Grpc | Kind::Protobuf => Self::Plain(Spell::Bytes),
+            Kind::Opaque => Self::Plain(Spell::Stars),
+            Kind::Grpc | Kind::Protobuf => Self::Plain(Spell::Bytes),
         }
     }
 
@@ -83,7 +84,8 @@ impl Lexer {
             Self::Sse(sse) => sse.json.memory(),
             Self::Multipart(multipart) => multipart.lexer.memory(),
             Self::Csv(csv) => csv.memory(),
-            Self::Plain(_) | Self::Form(_) | Self::Xml(_) => 0,
+            Self::Form(form) => form.memory(),
+            Self::Plain(_) | Self::Xml(_) => 0,
         }
     }
 

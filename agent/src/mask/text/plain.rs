@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::json::{How, Json};
 use super::{Feed, Flow, Spell};
+use crate::mask::body::MARK;
 use crate::mask::{Plan, Refused};
 
 /// Plain text, or JSON by another name.
@@ -26,6 +27,8 @@ impl Soft {
 
     pub fn read(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> Result<Flow, Refused> {
         if self.mode == Mode::Unknown {
+            // Letters come whole.
+            feed.fixed(if feed.rest(upto).starts_with(MARK) { MARK.len() } else { 0 });
             let rest = feed.rest(upto);
             let blank = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
             feed.fixed(blank);

@@ -1,7 +1,9 @@
 //! Escapes, and what they say.
 
+use memchr::memchr2;
+
 /// What an escape of JSON says, given whole: up to four bytes, and how many.
-pub fn json_escape(raw: &[u8]) -> ([u8; 4], usize) {
+fn json_escape(raw: &[u8]) -> ([u8; 4], usize) {
     let mut says = [0; 4];
     let letter = match raw {
         [b'\\', b'u', ..] => unicode(raw),
@@ -15,6 +17,16 @@ pub fn json_escape(raw: &[u8]) -> ([u8; 4], usize) {
     };
     let length = letter.encode_utf8(&mut says).len();
     (says, length)
+}
+
+/// What an escape of JSON says, or one of JSON within JSON, whose backslashes are as many more as it is deep.
+pub fn json_says(raw: &[u8]) -> ([u8; 4], usize) {
+    let run = raw.iter().take_while(|b| **b == b'\\').count();
+    if run > 0 && run == raw.len() {
+        ([b'\\', 0, 0, 0], 1)
+    } else {
+        json_escape(&raw[run.saturating_sub(1)..])
+    }
 }
 
 fn unicode(raw: &[u8]) -> char {
@@ -122,6 +134,22 @@ pub fn percent(text: &[u8], last: bool) -> Result<Option<(usize, [u8; 4], usize)
     }
     str::from_utf8(&says[..length]).map_err(drop)?;
     Ok(Some((length * 3, says, length)))
+}
+
+/// How many bytes of a string come before its end or an escape of JSON: most strings are short.
+pub fn json_plain(rest: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let mut at = 0;
+    for chunk in rest.chunks_exact(8).take(4) {
+        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+        let found = has_zero(word ^ (ONES * u64::from(b'"'))) | has_zero(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    memchr2(b'"', b'\\', &rest[at..]).map_or(rest.len(), |found| at + found)
 }
 
 #[cfg(test)]

@@ -78,10 +78,10 @@ pub struct Document {
     pub values: Vec<String>,
 }
 
-type Escape<'a> = &'a dyn Fn(&mut Dice, char, &mut Vec<u8>);
+pub type Escape<'a> = &'a dyn Fn(&mut Dice, char, &mut Vec<u8>);
 
 impl Document {
-    fn fixed(&mut self, text: &str) {
+    pub fn fixed(&mut self, text: &str) {
         for all in [&mut self.raw, &mut self.want, &mut self.back] {
             all.extend_from_slice(text.as_bytes());
         }
@@ -109,7 +109,7 @@ impl Document {
         self.values.push(part.text.clone());
     }
 
-    fn text(&mut self, dice: &mut Dice, how: Spell, latin: bool, escape: Escape<'_>) {
+    pub fn text(&mut self, dice: &mut Dice, how: Spell, latin: bool, escape: Escape<'_>) {
         for part in text(dice, latin) {
             match part.label {
                 None => self.letters(dice, &part.text, escape),
@@ -135,7 +135,7 @@ fn latin(_: &mut Dice, letter: char, out: &mut Vec<u8>) {
     out.push(latin1::byte_of(letter).expect("words that Windows-1252 has"));
 }
 
-fn json_escape(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
+pub fn json_escape(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
     if dice.roll(8) == 0 {
         for unit in letter.encode_utf16(&mut [0; 2]) {
             let unit = if dice.roll(2) == 0 { format!("\\u{unit:04x}") } else { format!("\\u{unit:04X}") };
@@ -189,7 +189,8 @@ fn json(dice: &mut Dice, doc: &mut Document, depth: usize) {
             doc.back.extend_from_slice(card.text.as_bytes());
             doc.values.push(card.text);
         }
-        2..5 => {
+        2 => super::nested::nested(dice, doc, 0),
+        3..5 => {
             doc.fixed("\"");
             doc.text(dice, Spell::Json, false, &json_escape);
             doc.fixed("\"");

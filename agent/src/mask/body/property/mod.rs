@@ -1,6 +1,7 @@
 //! Documents of every kind, made at random: with planted values, in every spelling, in every cut. `MASK_ROUNDS` says how many.
 
 mod make;
+mod nested;
 
 use super::tests::{plan, scope};
 use super::*;
@@ -92,7 +93,9 @@ const BITS: &[&str] = &[
     "{\"delta\":\"", "{\"choices\":[{\"delta\":{\"content\":\"", "\"}}],\"index\":1}", "\"index\":",
     "nick", "\"nick\":", "null", "1e", "-", " ", "who", "<who>", "</who>", "<script>", "</script>",
     "ghp_", "-----BEGIN PRIVATE KEY-----", "eyJhbGciOiJIUzI1NiJ9.", "password=", "\u{0}", "\u{1e}",
-    "Content-Type: application/json\r\n\r\n",
+    "4111\u{a0}1111\u{2009}1111\u{202f}1111", "41\u{ad}11", "\u{200b}", "–", "\u{a0}", "\\u00a0", "\\u200b", "４",
+    "Content-Type: application/json\r\n\r\n", "\\\\", "\\\\n", "\\\\u00", "\"{\\\"", "\\\"",
+    "\\\\\\\"", "partial_json\":\"", "{\"delta\":{\"partial_json\":\"",
 ];
 
 /// Whatever comes: the same for every cut, and within bounds.
@@ -141,6 +144,14 @@ fn whatever_comes_is_bounded() {
         (Kind::Text, long("x@", 400_000)),
         (Kind::Json, format!("\"{}\"", long("\\u0061", 400_000))),
         (Kind::Json, format!("[{}1]", long("1,", 400_000))),
+        (Kind::Json, format!("[\"{{\\\"a{}\"]", long("\\\\u0061", 400_000))),
+        (Kind::Json, format!("[\"[\\\"[\\\\\\\"[\\\\\\\\\\\\\\\"{}\"]", long(r"\\\\u0061", 400_000))),
+        (Kind::Json, format!("\"a{}\"", long("\u{200b}", 400_000))),
+        (Kind::Text, long("4\u{200b}", 400_000)),
+        (Kind::Text, format!("-----BEGIN PRIVATE KEY-----{}", long("4\u{200b}", 400_000))),
+        (Kind::Text, format!("password=\"{}", long("4\u{200b}", 400_000))),
+        (Kind::Sse, format!("data: {{\"delta\":\"4{}\"}}\n\n", long("\u{200b}", 400_000))),
+        (Kind::Sse, long("data: {\"delta\":\"a\u{200b}\"}\n\n", 400_000)),
         (Kind::Json, format!("[{}1]", long("\"a\",", 400_000))),
         (Kind::Json, format!("{{\"nick\":\"{}\"}}", long("abc ", 400_000))),
         (Kind::Json, format!("{{\"nick\":[{}1]}}", long("1,", 400_000))),

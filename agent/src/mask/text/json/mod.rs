@@ -1,16 +1,16 @@
 //! JSON (RFC 8259), as it comes: strings, names and numbers are text, all else is fixed. What is no JSON is refused; strings may
 //! hold control characters, which many writers leave in.
 
+mod inner;
 mod track;
 
 use std::sync::Arc;
 
-use memchr::memchr2;
-
-use super::unit::{json_escape, json_escape_length, json_number};
+use super::unit::{json_escape_length, json_number, json_plain, json_says};
 use super::{Feed, Flow, Spell};
 use crate::mask::body::Stood;
 use crate::mask::{Plan, Refused};
+use inner::Inner;
 use track::Track;
 
 /// Deepest nesting.
@@ -62,6 +62,8 @@ enum Next {
 /// Reads one JSON text.
 pub struct Json {
     track: Track,
+    /// What the string on its way holds.
+    inner: Inner,
     state: State,
     depth: usize,
     /// A bit for each level that is an object.
@@ -73,7 +75,14 @@ pub struct Json {
 impl Json {
     /// Nothing has come.
     pub fn new(plan: Option<Arc<Plan>>, how: How) -> Self {
-        Self { track: Track::new(plan, how), state: State::Value, depth: 0, objects: 0, field: None }
+        Self {
+            track: Track::new(plan, how),
+            inner: Inner::new(false),
+            state: State::Value,
+            depth: 0,
+            objects: 0,
+            field: None,
+        }
     }
 
     /// Another text begins.
@@ -293,6 +302,7 @@ impl Json {
     /// The quote that begins a string is behind us.
     fn open_string(&mut self, feed: &mut Feed<'_, '_>, role: Role) {
         self.state = State::String(role);
+        self.inner = Inner::new(role == Role::Join && self.track.holds_json());
         match role {
             Role::Field => self.swap(feed, Stood::Text(Spell::Json)),
             Role::Join => feed.join(self.track.key()),
@@ -304,25 +314,37 @@ impl Json {
     fn string(&mut self, feed: &mut Feed<'_, '_>, upto: usize, role: Role) -> Result<bool, Refused> {
         loop {
             let rest = feed.rest(upto);
-            let plain = plain(rest);
+            let plain = json_plain(rest);
             if plain > 0 {
                 self.track.note(role, &rest[..plain]);
-                feed.plain(plain, Spell::Json);
+                feed.plain(plain, self.inner.spell());
+                self.inner.note(&rest[..plain]);
             }
             match rest.get(plain) {
                 None => return Ok(false),
                 Some(b'"') => return Ok(true),
-                Some(_) => match json_escape_length(&rest[plain..]) {
+                Some(_) => match self.escape(&rest[plain..], role) {
                     Err(()) => return Err(wrong(feed, "an escape that is none")),
                     Ok(None) => return Ok(false),
-                    Ok(Some(length)) => {
-                        let (says, count) = json_escape(&rest[plain..plain + length]);
+                    Ok(Some((length, says, count))) => {
                         self.track.note(role, &says[..count]);
-                        feed.unit(length, &says[..count], Spell::Json);
+                        feed.unit(length, &says[..count], self.inner.spell());
                     }
                 },
             }
         }
+    }
+
+    /// The escape that begins there. A value that goes as a whole is read as it stands.
+    fn escape(&mut self, rest: &[u8], role: Role) -> Result<Option<(usize, [u8; 4], usize)>, ()> {
+        if role != Role::Field {
+            return self.inner.escape(rest);
+        }
+        let length = json_escape_length(rest)?;
+        Ok(length.map(|length| {
+            let (says, count) = json_says(&rest[..length]);
+            (length, says, count)
+        }))
     }
 
     /// A number, or `true`, `false` or `null`. Whether it was there whole.
@@ -355,22 +377,6 @@ impl Json {
         self.state = self.behind();
         Ok(true)
     }
-}
-
-/// How many bytes of a string come before its end or an escape: most strings are short.
-fn plain(rest: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-    let mut at = 0;
-    for chunk in rest.chunks_exact(8).take(4) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
-        let found = has_zero(word ^ (ONES * u64::from(b'"'))) | has_zero(word ^ (ONES * u64::from(b'\\')));
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    memchr2(b'"', b'\\', &rest[at..]).map_or(rest.len(), |found| at + found)
 }
 
 /// What was right before what is wrong is taken: who reads on finds the rest.

@@ -174,6 +174,15 @@ impl Track {
         self.levels.iter().fold(path + 1, |key, level| mixed(key, u64::from(level.place)))
     }
 
+    /// Whether the text that goes on is JSON in pieces: the arguments of a tool.
+    pub fn holds_json(&self) -> bool {
+        let path = match self.action {
+            Some(Action::Join(path)) if std::ptr::eq(self.joins, &*EVENT_PATHS) => EVENTS.get(path as usize),
+            _ => None,
+        };
+        path.is_some_and(|path| path.ends_with(".arguments") || path.ends_with(".partial_json"))
+    }
+
     /// An object or list begins.
     pub fn open(&mut self, joins: &Joins) {
         if self.on {
