@@ -13,7 +13,7 @@ mod scope;
 mod text;
 pub mod tokens;
 
-pub use body::{Body, Counts, Spelling, restored, text};
+pub use body::{Body, Counts, Spelling, text};
 pub use kind::{Kind, Refused};
 pub use plan::{Binary, Mask, Plan, PlanError};
 pub use replace::{Key, Replacement};

@@ -30,7 +30,7 @@ pub use counts::Counts;
 pub(super) use feed::Feed;
 pub(super) use join::{Joins, mixed};
 pub(super) use latin1::char_of;
-pub use short::{Spelling, restored, text};
+pub use short::{Spelling, text};
 pub(super) use spell::Spell;
 pub(super) use swap::Stood;
 

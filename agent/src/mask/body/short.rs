@@ -44,13 +44,6 @@ pub fn text(
     Some(out)
 }
 
-/// Follows the tokens in a short text of an answer. `None`: there was none.
-pub fn restored(scope: &Arc<Scope>, spelling: Spelling, value: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Body::reading(None, scope.clone(), true, Lexer::short(spelling, None));
-    body.opaque = true;
-    through(&mut body, value)
-}
-
 fn through(body: &mut Body, value: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len() + 64);
     body.push(value, &mut out)
