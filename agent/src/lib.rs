@@ -37,6 +37,7 @@ pub mod config;
 pub mod doctor;
 pub mod control;
 pub mod drain;
+pub mod memory;
 pub mod turn;
 pub mod wire;
 pub mod record;

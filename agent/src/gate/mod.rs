@@ -184,6 +184,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     for (netns, resolver) in resolvers {
         serving.answer(netns, resolver).map_err(Error::Io)?;
     }
+    crate::memory::give_back();
     warden.tell(ToWarden::Ready);
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.

@@ -24,6 +24,7 @@ use super::live::Live;
 use super::notify;
 use super::supervise::{SILENT_TICKS, Supervisor};
 use crate::config;
+use crate::memory;
 use crate::report::Chain;
 use crate::wire::{Identity, ToGate, ToWarden};
 
@@ -263,6 +264,8 @@ impl Daemon {
                         self.trouble(format!("the self-test cannot be run: {error}"));
                     }
                 }
+                // Loading the kernel programs took fifty times what serving takes.
+                memory::give_back();
                 tracing::info!("the gate serves");
             }
             ToWarden::Alive => {}
