@@ -29,6 +29,7 @@ pub mod types;
 
 // Judgement: same input, same answer.
 pub mod codec;
+pub mod evidence;
 pub mod mask;
 pub mod policy;
 
