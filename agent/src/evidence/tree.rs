@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 pub const LONGEST: usize = 64;
 
 /// A hash of the tree: of a leaf, or of a node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
@@ -91,7 +91,7 @@ pub fn node(left: &Hash, right: &Hash) -> Hash {
 }
 
 /// A tree, named: how many leaves, and the root over them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Head {
     /// Leaves.
     pub size: u64,
@@ -103,6 +103,27 @@ impl Head {
     /// The tree without leaves.
     pub fn empty() -> Self {
         Self { size: 0, root: Hash::empty() }
+    }
+}
+
+/// That one tree begins with another.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Growth {
+    /// The smaller.
+    pub old: Head,
+    /// The larger.
+    pub new: Head,
+    /// Why, see [`consistency`].
+    pub proof: Vec<Hash>,
+}
+
+impl Growth {
+    /// Checks the proof.
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub fn verify(&self) -> Result<(), Unproven> {
+        verify_consistency(&self.old, &self.new, &self.proof)
     }
 }
 

@@ -5,6 +5,7 @@ mod accept;
 mod credentials;
 mod dns;
 mod errand;
+mod evidence;
 mod identify;
 mod later;
 mod link;
@@ -159,6 +160,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let (tls, dns) = (Arc::new(tls), Arc::new(dns));
     let credentials = credentials::keeper(in_force.clone(), &tls, &dns, &warden);
     let unseen = Arc::clone(&credentials);
+    evidence::keep(&store, &warden);
     store.keep_unseen(Arc::new(move |caller| unseen.veil(&caller.tag)));
     let services = Arc::new(Services {
         identities: identities(&settings.issuers, &tls, &dns, &warden),
@@ -196,6 +198,9 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     }
     services.limits.close();
     store.close();
+    if in_order {
+        evidence::seal(&store).await;
+    }
     folding.flush();
     if in_order {
         // Nothing that must be kept waits for it: the warden's patience may end here.

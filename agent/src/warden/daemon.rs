@@ -290,6 +290,9 @@ impl Daemon {
                 let leaf = self.bound.ca.sign(&request).map_err(|refusal| Chain(&refusal).to_string());
                 gate.answer(ToGate::Leaf { call, leaf });
             }
+            ToWarden::Sign { call, unsigned } => {
+                gate.answer(ToGate::Checkpoint { call, signed: self.bound.signer.sign(&unsigned) });
+            }
             ToWarden::Secret { call, credential, source } => {
                 self.bound.secrets.ask(call, &credential, &source, gate.mailbox());
             }
