@@ -46,7 +46,12 @@ pub struct Place {
 impl Place {
     /// For the successor of a writer whose last segment and next frame have these numbers.
     pub fn after(store: &str, segment: u64, sequence: u64, log: LogEnd) -> Self {
-        Self { store: store.to_owned(), segment: segment + SEGMENTS, sequence: sequence + FRAMES, log: Some(log) }
+        Self {
+            store: store.to_owned(),
+            segment: segment + SEGMENTS,
+            sequence: sequence + FRAMES,
+            log: Some(log),
+        }
     }
 }
 

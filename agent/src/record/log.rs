@@ -208,11 +208,6 @@ impl Log {
         locked(&self.holding).remove(&number);
     }
 
-    /// The store's directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// How the store does.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()

@@ -52,7 +52,8 @@ impl Current {
 
 /// The machine's boot.
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or("unknown".to_owned(), |id| id.trim().to_owned())
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or("unknown".to_owned(), |id| id.trim().to_owned())
 }
 
 /// Microseconds since the machine's boot, its sleep included (`CLOCK_BOOTTIME`); 0 where the clock cannot be read.

@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use super::before;
 use super::frame::{Batch, Kind};
 use super::headers::Salt;
-use super::before;
 use super::lock::{Lock, Place};
 use super::log::{Evidence, Log};
 use super::logs::{Current, boot_id};
@@ -185,7 +185,8 @@ impl Store {
             .map_err(|why| Error::NoSegment { dir: dir.clone(), why })?;
         let salt = Salt::of(&dir).map_err(unusable)?;
         let keys = trees::count_keys(&dir).map_err(unusable)?;
-        let log = Log::start(writer, lock, max_bytes, left.last, Evidence::new(draining, keys)).map_err(Error::Thread)?;
+        let log = Log::start(writer, lock, max_bytes, left.last, Evidence::new(draining, keys))
+            .map_err(Error::Thread)?;
         Ok(Self(Arc::new(Shared { log, sink, salt, body_limit, unseen: OnceLock::new(), run })))
     }
 

@@ -127,8 +127,7 @@ impl Tree {
             return None;
         }
         let directory = &self.directory;
-        let subtree =
-            |level, index| self.collector.subtree(level, index, |at| read_tile(directory, at));
+        let subtree = |level, index| self.collector.subtree(level, index, |at| read_tile(directory, at));
         // A tile that cannot be read: the next one may do without it.
         let proof = tree::consistency(self.signed.size, new.size, subtree);
         self.asked = Some(Instant::now());

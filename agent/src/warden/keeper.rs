@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use super::ca::{self, CertificateAuthority};
 use super::journal::{self, Event, Journal};
 use crate::report::Chain;
-use crate::wire::{Signed, self, Channel, ToGate, ToWarden};
+use crate::wire::{self, Channel, Signed, ToGate, ToWarden};
 
 /// What it is told by the warden that starts it.
 #[derive(Clone, Debug)]

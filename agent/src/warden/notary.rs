@@ -24,7 +24,12 @@ pub struct Notary {
 impl Notary {
     /// With keys in `directory`.
     pub fn new(directory: &Path, journal: &Journal) -> Self {
-        Self { signer: Signer::new(directory.to_owned()), journal: journal.clone(), told: None, refused: None }
+        Self {
+            signer: Signer::new(directory.to_owned()),
+            journal: journal.clone(),
+            told: None,
+            refused: None,
+        }
     }
 
     /// Signs a tree.

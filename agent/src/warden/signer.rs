@@ -56,7 +56,9 @@ pub enum Refused {
     #[error("the key cannot be had")]
     Key(#[source] ca::Error),
     /// What is in the files.
-    #[error("{path} is not usable: {why}; restore it, or move its directory away to begin a new chain of keys")]
+    #[error(
+        "{path} is not usable: {why}; restore it, or move its directory away to begin a new chain of keys"
+    )]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -119,7 +121,8 @@ impl Opened {
             0 => (draw(store, 0)?, BTreeMap::new()),
             _ => (read_key(&directory, store, &keys)?, read_heads(&directory)?),
         };
-        let mut opened = Self { store, directory, key: key.0, since: Instant::now(), keys, heads, _lock: lock };
+        let mut opened =
+            Self { store, directory, key: key.0, since: Instant::now(), keys, heads, _lock: lock };
         if opened.keys.is_empty() {
             file::write(&opened.directory, KEY, key.1.as_bytes()).map_err(Refused::Key)?;
             opened.certify(0, &opened.key.verifier().clone(), Vec::new())?;
@@ -137,7 +140,8 @@ impl Opened {
         // The new key is on disk before anything says that it is the one; the old one goes when that is on disk too.
         file::write(&self.directory, NEXT, seed.as_bytes()).map_err(Refused::Key)?;
         self.certify(number, key.verifier(), pins)?;
-        put_in_place(&self.directory).map_err(|source| failed("replace", &self.directory.join(KEY), source))?;
+        put_in_place(&self.directory)
+            .map_err(|source| failed("replace", &self.directory.join(KEY), source))?;
         self.key = key;
         self.since = Instant::now();
         self.heads.clear();
@@ -192,7 +196,8 @@ impl Opened {
     /// What this key has signed: the next certificate says it. Not synced: a machine that loses its power loses the signed
     /// records' last second with it at most.
     fn write_heads(&self) -> Result<(), Refused> {
-        let lines: String = self.heads.iter().map(|(log, head)| format!("{log} {} {}\n", head.size, head.root)).collect();
+        let lines: String =
+            self.heads.iter().map(|(log, head)| format!("{log} {} {}\n", head.size, head.root)).collect();
         let (path, new) = (self.directory.join(HEADS), self.directory.join(".heads.new"));
         let written = fs::write(&new, lines).and_then(|()| fs::rename(&new, &path));
         written.map_err(|source| failed("write", &path, source))
@@ -294,3 +299,6 @@ fn put_in_place(directory: &Path) -> io::Result<()> {
     fs::rename(directory.join(NEXT), &path)?;
     File::open(directory)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

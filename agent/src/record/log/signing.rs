@@ -5,13 +5,13 @@ use std::sync::{Mutex, OnceLock};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use super::super::before;
 use super::super::frame::{Batch, Kind};
 use super::super::lock::Lock;
 use super::super::logs::{boot_id, boottime_us};
 use super::super::payload::{Heartbeat, Key, stamp};
 use super::super::trees::{self, Notary, Tree};
 use super::super::writer::Need;
-use super::super::before;
 use super::{Log, locked};
 use crate::evidence::tree::{Hash, Head};
 
@@ -123,7 +123,7 @@ impl Log {
     }
 
     /// Some frames of the log are not known to be on disk: what follows is another log's.
-    pub(super) fn restart(&self) {
+    pub(in crate::record) fn restart(&self) {
         let last = locked(&self.tree).end(true);
         let restarted = locked(&self.writer).restart_log(last);
         if let Err(why) = restarted {

@@ -221,7 +221,8 @@ impl Log {
             }
             total -= bytes;
             let next = segments.iter().find(|found| found.number > old.number);
-            if let Some(log) = log.filter(|log| next.is_none_or(|next| log_of(&next.path).as_ref() != Some(log)))
+            if let Some(log) =
+                log.filter(|log| next.is_none_or(|next| log_of(&next.path).as_ref() != Some(log)))
                 && let Err(error) = trees::forget(dir, &log)
             {
                 self.trouble(format!("the tiles of log {log} cannot be deleted: {error}"));
