@@ -10,6 +10,7 @@ use super::super::writer::RETRY;
 use super::super::{Settings, Store};
 use super::*;
 use crate::turn;
+use std::path::Path;
 
 /// Numbers and kinds of the store's frames.
 fn frames(dir: &Path) -> Vec<(u64, Kind)> {
