@@ -110,10 +110,22 @@ impl Document {
     }
 
     pub fn text(&mut self, dice: &mut Dice, how: Spell, latin: bool, escape: Escape<'_>) {
+        self.signed(dice, how, latin, escape, escape);
+    }
+
+    /// Values have letters of their own.
+    pub fn signed(
+        &mut self,
+        dice: &mut Dice,
+        how: Spell,
+        latin: bool,
+        escape: Escape<'_>,
+        signs: Escape<'_>,
+    ) {
         for part in text(dice, latin) {
             match part.label {
                 None => self.letters(dice, &part.text, escape),
-                Some(_) => self.value(dice, &part, how, latin, escape),
+                Some(_) => self.value(dice, &part, how, latin, signs),
             }
         }
     }
@@ -143,6 +155,28 @@ pub fn json_escape(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
         }
     } else {
         plain(dice, letter, out);
+    }
+}
+
+/// A letter of a value, now and then behind a percent sign, as in a URL that stands in a text.
+fn signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) -> bool {
+    let is = letter.is_ascii_graphic() && dice.roll(12) == 0;
+    if is {
+        let sign = dice.one(&["%", "%", "%25", "%2525"]);
+        out.extend_from_slice(format!("{sign}{:02x}", u32::from(letter)).as_bytes());
+    }
+    is
+}
+
+fn plain_signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
+    if !signs(dice, letter, out) {
+        plain(dice, letter, out);
+    }
+}
+
+pub fn json_signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
+    if !signs(dice, letter, out) {
+        json_escape(dice, letter, out);
     }
 }
 
@@ -192,7 +226,7 @@ fn json(dice: &mut Dice, doc: &mut Document, depth: usize) {
         2 => super::nested::nested(dice, doc, 0),
         3..5 => {
             doc.fixed("\"");
-            doc.text(dice, Spell::Json, false, &json_escape);
+            doc.signed(dice, Spell::Json, false, &json_escape, &json_signs);
             doc.fixed("\"");
         }
         5..7 => {
@@ -295,7 +329,7 @@ fn events(dice: &mut Dice, doc: &mut Document) {
             match part.label {
                 None => doc.letters(dice, &letter.to_string(), &json_escape),
                 Some(_) => {
-                    json_escape(dice, letter, &mut doc.raw);
+                    json_signs(dice, letter, &mut doc.raw);
                     if place == 0 {
                         doc.replaced(&part, Spell::Json, false);
                     }
@@ -310,7 +344,7 @@ pub fn document(dice: &mut Dice) -> (Kind, Document) {
     let mut doc = Document::default();
     let kind = match dice.roll(11) {
         0 => {
-            doc.text(dice, Spell::Plain, false, &plain);
+            doc.signed(dice, Spell::Plain, false, &plain, &plain_signs);
             Kind::Text
         }
         1 => {
@@ -353,7 +387,7 @@ fn markup(dice: &mut Dice, doc: &mut Document) -> Kind {
         doc.fixed("\">");
         doc.text(dice, Spell::Xml, false, &reference);
         doc.fixed("</p><!-- ");
-        doc.text(dice, Spell::Verbatim, false, &plain);
+        doc.signed(dice, Spell::Verbatim, false, &plain, &plain_signs);
         doc.fixed(" -->");
     }
     if dice.roll(2) == 0 { Kind::Xml } else { Kind::Html }
@@ -363,7 +397,7 @@ fn columns(dice: &mut Dice, doc: &mut Document) -> Kind {
     doc.fixed("a,nick\n");
     for _ in 0..dice.roll(4) {
         doc.fixed("\"");
-        doc.text(dice, Spell::Quoted, false, &plain);
+        doc.signed(dice, Spell::Quoted, false, &plain, &plain_signs);
         doc.fixed("\",\"");
         let part = Part { text: "Jo \"X\" Smith".into(), label: Some("nick") };
         doc.raw.extend_from_slice(b"Jo \"\"X\"\" Smith");

@@ -1,6 +1,6 @@
 //! Strings that hold JSON.
 
-use super::make::{Dice, Document, json_escape};
+use super::make::{Dice, Document, json_escape, json_signs};
 use crate::mask::body::spell::{Spell, spell};
 
 /// A string of JSON in which JSON stands, in which JSON may stand.
@@ -15,7 +15,7 @@ pub fn nested(dice: &mut Dice, doc: &mut Document, depth: usize) {
         }
         inner.fixed("\"");
         inner.fixed(dice.one(&["", "\\n", "C:\\\\", "\\\"", "\\t\\/", "\\u003e"]));
-        inner.text(dice, Spell::Json, false, &json_escape);
+        inner.signed(dice, Spell::Json, false, &json_escape, &json_signs);
         inner.fixed("\"");
     }
     inner.fixed(dice.one(&["}", "]", ""]));

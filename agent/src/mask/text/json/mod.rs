@@ -7,10 +7,10 @@ mod track;
 use std::sync::Arc;
 
 use super::unit::{json_escape_length, json_number, json_plain, json_says};
-use super::{Feed, Flow, Spell};
-use crate::mask::body::Stood;
+use super::{Feed, Flow, Sign, Spell, behind_escape};
+use crate::mask::body::{ESC, Stood};
 use crate::mask::{Plan, Refused};
-use inner::Inner;
+use inner::{Inner, Inners};
 use track::Track;
 
 /// Deepest nesting.
@@ -62,8 +62,9 @@ enum Next {
 /// Reads one JSON text.
 pub struct Json {
     track: Track,
-    /// What the string on its way holds.
+    /// What the string on its way holds, and what those held last that go on in other events.
     inner: Inner,
+    inners: Inners,
     state: State,
     depth: usize,
     /// A bit for each level that is an object.
@@ -78,6 +79,7 @@ impl Json {
         Self {
             track: Track::new(plan, how),
             inner: Inner::new(false),
+            inners: Inners::default(),
             state: State::Value,
             depth: 0,
             objects: 0,
@@ -134,7 +136,10 @@ impl Json {
                 match role {
                     Role::Name => self.track.named(),
                     Role::Field => feed.swap_end(),
-                    Role::Join => feed.join_end(),
+                    Role::Join => {
+                        self.inners.end(&self.inner);
+                        feed.join_end();
+                    }
                     Role::Tells => self.track.told(),
                     Role::Value => {}
                 }
@@ -302,16 +307,26 @@ impl Json {
     /// The quote that begins a string is behind us.
     fn open_string(&mut self, feed: &mut Feed<'_, '_>, role: Role) {
         self.state = State::String(role);
-        self.inner = Inner::new(role == Role::Join && self.track.holds_json());
+        self.inner = Inner::new(false);
         match role {
             Role::Field => self.swap(feed, Stood::Text(Spell::Json)),
-            Role::Join => feed.join(self.track.key()),
+            Role::Join => {
+                self.inner = self.inners.begin(self.track.known(), self.track.holds_json());
+                feed.join(self.track.key());
+            }
             Role::Name | Role::Value | Role::Tells => {}
         }
     }
 
     /// Reads on in a string; whether it has ended: its quote is next.
     fn string(&mut self, feed: &mut Feed<'_, '_>, upto: usize, role: Role) -> Result<bool, Refused> {
+        if role == Role::Join {
+            match self.inner.behind(feed.rest(upto)) {
+                None => return Ok(false),
+                Some(0) => {}
+                Some(length) => feed.behind(length, self.inner.spell()),
+            }
+        }
         loop {
             let rest = feed.rest(upto);
             let plain = json_plain(rest);
@@ -327,8 +342,16 @@ impl Json {
                     Err(()) => return Err(wrong(feed, "an escape that is none")),
                     Ok(None) => return Ok(false),
                     Ok(Some((length, says, count))) => {
-                        self.track.note(role, &says[..count]);
-                        feed.unit(length, &says[..count], self.inner.spell());
+                        let behind = &rest[plain + length..];
+                        let colour = says[..count] == *ESC && role != Role::Field;
+                        match if colour { behind_escape(length, behind) } else { Sign::None } {
+                            Sign::Says(length) => feed.colour(length, self.inner.spell()),
+                            Sign::Open => return Ok(false),
+                            Sign::None => {
+                                self.track.note(role, &says[..count]);
+                                feed.unit(length, &says[..count], self.inner.spell());
+                            }
+                        }
                     }
                 },
             }
