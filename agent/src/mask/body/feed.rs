@@ -92,6 +92,19 @@ impl<'a, 'e> Feed<'a, 'e> {
         self.at += count;
     }
 
+    /// The next byte is passed as it is, and read as another: one that ends values.
+    pub fn parts(&mut self, reads: u8) {
+        if self.weave.swap.open().is_some() {
+            return self.swallow(1, None);
+        }
+        self.sync();
+        self.weave.piece(1, 0, 0, Stuff::Fixed);
+        self.weave.before.note(&[reads]);
+        self.weave.texts[0].add(self.env.plan.is_some(), self.env.restores, &[reads]);
+        self.at += 1;
+        self.mirrored = self.at;
+    }
+
     /// The next bytes are text that says what it is.
     pub fn plain(&mut self, count: usize, spell: Spell) {
         if !self.weave.latin1 || self.weave.swap.open().is_some_and(|stood| stood == Stood::Container) {

@@ -193,6 +193,38 @@ fn arguments_in_pieces() {
 }
 
 #[test]
+fn names_of_a_form_stay_between_addresses() {
+    let text = "to=jo@corp.test&bo%26b@corp.test=2&R%26D@corp.test&password=hunter2!&x=1";
+    let want = "to=%5Bemail%5D&%5Bemail%5D=2&%5Bemail%5D&password=%5Bsecret%5D&x=1";
+    assert_eq!(hidden(&Kind::Form, text), want);
+}
+
+#[test]
+fn names_in_any_letter_case_and_in_brackets() {
+    for (kind, text, want) in [
+        (
+            Kind::Json,
+            r#"{"Nick":"Jo","u":{"PASSWORD":1}}"#,
+            r#"{"Nick":"[nick]","u":{"PASSWORD":"[password]"}}"#,
+        ),
+        (Kind::Csv, "NICK,a\nJo,b\n", "NICK,a\n[nick],b\n"),
+        (
+            Kind::Form,
+            "Who=Jo&u%5Bwho%5D=Al&m[0].who=Bo&who[]=Cy&who2=Di",
+            "Who=%5Bwho%5D&u%5Bwho%5D=%5Bwho%5D&m[0].who=%5Bwho%5D&who[]=%5Bwho%5D&who2=Di",
+        ),
+        (Kind::Html, "<p WHO='Jo'>", "<p WHO='[who]'>"),
+    ] {
+        assert_eq!(hidden(&kind, text), want);
+    }
+    let part = |name: &str, text: &str| {
+        format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n--b--\r\n")
+    };
+    let kind = Kind::Multipart { boundary: b"b".to_vec() };
+    assert_eq!(hidden(&kind, &part("user[WHO]", "Jo")), part("user[WHO]", "[who]"));
+}
+
+#[test]
 fn odd_spaces_and_dashes_in_numbers() {
     for (text, want) in [
         ("pay 4111\u{a0}1111\u{2009}1111\u{202f}1111, é\u{a0}x", "pay [card], é\u{a0}x"),

@@ -116,7 +116,12 @@ impl Form {
         if feed.swaps() {
             feed.swap_end();
         }
-        feed.fixed(1);
+        if sign == b'&' {
+            // One may stand in an address; here it stands between two.
+            feed.parts(b'"');
+        } else {
+            feed.fixed(1);
+        }
         self.in_value = sign == b'=';
         if self.in_value {
             let field = self.plan.as_ref().and_then(|plan| {

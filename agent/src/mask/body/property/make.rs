@@ -1,5 +1,6 @@
 //! Documents made at random: as they come, as they should be hidden, and as they should come back.
 
+use super::nested::{json_signs, plain_signs};
 use crate::mask::Kind;
 use crate::mask::body::latin1;
 use crate::mask::body::spell::{Spell, spell};
@@ -138,7 +139,7 @@ impl Document {
     }
 }
 
-fn plain(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
+pub fn plain(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
     let _ = dice;
     out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
 }
@@ -155,28 +156,6 @@ pub fn json_escape(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
         }
     } else {
         plain(dice, letter, out);
-    }
-}
-
-/// A letter of a value, now and then behind a percent sign, as in a URL that stands in a text.
-fn signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) -> bool {
-    let is = letter.is_ascii_graphic() && dice.roll(12) == 0;
-    if is {
-        let sign = dice.one(&["%", "%", "%25", "%2525"]);
-        out.extend_from_slice(format!("{sign}{:02x}", u32::from(letter)).as_bytes());
-    }
-    is
-}
-
-fn plain_signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
-    if !signs(dice, letter, out) {
-        plain(dice, letter, out);
-    }
-}
-
-pub fn json_signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
-    if !signs(dice, letter, out) {
-        json_escape(dice, letter, out);
     }
 }
 

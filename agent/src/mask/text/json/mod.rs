@@ -2,13 +2,14 @@
 //! hold control characters, which many writers leave in.
 
 mod inner;
+mod string;
 mod track;
 
 use std::sync::Arc;
 
-use super::unit::{json_escape_length, json_number, json_plain, json_says};
-use super::{Feed, Flow, Sign, Spell, behind_escape};
-use crate::mask::body::{ESC, Stood};
+use super::unit::json_number;
+use super::{Feed, Flow};
+use crate::mask::body::Stood;
 use crate::mask::{Plan, Refused};
 use inner::{Inner, Inners};
 use track::Track;
@@ -302,72 +303,6 @@ impl Json {
         }
         self.value()?;
         Ok(if self.field.is_some() { Role::Value } else { self.track.role() })
-    }
-
-    /// The quote that begins a string is behind us.
-    fn open_string(&mut self, feed: &mut Feed<'_, '_>, role: Role) {
-        self.state = State::String(role);
-        self.inner = Inner::new(false);
-        match role {
-            Role::Field => self.swap(feed, Stood::Text(Spell::Json)),
-            Role::Join => {
-                self.inner = self.inners.begin(self.track.known(), self.track.holds_json());
-                feed.join(self.track.key());
-            }
-            Role::Name | Role::Value | Role::Tells => {}
-        }
-    }
-
-    /// Reads on in a string; whether it has ended: its quote is next.
-    fn string(&mut self, feed: &mut Feed<'_, '_>, upto: usize, role: Role) -> Result<bool, Refused> {
-        if role == Role::Join {
-            match self.inner.behind(feed.rest(upto)) {
-                None => return Ok(false),
-                Some(0) => {}
-                Some(length) => feed.behind(length, self.inner.spell()),
-            }
-        }
-        loop {
-            let rest = feed.rest(upto);
-            let plain = json_plain(rest);
-            if plain > 0 {
-                self.track.note(role, &rest[..plain]);
-                feed.plain(plain, self.inner.spell());
-                self.inner.note(&rest[..plain]);
-            }
-            match rest.get(plain) {
-                None => return Ok(false),
-                Some(b'"') => return Ok(true),
-                Some(_) => match self.escape(&rest[plain..], role) {
-                    Err(()) => return Err(wrong(feed, "an escape that is none")),
-                    Ok(None) => return Ok(false),
-                    Ok(Some((length, says, count))) => {
-                        let behind = &rest[plain + length..];
-                        let colour = says[..count] == *ESC && role != Role::Field;
-                        match if colour { behind_escape(length, behind) } else { Sign::None } {
-                            Sign::Says(length) => feed.colour(length, self.inner.spell()),
-                            Sign::Open => return Ok(false),
-                            Sign::None => {
-                                self.track.note(role, &says[..count]);
-                                feed.unit(length, &says[..count], self.inner.spell());
-                            }
-                        }
-                    }
-                },
-            }
-        }
-    }
-
-    /// The escape that begins there. A value that goes as a whole is read as it stands.
-    fn escape(&mut self, rest: &[u8], role: Role) -> Result<Option<(usize, [u8; 4], usize)>, ()> {
-        if role != Role::Field {
-            return self.inner.escape(rest);
-        }
-        let length = json_escape_length(rest)?;
-        Ok(length.map(|length| {
-            let (says, count) = json_says(&rest[..length]);
-            (length, says, count)
-        }))
     }
 
     /// A number, or `true`, `false` or `null`. Whether it was there whole.
