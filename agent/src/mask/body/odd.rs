@@ -64,19 +64,30 @@ pub fn is_read(spell: Spell) -> bool {
 
 /// Where the next letter or sign is that may say something else than itself.
 pub fn next_odd(text: &[u8]) -> Option<usize> {
-    const STRIDE: usize = 32;
-    let is = |b: u8| (b > 127) | (b == b'%') | (b == b'\\') | (b == 0x1b);
-    let mut at = 0;
-    for chunk in text.chunks_exact(STRIDE) {
-        // All of them, that it is done at once.
-        if chunk.iter().fold(false, |any, b| any | is(*b))
+    let mut chunks = text.chunks_exact(8);
+    for (at, chunk) in (&mut chunks).enumerate() {
+        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+        if may_be_odd(word)
             && let Some(found) = chunk.iter().position(|b| is_odd(*b))
         {
-            return Some(at + found);
+            return Some(8 * at + found);
         }
-        at += STRIDE;
     }
-    text[at..].iter().position(|b| is_odd(*b)).map(|found| at + found)
+    let rest = chunks.remainder();
+    let mut last = [b'a'; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    if !may_be_odd(u64::from_le_bytes(last)) {
+        return None;
+    }
+    rest.iter().position(|b| is_odd(*b)).map(|found| text.len() - rest.len() + found)
+}
+
+/// Whether one of eight bytes is above 127, or begins a sign.
+fn may_be_odd(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let is = |byte: u8| zero(word ^ (ONES * u64::from(byte)));
+    (word | is(b'%') | is(b'\\') | is(0x1b)) & (ONES << 7) != 0
 }
 
 fn is_odd(byte: u8) -> bool {
