@@ -40,6 +40,7 @@ pub mod drain;
 pub mod turn;
 pub mod wire;
 pub mod record;
+pub mod look;
 pub mod limit;
 pub mod stream;
 pub mod trust;

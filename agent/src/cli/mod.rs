@@ -18,6 +18,7 @@ use crate::report::Chain;
 mod credentials;
 mod daemon;
 mod doctor;
+mod export;
 mod filter;
 mod leaks;
 mod man;
@@ -69,6 +70,8 @@ enum Verb {
     Sessions(sessions::SessionsArgs),
     /// Show one session or exchange whole.
     Show(show::ShowArgs),
+    /// Write recorded sessions in a format that other tools read.
+    Export(export::ExportArgs),
     /// What the rules say: problems, tests, and which rule decides.
     Policy(policy::PolicyArgs),
     /// The credentials that rules name: sources, bindings, ages; never values.
@@ -112,6 +115,7 @@ impl Verb {
             Self::Taken(_) => "taken",
             Self::Sessions(_) => "sessions",
             Self::Show(_) => "show",
+            Self::Export(_) => "export",
             Self::Policy(_) => "policy",
             Self::Credentials(_) => "credentials",
             Self::Mask(_) => "mask",
@@ -136,6 +140,7 @@ impl Verb {
             Self::Taken(args) => args.run(daemon),
             Self::Sessions(args) => args.run(),
             Self::Show(args) => args.run(),
+            Self::Export(args) => args.run(),
             Self::Policy(args) => args.run(),
             Self::Credentials(args) => args.run(daemon),
             Self::Mask(args) => args.run(),

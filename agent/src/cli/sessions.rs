@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::filter::FilterArgs;
 use super::table::{self, Cell, Look, Tone};
+use crate::look::plain;
 use crate::record::read::list;
 use crate::record::read::{Damage, Error};
 use crate::report::Chain;
@@ -97,7 +98,7 @@ struct Sheet {
 impl Sheet {
     fn add(&mut self, out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         if self.json {
-            serde_json::to_writer(&mut *out, summary)?;
+            plain::write(out, summary)?;
             return out.write_all(b"\n");
         }
         self.rows.push(row(summary));

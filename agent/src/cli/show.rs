@@ -8,16 +8,20 @@ use std::process::ExitCode;
 use super::filter::default_store;
 use super::sessions::{damaged, unreadable};
 use super::table;
+use crate::look::body::{self, Body};
+use crate::look::item::Item;
+use crate::look::plain;
 use crate::record::headers::Stored;
-use crate::record::payload::{Kept, SessionBegin};
+use crate::record::payload::{Kept, SessionBegin, Tls};
 use crate::record::read::whole::{self, Exchange, Headers, NotFound, Session, Which};
 use crate::record::visible::{Keep, visible};
 use crate::record::{Direction, TlsFacts};
 use crate::types::Caller;
 
-mod body;
+mod json;
 
-use body::{Body, as_json};
+use json::as_json;
+pub(super) use json::exchange_json;
 
 /// Exchanges of a session that are shown at once.
 const EXCHANGES: u32 = 100;
@@ -47,7 +51,11 @@ pub struct ShowArgs {
     store: PathBuf,
 }
 
-fn id(text: &str) -> Result<(String, Option<u32>), String> {
+/// Reads `ID` or `ID/N`.
+///
+/// # Errors
+/// What may be written.
+pub(super) fn id(text: &str) -> Result<(String, Option<u32>), String> {
     let (id, number) = match text.split_once('/') {
         Some((id, number)) => {
             let number = number.parse().ok().filter(|n| *n > 0);
@@ -73,13 +81,7 @@ impl ShowArgs {
         let budget = if self.headers_only { 0 } else { BODIES };
         let session = match whole::read(&self.store, &self.id.0, which, budget) {
             Ok(session) => session,
-            Err(NotFound::Unreadable(error)) => return Ok(unreadable(&error)),
-            Err(error @ NotFound::None(_)) => {
-                return Ok(failed(&error.to_string(), "sluice sessions lists those that are"));
-            }
-            Err(error @ NotFound::Several { .. }) => {
-                return Ok(failed(&error.to_string(), "give more of the id"));
-            }
+            Err(error) => return Ok(not_found(&error)),
         };
         if let Some(number) = self.id.1
             && session.exchanges.is_empty()
@@ -89,7 +91,7 @@ impl ShowArgs {
         }
         let mut out = BufWriter::new(io::stdout().lock());
         let printed = if self.json {
-            writeln!(out, "{}", as_json(&session, self.headers_only))
+            plain::write(&mut out, &as_json(&session, self.headers_only)).and_then(|()| writeln!(out))
         } else {
             as_text(&mut out, &session, self.headers_only)
         };
@@ -100,7 +102,16 @@ impl ShowArgs {
     }
 }
 
-fn failed(what: &str, remedy: &str) -> ExitCode {
+/// Says on stderr why a session is not shown.
+pub(super) fn not_found(error: &NotFound) -> ExitCode {
+    match error {
+        NotFound::Unreadable(error) => unreadable(error),
+        NotFound::None(_) => failed(&error.to_string(), "sluice sessions lists those that are"),
+        NotFound::Several { .. } => failed(&error.to_string(), "give more of the id"),
+    }
+}
+
+pub(super) fn failed(what: &str, remedy: &str) -> ExitCode {
     eprintln!("sluice: {what}\n  {remedy}");
     ExitCode::FAILURE
 }
@@ -110,13 +121,7 @@ fn line(text: &str) -> std::borrow::Cow<'_, str> {
 }
 
 fn as_text(out: &mut impl Write, session: &Session, headers_only: bool) -> io::Result<()> {
-    match &session.begin {
-        Some(begin) => begin_text(out, begin)?,
-        None => writeln!(out, "session   its begin is no more in the store")?,
-    }
-    if let Some(tls) = &session.tls {
-        tls_text(out, &tls.facts)?;
-    }
+    session_text(out, "-", session.begin.as_ref(), session.tls.as_ref())?;
     match (&session.end, session.interrupted) {
         (Some(end), _) => {
             let error = end.error.as_deref().map(|e| format!(": {}", line(e))).unwrap_or_default();
@@ -139,6 +144,25 @@ fn as_text(out: &mut impl Write, session: &Session, headers_only: bool) -> io::R
         writeln!(out, "\n{} more exchange(s): name one with /N", session.more)?;
     }
     Ok(())
+}
+
+/// Who, where to, and the TLS legs.
+pub(super) fn session_text(
+    out: &mut impl Write,
+    id: &str,
+    begin: Option<&SessionBegin<Caller>>,
+    tls: Option<&Tls<'static>>,
+) -> io::Result<()> {
+    match begin {
+        Some(begin) => begin_text(out, begin)?,
+        None => writeln!(out, "session   {} its begin is no more in the store", line(id))?,
+    }
+    tls.map_or(Ok(()), |tls| tls_text(out, &tls.facts))
+}
+
+/// One exchange, wherever it was read from.
+pub(super) fn item_text(out: &mut impl Write, item: &Item) -> io::Result<()> {
+    exchange_text(out, item.summary.exchange, &item.exchange, false)
 }
 
 fn begin_text(out: &mut impl Write, begin: &SessionBegin<Caller>) -> io::Result<()> {
@@ -257,7 +281,7 @@ fn body_text(
 ) -> io::Result<()> {
     let body = Body::of(exchange, direction);
     if !headers_only && body.kept.total > 0 {
-        match body.text() {
+        match body::text(body.bytes) {
             Some(text) => {
                 for row in visible(text, Keep::Lines).lines() {
                     writeln!(out, "  {row}")?;
@@ -265,7 +289,7 @@ fn body_text(
             }
             None => {
                 let hex: Vec<String> = body.bytes.iter().take(HEX).map(|b| format!("{b:02x}")).collect();
-                let coding = body.coding.map(|c| format!(" in {}", line(c))).unwrap_or_default();
+                let coding = body.coding().map(|c| format!(" in {}", line(c))).unwrap_or_default();
                 writeln!(out, "  ({} bytes{coding}, no text: {} …)", body.bytes.len(), hex.join(" "))?;
             }
         }
@@ -293,7 +317,7 @@ fn body_text(
 
 #[cfg(test)]
 mod tests {
-    use super::body::exchange_json;
+    use super::json::exchange_json;
     use super::*;
     use crate::record::payload::Response;
     use serde_json::Value;
