@@ -24,6 +24,7 @@ mod leaks;
 mod man;
 mod mask;
 mod policy;
+mod replay;
 mod run;
 pub mod sessions;
 pub mod show;
@@ -70,6 +71,8 @@ enum Verb {
     Sessions(sessions::SessionsArgs),
     /// Show one session or exchange whole.
     Show(show::ShowArgs),
+    /// Print what went over the wire, at its pace.
+    Replay(replay::ReplayArgs),
     /// Write recorded sessions in a format that other tools read.
     Export(export::ExportArgs),
     /// What the rules say: problems, tests, and which rule decides.
@@ -115,6 +118,7 @@ impl Verb {
             Self::Taken(_) => "taken",
             Self::Sessions(_) => "sessions",
             Self::Show(_) => "show",
+            Self::Replay(_) => "replay",
             Self::Export(_) => "export",
             Self::Policy(_) => "policy",
             Self::Credentials(_) => "credentials",
@@ -140,6 +144,7 @@ impl Verb {
             Self::Taken(args) => args.run(daemon),
             Self::Sessions(args) => args.run(),
             Self::Show(args) => args.run(),
+            Self::Replay(args) => args.run(),
             Self::Export(args) => args.run(),
             Self::Policy(args) => args.run(),
             Self::Credentials(args) => args.run(daemon),

@@ -43,25 +43,27 @@ impl From<Recorded> for Item {
 }
 
 impl Item {
-    /// Those of a session, in order. An exchange of which neither head nor end is in the store is left out.
+    /// Those of a session, in order.
     pub fn of_session(session: Session) -> Vec<Self> {
         let error = session.interrupted;
         let begin = session.begin.map(Arc::new);
         let tls = session.tls.map(Arc::new);
-        let item = |exchange: Exchange| {
+        let item = |(number, exchange): (u32, Exchange)| {
             let summary = match (&exchange.end, &exchange.head) {
                 (Some(end), _) => end.summary.clone(),
-                (None, Some(head)) => {
-                    let mut summary = list::of_begin(head, begin.as_deref());
+                (None, head) => {
+                    let mut summary = match head {
+                        Some(head) => list::of_begin(head, begin.as_deref()),
+                        None => list::summary_without_session("-", number),
+                    };
                     summary.status = exchange.responses.last().map(|response| response.status);
                     summary.error = error.map(str::to_owned);
                     summary
                 }
-                (None, None) => return None,
             };
-            Some(Self { session: begin.clone(), tls: tls.clone(), exchange, summary })
+            Self { session: begin.clone(), tls: tls.clone(), exchange, summary }
         };
-        session.exchanges.into_values().filter_map(item).collect()
+        session.exchanges.into_iter().map(item).collect()
     }
 
     /// Headers of the request, as they were sent on.

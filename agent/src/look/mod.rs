@@ -4,8 +4,10 @@
 //! All of it was written by callers and servers: whoever prints it makes it visible first (`record::visible`).
 
 pub mod body;
+pub mod grep;
 pub mod item;
 pub mod llm;
+pub mod messages;
 pub mod pace;
 pub mod plain;
 pub mod pretty;

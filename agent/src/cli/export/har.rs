@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::messages::both_ways;
 use super::{Exporter, Said};
 use crate::look::body::{Body, text};
 use crate::look::item::Item;
+use crate::look::messages::{Timed, both_ways};
 use crate::look::plain;
 use crate::record::Direction;
 use crate::record::headers::Stored;
@@ -85,7 +85,7 @@ fn sluice(item: &Item) -> Value {
 }
 
 /// As Chromium has them: `time` in seconds since 1970, binary data in Base64.
-fn message(timed: super::messages::Timed) -> Value {
+fn message(timed: Timed) -> Value {
     let message = timed.message;
     let data =
         match text(&message.data).filter(|text| message.opcode != 2 && text.len() == message.data.len()) {

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::messages::both_ways;
 use super::{Exporter, Said};
 use crate::cli::show::exchange_json;
 use crate::look::body::put;
 use crate::look::item::Item;
 use crate::look::llm::Conversation;
+use crate::look::messages::{Timed, both_ways};
 use crate::look::plain;
 use crate::record::payload::stamp;
 use time::OffsetDateTime;
@@ -26,7 +26,7 @@ impl Exporter for JsonLines {
         if item.is_websocket() {
             line["websocket"] = both_ways(item).into_iter().map(message).collect();
         }
-        if let Some(conversation) = Conversation::of(item) {
+        if let Some(conversation) = Conversation::of(&item.exchange) {
             line["conversation"] = json!(conversation);
         }
         plain::write(out, &line)?;
@@ -39,7 +39,7 @@ impl Exporter for JsonLines {
     }
 }
 
-fn message(timed: super::messages::Timed) -> Value {
+fn message(timed: Timed) -> Value {
     let time = OffsetDateTime::from_unix_timestamp_nanos(timed.at).map(stamp).ok();
     let direction = if timed.down { "down" } else { "up" };
     let mut value = json!({"direction": direction, "time": time, "kind": timed.message.kind(),

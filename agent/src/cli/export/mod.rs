@@ -22,7 +22,6 @@ use crate::record::read::{Damage, each, list::Filter};
 
 mod har;
 mod jsonl;
-mod messages;
 mod otlp;
 mod packets;
 mod pcapng;

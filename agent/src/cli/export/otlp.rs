@@ -98,7 +98,7 @@ fn record(item: &Item) -> Value {
     for (name, direction) in [("request", Direction::Up), ("response", Direction::Down)] {
         body(&mut attributes, name, &Body::of(&item.exchange, direction));
     }
-    if let Some(conversation) = Conversation::of(item) {
+    if let Some(conversation) = Conversation::of(&item.exchange) {
         gen_ai(&mut attributes, &conversation);
     }
     let (number, word) = match (&s.error, s.verdict) {

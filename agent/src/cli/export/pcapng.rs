@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::messages::both_ways;
 use super::packets::Stream;
 use super::wire::{self, Written};
 use super::{Exporter, Said};
 use crate::look::item::{Item, nanos};
+use crate::look::messages::both_ways;
 use crate::look::pace::Pace;
 use crate::record::payload::SessionBegin;
 use crate::types::Caller;

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::body::Body;
-use super::item::Item;
 use super::sse;
 use crate::record::Direction;
+use crate::record::read::whole::Exchange;
 
 /// Which tongue it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -139,16 +139,16 @@ pub struct Answered {
 
 impl Conversation {
     /// Of an exchange, where it is one.
-    pub fn of(item: &Item) -> Option<Self> {
-        let head = item.exchange.head.as_ref()?;
+    pub fn of(exchange: &Exchange) -> Option<Self> {
+        let head = exchange.head.as_ref()?;
         let api = Api::of(head.path.as_deref()?).filter(|_| head.method.as_deref() == Some("POST"))?;
-        let up = Body::of(&item.exchange, Direction::Up);
+        let up = Body::of(exchange, Direction::Up);
         if up.is_cut() {
             return None;
         }
         let request: Value = serde_json::from_slice(&up.decoded().bytes).ok()?;
         let asked = read::request(api, &request)?;
-        let down = Body::of(&item.exchange, Direction::Down);
+        let down = Body::of(exchange, Direction::Down);
         let decoded = down.decoded();
         let message = if down.is_events() {
             // What came before a cut was said.

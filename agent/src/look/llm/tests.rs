@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::record::headers::Stored;
 use crate::record::payload::Response;
-use crate::record::read::whole::Exchange;
 
-fn item(path: &str, request: &Value, media: &str, answer: &[u8]) -> Item {
+fn item(path: &str, request: &Value, media: &str, answer: &[u8]) -> Exchange {
     let head = json!({"session": "01J", "exchange": 1, "time": "2026-01-02T03:04:05.000006Z", "protocol": "h2",
         "host": "api.example", "method": "POST", "path": path, "rule": null, "verdict": "allow",
         "headers": [["content-type", "application/json"]], "headers_cut": 0});
@@ -20,15 +19,13 @@ fn item(path: &str, request: &Value, media: &str, answer: &[u8]) -> Item {
         headers: vec![("content-type".to_owned(), Stored::Text(media.to_owned().into()))],
         headers_cut: 0,
     };
-    let summary = crate::record::read::list::of_begin(&head, None);
-    let exchange = Exchange {
+    Exchange {
         head: Some(head),
         responses: vec![response],
         up: request.to_string().into_bytes(),
         down: answer.to_vec(),
         ..Exchange::default()
-    };
-    Item { session: None, tls: None, exchange, summary }
+    }
 }
 
 fn stream(events: &[Value]) -> Vec<u8> {

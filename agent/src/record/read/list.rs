@@ -305,7 +305,8 @@ fn track(sessions: &mut HashMap<String, SessionBegin<Caller>>, frame: &Frame<'_>
     }
 }
 
-fn summary_without_session(session: &str, exchange: u32) -> Summary {
+/// What is known of an exchange without its session and head.
+pub(crate) fn summary_without_session(session: &str, exchange: u32) -> Summary {
     Summary {
         session: session.to_owned(),
         exchange,

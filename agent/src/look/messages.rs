@@ -1,8 +1,8 @@
 //! The messages of a WebSocket both ways, in the order of their times.
 
-use crate::look::item::Item;
-use crate::look::pace::Pace;
-use crate::look::websocket::{Deflate, Message, messages};
+use super::item::Item;
+use super::pace::Pace;
+use super::websocket::{Deflate, Message, messages};
 
 /// A message, its way and its time.
 pub struct Timed {
