@@ -31,6 +31,7 @@ pub mod show;
 mod status;
 mod table;
 mod tag;
+mod top;
 pub mod trust;
 
 /// Takes the outbound connections of tagged processes, reads, records and sends them on.
@@ -65,6 +66,8 @@ enum Verb {
     Tags(tag::TagsArgs),
     /// What is running and taken.
     Status(status::StatusArgs),
+    /// A live view of tagged processes, exchanges, rates and verdicts.
+    Top(top::TopArgs),
     /// What on this host weakens the enforcement, and what to do about it.
     Doctor(doctor::DoctorArgs),
     /// List recorded exchanges.
@@ -112,6 +115,7 @@ impl Verb {
             Self::Untag(_) => "untag",
             Self::Tags(_) => "tags",
             Self::Status(_) => "status",
+            Self::Top(_) => "top",
             Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
@@ -138,6 +142,7 @@ impl Verb {
             Self::Untag(args) => args.run(daemon),
             Self::Tags(args) => args.run(daemon),
             Self::Status(args) => args.run(daemon),
+            Self::Top(args) => args.run(daemon),
             Self::Doctor(args) => args.run(daemon),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),

@@ -20,7 +20,7 @@ mod bodies;
 mod exchange;
 mod json;
 
-use exchange::exchange_text;
+pub(super) use exchange::exchange_text;
 pub(super) use exchange::{Bodies, How};
 use json::as_json;
 pub(super) use json::exchange_json;

@@ -83,7 +83,7 @@ fn record() -> Scene {
         ],
     ));
     good(curl(&world, &["--http2", &format!("{WWW}/trailers")]));
-    good(curl(&world, &["-I", &format!("{WWW}/bytes/70")]));
+    good(curl(&world, &["--http1.1", "-I", &format!("{WWW}/bytes/70")]));
     good(curl(&world, &["http://www.example.test/bytes/300"]));
     good(curl(&world, &[&format!("{WWW}/denied/path")]));
     let xml = format!("<note>{ESCAPES}</note>");
