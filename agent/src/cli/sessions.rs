@@ -1,13 +1,17 @@
 //! `sluice sessions`: the recorded exchanges, one a line.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use super::filter::FilterArgs;
 use super::table::{self, Cell, Look, Tone};
-use crate::record::read::list;
-use crate::record::read::{Damage, Error};
+use crate::look::grep::Needle;
+use crate::look::item::Item;
+use crate::look::plain;
+use crate::record::read::list::{self, Filter};
+use crate::record::read::{Damage, Error, each};
 use crate::report::Chain;
 use crate::types::{Summary, Verdict};
 
@@ -23,6 +27,7 @@ const CELL: usize = 60;
 #[command(after_help = "Examples:
   sluice sessions --since 10m --tag ci
   sluice sessions --host '*.openai.com' --status 4xx --json | jq .error
+  sluice sessions --grep 'customer 4711' --since 1d
 
 Without --limit a table shows the newest 100, --json shows all. With --limit exchanges are in the order in which they
 began; without, --json gives them in the order in which they ended, those under way last.")]
@@ -33,6 +38,9 @@ pub struct SessionsArgs {
     /// The newest N only; 0 for all
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// With this text in a head or body, whatever the case of its letters; coded bodies are decoded for it
+    #[arg(long, value_name = "TEXT", value_parser = Needle::new)]
+    grep: Option<Needle>,
     #[command(flatten)]
     of: FilterArgs,
 }
@@ -63,14 +71,14 @@ impl SessionsArgs {
         let mut sheet = Sheet { json: self.json, look, rows: Vec::new(), headed: false };
         let Some(limit) = limit else {
             let mut wrote = Ok(());
-            let read = list::all(&self.of.store, &filter, |summary| {
+            let read = self.all(&filter, |summary| {
                 wrote = sheet.add(out, &summary);
                 if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             wrote.and_then(|()| sheet.end(out))?;
             return Ok(read);
         };
-        let (summaries, damage) = match list::newest(&self.of.store, &filter, limit) {
+        let (summaries, damage) = match self.newest(&filter, limit) {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
@@ -86,6 +94,35 @@ impl SessionsArgs {
     }
 }
 
+impl SessionsArgs {
+    fn all(
+        &self,
+        filter: &Filter,
+        mut each: impl FnMut(Summary) -> ControlFlow<()>,
+    ) -> Result<Vec<Damage>, Error> {
+        let Some(needle) = &self.grep else { return list::all(&self.of.store, filter, each) };
+        each::all(&self.of.store, filter, |recorded| {
+            let item = Item::from(recorded);
+            if needle.is_in(&item) { each(item.summary) } else { ControlFlow::Continue(()) }
+        })
+    }
+
+    fn newest(&self, filter: &Filter, limit: usize) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
+        if self.grep.is_none() {
+            return list::newest(&self.of.store, filter, limit);
+        }
+        let mut found: BTreeMap<(String, String, u32), Summary> = BTreeMap::new();
+        let damage = self.all(filter, |summary| {
+            found.insert((summary.time.clone(), summary.session.clone(), summary.exchange), summary);
+            if found.len() > limit {
+                found.pop_first();
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok((found.into_values().collect(), damage))
+    }
+}
+
 /// What is printed, in blocks that are aligned together.
 struct Sheet {
     json: bool,
@@ -97,7 +134,7 @@ struct Sheet {
 impl Sheet {
     fn add(&mut self, out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         if self.json {
-            serde_json::to_writer(&mut *out, summary)?;
+            plain::write(out, summary)?;
             return out.write_all(b"\n");
         }
         self.rows.push(row(summary));
@@ -171,8 +208,12 @@ mod tests {
 
     #[test]
     fn a_store_that_is_not_there_is_said() {
-        let args =
-            SessionsArgs { json: true, limit: None, of: FilterArgs::all_of("/nonexistent/store".as_ref()) };
+        let args = SessionsArgs {
+            json: true,
+            limit: None,
+            grep: None,
+            of: FilterArgs::all_of("/nonexistent/store".as_ref()),
+        };
         let result = args
             .print(&mut Vec::new(), Look { person: false, colour: false })
             .expect("no output, no failure");

@@ -75,8 +75,23 @@ pub struct Exchange {
     pub up: Vec<u8>,
     /// Body towards the client.
     pub down: Vec<u8>,
+    /// The pieces in which the bodies came, in order; none where whoever read it did not ask.
+    pub pieces: Vec<Piece>,
     /// Its end.
     pub end: Option<End>,
+}
+
+/// A piece of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Towards the client; else towards the upstream.
+    pub down: bool,
+    /// Where in the body it begins.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// When its first byte came, in microseconds since the exchange began; `None` where the store does not say.
+    pub at: Option<u64>,
 }
 
 /// An exchange's end.
@@ -214,6 +229,7 @@ fn body(session: &mut Session, frame: &Frame<'_>, id: u128, which: Which, budget
     if at.offset == body.len() as u64 && data.len() <= *budget {
         body.extend_from_slice(data);
         *budget -= data.len();
+        exchange.pieces.push(Piece { down: at.down, offset: at.offset, length: data.len() as u64, at: None });
     }
 }
 
