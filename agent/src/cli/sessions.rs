@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::filter::FilterArgs;
@@ -11,7 +12,7 @@ use crate::look::grep::Needle;
 use crate::look::item::Item;
 use crate::look::plain;
 use crate::record::read::list::{self, Filter};
-use crate::record::read::{Damage, Error, each};
+use crate::record::read::{Damage, Error, each, index};
 use crate::report::Chain;
 use crate::types::{Summary, Verdict};
 
@@ -109,7 +110,7 @@ impl SessionsArgs {
 
     fn newest(&self, filter: &Filter, limit: usize) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
         if self.grep.is_none() {
-            return list::newest(&self.of.store, filter, limit);
+            return newest(&self.of.store, filter, limit);
         }
         let mut found: BTreeMap<(String, String, u32), Summary> = BTreeMap::new();
         let damage = self.all(filter, |summary| {
@@ -121,6 +122,18 @@ impl SessionsArgs {
         })?;
         Ok((found.into_values().collect(), damage))
     }
+}
+
+/// By the index where that helps: without a filter the end of the store has them.
+fn newest(store: &Path, filter: &Filter, limit: usize) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
+    if filter.narrows() {
+        match list::newest_indexed(store, &index::path_of(store), filter, limit) {
+            Ok(found) => return Ok(found),
+            // Whoever may not write beside the store reads it without.
+            Err(why) => tracing::debug!("{}", Chain(&why)),
+        }
+    }
+    list::newest(store, filter, limit)
 }
 
 /// What is printed, in blocks that are aligned together.
