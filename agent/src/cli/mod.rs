@@ -19,6 +19,7 @@ mod credentials;
 mod daemon;
 mod doctor;
 mod filter;
+mod identity;
 mod leaks;
 mod man;
 mod mask;

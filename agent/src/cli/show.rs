@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::filter::default_store;
+use super::identity::Reading;
 use super::sessions::{damaged, unreadable};
 use super::table;
 use crate::record::headers::Stored;
 use crate::record::payload::{Kept, SessionBegin};
+use crate::record::read::unseal::{Access, Hidden};
 use crate::record::read::whole::{self, Exchange, Headers, NotFound, Session, Which};
 use crate::record::visible::{Keep, visible};
 use crate::record::{Direction, TlsFacts};
@@ -45,6 +47,8 @@ pub struct ShowArgs {
     /// The store, or a copy of one
     #[arg(long, value_name = "DIR", default_value_os_t = default_store())]
     store: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 fn id(text: &str) -> Result<(String, Option<u32>), String> {
@@ -71,7 +75,8 @@ impl ShowArgs {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let which = self.id.1.map_or(Which::First(EXCHANGES), Which::One);
         let budget = if self.headers_only { 0 } else { BODIES };
-        let session = match whole::read(&self.store, &self.id.0, which, budget) {
+        let access = if self.headers_only { Access::none() } else { self.reading.access()? };
+        let session = match whole::read(&self.store, &self.id.0, which, budget, &access) {
             Ok(session) => session,
             Err(NotFound::Unreadable(error)) => return Ok(unreadable(&error)),
             Err(error @ NotFound::None(_)) => {
@@ -257,7 +262,9 @@ fn body_text(
 ) -> io::Result<()> {
     let body = Body::of(exchange, direction);
     if !headers_only && body.kept.total > 0 {
+        let hidden = body.hidden.map_or(0, |(_, bytes)| bytes);
         match body.text() {
+            _ if hidden > 0 && body.bytes.is_empty() => {}
             Some(text) => {
                 for row in visible(text, Keep::Lines).lines() {
                     writeln!(out, "  {row}")?;
@@ -273,11 +280,14 @@ fn body_text(
         if kept < total {
             writeln!(out, "  (the first {kept} of {total} bytes were kept)")?;
         }
-        if shown < kept {
+        if let Some((why, bytes)) = body.hidden {
+            writeln!(out, "  (body {})", not_shown(why, bytes))?;
+        }
+        if shown + hidden < kept {
             writeln!(
                 out,
                 "  ({} bytes are not shown: it is too much at once, name one exchange with /N)",
-                kept - shown
+                kept - shown - hidden
             )?;
         }
     } else if body.kept.total > 0 {
@@ -289,6 +299,22 @@ fn body_text(
         headers_text(out, mark, &trailers.headers, trailers.headers_cut)?;
     }
     Ok(())
+}
+
+fn not_shown(why: Hidden, bytes: u64) -> String {
+    let bytes = thousands(bytes);
+    match why {
+        Hidden::Sealed => format!("sealed: {bytes} bytes; give --identity FILE"),
+        Hidden::Erased => format!("erased: {bytes} bytes; their key was destroyed"),
+        Hidden::Deleted => format!("deleted: {bytes} bytes went with an old segment"),
+        Hidden::Damaged => format!("damaged: {bytes} bytes are not what was written, or cannot be read"),
+    }
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::bodies::Sealer;
 use super::frame::{Batch, Kind};
 use super::lock::{Lock, Place};
 use super::synced::Synced;
@@ -38,6 +39,7 @@ pub trait Holding: Send + Sync {
 /// See the module.
 pub struct Log {
     writer: Mutex<Writer>,
+    sealer: Arc<Sealer>,
     wake: Wake,
     /// The writer may hold frames back.
     buffers: AtomicBool,
@@ -70,6 +72,7 @@ impl Log {
     /// The thread cannot be made.
     pub fn start(writer: Writer, lock: Lock, max_bytes: u64, synced: u64) -> io::Result<Arc<Self>> {
         let log = Arc::new(Self {
+            sealer: Arc::clone(&writer.sealer),
             writer: Mutex::new(writer),
             wake: Wake::default(),
             buffers: AtomicBool::new(false),
@@ -113,6 +116,11 @@ impl Log {
         }
         drop(writer);
         self.appended(result, need)
+    }
+
+    /// Seals pieces of bodies.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// Writes what is buffered.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::record::Direction;
 use crate::record::headers::Stored;
 use crate::record::payload::Kept;
+use crate::record::read::unseal::Hidden;
 use crate::record::read::whole::{Exchange, Session};
 
 /// One direction's body.
@@ -16,6 +17,8 @@ pub struct Body<'a> {
     pub kept: Kept,
     /// Content-Encoding.
     pub coding: Option<&'a str>,
+    /// Why it is not shown to its end, and how much of it is not.
+    pub hidden: Option<(Hidden, u64)>,
 }
 
 impl<'a> Body<'a> {
@@ -23,7 +26,8 @@ impl<'a> Body<'a> {
     pub fn of(exchange: &'a Exchange, direction: Direction) -> Self {
         let up = direction == Direction::Up;
         let bytes = if up { &exchange.up } else { &exchange.down };
-        let seen = bytes.len() as u64;
+        let hidden = if up { exchange.up_hidden } else { exchange.down_hidden };
+        let seen = bytes.len() as u64 + hidden.map_or(0, |(_, bytes)| bytes);
         let kept = exchange
             .end
             .as_ref()
@@ -41,7 +45,7 @@ impl<'a> Body<'a> {
                 },
             )
         });
-        Self { bytes, kept, coding }
+        Self { bytes, kept, coding, hidden }
     }
 
     /// The body when it is text: UTF-8 (a character cut at the end is let go), with hardly any control characters.
@@ -60,7 +64,10 @@ impl<'a> Body<'a> {
 
     fn json(&self, headers_only: bool) -> Value {
         let mut body = json!({"kept": self.kept.kept, "total": self.kept.total});
-        if !headers_only {
+        if let Some((why, bytes)) = self.hidden {
+            body[why.as_str()] = json!(bytes);
+        }
+        if !headers_only && (self.hidden.is_none() || !self.bytes.is_empty()) {
             // Text only where nothing is lost by it.
             match self.text().filter(|text| text.len() == self.bytes.len()) {
                 Some(text) => body["text"] = json!(text),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::list::{Filter, INTERRUPTED, UNKNOWN, of_begin};
+use super::unseal::{Access, Piece, Unsealer};
 use super::whole::Headers;
 use super::{Damage, Error, Frame, Reader};
 use crate::record::frame::{BodyAt, Kind};
@@ -39,20 +40,20 @@ pub struct Recorded {
     pub names: Vec<String>,
     /// How much of the request's body there was; `None` where it was not seen to end.
     pub up: Option<Kept>,
-    /// The request's body from its start, where it was wanted.
+    /// The request's body from its start, where it was wanted and may be read.
     pub body: Vec<u8>,
     /// In one line.
     pub summary: Summary,
 }
 
 /// Gives every exchange that `filter` wants to `each`, in the order in which they ended, those under way last. `wants` says
-/// of a head, and of what TLS was verified for before it, whether its body is wanted.
+/// of a head, and of what TLS was verified for before it, whether its body is wanted; it is read for one who has `access`.
 ///
 /// # Errors
 /// [`Error`]: the store cannot be read.
 pub fn each(
     dir: &Path,
-    filter: &Filter,
+    (filter, access): (&Filter, &Access),
     wants: impl Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool,
     mut each: impl FnMut(Recorded) -> ControlFlow<()>,
 ) -> Result<Vec<Damage>, Error> {
@@ -61,6 +62,7 @@ pub fn each(
     let mut walk = Walk {
         reader: &reader,
         from,
+        unsealer: Unsealer::new(dir, access),
         wants,
         sessions: BTreeMap::new(),
         exchanges: BTreeMap::new(),
@@ -70,11 +72,12 @@ pub fn each(
     let mut give = |recorded: Recorded| {
         if filter.wants(&recorded.summary) { each(recorded) } else { ControlFlow::Continue(()) }
     };
-    let (damage, broken) = reader.frames_from(from, |frame| walk.frame(frame, &mut give))?;
+    let (mut damage, broken) = reader.frames_from(from, |frame| walk.frame(frame, &mut give))?;
     if !broken {
         // Nothing follows: whether `each` has had enough makes no difference.
         let _ = walk.over((!reader.live()).then_some(INTERRUPTED), &mut give);
     }
+    damage.append(&mut walk.unsealer.damage);
     Ok(damage)
 }
 
@@ -82,6 +85,7 @@ pub fn each(
 struct Walk<'a, W> {
     reader: &'a Reader,
     from: usize,
+    unsealer: Unsealer<'a>,
     wants: W,
     /// By id, so that the first is the oldest.
     sessions: BTreeMap<String, Live>,
@@ -126,7 +130,7 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
                 return Ok(self.over(Some(INTERRUPTED), each));
             }
             Some(Kind::Exchange) => return self.begun(frame.payload, each),
-            Some(Kind::Body) => self.body(frame.payload),
+            Some(Kind::Body | Kind::BodyRef | Kind::Diverted) => self.body(frame),
             Some(Kind::ExchangeEnd) => {
                 if let Ok(end) = serde_json::from_slice::<ExchangeEnd<'_>>(frame.payload) {
                     return Ok(each(self.ended(end)));
@@ -156,15 +160,25 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
         Ok(oldest.map_or(ControlFlow::Continue(()), |(_, open)| each(self.unended(open, None))))
     }
 
-    fn body(&mut self, payload: &[u8]) {
-        let Some((at, data)) = BodyAt::read(payload).filter(|(at, _)| !at.down) else { return };
-        let Some(open) = self.exchanges.get_mut(&(ulid::Ulid(at.session).to_string(), at.exchange)) else {
-            return;
+    fn body(&mut self, frame: &Frame<'_>) {
+        let key = Piece::at(frame).map(|(at, _)| (at, (ulid::Ulid(at.session).to_string(), at.exchange)));
+        let wanted = |(at, key): &(BodyAt, _)| {
+            !at.down && self.exchanges.get(key).is_some_and(|open: &Open| open.body.is_some())
         };
+        if key.as_ref().is_some_and(|key| !wanted(key)) {
+            return;
+        }
+        let piece = self.unsealer.piece(frame);
+        let (Some(piece), Some((at, key))) = (piece, key) else { return };
+        let Some(open) = self.exchanges.get_mut(&key) else { return };
         let Some(body) = &mut open.body else { return };
+        let data = piece.bytes.unwrap_or_default();
         // Pieces come in order; one that leaves a gap ends what is known.
-        if at.offset == body.len() as u64 && self.held + data.len() <= BODIES {
-            body.extend_from_slice(data);
+        if at.offset == body.len() as u64
+            && data.len() as u64 == piece.length
+            && self.held + data.len() <= BODIES
+        {
+            body.extend_from_slice(&data);
             self.held += data.len();
         } else {
             self.held -= body.len();
