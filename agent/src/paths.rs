@@ -17,10 +17,10 @@ pub const CA_CERT: &str = "ca.pem";
 pub const BUNDLE: &str = "bundle.pem";
 /// The CA's key and certificate (0700, root), below the state directory.
 pub const CA_DIR: &str = "ca";
+/// The keys that sign what is recorded (0700, root), below the state directory.
+pub const AUDIT_DIR: &str = "audit";
 /// The gate's records (0750, the gate's user), below the state directory.
 pub const STORE_DIR: &str = "store";
-/// Who reads bodies on this host (0700, root), below the state directory.
-pub const AUDIT_DIR: &str = "audit";
 /// The host's age identity (0600), in there; its recipient stands in a comment, and beside it.
 pub const IDENTITY: &str = "identity";
 /// The public half of it.

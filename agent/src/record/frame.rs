@@ -14,13 +14,16 @@
 //! bytes with the sequence number are added.
 
 mod body;
+mod kind;
 
 use serde::Serialize;
 
 pub use body::{BODY_REF_AAD, BodyAt, BodyRef, Coding, DIVERTED_PREFIX};
+pub use kind::Kind;
 
 use super::bodies::Sealed;
 use crate::codec::scrub::Needles;
+use crate::evidence::tree::{self, Hash};
 
 /// First bytes of a segment; the digit is the format's version.
 pub const MAGIC: &[u8; 8] = b"SLUICE1\n";
@@ -28,80 +31,6 @@ pub const MAGIC: &[u8; 8] = b"SLUICE1\n";
 pub const HEADER: usize = 20;
 /// Longest payload. Heads are bounded by [`super::headers::LIMIT`] and bodies are cut into chunks far below this.
 pub const MAX_PAYLOAD: usize = 4 << 20;
-
-/// What a frame holds. The numbers are the format: never reuse one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// First frame of each segment.
-    Segment = 1,
-    /// The agent began to write.
-    Start = 2,
-    /// The agent ended in order.
-    Stop = 3,
-    /// A start found frames that were cut short.
-    Recovered = 4,
-    /// A segment was given up after a failed write or sync.
-    GivenUp = 5,
-    /// An old segment was deleted to keep the size bound.
-    Deleted = 6,
-    /// A bodies file began: who its key is sealed for.
-    BodyKey = 10,
-    /// Somebody read bodies.
-    Read = 11,
-    /// Keys of bodies were destroyed.
-    Erased = 12,
-    /// A session began.
-    Session = 16,
-    /// Its TLS legs.
-    Tls = 17,
-    /// It ended.
-    SessionEnd = 18,
-    /// An exchange began: the request's head.
-    Exchange = 32,
-    /// The answer's head.
-    Response = 33,
-    /// Trailers, either way.
-    Trailers = 34,
-    /// Bytes of a body, raw.
-    Body = 35,
-    /// An exchange ended: its summary.
-    ExchangeEnd = 36,
-    /// Where bytes of a body lie, sealed.
-    BodyRef = 37,
-    /// Sealed bytes that their bodies file did not take.
-    Diverted = 38,
-}
-
-impl Kind {
-    /// The kind with this number; `None` for one that a later version added.
-    pub fn of(number: u8) -> Option<Self> {
-        use Kind::*;
-        [
-            Segment,
-            Start,
-            Stop,
-            Recovered,
-            GivenUp,
-            Deleted,
-            BodyKey,
-            Read,
-            Erased,
-            Session,
-            Tls,
-            SessionEnd,
-            Exchange,
-            Response,
-            Trailers,
-            Body,
-            ExchangeEnd,
-            BodyRef,
-            Diverted,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == number)
-    }
-}
 
 /// A payload that no frame can hold.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +50,9 @@ pub struct Batch {
     frames: u64,
     /// What the frames refer to: written before them.
     pub sealed: Sealed,
+    /// Those of the first frames, see [`Batch::hash`], and where the next frame begins.
+    leaves: Vec<Hash>,
+    hashed: usize,
 }
 
 impl Batch {
@@ -217,9 +149,14 @@ impl Batch {
 
     /// Moves the frames of `other` behind the own ones; `other` keeps its memory.
     pub fn append(&mut self, other: &mut Self) {
+        self.hash();
+        other.hash();
         self.bytes.append(&mut other.bytes);
+        self.leaves.append(&mut other.leaves);
         self.frames += std::mem::take(&mut other.frames);
         self.sealed.append(&mut other.sealed);
+        self.hashed = self.bytes.len();
+        other.hashed = 0;
     }
 
     /// Puts pieces of bodies whose files have failed before the frames, as frames of their own.
@@ -233,6 +170,22 @@ impl Batch {
             *self = diverted;
         }
         Ok(())
+    }
+
+    /// Makes the leaf of each frame that has none: once they are as they go to disk, before they get their numbers, and
+    /// outside the writer's lock.
+    pub fn hash(&mut self) {
+        while self.hashed < self.bytes.len() {
+            let (start, payload) = (self.hashed, self.hashed + HEADER);
+            let length = u32_at(&self.bytes, start) as usize;
+            self.leaves.push(tree::record_at(self.bytes[start + 4], &mut self.bytes, payload, length));
+            self.hashed = payload + length;
+        }
+    }
+
+    /// The leaves of all frames, in order, when they were made ([`Batch::hash`]).
+    pub fn leaves(&self) -> &[Hash] {
+        &self.leaves
     }
 
     /// Gives the frames their numbers, `first` the first. May be called again with other numbers.
@@ -268,8 +221,10 @@ impl Batch {
     /// Forgets the frames and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.leaves.clear();
         self.frames = 0;
         self.sealed.clear();
+        self.hashed = 0;
     }
 
     fn open(&mut self, kind: Kind) -> usize {
