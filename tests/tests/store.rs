@@ -350,8 +350,9 @@ fn a_disk_that_never_syncs_refuses_and_does_not_fill_itself() {
     let (counts, words, dir) = faulty("fdatasync:error=EIO:when=1+");
     assert_eq!(counts.get("durable"), None, "{words:?}");
     assert!(counts.get("refused").is_some_and(|n| *n > 10), "{words:?}");
-    let segments = std::fs::read_dir(dir.path()).expect("dir").count();
-    assert!(segments < 12, "{segments} files in 2.5 s");
+    // Each segment with its bodies and their key.
+    let files = std::fs::read_dir(dir.path()).expect("dir").count();
+    assert!(files < 3 * 12, "{files} files in 2.5 s");
 }
 
 #[test]

@@ -20,21 +20,25 @@ impl Reading {
         Self { identity }
     }
 
-    /// What it opens. Whoever gives none and may not read the host's is shown heads.
+    /// What it opens of `store`. Whoever gives none and may not read the host's is shown heads.
     ///
     /// # Errors
     /// [`Failure`]: the file cannot be read, or holds no identity.
-    pub fn access(&self) -> Result<Access, Failure> {
-        let own = Path::new(STATE_DIR).join(AUDIT_DIR).join(IDENTITY);
-        let path = self.identity.as_ref().unwrap_or(&own);
-        match identity(path) {
-            Ok(identity) => Ok(Access::with(identity)),
-            Err(_) if self.identity.is_none() => Ok(Access::none()),
-            Err(error) => Err(Failure {
-                why: format!("{}: {error}", path.display()),
-                remedy: "give a file as age-keygen writes it; the host's own is read by root".to_owned(),
-                code: 1,
-            }),
-        }
+    pub fn access(&self, store: &Path) -> Result<Access, Failure> {
+        let Some(path) = &self.identity else {
+            let found = own(store).into_iter().find_map(|path| identity(&path).ok());
+            return Ok(found.map_or_else(Access::none, Access::with));
+        };
+        identity(path).map(Access::with).map_err(|error| Failure {
+            why: format!("{}: {error}", path.display()),
+            remedy: "give a file as age-keygen writes it; the host's own is read by root".to_owned(),
+            code: 1,
+        })
     }
+}
+
+/// Where the host's own identity may be: beside its store, and a copy's where the agent is installed.
+fn own(store: &Path) -> [PathBuf; 2] {
+    let of = |state: &Path| state.join(AUDIT_DIR).join(IDENTITY);
+    [of(store.parent().unwrap_or(store)), of(Path::new(STATE_DIR))]
 }

@@ -75,7 +75,7 @@ impl ShowArgs {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let which = self.id.1.map_or(Which::First(EXCHANGES), Which::One);
         let budget = if self.headers_only { 0 } else { BODIES };
-        let access = if self.headers_only { Access::none() } else { self.reading.access()? };
+        let access = if self.headers_only { Access::none() } else { self.reading.access(&self.store)? };
         let session = match whole::read(&self.store, &self.id.0, which, budget, &access) {
             Ok(session) => session,
             Err(NotFound::Unreadable(error)) => return Ok(unreadable(&error)),

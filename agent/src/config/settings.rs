@@ -84,12 +84,7 @@ impl Resolver<'_> {
         for section in top.tables("test", &mut self.problems) {
             self.config.cases.extend(case::resolve(section, &mut self.problems));
         }
-        if let Some(section) = top.table("record", &mut self.problems) {
-            self.record(section);
-        }
-        if let Some(section) = top.table("audit", &mut self.problems) {
-            self.audit(section);
-        }
+        self.kept(&mut top);
         if let Some(section) = top.table("tls", &mut self.problems) {
             self.tls(section);
         }
@@ -171,6 +166,16 @@ impl Resolver<'_> {
             self.config.record.durable = flag.value;
         }
         section.finish(&mut self.problems);
+    }
+
+    /// What is recorded, and who may read it.
+    fn kept(&mut self, top: &mut Section<'_>) {
+        if let Some(section) = top.table("record", &mut self.problems) {
+            self.record(section);
+        }
+        if let Some(section) = top.table("audit", &mut self.problems) {
+            self.audit(section);
+        }
     }
 
     fn audit(&mut self, section: Section<'_>) {

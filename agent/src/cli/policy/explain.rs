@@ -115,9 +115,11 @@ impl ExplainArgs {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let policy = super::in_force(&self.config)?;
         let past = match &self.exchange {
-            Some(id) => {
-                recorded::read(&self.store, id, &Reading::new(self.bodies_identity.clone()).access()?)?
-            }
+            Some(id) => recorded::read(
+                &self.store,
+                id,
+                &Reading::new(self.bodies_identity.clone()).access(&self.store)?,
+            )?,
             None => Past::from(self.question()?),
         };
         let decision = past.decide(&policy);

@@ -67,7 +67,7 @@ impl ReplayArgs {
         let policy = super::in_force(&self.directory).map_err(Unread::Failure)?;
         let mut report = Report::new(self.all);
         let mut wrote = Ok(());
-        let access = self.reading.access().map_err(Unread::Failure)?;
+        let access = self.reading.access(&self.of.store).map_err(Unread::Failure)?;
         let read = each::each(
             &self.of.store,
             (&self.of.filter(), &access),

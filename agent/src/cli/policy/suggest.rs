@@ -71,7 +71,7 @@ impl SuggestArgs {
     /// The rules as text, and what of the store is damaged.
     fn suggest(&self) -> Result<(String, Vec<Damage>), Unread> {
         let mut all = Everything::default();
-        let access = self.reading.access().map_err(Unread::Failure)?;
+        let access = self.reading.access(&self.of.store).map_err(Unread::Failure)?;
         let damage = each::each(&self.of.store, (&self.of.filter(), &access), to_model, |recorded| {
             self.take(&mut all, &recorded);
             ControlFlow::Continue(())
