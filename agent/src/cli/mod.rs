@@ -18,18 +18,21 @@ use crate::report::Chain;
 mod credentials;
 mod daemon;
 mod doctor;
+mod export;
 mod filter;
 mod identity;
 mod leaks;
 mod man;
 mod mask;
 mod policy;
+mod replay;
 mod run;
 pub mod sessions;
 pub mod show;
 mod status;
 mod table;
 mod tag;
+mod top;
 pub mod trust;
 
 /// Takes the outbound connections of tagged processes, reads, records and sends them on.
@@ -64,12 +67,18 @@ enum Verb {
     Tags(tag::TagsArgs),
     /// What is running and taken.
     Status(status::StatusArgs),
+    /// A live view of tagged processes, exchanges, rates and verdicts.
+    Top(top::TopArgs),
     /// What on this host weakens the enforcement, and what to do about it.
     Doctor(doctor::DoctorArgs),
     /// List recorded exchanges.
     Sessions(sessions::SessionsArgs),
     /// Show one session or exchange whole.
     Show(show::ShowArgs),
+    /// Print what went over the wire, at its pace.
+    Replay(replay::ReplayArgs),
+    /// Write recorded sessions in a format that other tools read.
+    Export(export::ExportArgs),
     /// What the rules say: problems, tests, and which rule decides.
     Policy(policy::PolicyArgs),
     /// The credentials that rules name: sources, bindings, ages; never values.
@@ -107,12 +116,15 @@ impl Verb {
             Self::Untag(_) => "untag",
             Self::Tags(_) => "tags",
             Self::Status(_) => "status",
+            Self::Top(_) => "top",
             Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
             Self::Taken(_) => "taken",
             Self::Sessions(_) => "sessions",
             Self::Show(_) => "show",
+            Self::Replay(_) => "replay",
+            Self::Export(_) => "export",
             Self::Policy(_) => "policy",
             Self::Credentials(_) => "credentials",
             Self::Mask(_) => "mask",
@@ -131,12 +143,15 @@ impl Verb {
             Self::Untag(args) => args.run(daemon),
             Self::Tags(args) => args.run(daemon),
             Self::Status(args) => args.run(daemon),
+            Self::Top(args) => args.run(daemon),
             Self::Doctor(args) => args.run(daemon),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
             Self::Taken(args) => args.run(daemon),
             Self::Sessions(args) => args.run(),
             Self::Show(args) => args.run(),
+            Self::Replay(args) => args.run(),
+            Self::Export(args) => args.run(),
             Self::Policy(args) => args.run(),
             Self::Credentials(args) => args.run(daemon),
             Self::Mask(args) => args.run(),

@@ -1,13 +1,19 @@
 //! `sluice sessions`: the recorded exchanges, one a line.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use super::filter::FilterArgs;
+use super::identity::Reading;
 use super::table::{self, Cell, Look, Tone};
-use crate::record::read::list;
-use crate::record::read::{Damage, Error};
+use crate::look::grep::Needle;
+use crate::look::item::Item;
+use crate::look::plain;
+use crate::record::read::list::{self, Filter};
+use crate::record::read::unseal::Access;
+use crate::record::read::{Damage, Error, each};
 use crate::report::Chain;
 use crate::types::{Summary, Verdict};
 
@@ -23,6 +29,7 @@ const CELL: usize = 60;
 #[command(after_help = "Examples:
   sluice sessions --since 10m --tag ci
   sluice sessions --host '*.openai.com' --status 4xx --json | jq .error
+  sluice sessions --grep 'customer 4711' --since 1d
 
 Without --limit a table shows the newest 100, --json shows all. With --limit exchanges are in the order in which they
 began; without, --json gives them in the order in which they ended, those under way last.")]
@@ -33,8 +40,13 @@ pub struct SessionsArgs {
     /// The newest N only; 0 for all
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// With this text in a head or body, whatever the case of its letters; coded bodies are decoded for it
+    #[arg(long, value_name = "TEXT", value_parser = Needle::new)]
+    grep: Option<Needle>,
     #[command(flatten)]
     of: FilterArgs,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl SessionsArgs {
@@ -44,7 +56,9 @@ impl SessionsArgs {
     /// stdout cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut out = BufWriter::new(io::stdout().lock());
-        let listed = self.print(&mut out, Look::of_stdout());
+        // Only a search looks into bodies.
+        let access = if self.grep.is_some() { self.reading.access(&self.of.store)? } else { Access::none() };
+        let listed = self.print(&mut out, Look::of_stdout(), &access);
         match listed.and_then(|result| out.flush().map(|()| result)) {
             Err(error) if table::nobody_reads(&error) => Ok(ExitCode::SUCCESS),
             Err(error) => Err(anyhow::Error::new(error).context("stdout")),
@@ -53,7 +67,12 @@ impl SessionsArgs {
         }
     }
 
-    fn print(&self, out: &mut impl Write, look: Look) -> io::Result<Result<Vec<Damage>, Error>> {
+    fn print(
+        &self,
+        out: &mut impl Write,
+        look: Look,
+        access: &Access,
+    ) -> io::Result<Result<Vec<Damage>, Error>> {
         let filter = self.of.filter();
         let limit = match self.limit {
             Some(0) => None,
@@ -63,14 +82,14 @@ impl SessionsArgs {
         let mut sheet = Sheet { json: self.json, look, rows: Vec::new(), headed: false };
         let Some(limit) = limit else {
             let mut wrote = Ok(());
-            let read = list::all(&self.of.store, &filter, |summary| {
+            let read = self.all((&filter, access), |summary| {
                 wrote = sheet.add(out, &summary);
                 if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             wrote.and_then(|()| sheet.end(out))?;
             return Ok(read);
         };
-        let (summaries, damage) = match list::newest(&self.of.store, &filter, limit) {
+        let (summaries, damage) = match self.newest((&filter, access), limit) {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
@@ -86,6 +105,39 @@ impl SessionsArgs {
     }
 }
 
+impl SessionsArgs {
+    fn all(
+        &self,
+        (filter, access): (&Filter, &Access),
+        mut each: impl FnMut(Summary) -> ControlFlow<()>,
+    ) -> Result<Vec<Damage>, Error> {
+        let Some(needle) = &self.grep else { return list::all(&self.of.store, filter, each) };
+        each::all(&self.of.store, (filter, access), |recorded| {
+            let item = Item::from(recorded);
+            if needle.is_in(&item) { each(item.summary) } else { ControlFlow::Continue(()) }
+        })
+    }
+
+    fn newest(
+        &self,
+        (filter, access): (&Filter, &Access),
+        limit: usize,
+    ) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
+        if self.grep.is_none() {
+            return list::newest(&self.of.store, filter, limit);
+        }
+        let mut found: BTreeMap<(String, String, u32), Summary> = BTreeMap::new();
+        let damage = self.all((filter, access), |summary| {
+            found.insert((summary.time.clone(), summary.session.clone(), summary.exchange), summary);
+            if found.len() > limit {
+                found.pop_first();
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok((found.into_values().collect(), damage))
+    }
+}
+
 /// What is printed, in blocks that are aligned together.
 struct Sheet {
     json: bool,
@@ -97,7 +149,7 @@ struct Sheet {
 impl Sheet {
     fn add(&mut self, out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         if self.json {
-            serde_json::to_writer(&mut *out, summary)?;
+            plain::write(out, summary)?;
             return out.write_all(b"\n");
         }
         self.rows.push(row(summary));
@@ -171,10 +223,15 @@ mod tests {
 
     #[test]
     fn a_store_that_is_not_there_is_said() {
-        let args =
-            SessionsArgs { json: true, limit: None, of: FilterArgs::all_of("/nonexistent/store".as_ref()) };
+        let args = SessionsArgs {
+            json: true,
+            limit: None,
+            grep: None,
+            reading: Reading::default(),
+            of: FilterArgs::all_of("/nonexistent/store".as_ref()),
+        };
         let result = args
-            .print(&mut Vec::new(), Look { person: false, colour: false })
+            .print(&mut Vec::new(), Look { person: false, colour: false }, &Access::none())
             .expect("no output, no failure");
         let error = result.expect_err("no store");
         assert!(

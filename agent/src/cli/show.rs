@@ -8,31 +8,35 @@ use std::process::ExitCode;
 use super::filter::default_store;
 use super::identity::Reading;
 use super::sessions::{damaged, unreadable};
-use super::table;
-use crate::record::headers::Stored;
-use crate::record::payload::{Kept, SessionBegin};
-use crate::record::read::unseal::{Access, Hidden};
-use crate::record::read::whole::{self, Exchange, Headers, NotFound, Session, Which};
+use super::table::{self, Look};
+use crate::look::item::Item;
+use crate::look::plain;
+use crate::record::TlsFacts;
+use crate::record::payload::{SessionBegin, Tls};
+use crate::record::read::unseal::Access;
+use crate::record::read::whole::{self, NotFound, Session, Which};
 use crate::record::visible::{Keep, visible};
-use crate::record::{Direction, TlsFacts};
 use crate::types::Caller;
 
-mod body;
+mod bodies;
+mod exchange;
+mod json;
 
-use body::{Body, as_json};
+pub(super) use exchange::exchange_text;
+pub(super) use exchange::{Bodies, How};
+use json::as_json;
+pub(super) use json::exchange_json;
 
 /// Exchanges of a session that are shown at once.
 const EXCHANGES: u32 = 100;
 /// Bytes of bodies that are shown at once.
 const BODIES: usize = 64 << 20;
-/// Bytes of a binary body that are shown in hex.
-const HEX: usize = 32;
-
 /// Shows a session with its exchanges, or one exchange.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sluice show 01JZ8Q4T9V          a session, by the beginning of its id
   sluice show 01JZ8Q4T9V/3        its third exchange
+  sluice show 01JZ8Q4T9V/3 --raw  its bodies as they were recorded
   sluice show 01JZ8Q4T9V/3 --json | jq -r .exchanges[0].response.body.text")]
 pub struct ShowArgs {
     /// The session's id or its beginning, and /N for one exchange
@@ -44,6 +48,9 @@ pub struct ShowArgs {
     /// Without bodies
     #[arg(long)]
     headers_only: bool,
+    /// Bodies as they were recorded: coded, on one line, streams in pieces
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
     /// The store, or a copy of one
     #[arg(long, value_name = "DIR", default_value_os_t = default_store())]
     store: PathBuf,
@@ -51,7 +58,11 @@ pub struct ShowArgs {
     reading: Reading,
 }
 
-fn id(text: &str) -> Result<(String, Option<u32>), String> {
+/// Reads `ID` or `ID/N`.
+///
+/// # Errors
+/// What may be written.
+pub(super) fn id(text: &str) -> Result<(String, Option<u32>), String> {
     let (id, number) = match text.split_once('/') {
         Some((id, number)) => {
             let number = number.parse().ok().filter(|n| *n > 0);
@@ -76,15 +87,9 @@ impl ShowArgs {
         let which = self.id.1.map_or(Which::First(EXCHANGES), Which::One);
         let budget = if self.headers_only { 0 } else { BODIES };
         let access = if self.headers_only { Access::none() } else { self.reading.access(&self.store)? };
-        let session = match whole::read(&self.store, &self.id.0, which, budget, &access) {
+        let mut session = match whole::read(&self.store, &self.id.0, which, budget, &access) {
             Ok(session) => session,
-            Err(NotFound::Unreadable(error)) => return Ok(unreadable(&error)),
-            Err(error @ NotFound::None(_)) => {
-                return Ok(failed(&error.to_string(), "sluice sessions lists those that are"));
-            }
-            Err(error @ NotFound::Several { .. }) => {
-                return Ok(failed(&error.to_string(), "give more of the id"));
-            }
+            Err(error) => return Ok(not_found(&error)),
         };
         if let Some(number) = self.id.1
             && session.exchanges.is_empty()
@@ -93,19 +98,36 @@ impl ShowArgs {
             return Ok(failed(&had, "sluice show ID shows them all"));
         }
         let mut out = BufWriter::new(io::stdout().lock());
+        let mut damage = Vec::new();
         let printed = if self.json {
-            writeln!(out, "{}", as_json(&session, self.headers_only))
+            damage.clone_from(&session.damage);
+            plain::write(&mut out, &as_json(&session, self.headers_only)).and_then(|()| writeln!(out))
         } else {
-            as_text(&mut out, &session, self.headers_only)
+            let bodies = match (self.headers_only, self.raw) {
+                (true, _) => Bodies::Left,
+                (false, true) => Bodies::Raw,
+                (false, false) => Bodies::Pretty,
+            };
+            damage = std::mem::take(&mut session.damage);
+            as_text(&mut out, session, How { bodies, colour: Look::of_stdout().colour })
         };
         match printed.and_then(|()| out.flush()) {
             Err(error) if !table::nobody_reads(&error) => Err(anyhow::Error::new(error).context("stdout")),
-            _ => Ok(damaged(&session.damage)),
+            _ => Ok(damaged(&damage)),
         }
     }
 }
 
-fn failed(what: &str, remedy: &str) -> ExitCode {
+/// Says on stderr why a session is not shown.
+pub(super) fn not_found(error: &NotFound) -> ExitCode {
+    match error {
+        NotFound::Unreadable(error) => unreadable(error),
+        NotFound::None(_) => failed(&error.to_string(), "sluice sessions lists those that are"),
+        NotFound::Several { .. } => failed(&error.to_string(), "give more of the id"),
+    }
+}
+
+pub(super) fn failed(what: &str, remedy: &str) -> ExitCode {
     eprintln!("sluice: {what}\n  {remedy}");
     ExitCode::FAILURE
 }
@@ -114,14 +136,8 @@ fn line(text: &str) -> std::borrow::Cow<'_, str> {
     visible(text, Keep::Nothing)
 }
 
-fn as_text(out: &mut impl Write, session: &Session, headers_only: bool) -> io::Result<()> {
-    match &session.begin {
-        Some(begin) => begin_text(out, begin)?,
-        None => writeln!(out, "session   its begin is no more in the store")?,
-    }
-    if let Some(tls) = &session.tls {
-        tls_text(out, &tls.facts)?;
-    }
+fn as_text(out: &mut impl Write, session: Session, how: How) -> io::Result<()> {
+    session_text(out, "-", session.begin.as_ref(), session.tls.as_ref())?;
     match (&session.end, session.interrupted) {
         (Some(end), _) => {
             let error = end.error.as_deref().map(|e| format!(": {}", line(e))).unwrap_or_default();
@@ -136,14 +152,35 @@ fn as_text(out: &mut impl Write, session: &Session, headers_only: bool) -> io::R
         (None, Some(why)) => writeln!(out, "ended     {why}")?,
         (None, None) => writeln!(out, "ended     not yet")?,
     }
-    for (number, exchange) in &session.exchanges {
+    let more = session.more;
+    let items = Item::of_session(session);
+    for item in &items {
         writeln!(out)?;
-        exchange_text(out, *number, exchange, headers_only)?;
+        exchange_text(out, item, how)?;
     }
-    if session.more > 0 && session.exchanges.len() > 1 {
-        writeln!(out, "\n{} more exchange(s): name one with /N", session.more)?;
+    if more > 0 && items.len() > 1 {
+        writeln!(out, "\n{more} more exchange(s): name one with /N")?;
     }
     Ok(())
+}
+
+/// Who, where to, and the TLS legs.
+pub(super) fn session_text(
+    out: &mut impl Write,
+    id: &str,
+    begin: Option<&SessionBegin<Caller>>,
+    tls: Option<&Tls<'static>>,
+) -> io::Result<()> {
+    match begin {
+        Some(begin) => begin_text(out, begin)?,
+        None => writeln!(out, "session   {} its begin is no more in the store", line(id))?,
+    }
+    tls.map_or(Ok(()), |tls| tls_text(out, &tls.facts))
+}
+
+/// One exchange, wherever it was read from.
+pub(super) fn item_text(out: &mut impl Write, item: &Item) -> io::Result<()> {
+    exchange_text(out, item, How { bodies: Bodies::Pretty, colour: false })
 }
 
 fn begin_text(out: &mut impl Write, begin: &SessionBegin<Caller>) -> io::Result<()> {
@@ -195,173 +232,9 @@ fn tls_text(out: &mut impl Write, facts: &TlsFacts) -> io::Result<()> {
     writeln!(out, "  issued  {}", line(&facts.issued_leaf_sha256))
 }
 
-fn exchange_text(
-    out: &mut impl Write,
-    number: u32,
-    exchange: &Exchange,
-    headers_only: bool,
-) -> io::Result<()> {
-    let summary = exchange.end.as_ref().map(|end| &end.summary);
-    let took = summary.and_then(|s| s.duration_us).map_or("no end is recorded".to_owned(), table::duration);
-    match &exchange.head {
-        Some(head) => {
-            let rule = line(head.rule.as_deref().unwrap_or("-")).into_owned();
-            writeln!(
-                out,
-                "exchange  {number} at {}, {took}, {} by rule {rule}",
-                line(&head.time),
-                head.verdict.as_str()
-            )?;
-            let method = head.method.as_deref().unwrap_or(&head.protocol);
-            let path = head.path.as_deref().unwrap_or_default();
-            writeln!(
-                out,
-                "> {} {}{}  ({})",
-                line(method),
-                line(&head.host),
-                line(path),
-                line(&head.protocol)
-            )?;
-            headers_text(out, '>', &head.headers, head.headers_cut)?;
-        }
-        None => writeln!(out, "exchange  {number}, {took}; its head is no more in the store")?,
-    }
-    body_text(out, exchange, Direction::Up, headers_only)?;
-    for response in &exchange.responses {
-        writeln!(out, "< {}  at {}", response.status, line(&response.time))?;
-        headers_text(out, '<', &response.headers, response.headers_cut)?;
-    }
-    body_text(out, exchange, Direction::Down, headers_only)?;
-    if let Some(error) = summary.and_then(|s| s.error.as_deref()) {
-        writeln!(out, "error     {}", line(error))?;
-    }
-    Ok(())
-}
-
-fn headers_text(out: &mut impl Write, mark: char, headers: &Headers, cut: usize) -> io::Result<()> {
-    for (name, value) in headers {
-        match value {
-            Stored::Text(text) => writeln!(out, "{mark} {}: {}", line(name), line(text))?,
-            Stored::Raw { base64 } => {
-                writeln!(out, "{mark} {}: (no text, in Base64) {}", line(name), line(base64))?
-            }
-        }
-    }
-    if cut > 0 {
-        writeln!(out, "{mark} … {cut} more header(s) were not kept")?;
-    }
-    Ok(())
-}
-
-/// A body and its trailers.
-fn body_text(
-    out: &mut impl Write,
-    exchange: &Exchange,
-    direction: Direction,
-    headers_only: bool,
-) -> io::Result<()> {
-    let body = Body::of(exchange, direction);
-    if !headers_only && body.kept.total > 0 {
-        let hidden = body.hidden.map_or(0, |(_, bytes)| bytes);
-        match body.text() {
-            _ if hidden > 0 && body.bytes.is_empty() => {}
-            Some(text) => {
-                for row in visible(text, Keep::Lines).lines() {
-                    writeln!(out, "  {row}")?;
-                }
-            }
-            None => {
-                let hex: Vec<String> = body.bytes.iter().take(HEX).map(|b| format!("{b:02x}")).collect();
-                let coding = body.coding.map(|c| format!(" in {}", line(c))).unwrap_or_default();
-                writeln!(out, "  ({} bytes{coding}, no text: {} …)", body.bytes.len(), hex.join(" "))?;
-            }
-        }
-        let (shown, Kept { kept, total }) = (body.bytes.len() as u64, body.kept);
-        if kept < total {
-            writeln!(out, "  (the first {kept} of {total} bytes were kept)")?;
-        }
-        if let Some((why, bytes)) = body.hidden {
-            writeln!(out, "  (body {})", not_shown(why, bytes))?;
-        }
-        if shown + hidden < kept {
-            writeln!(
-                out,
-                "  ({} bytes are not shown: it is too much at once, name one exchange with /N)",
-                kept - shown - hidden
-            )?;
-        }
-    } else if body.kept.total > 0 {
-        writeln!(out, "  ({} bytes)", body.kept.total)?;
-    }
-    let mark = if direction == Direction::Up { '>' } else { '<' };
-    for trailers in exchange.trailers.iter().filter(|t| t.direction == direction) {
-        writeln!(out, "{mark} (trailers)")?;
-        headers_text(out, mark, &trailers.headers, trailers.headers_cut)?;
-    }
-    Ok(())
-}
-
-fn not_shown(why: Hidden, bytes: u64) -> String {
-    let bytes = thousands(bytes);
-    match why {
-        Hidden::Sealed => format!("sealed: {bytes} bytes; give --identity FILE"),
-        Hidden::Erased => format!("erased: {bytes} bytes; their key was destroyed"),
-        Hidden::Deleted => format!("deleted: {bytes} bytes went with an old segment"),
-        Hidden::Damaged => format!("damaged: {bytes} bytes are not what was written, or cannot be read"),
-    }
-}
-
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::body::exchange_json;
     use super::*;
-    use crate::record::payload::Response;
-    use serde_json::Value;
-
-    fn exchange(down: &[u8]) -> Exchange {
-        let response = Response {
-            session: "01J".into(),
-            exchange: 1,
-            time: "2026-01-02T03:04:05.000006Z".to_owned(),
-            status: 200,
-            headers: vec![("x\x1b".to_owned(), Stored::Text("a\x1b]0;owned\x07".into()))],
-            headers_cut: 2,
-        };
-        Exchange { responses: vec![response], down: down.to_vec(), ..Exchange::default() }
-    }
-
-    fn text(down: &[u8]) -> String {
-        let mut out = Vec::new();
-        exchange_text(&mut out, 1, &exchange(down), false).expect("a Vec takes all");
-        String::from_utf8(out).expect("text")
-    }
-
-    #[test]
-    fn a_server_cannot_drive_the_terminal_or_pose_as_us() {
-        let shown = text("one\r\n< 500\x1b[2J\u{202e}\ntwo".as_bytes());
-        assert!(!shown.contains(['\x1b', '\x07', '\u{202e}', '\r']), "{shown:?}");
-        assert!(shown.contains("\n  < 500\\x1b[2J\\u{202e}\n  two\n"), "{shown}");
-        assert!(
-            shown.contains("< x\\x1b: a\\x1b]0;owned\\x07\n< … 2 more header(s) were not kept\n"),
-            "{shown}"
-        );
-    }
-
-    #[test]
-    fn binary_is_summarised_and_text_cut_in_a_character_stays_text() {
-        assert!(text(&[0x1f, 0x8b, 0, 1]).contains("  (4 bytes, no text: 1f 8b 00 01 …)"));
-        assert!(text(&"bü".as_bytes()[..2]).contains("\n  b\n"));
-        let value = exchange_json(1, &exchange(&"bü".as_bytes()[..2]), false);
-        assert_eq!(value["response"]["body"]["base64"], "YsM=");
-        assert_eq!(exchange_json(1, &exchange(b"hi"), false)["response"]["body"]["text"], "hi");
-        assert_eq!(exchange_json(1, &exchange(b"hi"), true)["response"]["body"]["text"], Value::Null);
-    }
 
     #[test]
     fn ids() {

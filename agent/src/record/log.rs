@@ -14,7 +14,7 @@ pub use signing::Evidence;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -214,11 +214,6 @@ impl Log {
     /// It holds nothing any more.
     pub fn release(&self, number: u64) {
         locked(&self.holding).remove(&number);
-    }
-
-    /// The store's directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// How the store does.

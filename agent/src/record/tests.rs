@@ -314,6 +314,7 @@ fn what_is_held_is_written_without_another_call() {
     drop(exchange);
 }
 
+mod evidence;
 mod reading;
 mod sealing;
 mod unseen;

@@ -299,3 +299,6 @@ fn put_in_place(directory: &Path) -> io::Result<()> {
     fs::rename(directory.join(NEXT), &path)?;
     File::open(directory)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

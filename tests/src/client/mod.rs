@@ -65,7 +65,7 @@ pub fn python_server() -> Result<PathBuf> {
 /// # Errors
 /// npm is missing or failed.
 pub fn node() -> Result<PathBuf> {
-    modules("node", "", &["fetch.mjs", "issuer.mjs", "openai_chat.mjs"])
+    modules("node", "", &["fetch.mjs", "har_check.mjs", "issuer.mjs", "openai_chat.mjs"])
 }
 
 /// The Python interpreter that has a bridge from SAML to OpenID Connect (SATOSA) and gunicorn beside it. An environment of its

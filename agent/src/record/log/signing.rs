@@ -123,7 +123,7 @@ impl Log {
     }
 
     /// Some frames of the log are not known to be on disk: what follows is another log's.
-    pub(super) fn restart(&self) {
+    pub(in crate::record) fn restart(&self) {
         let last = locked(&self.tree).end(true);
         let restarted = locked(&self.writer).restart_log(last);
         if let Err(why) = restarted {

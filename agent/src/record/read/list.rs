@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::unseal::Piece;
+use super::unseal::BodyPiece;
 use super::{Damage, Error, Frame, Reader};
 use crate::record::edges::summary;
 use crate::record::frame::Kind;
@@ -194,7 +194,7 @@ impl<'a> Open<'a> {
                 }
             }
             Some(Kind::Body | Kind::BodyRef) => {
-                if let Some((at, length)) = Piece::at(frame)
+                if let Some((at, length)) = BodyPiece::at(frame)
                     && let Some(open) =
                         self.exchanges.get_mut(&(ulid::Ulid(at.session).to_string(), at.exchange))
                 {
@@ -268,7 +268,7 @@ impl<'a> Open<'a> {
 }
 
 /// What an exchange's begin says, in one line; the session's part is empty where the session is not known.
-pub(super) fn of_begin<H>(head: &ExchangeBegin<'_, H>, session: Option<&SessionBegin<Caller>>) -> Summary {
+pub(crate) fn of_begin<H>(head: &ExchangeBegin<'_, H>, session: Option<&SessionBegin<Caller>>) -> Summary {
     let mut open = session.map_or_else(
         || summary_without_session(&head.session, head.exchange),
         |session| summary(&head.session, head.exchange, &session.caller, session.destination),
@@ -306,7 +306,8 @@ fn track(sessions: &mut HashMap<String, SessionBegin<Caller>>, frame: &Frame<'_>
     }
 }
 
-fn summary_without_session(session: &str, exchange: u32) -> Summary {
+/// What is known of an exchange without its session and head.
+pub(crate) fn summary_without_session(session: &str, exchange: u32) -> Summary {
     Summary {
         session: session.to_owned(),
         exchange,

@@ -80,7 +80,7 @@ impl Hidden {
 }
 
 /// A piece of a body.
-pub struct Piece<'a> {
+pub struct BodyPiece<'a> {
     /// Of which body, and where in it.
     pub at: BodyAt,
     /// Its length.
@@ -89,7 +89,7 @@ pub struct Piece<'a> {
     pub bytes: Result<std::borrow::Cow<'a, [u8]>, Hidden>,
 }
 
-impl Piece<'_> {
+impl BodyPiece<'_> {
     /// What stands of a body in a frame, without its bytes; `None` when it is no frame of a body.
     pub fn at(frame: &Frame<'_>) -> Option<(BodyAt, u64)> {
         match frame.kind? {
@@ -149,8 +149,8 @@ impl<'a> Unsealer<'a> {
 
     /// The piece of a body that a frame holds or refers to; `None` when it is no frame of a body. To be given all frames in
     /// their order: pieces that a bodies file did not take are among them.
-    pub fn piece<'f>(&mut self, frame: &Frame<'f>) -> Option<Piece<'f>> {
-        let (at, length) = match Piece::at(frame) {
+    pub fn piece<'f>(&mut self, frame: &Frame<'f>) -> Option<BodyPiece<'f>> {
+        let (at, length) = match BodyPiece::at(frame) {
             Some(seen) => seen,
             None => {
                 self.divert(frame);
@@ -164,7 +164,7 @@ impl<'a> Unsealer<'a> {
             }
             _ => Ok(BodyAt::read(frame.payload)?.1.into()),
         };
-        Some(Piece { at, length, bytes })
+        Some(BodyPiece { at, length, bytes })
     }
 
     fn divert(&mut self, frame: &Frame<'_>) {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::list::INTERRUPTED;
-use super::unseal::{Access, Hidden, Piece, Unsealer};
+use super::unseal::{Access, BodyPiece, Hidden, Unsealer};
 use super::{Damage, Error, Frame, Reader};
 use crate::record::frame::Kind;
 use crate::record::headers::Stored;
@@ -80,8 +80,23 @@ pub struct Exchange {
     pub up_hidden: Option<(Hidden, u64)>,
     /// The same of the body towards the client.
     pub down_hidden: Option<(Hidden, u64)>,
+    /// The pieces in which the bodies came, in order; none where whoever read it did not ask.
+    pub pieces: Vec<Piece>,
     /// Its end.
     pub end: Option<End>,
+}
+
+/// A piece of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Towards the client; else towards the upstream.
+    pub down: bool,
+    /// Where in the body it begins.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// When its first byte came, in microseconds since the exchange began; `None` where the store does not say.
+    pub at: Option<u64>,
 }
 
 /// An exchange's end.
@@ -196,8 +211,8 @@ fn gather(
     let mut damage = reader.frames(from..reader.segments(), |frame| {
         match frame.kind {
             Some(Kind::Body | Kind::BodyRef | Kind::Diverted) => {
-                let ours =
-                    Piece::at(&frame).is_none_or(|(at, _)| at.session == number && which.has(at.exchange));
+                let ours = BodyPiece::at(&frame)
+                    .is_none_or(|(at, _)| at.session == number && which.has(at.exchange));
                 if let Some(piece) = ours.then(|| unsealer.piece(&frame)).flatten() {
                     body(&mut session, piece, &mut budget);
                 }
@@ -223,7 +238,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|w| w == needle)
 }
 
-fn body(session: &mut Session, piece: Piece<'_>, budget: &mut usize) {
+fn body(session: &mut Session, piece: BodyPiece<'_>, budget: &mut usize) {
     let exchange = session.exchanges.entry(piece.at.exchange).or_default();
     let (body, hidden) = if piece.at.down {
         (&mut exchange.down, &mut exchange.down_hidden)
@@ -235,6 +250,8 @@ fn body(session: &mut Session, piece: Piece<'_>, budget: &mut usize) {
         Ok(data) if piece.at.offset == body.len() as u64 && data.len() <= *budget => {
             body.extend_from_slice(&data);
             *budget -= data.len();
+            let (down, offset, length) = (piece.at.down, piece.at.offset, piece.length);
+            exchange.pieces.push(Piece { down, offset, length, at: None });
         }
         // What is too much at once is said as such; what follows a piece that is hidden, with that.
         Ok(_) => {
