@@ -8,9 +8,10 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::index::{Index, Unindexed};
+use super::unseal::BodyPiece;
 use super::{Damage, Error, Frame, Reader};
 use crate::record::edges::summary;
-use crate::record::frame::{BodyAt, Kind};
+use crate::record::frame::Kind;
 use crate::record::payload::{ExchangeBegin, ExchangeEnd, SessionBegin, SessionEnd};
 use crate::types::{Caller, Summary};
 
@@ -253,12 +254,12 @@ impl<'a> Open<'a> {
                     open.status = Some(answer.status);
                 }
             }
-            Some(Kind::Body) => {
-                if let Some((at, data)) = BodyAt::read(frame.payload)
+            Some(Kind::Body | Kind::BodyRef) => {
+                if let Some((at, length)) = BodyPiece::at(frame)
                     && let Some(open) =
                         self.exchanges.get_mut(&(ulid::Ulid(at.session).to_string(), at.exchange))
                 {
-                    *(if at.down { &mut open.bytes_down } else { &mut open.bytes_up }) += data.len() as u64;
+                    *(if at.down { &mut open.bytes_down } else { &mut open.bytes_up }) += length;
                 }
             }
             Some(Kind::ExchangeEnd) => {

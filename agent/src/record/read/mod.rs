@@ -16,6 +16,7 @@ use super::segment::{self, Found, Scan, Step};
 pub mod each;
 pub mod index;
 pub mod list;
+pub mod unseal;
 pub mod whole;
 
 /// Why a store cannot be read.
@@ -93,6 +94,20 @@ pub enum Damage {
         segment: u64,
         /// And at which byte.
         offset: u64,
+    },
+    /// A piece of a body is not what was written.
+    #[error("byte {place} of bodies file {file}, which segment {segment} refers to at byte {offset}, {why}")]
+    Body {
+        /// The segment.
+        segment: u64,
+        /// Where in it.
+        offset: u64,
+        /// Number of the bodies file.
+        file: u64,
+        /// Where in that.
+        place: u64,
+        /// What is wrong.
+        why: String,
     },
 }
 
