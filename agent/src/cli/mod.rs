@@ -21,6 +21,7 @@ mod daemon;
 mod doctor;
 mod export;
 mod filter;
+mod identity;
 mod leaks;
 mod man;
 mod mask;
