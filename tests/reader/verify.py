@@ -1,17 +1,13 @@
 #!/usr/bin/env python3
-"""Verifies a store of Sluice by docs/store.md alone: python3 verify.py DIR [KEY]. Standard library only.
-
-A second opinion on `sluice audit verify`, written without its code. Prints one JSON object: `good`, the counts that both
-have, and what is wrong. Exit code 0 for good, 1 for not. It knows less: it does not tell which of several records was changed
-when no tile has their hashes, and says nothing of clocks and silence."""
+"""Verifies a store of Sluice by docs/store.md alone: python3 verify.py DIR [KEY]. Prints one JSON object, exits 0 for good.
+A second opinion on `sluice audit verify`, written without its code. It says nothing of clocks and silence."""
 import base64, collections, functools, hashlib, json, pathlib, re, struct, sys
 
 # Ed25519 (RFC 8032, section 5.1 and 6): verification only.
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
 def x_of(y, sign):
-    xx = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
-    x = pow(xx, (P + 3) // 8, P)
+    x = pow(xx := (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P, (P + 3) // 8, P)
     if x * x % P != xx: x = x * pow(2, (P - 1) // 4, P) % P
     if x * x % P != xx or not x and sign: return None
     return P - x if x & 1 != sign else x
@@ -22,13 +18,10 @@ def add(p, q):
     return e * f % P, g * h % P, f * g % P, e * h % P
 def mul(n, p):
     q = (0, 1, 1, 0)
-    while n:
-        if n & 1: q = add(q, p)
-        p, n = add(p, p), n >> 1
+    while n: q, p, n = add(q, p) if n & 1 else q, add(p, p), n >> 1
     return q
 def point(raw):
-    y = int.from_bytes(raw, "little")
-    sign, y = y >> 255, y & (1 << 255) - 1
+    sign, y = divmod(int.from_bytes(raw, "little"), 1 << 255)
     x = x_of(y, sign) if y < P else None
     return None if x is None else (x, y, 1, x * y % P)
 BASE = point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
@@ -39,20 +32,13 @@ def ed25519(key, text, signature):
     p, q = mul(s, BASE), add(r, mul(h, a))
     return (p[0] * q[2] - q[0] * p[2]) % P == 0 and (p[1] * q[2] - q[1] * p[2]) % P == 0
 
-CRC = []
-for n in range(256):
-    for _ in range(8): n = n >> 1 ^ (0x82F63B78 if n & 1 else 0)
-    CRC.append(n)
+CRC = [functools.reduce(lambda n, _: n >> 1 ^ (0x82F63B78 if n & 1 else 0), range(8), n) for n in range(256)]
 def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data: crc = crc >> 8 ^ CRC[(crc ^ byte) & 255]
-    return crc ^ 0xFFFFFFFF
+    return functools.reduce(lambda crc, byte: crc >> 8 ^ CRC[(crc ^ byte) & 255], data, 0xFFFFFFFF) ^ 0xFFFFFFFF
 
-sha = lambda data: hashlib.sha256(data).digest()
-node = lambda left, right: sha(b"\1" + left + right)
+sha, node = lambda data: hashlib.sha256(data).digest(), lambda left, right: sha(b"\1" + left + right)
 def b64(text):
-    raw = base64.b64decode(text, validate=True)
-    if base64.b64encode(raw).decode() != text: raise ValueError("base64 in another form")
+    if base64.b64encode(raw := base64.b64decode(text, validate=True)).decode() != text: raise ValueError("base64")
     return raw
 
 def push(edge, n, leaf):
@@ -60,36 +46,25 @@ def push(edge, n, leaf):
     edge = edge[:]
     while n & 1: leaf, n = node(edge.pop(), leaf), n >> 1
     return edge + [leaf]
-def root_of(edge):
-    root = edge[-1]
-    for left in reversed(edge[:-1]): root = node(left, root)
-    return root
+def root_of(edge): return functools.reduce(lambda root, left: node(left, root), edge[-2::-1], edge[-1])
 def grows(old, new): return old[0] < new[0] or old == new
 
 ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
-TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
-TREE = r"(0|[1-9]\d*) ([A-Za-z0-9+/]{43}=)"
+TIME, TREE = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", r"(0|[1-9]\d*) ([A-Za-z0-9+/]{43}=)"
 CHECKPOINT = re.compile(f"sluice/({ULID})/({ULID})\n(0|[1-9]\\d*)\n([A-Za-z0-9+/]{{43}}=)\ntime ({TIME})\n(?:[^\n]+\n)*")
 CERTIFICATE = re.compile(f"sluice/({ULID})/key\n(0|[1-9]\\d*)\n([^\n]+)\n({TIME})\n((?:{ULID} {TREE}\n)+|- 0 -\n)")
 
-class Bad(Exception): pass
-
+Bad = ValueError
 def note(text):
     """Text and signatures of a signed note."""
     body, _, lines = (text or "").rpartition("\n\n")
     if not body or not lines.endswith("\n"): raise Bad("no signed note")
-    signatures = []
-    for line in lines[:-1].split("\n"):
-        match = re.fullmatch("— ([^ +\\s]+) ([A-Za-z0-9+/=]+)", line)
-        if not match: raise Bad("no signature line")
-        try: raw = b64(match[2])
-        except ValueError as error: raise Bad(str(error))
-        signatures.append((match[1], raw[:4], raw[4:]))
-    return body + "\n", signatures
+    found = [re.fullmatch("— ([^ +\\s]+) ([A-Za-z0-9+/=]+)", line) for line in lines[:-1].split("\n")]
+    if None in found: raise Bad("no signature line")
+    return body + "\n", [(match[1], b64(match[2])[:4], b64(match[2])[4:]) for match in found]
 def vkey(text):
     name, of, raw = text.split("+", 2)
-    raw = b64(raw)
-    if raw[0] != 1 or len(raw) != 33 or sha(name.encode() + b"\n" + raw)[:4].hex() != of: raise Bad("no key")
+    if (raw := b64(raw))[0] != 1 or len(raw) != 33 or sha(name.encode() + b"\n" + raw)[:4].hex() != of: raise Bad("no key")
     return name, bytes.fromhex(of), raw[1:]
 def signed(parsed, key):
     own = [s for s in parsed[1] if s[:2] == key[:2]]
@@ -105,25 +80,22 @@ def split(data):
         piece, at = (data[at:], len(data)) if end < 0 else (data[at:end + 2], end + 2)
         try: yield (piece[:-1].decode() if is_note and end >= 0 else None), end < 0
         except UnicodeDecodeError: yield None, False
-
 class Store:
     def __init__(self, path, first):
         self.dir, self.first, self.wrong, self.said, self.count = pathlib.Path(path), first, [], [], collections.Counter()
         self.chain, self.marks, self.claims, self.logs, self.holes, self.tails = [], collections.defaultdict(list), [], {}, [], []
         self.deleted, self.erased, self.missing, self.diverted, self.recovered, self.given_up = set(), set(), {}, {}, {}, {}
-        self.log, self.next = None, None
+        self.log = self.next = None
         for work in self.keys, self.checkpoints, self.segments, self.end: work()
-
     def keys(self):
         path = self.dir / "keys"
         for text, torn in split(path.read_bytes() if path.exists() else b""):
             if torn: return self.said.append("keys: cut short")
             try: self.key(text)
-            except (Bad, ValueError) as error: return self.wrong.append(f"key {len(self.chain)}: {error}")
+            except ValueError as error: return self.wrong.append(f"key {len(self.chain)}: {error}")
     def key(self, text):
         parsed = note(text)
-        match = CERTIFICATE.fullmatch(parsed[0])
-        if not match: raise Bad("no certificate")
+        if not (match := CERTIFICATE.fullmatch(parsed[0])): raise Bad("no certificate")
         key, before, pins = vkey(match[3]), self.chain[-1] if self.chain else None, {}
         if int(match[2]) != len(self.chain) or key[0] != f"sluice/{match[1]}/key#{match[2]}": raise Bad("another number")
         if (match[1] != before["store"]) if before else (self.first not in (None, match[3])): raise Bad("another first key")
@@ -135,27 +107,25 @@ class Store:
             pins[log] = (int(size), b64(root))
         self.chain.append({"store": match[1], "key": key, "pins": pins, "text": parsed[0]})
         for log, tree in pins.items(): self.marks[log].append((*tree, "pin"))
-
     def checkpoints(self):
         for path in sorted(self.dir.glob("logs/*")):
             best, all_, one = (0, 0), path / "checkpoints", path / "checkpoint"
             for file in filter(pathlib.Path.exists, (all_, one)):
                 for text, torn in split(file.read_bytes() + (b"\n" if file == one else b"")):
-                    if torn and file == all_:
-                        self.said.append(f"{file}: cut short")
-                        continue
                     try:
+                        if torn and file == all_:
+                            self.said.append(f"{file}: cut short")
+                            continue
                         number, size, root = self.checkpoint(text, path.name)
                         if file == all_ and (size < best[0] or number < best[1]): raise Bad("smaller than the one before")
                         if file == all_ or size > best[0]: self.marks[path.name].append((size, root, "checkpoint"))
                         if file == one and all_.exists() and size > best[0]: self.said.append(f"{all_} lacks the last")
                         best = max(best[0], size), max(best[1], number)
-                    except (Bad, ValueError) as error: self.wrong.append(f"{file}: {error}")
+                    except ValueError as error: self.wrong.append(f"{file}: {error}")
             if one.exists() and not all_.exists(): self.said.append(f"{all_} is not there")
     def checkpoint(self, text, log):
         parsed = note(text)
-        match = CHECKPOINT.fullmatch(parsed[0])
-        if not match or match[2] != log or not self.chain or match[1] != self.chain[0]["store"]: raise Bad("not of this log")
+        if not (match := CHECKPOINT.fullmatch(parsed[0])) or match[2] != log or not self.chain or match[1] != self.chain[0]["store"]: raise Bad("not of this log")
         names = {c["key"][0]: n for n, c in enumerate(self.chain)}
         number = next((names[s[0]] for s in parsed[1] if s[0] in names), None)
         if number is None: raise Bad("no key of the chain signed it")
@@ -166,20 +136,17 @@ class Store:
         end = self.chain[number + 1]["pins"].get(log) if number + 1 < len(self.chain) else tree
         if not end or not grows(tree, end): raise Bad("more than the next certificate pins")
         return number, *tree
-
     def frame_at(self, data, at, end):
         if at + 20 > end: return None
         length, kind, zero, sequence, crc = struct.unpack_from("<IB3sQI", data, at)
         if not kind or zero != bytes(3) or at + 20 + length > end: return None
         payload = data[at + 20:at + 20 + length]
         return (kind, sequence, payload) if crc32c(payload + data[at:at + 16]) == crc else None
-    def frames(self, data, at, end):
-        """Where each begins, and the frame; None for bytes that are none, behind which it goes on."""
+    def frames(self, data, at, end):  # None for bytes that are none, behind which it goes on
         while at < end and any(data[at:end]):
             frame, start = self.frame_at(data, at, end), at
             at = at + 20 + len(frame[2]) if frame else next((i for i in range(at + 1, end - 19) if self.frame_at(data, i, end)), end)
             yield start, frame
-
     def segments(self):
         found, last = [], 0
         for path in sorted(self.dir.glob("*.sluice"), key=lambda path: int(path.stem)):
@@ -224,7 +191,6 @@ class Store:
             else: self.wrong.append(f"segment {number}: the bytes from {at} on are no record")
         if end is not None and len(data) < end: self.wrong.append(f"segment {number} ends before byte {end}")
         if end is not None and data[end:].rstrip(b"\0"): self.tails.append((number, end, len(data[end:].rstrip(b"\0")), False))
-
     def claim(self, end):
         try: log, size, root, ended = end["log"], end["size"], b64(end["root"]), end["ended"]
         except (KeyError, ValueError, TypeError): return self.wrong.append("a log is named in no known form")
@@ -241,7 +207,7 @@ class Store:
         try:
             if kind in (1, 4, 5, 6, 7, 8, 9, 10, 12): self.told(kind, json.loads(payload))
             elif kind in (37, 38): self.body(kind, sequence, payload)
-        except (Bad, ValueError, KeyError, TypeError, struct.error): self.wrong.append(f"record {sequence} is not in the form of its kind")
+        except (ValueError, KeyError, TypeError, struct.error): self.wrong.append(f"record {sequence} is not in the form of its kind")
     def told(self, kind, said):
         at = (said["at"]["segment"], said["at"]["offset"]) if kind in (4, 5) else None
         if kind == 4: self.recovered[at] = said["bytes"]
@@ -251,20 +217,16 @@ class Store:
         if kind == 8 and note(said["certificate"])[0] not in [c["text"] for c in self.chain]: self.wrong.append("a certificate is not in keys")
         if kind == 12: self.erased |= {n for v in said.values() for n in (v if isinstance(v, list) else [v]) if isinstance(n, int)}
         if kind == 10:
-            path = self.dir / f"{said['number']:012}.key"
-            if not path.exists(): self.missing[path.name] = said["number"], self.erased
+            if not (path := self.dir / f"{said['number']:012}.key").exists(): self.missing[path.name] = said["number"], self.erased
             elif sha(path.read_bytes()).hex() != said["file_sha256"]: self.wrong.append(f"{path.name} is another key")
     def body(self, kind, sequence, payload):
-        if kind == 38: self.diverted[struct.unpack_from("<QQ", payload)] = sha(payload[16:])
-        if kind == 38: return
+        if kind == 38: return self.diverted.update({struct.unpack_from("<QQ", payload): sha(payload[16:])})
         stored, file, place = struct.unpack_from("<IQQ", payload, 36)
         path, found = self.dir / f"{file:012}.bodies", self.diverted.pop((file, place), None)
         if not found and not path.exists(): self.missing[path.name] = file, set()
         elif (found or sha(path.read_bytes()[place:place + stored])) == payload[56:] and len(payload) == 88: self.count["bodies"] += 1
         else: self.wrong.append(f"{path.name}, byte {place}: not what record {sequence} refers to")
-
     def end(self):
-        order = list(self.logs)
         for name, log in self.logs.items():
             most = max((m[0] for m in self.marks[name] if m[2] != "log"), default=0)
             if len(log.leaves) < most:
@@ -272,13 +234,12 @@ class Store:
                 self.holes.append((log.first + len(log.leaves), log.first + most, gone))
                 log.leaves += [None] * (most - len(log.leaves))
             log.judge(self.marks[name], self)
-            if name != order[-1] and name not in [c[0] for c in self.claims]: self.wrong.append(f"no later log names log {name}")
+            if name != list(self.logs)[-1] and name not in [c[0] for c in self.claims]: self.wrong.append(f"no later log names log {name}")
         for first, end, gone in self.holes:
             lost = any(u and u[0] <= first and end <= u[1] + 1 for u in self.given_up.values())
             (self.said if gone and set(gone) <= self.deleted or lost and not gone else self.wrong).append(f"records {first} to {end - 1} are not there")
         for name, size, ended in self.claims:
-            log = self.logs.get(name)
-            if log and (len(log.leaves) < size or ended and len(log.leaves) > size): self.wrong.append(f"log {name} is not as long as another says")
+            if (log := self.logs.get(name)) and (len(log.leaves) < size or ended and len(log.leaves) > size): self.wrong.append(f"log {name} is not as long as another says")
         excused = any(h[2] for h in self.holes) and all(set(h[2]) <= self.deleted for h in self.holes)
         for name in (n for n in set(self.marks) - set(self.logs) if any(m[0] for m in self.marks[n])):
             (self.said if excused else self.wrong).append(f"log {name} is not there")
@@ -290,15 +251,13 @@ class Store:
         if self.first and not self.chain: self.wrong.append("no chain of keys begins with the one given")
 
 class Log:
-    """One log: its leaves, None for what is not there, and what is said of its tree."""
     def __init__(self, name, first, store):
         self.name, self.first, self.dir, self.leaves, self.segment, self.stopped = name, first, store / "logs" / name / "tile", [], 0, False
     def put(self, sequence, leaf, segment, stopped):
         self.leaves += [None] * min(sequence - self.first - len(self.leaves), 1 << 24) + [leaf]
         self.segment, self.stopped = segment, stopped
     def on_disk(self, index):
-        path = self.dir / "0" / tile_name(index // 256)
-        for file in [path] + sorted(path.parent.glob(path.name + ".p/*"), key=lambda path: -int(path.name)):
+        for file in [path := self.dir / "0" / tile_name(index // 256)] + sorted(path.parent.glob(path.name + ".p/*"), key=lambda path: -int(path.name)):
             data, at = file.read_bytes() if file.is_file() else b"", index % 256 * 32
             if len(data) >= at + 32: return data[at:at + 32]
     def judge(self, marks, store):
@@ -307,15 +266,13 @@ class Log:
         if None in hashes: return store.wrong.append(f"log {self.name}: its tiles lack hashes of records that are not there")
         for size, leaf in enumerate(hashes, 1):
             edge, here = push(edge, size - 1, leaf), here + (self.leaves[size - 1] is not None)
-            for _, root, by in (m for m in marks if m[0] == size):
+            while marks and marks[0][0] == size:
+                _, root, by = marks.pop(0)
                 if root_of(edge) != root:
-                    if good[0] == size:
-                        store.wrong.append(f"log {self.name}: another tree of {size} leaves")
-                        continue
+                    if good[0] == size and not store.wrong.append(f"log {self.name}: another tree of {size} leaves"): continue
                     edge = good[1]
-                    for i in range(good[0], size):
-                        hashes[i] = self.on_disk(i) or hashes[i]
-                        edge = push(edge, i, hashes[i])
+                    for i in range(good[0], size): hashes[i] = self.on_disk(i) or hashes[i]
+                    for i in range(good[0], size): edge = push(edge, i, hashes[i])
                     changed = [i for i in range(good[0], size) if self.leaves[i] not in (None, hashes[i])]
                     if root_of(edge) != root: return store.wrong.append(f"log {self.name}: a record before {self.first + size} was changed")
                     store.wrong += [f"record {self.first + i} was changed" for i in changed]
@@ -330,10 +287,8 @@ class Log:
                 if path.exists() and path.read_bytes() != own: store.wrong.append(f"{path}: not the hashes of the records")
             whole = (functools.reduce(lambda e, i: push(e, i, hashes[at + i]), range(256), []) for at in range(0, len(hashes) - 255, 256))
             hashes = [edge[0] for edge in whole]
-
 def tile_name(index):
-    digits = str(index).zfill(-(-len(str(index)) // 3) * 3)
-    groups = [digits[i:i + 3] for i in range(0, len(digits), 3)]
+    groups = re.findall("...", str(index).zfill(-(-len(str(index)) // 3) * 3))
     return "/".join(["x" + group for group in groups[:-1]] + groups[-1:])
 
 if __name__ == "__main__":
