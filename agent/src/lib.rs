@@ -29,6 +29,7 @@ pub mod types;
 
 // Judgement: same input, same answer.
 pub mod codec;
+pub mod evidence;
 pub mod mask;
 pub mod policy;
 
@@ -37,6 +38,7 @@ pub mod config;
 pub mod doctor;
 pub mod control;
 pub mod drain;
+pub mod memory;
 pub mod turn;
 pub mod wire;
 pub mod record;

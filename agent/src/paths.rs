@@ -17,5 +17,7 @@ pub const CA_CERT: &str = "ca.pem";
 pub const BUNDLE: &str = "bundle.pem";
 /// The CA's key and certificate (0700, root), below the state directory.
 pub const CA_DIR: &str = "ca";
+/// The keys that sign what is recorded (0700, root), below the state directory.
+pub const AUDIT_DIR: &str = "audit";
 /// The gate's records (0750, the gate's user), below the state directory.
 pub const STORE_DIR: &str = "store";

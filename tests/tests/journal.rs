@@ -1,5 +1,15 @@
 //! The journal, against a stand-in for journald: one native entry an exchange, as the contract has it.
 
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use sluice::evidence::chain::Chain;
+use sluice::evidence::note::{Note, Piece, split};
+use sluice::evidence::tree::{Frontier, record};
+use sluice::record::frame::Kind;
+use sluice::record::payload::SegmentHead;
+use sluice::record::read::Reader;
+use sluice::record::trees;
 use sluice_tests::client::judged::{End, curl};
 use sluice_tests::harness::{Options, World};
 use sluice_tests::journal::Entry;
@@ -76,4 +86,44 @@ fn journal_gone() {
         End::Refused | End::Closed => {}
         other => panic!("{other:?}"),
     }
+}
+
+/// The journal's last checkpoint is the store's last, and over every record in it.
+#[test]
+fn what_is_recorded_is_signed_to_its_last_record() {
+    let Some(mut world) = world() else { return };
+    assert_eq!(curl(&world, &["https://www.example.test/bytes/10"]).0, End::Whole(10));
+    world.daemon_mut().stop().expect("stopped");
+    let store = world.daemon().store();
+    let note = |text: &str| Note::parse(text).expect("a note");
+    let read =
+        |path: &Path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let keys = read(&store.join(trees::KEYS));
+    let mut certificates = split(&keys).map(|(at, piece)| match piece {
+        Piece::Note(text) => note(text),
+        Piece::Torn(_) => panic!("byte {at} of the keys"),
+    });
+    let mut chain =
+        Chain::begin(&certificates.next().expect("the first key"), None).expect("its certificate");
+    certificates.for_each(|note| chain.add(&note).expect("the next key"));
+
+    let (mut tree, mut log) = (Frontier::default(), String::new());
+    let reader = Reader::open(&store).expect("the store");
+    let damage = reader.frames(0..reader.segments(), |frame| {
+        let kind = frame.kind.expect("a kind of this version");
+        if kind == Kind::Segment {
+            let head: SegmentHead = serde_json::from_slice(frame.payload).expect("a head");
+            log = head.log.expect("a log").id;
+        }
+        tree.push(record(kind as u8, frame.payload));
+        ControlFlow::Continue(())
+    });
+    assert_eq!(damage.expect("read"), []);
+
+    let last = read(&trees::directory(&store, &log).join(trees::CHECKPOINT));
+    let last = String::from_utf8(last).expect("text");
+    assert_eq!(chain.open(&note(&last)).expect("signed").1.tree, tree.head());
+    let all = world.journal_mut().as_ref().map(|j| j.entries()).unwrap_or_default();
+    let told = all.iter().rev().find_map(|entry| entry.get("SLUICE_CHECKPOINT")).expect("a checkpoint");
+    assert_eq!(*told, last);
 }

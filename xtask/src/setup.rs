@@ -94,6 +94,12 @@ const PACKAGES: &[Package] = &[
     package("nodejs", File("/usr/bin/node"), &[Test], "a client: fetch and the openai package"),
     package("npm", Program("npm"), &[Test], "fetches that package"),
     package("golang-go", File("/usr/bin/go"), &[Test], "a client in Go"),
+    package(
+        "golang-golang-x-mod-dev",
+        Installed,
+        &[Test],
+        "Go's own trees, notes and tiles: a second opinion on ours",
+    ),
     package("bind9-dnsutils", Program("dig"), &[Test], "a client: dig"),
     package("musl-tools", Program("musl-gcc"), &[Test], "a client with musl's resolver"),
     package("postgresql-client", Program("psql"), &[Test], "a client: of a protocol that names no host"),

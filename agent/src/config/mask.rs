@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::rule;
 use super::section::{Place, Problems, Section, Sited, nearest};
+use super::{analyser, rule};
 use crate::mask::detect;
 use crate::policy::mask::{Directions, Mask, With, Within, Words, is_detector};
 use crate::policy::rule::Effect;
@@ -48,7 +48,7 @@ pub(super) fn resolve(
         };
     if problems.0.len() == before {
         if empty {
-            let remedy = "add detect = [\"default\"], or fields, regex, words, headers, query, form, multipart or attributes";
+            let remedy = "add detect = [\"default\"], or fields, regex, words, headers, query, form, multipart, attributes or analyser";
             problems.add(&place, format!("[[mask]] {} looks for nothing", mask.name), remedy);
         } else if let Err(error) = mask.check() {
             problems.add(&place, format!("[[mask]] {}: {}", mask.name, Chain(&error)), "mend the entry");
@@ -92,11 +92,18 @@ fn keys(section: &mut Section<'_>, dir: &Path, problems: &mut Problems<'_>) -> M
     mask.directions = word(section, "directions", &ways, problems).unwrap_or_default();
     let binary = [("pass", false), ("refuse", true)];
     mask.binary_refused = word(section, "binary", &binary, problems).unwrap_or_default();
+    let place = section.place().clone();
+    let asked = section.table("analyser", problems);
+    mask.analyser = asked.and_then(|section| analyser::resolve(section, problems));
+    if mask.analyser.is_some() && mask.directions != Directions::Request {
+        let what = "mask.analyser: only requests are given to an analyser";
+        problems.add(&place, what, "write directions = \"request\", and another mask for answers");
+    }
     mask
 }
 
 /// One of some words.
-fn word<T: Copy>(
+pub(super) fn word<T: Copy>(
     section: &mut Section<'_>,
     key: &'static str,
     words: &[(&str, T)],

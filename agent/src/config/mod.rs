@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::paths;
 use crate::policy::rule::Source as Rules;
 
+mod analyser;
 mod case;
 mod credential;
 mod dns;

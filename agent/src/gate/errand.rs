@@ -3,18 +3,13 @@
 //! document names, is reached: no job says where an errand goes.
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, StatusCode, Uri};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -25,7 +20,7 @@ use super::{Warden, dns};
 use crate::credential::{Errand, Reply};
 use crate::identity::keys::JWKS_MAX;
 use crate::identity::{Fetch, Fetched};
-use crate::report::Chain;
+use crate::stream::Once;
 use crate::tls::{self, Tls, Verified};
 use crate::types::HostName;
 
@@ -33,8 +28,6 @@ use crate::types::HostName;
 const DIAL: Duration = Duration::from_secs(3);
 /// Addresses of one name that are tried.
 const ADDRESSES: usize = 4;
-/// Octets of an answer's head.
-const HEAD_MAX: usize = 16 * 1024;
 
 /// Bytes of what a provider of credentials answers: a secret in JSON, where each byte of it can take six.
 const ANSWER_MAX: usize = 256 * 1024;
@@ -138,8 +131,7 @@ async fn converse(
 ) -> Result<Reply, String> {
     let stream = dial(addresses).await?;
     let stream = tls.errand(&target.to, shown, Box::new(stream)).await?;
-    let mut request =
-        Request::new(Once(Some(Bytes::from_owner(errand.body)).filter(|body| !body.is_empty())));
+    let mut request = Request::new(Once::of(Bytes::from_owner(errand.body)));
     *request.method_mut() = errand.method;
     *request.uri_mut() = target.path.parse().map_err(|_| "it is no URL".to_owned())?;
     *request.headers_mut() = errand.headers;
@@ -158,70 +150,8 @@ async fn ask(
     request: Request<Once>,
     most: usize,
 ) -> Result<Reply, String> {
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(HEAD_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Chain(&error).to_string())?;
-    let mut exchange = std::pin::pin!(async {
-        let response = sender.send_request(request).await.map_err(|error| Chain(&error).to_string())?;
-        let (head, body) = response.into_parts();
-        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: whole(body, most).await? })
-    });
-    // Both ends of one conversation in one task: it ends with it.
-    let ended = tokio::select! {
-        biased;
-        replied = &mut exchange => return replied,
-        ended = connection => ended,
-    };
-    // A server that answers and closes at once (gunicorn does) ends the connection before its answer was looked at; what
-    // came of it is kept for us, and what did not is an error there.
-    match (exchange.await, ended) {
-        (Err(_), Err(error)) => Err(Chain(&error).to_string()),
-        (replied, _) => replied,
-    }
-}
-
-async fn whole(mut body: Incoming, most: usize) -> Result<Zeroizing<Vec<u8>>, String> {
-    let too_long = || format!("its answer is longer than {most} bytes");
-    let told =
-        usize::try_from(body.size_hint().lower()).ok().filter(|told| *told <= most).ok_or_else(too_long)?;
-    // Never moved by growing, where a copy would stay behind: what is not told of is taken for the most.
-    let room = if body.size_hint().exact().is_some() { told } else { most };
-    let mut read = Zeroizing::new(Vec::with_capacity(room));
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| format!("its answer broke off: {}", Chain(&error)))?;
-        if let Ok(data) = frame.into_data() {
-            if read.len() + data.len() > most {
-                return Err(too_long());
-            }
-            read.extend_from_slice(&data);
-        }
-    }
-    Ok(read)
-}
-
-/// A body that is there.
-struct Once(Option<Bytes>);
-
-impl Body for Once {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
+    let (head, body) = crate::stream::ask(stream, request, most).await?.into_parts();
+    Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
 }
 
 /// Dials one of these.

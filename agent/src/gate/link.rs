@@ -16,7 +16,7 @@ use crate::report::Chain;
 use crate::turn;
 use crate::types::{ClientAddr, CredentialName, ListenerAddr, NetnsCookie, Secret, Token, credential};
 use crate::wire::rules::Together;
-use crate::wire::{Channel, Identity, LeafRequest, Sealed, ToGate, ToWarden};
+use crate::wire::{Channel, Identity, LeafRequest, Sealed, Signed, ToGate, ToWarden, Unsigned};
 
 /// Notices (journal, trouble) that may wait for the warden; beyond it they are dropped and counted: the store has
 /// them all.
@@ -52,6 +52,7 @@ enum Answer {
     Leaf(oneshot::Sender<Result<Vec<u8>, String>>),
     Socket(oneshot::Sender<Result<OwnedFd, String>>),
     Secret(oneshot::Sender<Result<Sealed, String>>),
+    Checkpoint(oneshot::Sender<Result<Signed, String>>),
 }
 
 /// What the warden has the gate do.
@@ -203,6 +204,17 @@ impl Warden {
         asked.unwrap_or_else(|| Err("the warden did not answer".to_owned())).map(Sealed::open)
     }
 
+    /// Has a tree over what is recorded signed.
+    ///
+    /// # Errors
+    /// The warden's reason, or that it did not answer.
+    pub async fn checkpoint(&self, unsigned: Unsigned) -> Result<Signed, String> {
+        let (sender, answer) = oneshot::channel();
+        let question = |call| ToWarden::Sign { call, unsigned: Box::new(unsigned) };
+        let asked = self.ask(question, Answer::Checkpoint(sender), answer).await;
+        asked.unwrap_or_else(|| Err("the warden did not answer".to_owned()))
+    }
+
     async fn ask<T>(
         &self,
         question: impl FnOnce(u64) -> ToWarden,
@@ -291,6 +303,11 @@ async fn listen(shared: Arc<Shared>, orders: mpsc::Sender<Order>) {
             Ok(Some((ToGate::Secret { call, answer }, _))) => {
                 if let Some(Answer::Secret(asker)) = shared.pending().remove(&call) {
                     let _ = asker.send(answer);
+                }
+            }
+            Ok(Some((ToGate::Checkpoint { call, signed }, _))) => {
+                if let Some(Answer::Checkpoint(asker)) = shared.pending().remove(&call) {
+                    let _ = asker.send(signed);
                 }
             }
             Ok(Some((ToGate::Socket { call, refused }, fd))) => {

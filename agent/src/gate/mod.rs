@@ -5,6 +5,7 @@ mod accept;
 mod credentials;
 mod dns;
 mod errand;
+mod evidence;
 mod identify;
 mod later;
 mod link;
@@ -159,6 +160,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let (tls, dns) = (Arc::new(tls), Arc::new(dns));
     let credentials = credentials::keeper(in_force.clone(), &tls, &dns, &warden);
     let unseen = Arc::clone(&credentials);
+    evidence::keep(&store, &warden);
     store.keep_unseen(Arc::new(move |caller| unseen.veil(&caller.tag)));
     let services = Arc::new(Services {
         identities: identities(&settings.issuers, &tls, &dns, &warden),
@@ -184,6 +186,7 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     for (netns, resolver) in resolvers {
         serving.answer(netns, resolver).map_err(Error::Io)?;
     }
+    crate::memory::give_back();
     warden.tell(ToWarden::Ready);
 
     // `None` is the warden's end: what runs is cut, since nobody could say who calls any more.
@@ -195,6 +198,9 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     }
     services.limits.close();
     store.close();
+    if in_order {
+        evidence::seal(&store).await;
+    }
     folding.flush();
     if in_order {
         // Nothing that must be kept waits for it: the warden's patience may end here.

@@ -111,7 +111,13 @@ fn restrict_files(store: &Path) -> Result<(), Error> {
     // Everything that ABI 5 can forbid is forbidden; an older kernel forbids what it knows.
     let all = AccessFs::from_all(ABI::V5);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let write = read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate;
+    let write = read
+        | AccessFs::WriteFile
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
+        | AccessFs::Truncate;
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)
@@ -185,6 +191,9 @@ const CALLS: &[i64] = &[
     libc::SYS_fstatfs,
     libc::SYS_statfs,
     libc::SYS_getdents64,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_rmdir,
     libc::SYS_unlink,
     libc::SYS_unlinkat,
     libc::SYS_rename,

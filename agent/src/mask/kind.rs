@@ -109,6 +109,11 @@ impl Kind {
         }
     }
 
+    /// So many first bytes are enough for [`Kind::of`], where the header says this: more of them only where it says little.
+    pub fn enough(content_type: Option<&[u8]>) -> usize {
+        if Self::of(content_type, b"") == Ok(Self::Opaque) { FIRST } else { BOM }
+    }
+
     fn named(media: &[u8], whole: &[u8], first: &[u8]) -> Result<Self, Refused> {
         Ok(match media {
             b"application/x-ndjson"
@@ -152,6 +157,10 @@ impl Kind {
     }
 }
 
+/// So many first bytes tell whether what has no type is text, and so many which mark it has.
+const FIRST: usize = 16;
+const BOM: usize = 3;
+
 /// Types that are text, though their names do not begin so.
 const TEXTS: &[&[u8]] = &[
     b"application/javascript",
@@ -168,7 +177,7 @@ const TEXTS: &[&[u8]] = &[
 
 /// Whether a body of no known type begins as one of JSON or with spaces alone, behind a mark of UTF-8 or none: what begins otherwise is searched as it stands.
 fn is_text(first: &[u8]) -> bool {
-    let first = &first[..first.len().min(16)];
+    let first = &first[..first.len().min(FIRST)];
     let marked = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
     let begins = marked.iter().find(|b| !b.is_ascii_whitespace());
     let is_text = matches!(begins, Some(b'{' | b'[')) || (begins.is_none() && !first.is_empty());

@@ -17,7 +17,8 @@ pub struct Mask {
     /// Detectors of the user's own. Names must differ from others'.
     pub custom: Vec<Custom>,
     /// Fields of JSON objects whose whole value is masked: `email`, `*.password`, `messages[*].content`. A path may begin
-    /// anywhere; one that begins with `$.` begins at the root. The first line of CSV names fields, too.
+    /// anywhere; one that begins with `$.` begins at the root. The first line of CSV names fields, too. Letter case does not count,
+    /// here and below.
     pub json: Vec<String>,
     /// Names of headers whose value is masked.
     pub headers: Vec<String>,
@@ -140,11 +141,11 @@ impl Plan {
             binary: if refuses { Binary::Refuse } else { Binary::Pass },
             paths,
             fields,
-            headers: named_fields(masks, |mask| &mask.headers, str::to_ascii_lowercase),
-            query: named_fields(masks, |mask| &mask.query, str::to_owned),
-            form: named_fields(masks, |mask| &mask.form, str::to_owned),
-            multipart: named_fields(masks, |mask| &mask.multipart, str::to_owned),
-            attributes: named_fields(masks, |mask| &mask.attributes, str::to_ascii_lowercase),
+            headers: named_fields(masks, |mask| &mask.headers),
+            query: named_fields(masks, |mask| &mask.query),
+            form: named_fields(masks, |mask| &mask.form),
+            multipart: named_fields(masks, |mask| &mask.multipart),
+            attributes: named_fields(masks, |mask| &mask.attributes),
         })
     }
 
@@ -154,15 +155,15 @@ impl Plan {
     }
 
     pub(super) fn query_field(&self, name: &str) -> Option<&Field> {
-        self.query.get(name)
+        of_form(&self.query, name)
     }
 
     pub(super) fn form_field(&self, name: &str) -> Option<&Field> {
-        self.form.get(name)
+        of_form(&self.form, name)
     }
 
     pub(super) fn multipart_field(&self, name: &str) -> Option<&Field> {
-        self.multipart.get(name)
+        of_form(&self.multipart, name)
     }
 
     /// The attribute or element of a name in small letters.
@@ -201,16 +202,24 @@ fn json_fields(masks: &[Mask]) -> Result<(Paths, Vec<Field>), PlanError> {
     Ok((paths, fields))
 }
 
-fn named_fields(
-    masks: &[Mask],
-    names: impl Fn(&Mask) -> &Vec<String>,
-    key: impl Fn(&str) -> String,
-) -> Names {
+/// The field of a form: by its name in any letter case, or by the last name where it is a path, as `user[email]`, `email[]` and
+/// `messages[0].email` are.
+fn of_form<'a>(fields: &'a Names, name: &str) -> Option<&'a Field> {
+    if fields.is_empty() {
+        return None;
+    }
+    let name = name.to_ascii_lowercase();
+    let is_name = |part: &&str| !part.is_empty() && !part.bytes().all(|b| b.is_ascii_digit());
+    let last = || name.split(['[', ']', '.']).rfind(is_name);
+    fields.get(&name).or_else(|| fields.get(last()?))
+}
+
+fn named_fields(masks: &[Mask], names: impl Fn(&Mask) -> &Vec<String>) -> Names {
     let mut all = Names::new();
     for mask in masks {
         for name in names(mask) {
             let field = || Field { name: called(Some(name), mask), with: mask.with };
-            all.entry(key(name)).or_insert_with(field);
+            all.entry(name.to_ascii_lowercase()).or_insert_with(field);
         }
     }
     all

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::analyser::Analyser;
 use super::rule::{Rule, Source};
 use super::when::Mistake;
 use super::{BadCondition, Policy};
@@ -42,6 +43,8 @@ pub struct Mask {
     pub directions: Directions,
     /// Whether bodies that are no text are refused.
     pub binary_refused: bool,
+    /// Who finds what takes a model, in requests.
+    pub analyser: Option<Analyser>,
 }
 
 /// A list of words.
@@ -151,6 +154,8 @@ pub struct Masks {
     pub headers: Vec<String>,
     /// What is hidden from the upstream.
     pub request: Option<Arc<Plan>>,
+    /// Who is asked what else is in the body of a request, and what stands in place of what is found.
+    pub analysers: Vec<(Analyser, Replacement)>,
     /// What is hidden from the caller.
     pub answer: Option<Arc<Plan>>,
     /// What is hidden from the record, whatever the wire has.
@@ -189,6 +194,7 @@ impl Masks {
             own: self.own.clone(),
             headers: self.headers.clone(),
             request: None,
+            analysers: Vec::new(),
             answer: None,
             record: Arc::clone(&self.record),
             request_is_record: false,
@@ -250,6 +256,8 @@ impl Maker<'_> {
         let names = all.iter().map(|at| masks[*at].name.clone()).collect();
         let headers =
             all.iter().flat_map(|at| &masks[*at].headers).map(|name| name.to_ascii_lowercase()).collect();
+        let analyser = |mask: &Mask| Some((mask.analyser.clone()?, mask.plain().with));
+        let analysers = up.iter().filter_map(|at| analyser(&masks[*at])).collect();
         let mut plan =
             |list: &[usize]| self.plan(list).map_err(|error| crate::report::Chain(&error).to_string());
         let mut some = |list: &[usize]| (!list.is_empty()).then(|| plan(list)).transpose();
@@ -260,6 +268,7 @@ impl Maker<'_> {
             own: own.iter().map(|at| masks[*at].clone()).collect(),
             headers,
             request,
+            analysers,
             answer,
             record,
             request_is_record: up == all,

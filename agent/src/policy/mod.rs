@@ -4,6 +4,7 @@
 //! asks for what is not known yet neither matches nor is passed over, so the judgement then is "go on reading"
 //! ([`Verdict::More`]), and nothing is sent. When all is known, an action that no rule matches is refused.
 
+pub mod analyser;
 mod body;
 mod claims;
 mod cover;

@@ -16,6 +16,7 @@
 use serde::Serialize;
 
 use crate::codec::scrub::Needles;
+use crate::evidence::tree::{self, Hash};
 
 /// First bytes of a segment; the digit is the format's version.
 pub const MAGIC: &[u8; 8] = b"SLUICE1\n";
@@ -42,6 +43,12 @@ pub enum Kind {
     GivenUp = 5,
     /// An old segment was deleted to keep the size bound.
     Deleted = 6,
+    /// A log of a writer that drained has ended.
+    LogEnd = 7,
+    /// A key that checkpoints are signed with from now on.
+    Key = 8,
+    /// The agent lives.
+    Heartbeat = 9,
     /// A session began.
     Session = 16,
     /// Its TLS legs.
@@ -71,6 +78,9 @@ impl Kind {
             Recovered,
             GivenUp,
             Deleted,
+            LogEnd,
+            Key,
+            Heartbeat,
             Session,
             Tls,
             SessionEnd,
@@ -101,12 +111,15 @@ pub enum Unframeable {
 pub struct Batch {
     bytes: Vec<u8>,
     frames: u64,
+    /// Those of the first frames, see [`Batch::hash`], and where the next frame begins.
+    leaves: Vec<Hash>,
+    hashed: usize,
 }
 
 impl Batch {
     /// An empty batch with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { bytes: Vec::with_capacity(capacity), frames: 0 }
+        Self { bytes: Vec::with_capacity(capacity), ..Self::default() }
     }
 
     /// Adds a frame with a JSON payload.
@@ -200,8 +213,29 @@ impl Batch {
 
     /// Moves the frames of `other` behind the own ones; `other` keeps its memory.
     pub fn append(&mut self, other: &mut Self) {
+        self.hash();
+        other.hash();
         self.bytes.append(&mut other.bytes);
+        self.leaves.append(&mut other.leaves);
         self.frames += std::mem::take(&mut other.frames);
+        self.hashed = self.bytes.len();
+        other.hashed = 0;
+    }
+
+    /// Makes the leaf of each frame that has none: once they are as they go to disk, before they get their numbers, and
+    /// outside the writer's lock.
+    pub fn hash(&mut self) {
+        while self.hashed < self.bytes.len() {
+            let (start, payload) = (self.hashed, self.hashed + HEADER);
+            let length = u32_at(&self.bytes, start) as usize;
+            self.leaves.push(tree::record_at(self.bytes[start + 4], &mut self.bytes, payload, length));
+            self.hashed = payload + length;
+        }
+    }
+
+    /// The leaves of all frames, in order, when they were made ([`Batch::hash`]).
+    pub fn leaves(&self) -> &[Hash] {
+        &self.leaves
     }
 
     /// Gives the frames their numbers, `first` the first. May be called again with other numbers.
@@ -237,7 +271,9 @@ impl Batch {
     /// Forgets the frames and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.leaves.clear();
         self.frames = 0;
+        self.hashed = 0;
     }
 
     fn open(&mut self, kind: Kind) -> usize {

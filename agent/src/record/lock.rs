@@ -13,6 +13,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, fcntl};
 use serde::{Deserialize, Serialize};
 
+use super::payload::LogEnd;
 use super::segment;
 
 /// The file. Readers look at it and never lock it.
@@ -37,12 +38,20 @@ pub struct Place {
     pub segment: u64,
     /// Sequence number of its first frame.
     pub sequence: u64,
+    /// The log of the writer that drains, and how far it was when it stood aside; absent before 0.2.
+    #[serde(default)]
+    pub log: Option<LogEnd>,
 }
 
 impl Place {
     /// For the successor of a writer whose last segment and next frame have these numbers.
-    pub fn after(store: &str, segment: u64, sequence: u64) -> Self {
-        Self { store: store.to_owned(), segment: segment + SEGMENTS, sequence: sequence + FRAMES }
+    pub fn after(store: &str, segment: u64, sequence: u64, log: LogEnd) -> Self {
+        Self {
+            store: store.to_owned(),
+            segment: segment + SEGMENTS,
+            sequence: sequence + FRAMES,
+            log: Some(log),
+        }
     }
 }
 

@@ -7,10 +7,14 @@
 //! once when somebody waits. A sync that fails is never tried again on the same file (the kernel may have dropped the
 //! pages and would report success): the segment is left, and those who wait are told.
 
+mod signing;
 mod sync;
+
+pub use signing::Evidence;
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -18,9 +22,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::frame::{Batch, Kind};
+use super::frame::Batch;
 use super::lock::{Lock, Place};
 use super::synced::Synced;
+use super::trees::Tree;
 use super::wake::Wake;
 use super::writer::{Need, Writer};
 use super::{Health, Unrecordable};
@@ -49,6 +54,10 @@ pub struct Log {
     thread: Mutex<Option<JoinHandle<()>>>,
     lock: Mutex<Option<Lock>>,
     max_bytes: u64,
+    dir: PathBuf,
+    /// Over what is synced. Only the sync thread lets it grow.
+    tree: Mutex<Tree>,
+    evidence: Evidence,
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -68,8 +77,18 @@ impl Log {
     ///
     /// # Errors
     /// The thread cannot be made.
-    pub fn start(writer: Writer, lock: Lock, max_bytes: u64, synced: u64) -> io::Result<Arc<Self>> {
+    pub fn start(
+        writer: Writer,
+        lock: Lock,
+        max_bytes: u64,
+        synced: u64,
+        evidence: Evidence,
+    ) -> io::Result<Arc<Self>> {
+        let tree = Tree::new(&writer.dir, &writer.store, writer.log.id());
         let log = Arc::new(Self {
+            dir: writer.dir.clone(),
+            tree: Mutex::new(tree),
+            evidence,
             writer: Mutex::new(writer),
             wake: Wake::default(),
             buffers: AtomicBool::new(false),
@@ -93,6 +112,7 @@ impl Log {
     /// # Errors
     /// [`Unrecordable`]: nothing of it counts.
     pub fn append(&self, batch: &mut Batch, need: Need) -> Result<u64, Unrecordable> {
+        batch.hash();
         let result = self.write(|writer| writer.append(batch, need));
         self.appended(result, need)
     }
@@ -106,6 +126,7 @@ impl Log {
         if !turn::ends() {
             return self.append(batch, need);
         }
+        batch.hash();
         let mut writer = locked(&self.writer);
         let result = writer.buffer(batch, need);
         if result.is_ok() && !self.buffers.swap(true, Ordering::AcqRel) {
@@ -199,8 +220,9 @@ impl Log {
     pub fn stand_aside(&self) -> Result<(), String> {
         let lock = locked(&self.lock);
         let lock = lock.as_ref().ok_or("the store is closed")?;
+        let end = locked(&self.tree).end(false);
         let mut writer = locked(&self.writer);
-        let place = Place::after(&writer.store, writer.last_number, writer.next);
+        let place = Place::after(&writer.store, writer.last_number, writer.next, end);
         lock.stand_aside(&place).map_err(|error| error.to_string())?;
         writer.end_of_numbers = Some(place.segment);
         Ok(())
@@ -230,14 +252,6 @@ impl Log {
         let holding = std::mem::take(&mut *locked(&self.holding));
         for holding in holding.into_values().filter_map(|h| h.upgrade()) {
             holding.flush();
-        }
-    }
-
-    fn note(&self, kind: Kind, payload: &impl serde::Serialize) {
-        let mut batch = Batch::default();
-        if batch.json(kind, payload).is_ok() {
-            // The store's own notes come after everybody's records: when there is no room they are in the journal only.
-            let _ = self.append(&mut batch, Need::More);
         }
     }
 

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::types::{Caller, CallerKey, CredentialName};
 
+mod before;
 mod edges;
 mod exchange;
 pub mod fold;
@@ -23,6 +24,7 @@ pub mod headers;
 mod held;
 mod lock;
 mod log;
+mod logs;
 mod open;
 mod own;
 pub mod payload;
@@ -31,6 +33,7 @@ mod salt;
 mod segment;
 mod session;
 mod synced;
+pub mod trees;
 pub mod veil;
 pub mod visible;
 mod wake;

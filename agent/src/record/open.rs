@@ -10,16 +10,20 @@ use std::sync::{Arc, OnceLock};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use super::before;
 use super::frame::{Batch, Kind};
 use super::headers::Salt;
 use super::lock::{Lock, Place};
-use super::log::Log;
+use super::log::{Evidence, Log};
+use super::logs::{Current, boot_id};
 use super::payload::{End, Recovered, Run, stamp};
 use super::segment::{self, Found, Scan, Step};
 use super::session::Session;
+use super::trees::{self, Notary};
 use super::veil::Veil;
 use super::writer::{Need, Writer};
 use super::{Health, Settings, Sink, Unrecordable, Unseen};
+use crate::evidence::tree::Head;
 use crate::turn::Ahead;
 use crate::types::{Caller, Destination, LookedUp};
 
@@ -132,7 +136,11 @@ impl Store {
             Some(place) => segments.retain(|found| found.number >= place.segment),
             None => spares.iter().try_for_each(fs::remove_file).map_err(unusable)?,
         }
+        let drains = place.as_ref().and_then(|place| place.log.clone());
+        let draining = drains.as_ref().map(|end| end.log.clone());
         let left = Left::of(&segments, place)?;
+        let (all, _) = segment::list(&dir).map_err(unusable)?;
+        let previous = before::logs(&dir, &all, drains.as_ref()).map_err(unusable)?;
         let mut writer = Writer {
             dir: dir.clone(),
             store: left.store.unwrap_or_else(|| ulid::Ulid::generate().to_string()),
@@ -143,6 +151,8 @@ impl Store {
             previous: left.end,
             last_number: left.last_number,
             apart: left.apart,
+            log: Current::after(previous),
+            leaves: Vec::new(),
             end_of_numbers: None,
             next: left.last + 1,
             buffered: Batch::default(),
@@ -160,8 +170,7 @@ impl Store {
         };
         let run = Run {
             time: stamp(OffsetDateTime::now_utc()),
-            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")
-                .map_or("unknown".to_owned(), |id| id.trim().to_owned()),
+            boot_id: boot_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
         };
@@ -175,7 +184,9 @@ impl Store {
             .and_then(|()| writer.append(&mut batch, Need::More))
             .map_err(|why| Error::NoSegment { dir: dir.clone(), why })?;
         let salt = Salt::of(&dir).map_err(unusable)?;
-        let log = Log::start(writer, lock, max_bytes, left.last).map_err(Error::Thread)?;
+        let keys = trees::count_keys(&dir).map_err(unusable)?;
+        let log = Log::start(writer, lock, max_bytes, left.last, Evidence::new(draining, keys))
+            .map_err(Error::Thread)?;
         Ok(Self(Arc::new(Shared { log, sink, salt, body_limit, unseen: OnceLock::new(), run })))
     }
 
@@ -183,6 +194,32 @@ impl Store {
     /// first call counts.
     pub fn keep_unseen(&self, unseen: Unseen) {
         let _ = self.0.unseen.set(unseen);
+    }
+
+    /// Has the trees over what is recorded signed from now on: at least once a second while there is something new. Only the
+    /// first call counts.
+    pub fn keep_evidence(&self, notary: Notary) {
+        self.0.log.keep_evidence(notary);
+    }
+
+    /// Keeps a checkpoint: `note` is a signed tree `head` of this log, `keys` the certificates that follow those there are.
+    pub fn signed(&self, log: &str, head: Head, note: &str, keys: &[String]) {
+        self.0.log.signed(log, head, note, keys);
+    }
+
+    /// The tree `head` was signed last of this log.
+    pub fn behind(&self, log: &str, head: Head) {
+        self.0.log.behind(log, head);
+    }
+
+    /// How many certificates of keys the store has.
+    pub fn keys(&self) -> u64 {
+        self.0.log.keys()
+    }
+
+    /// Waits, after [`Store::close`], until all is signed. Bounded by its caller.
+    pub async fn sealed(&self) {
+        self.0.log.sealed().await;
     }
 
     /// Begins a session. `looked_up`: the name that the caller was told the destination's address for.
@@ -243,7 +280,7 @@ impl Left {
                 let store = left.store.or_else(|| place.map(|place| place.store));
                 Ok(Self { store, last_number: last.number, ..left })
             }
-            (None, Some(Place { store, segment, sequence })) => Ok(Self {
+            (None, Some(Place { store, segment, sequence, .. })) => Ok(Self {
                 store: Some(store),
                 last: sequence - 1,
                 last_number: segment - 1,

@@ -45,6 +45,67 @@ pub struct SegmentHead {
     /// The first segment of a writer that began while the one before it was still writing, into segments with lower numbers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub apart: bool,
+    /// The log that the segment's frames are leaves of; absent before 0.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogHead>,
+}
+
+/// Of which log a segment is a part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogHead {
+    /// The log's id (ULID).
+    pub id: String,
+    /// The sequence number of its leaf 0: the head of its first segment.
+    pub first: u64,
+    /// In the log's first segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<LogBegin>,
+}
+
+/// What a log begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogBegin {
+    /// The machine's boot.
+    pub boot_id: String,
+    /// Microseconds since then.
+    pub boottime_us: u64,
+    /// The logs before it, but for those that another one said this of with `ended`.
+    pub previous: Vec<LogEnd>,
+}
+
+/// How far a log had come. Payload of [`super::frame::Kind::LogEnd`] too, where it ended while this one was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEnd {
+    /// Its id.
+    pub log: String,
+    /// Its leaves.
+    pub size: u64,
+    /// The root over them, base64.
+    pub root: String,
+    /// No more follow.
+    pub ended: bool,
+}
+
+/// [`super::frame::Kind::Heartbeat`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// When, by the wall.
+    pub time: String,
+    /// The machine's boot.
+    pub boot_id: String,
+    /// Microseconds since then, by the clock that goes on while it sleeps.
+    pub boottime_us: u64,
+    /// Sessions and exchanges under way.
+    pub open: u64,
+}
+
+/// [`super::frame::Kind::Key`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Key<'a> {
+    /// When it came.
+    pub time: String,
+    /// Its certificate: a signed note.
+    pub certificate: Cow<'a, str>,
 }
 
 /// Where a segment's records end.

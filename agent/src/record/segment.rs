@@ -261,10 +261,18 @@ impl Scan {
 /// # Errors
 /// Whatever open and read say.
 pub fn head(path: &Path) -> io::Result<Option<SegmentHead>> {
+    Ok(first(path)?.map(|(_, head)| head))
+}
+
+/// As [`head`], with the sequence number of its frame.
+///
+/// # Errors
+/// As there.
+pub fn first(path: &Path) -> io::Result<Option<(u64, SegmentHead)>> {
     let mut scan = Scan::open(path)?;
     Ok(match scan.step()? {
-        Step::Frame { kind, payload, .. } if Kind::of(kind) == Some(Kind::Segment) => {
-            serde_json::from_slice(payload).ok()
+        Step::Frame { kind, payload, sequence, .. } if Kind::of(kind) == Some(Kind::Segment) => {
+            serde_json::from_slice(payload).ok().map(|head| (sequence, head))
         }
         _ => None,
     })

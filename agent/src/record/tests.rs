@@ -298,5 +298,6 @@ fn what_is_held_is_written_without_another_call() {
     drop(exchange);
 }
 
+mod evidence;
 mod reading;
 mod unseen;

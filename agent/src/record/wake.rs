@@ -45,9 +45,8 @@ impl Wake {
         self.changed.notify_one();
     }
 
-    /// Waits until there is something to do, or for `idle`; true when it is the last time.
-    pub fn wait(&self, idle: Option<Duration>) -> bool {
-        let idle = idle.map(|d| Instant::now() + d);
+    /// Waits until there is something to do, or until `idle`; true when it is the last time.
+    pub fn wait(&self, idle: Option<Instant>) -> bool {
         let mut state = locked(&self.state);
         loop {
             let now = Instant::now();

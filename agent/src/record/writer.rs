@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use super::frame::{Batch, Kind, MAGIC};
-use super::payload::{End, GivenUp, SegmentHead, stamp};
+use super::logs::Current;
+use super::payload::{End, GivenUp, LogEnd, SegmentHead, stamp};
 use super::segment::Segment;
+use crate::evidence::tree::Hash;
 
 /// Kept for the closing frames of each session and exchange under way. A summary's texts are cut to fit.
 const CLOSING: u64 = 4096;
@@ -68,6 +70,11 @@ pub struct Writer {
     pub last_number: u64,
     /// The next segment is the first, and another writer still writes to earlier ones.
     pub apart: bool,
+    /// The log that is written.
+    pub log: Current,
+    /// The leaves of what was written and is not yet taken into the log's tree. Bounded: one a frame written within one
+    /// sync.
+    pub leaves: Vec<Hash>,
     /// The first number of segments that a successor has.
     pub end_of_numbers: Option<u64>,
     /// Sequence number of the next frame that is written.
@@ -183,11 +190,13 @@ impl Writer {
         // Twice: a write that fails condemns its segment, not the record.
         for _ in 0..2 {
             let Some(segment) = self.current.as_mut() else { break };
+            batch.hash();
             batch.number(self.next);
             match segment.write(batch.bytes()) {
                 Ok(()) => {
                     let first = self.next;
                     self.next += batch.frames();
+                    self.leaves.extend_from_slice(batch.leaves());
                     return Ok(first);
                 }
                 Err(error) => {
@@ -214,6 +223,22 @@ impl Writer {
             let _ = segment.file.set_len(segment.end);
         }
         unproven
+    }
+
+    /// Begins a log of its own with the next segment: frames of the one before are not known to be on disk. `last` is how
+    /// far they are.
+    ///
+    /// # Errors
+    /// No segment can be made: the next one that can begins it.
+    pub fn restart_log(&mut self, last: LogEnd) -> Result<(), String> {
+        if let Some(left) = self.current.take() {
+            let end = End { segment: left.number, offset: left.end };
+            self.previous = Some(end);
+            self.retired.push(Retired { file: left.file, end });
+        }
+        self.leaves.clear();
+        self.log.restart(last);
+        self.rotate(0)
     }
 
     /// Moves on to the next segment, which has room for `length` bytes more.
@@ -280,6 +305,7 @@ impl Writer {
         self.last_number += 1;
         next.name(&self.dir, self.last_number)?;
         self.renamed = true;
+        let log = self.log.head(self.next);
         let mut frames = Batch::default();
         let head = SegmentHead {
             store: self.store.clone(),
@@ -287,14 +313,20 @@ impl Writer {
             time: stamp(OffsetDateTime::now_utc()),
             previous,
             apart: self.apart,
+            log: Some(log),
         };
         frames.json(Kind::Segment, &head).map_err(io::Error::other)?;
         let mut bytes = MAGIC.to_vec();
+        frames.hash();
         frames.number(self.next);
+        self.pending.hash();
         self.pending.number(self.next + frames.frames());
         bytes.extend_from_slice(frames.bytes());
         bytes.extend_from_slice(self.pending.bytes());
         next.write(&bytes)?;
+        self.log.begun(self.next);
+        self.leaves.extend_from_slice(frames.leaves());
+        self.leaves.extend_from_slice(self.pending.leaves());
         self.next += frames.frames() + self.pending.frames();
         self.pending.clear();
         self.apart = false;

@@ -1,5 +1,6 @@
 //! Byte streams as the line passes them on: boxed, so that every stage has one shape whatever lies below.
 
+mod ask;
 mod socket;
 
 use std::io;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub use ask::{Once, ask};
 pub use socket::Socket;
 
 /// Anything that bytes flow through both ways.

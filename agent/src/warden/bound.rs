@@ -23,6 +23,7 @@ use super::journal::{self, Journal};
 use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::namespaces::Namespaces;
+use super::notary::Notary;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::secrets::Secrets;
@@ -101,6 +102,8 @@ pub struct Bound {
     pub config: Config,
     /// Signs leaves.
     pub ca: CertificateAuthority,
+    /// Signs checkpoints.
+    pub signer: Notary,
     /// Writes the journal.
     pub journal: Journal,
     /// The tags.
@@ -181,6 +184,7 @@ impl Bound {
         Ok(Self {
             places: Places::of(&config.issuers),
             secrets: Secrets::new(&config),
+            signer: Notary::new(&config.paths.state.join(paths::AUDIT_DIR), &journal),
             config,
             ca,
             witness: witness(&listeners, &journal),

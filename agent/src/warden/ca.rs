@@ -5,7 +5,7 @@
 //!
 //! Not here: who asks (wire), which upstream was verified (the gate's `tls`), where clients find the certificate (trust).
 
-mod file;
+pub(super) mod file;
 #[cfg(test)]
 mod tests;
 
@@ -58,7 +58,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Others can read the key, or somebody else owns it.
-    #[error("{} is not for us alone (mode {mode:04o}, owner {owner}): remove the CA directory to make a new CA, since this key may be known", path.display())]
+    #[error("{} is not for us alone (mode {mode:04o}, owner {owner}): remove its directory to make a new key, since this one may be known", path.display())]
     Exposed {
         /// File or directory.
         path: PathBuf,

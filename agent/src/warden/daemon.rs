@@ -24,6 +24,7 @@ use super::live::Live;
 use super::notify;
 use super::supervise::{SILENT_TICKS, Supervisor};
 use crate::config;
+use crate::memory;
 use crate::report::Chain;
 use crate::wire::{Identity, ToGate, ToWarden};
 
@@ -263,6 +264,8 @@ impl Daemon {
                         self.trouble(format!("the self-test cannot be run: {error}"));
                     }
                 }
+                // Loading the kernel programs took fifty times what serving takes.
+                memory::give_back();
                 tracing::info!("the gate serves");
             }
             ToWarden::Alive => {}
@@ -286,6 +289,9 @@ impl Daemon {
             ToWarden::SignLeaf { call, request } => {
                 let leaf = self.bound.ca.sign(&request).map_err(|refusal| Chain(&refusal).to_string());
                 gate.answer(ToGate::Leaf { call, leaf });
+            }
+            ToWarden::Sign { call, unsigned } => {
+                gate.answer(ToGate::Checkpoint { call, signed: self.bound.signer.sign(&unsigned) });
             }
             ToWarden::Secret { call, credential, source } => {
                 self.bound.secrets.ask(call, &credential, &source, gate.mailbox());

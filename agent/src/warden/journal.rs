@@ -62,6 +62,15 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// A tree over what is recorded was signed.
+    Checkpoint {
+        /// Of which log.
+        log: String,
+        /// Records in it.
+        size: u64,
+        /// The signed note.
+        note: String,
+    },
     /// The gate died and was started again.
     GateRestarted {
         /// How it ended.

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use super::ca::{self, CertificateAuthority};
 use super::journal::{self, Event, Journal};
 use crate::report::Chain;
-use crate::wire::{self, Channel, ToGate, ToWarden};
+use crate::wire::{self, Channel, Signed, ToGate, ToWarden};
 
 /// What it is told by the warden that starts it.
 #[derive(Clone, Debug)]
@@ -92,6 +92,7 @@ fn answer(message: ToWarden, ca: &CertificateAuthority, journal: &Journal) -> Op
             let answer = Err("the agent is being restarted".to_owned());
             return Some(ToGate::Secret { call, answer });
         }
+        ToWarden::Sign { call, .. } => return Some(ToGate::Checkpoint { call, signed: Ok(Signed::NotNow) }),
         ToWarden::Journal(summary) => journal.send(Event::Exchange(summary)),
         ToWarden::JournalFold { example, more } => journal.send(Event::Fold { example, more }),
         ToWarden::Trouble(text) => journal.send(Event::Trouble(text)),

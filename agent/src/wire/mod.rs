@@ -17,6 +17,7 @@ pub use rules::Piece;
 pub use sealed::Sealed;
 
 use crate::control::Tested;
+use crate::evidence::tree::{Growth, Head};
 use crate::types::{
     Caller, ClientAddr, CredentialName, Destination, Issuer, ListenerAddr, NetnsCookie, Summary, Token,
     credential,
@@ -91,6 +92,13 @@ pub enum ToWarden {
         /// The source that the gate has in mind: around a reload it may be another, with another binding.
         source: Box<credential::Source>,
     },
+    /// Sign the tree over what is recorded. Answered by [`ToGate::Checkpoint`].
+    Sign {
+        /// Pairs the answer with the question.
+        call: u64,
+        /// What to sign.
+        unsigned: Box<Unsigned>,
+    },
     /// What became of fetching a credential from a source of the gate's.
     Fetched {
         /// Which.
@@ -133,6 +141,37 @@ pub enum ToWarden {
     },
     /// Drained: every session is over or was cut.
     Drained,
+}
+
+/// A tree that is to be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsigned {
+    /// The store's id.
+    pub store: String,
+    /// The log's.
+    pub log: String,
+    /// What was signed of it last, what it has become, and that the one begins with the other.
+    pub growth: Growth,
+    /// Certificates of keys that the gate has.
+    pub keys: u64,
+    /// Nothing follows.
+    pub last: bool,
+}
+
+/// What became of a tree that was to be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Signed {
+    /// It is.
+    Note {
+        /// The signed note.
+        note: String,
+        /// Certificates that the gate does not have: the next ones of the chain, perhaps not all.
+        keys: Vec<String>,
+    },
+    /// Another one was signed last of this log, and the proof must begin there.
+    Behind(Head),
+    /// Whoever signs is not there: the agent is being restarted, and the next log says what this one came to.
+    NotNow,
 }
 
 /// The warden's words.
@@ -196,6 +235,13 @@ pub enum ToGate {
         call: u64,
         /// DER of the certificate, or why not.
         leaf: Result<Vec<u8>, String>,
+    },
+    /// Answer to `Sign`.
+    Checkpoint {
+        /// From the question.
+        call: u64,
+        /// What became of it, or why it is not signed.
+        signed: Result<Signed, String>,
     },
     /// Answer to `Socket`: the socket comes with this message, neither bound nor connected.
     Socket {

@@ -101,6 +101,14 @@ pub fn go_resolver() -> Result<PathBuf> {
     go_program("go-resolver", &program("resolve.go"), "resolve")
 }
 
+/// The program that checks trees, notes and tiles with Go's own packages, built.
+///
+/// # Errors
+/// golang-go or golang-golang-x-mod-dev is missing.
+pub fn go_evidence() -> Result<PathBuf> {
+    go_program("go-evidence", &program("evidence.go"), "evidence")
+}
+
 /// The Go server of the corpus in `tests/desync`, built.
 ///
 /// # Errors
@@ -109,12 +117,20 @@ pub fn go_server() -> Result<PathBuf> {
     go_program("go-server", &workspace().join("tests/desync/servers/app.go"), "app")
 }
 
+/// Where Debian puts Go's packages.
+const GO_PACKAGES: &str = "/usr/share/gocode";
+
 fn go_program(name: &str, source: &Path, binary: &str) -> Result<PathBuf> {
     let dir = installed(name, source, |dir| {
         fs::create_dir_all(dir)?;
         let mut go = Command::new("/usr/bin/go");
         go.args(["build", "-o"]).arg(dir.join(binary)).arg(source);
-        must(go.env("GOCACHE", dir.join("cache")).env("GO111MODULE", "off").env("CGO_ENABLED", "0"))
+        must(
+            go.env("GOCACHE", dir.join("cache"))
+                .env("GO111MODULE", "off")
+                .env("GOPATH", GO_PACKAGES)
+                .env("CGO_ENABLED", "0"),
+        )
     })?;
     Ok(dir.join(binary))
 }

@@ -14,7 +14,7 @@ async fn answered(answer: &'static str) -> Result<Fetched, String> {
         }
         theirs.write_all(answer.as_bytes()).await.expect("it fits");
     };
-    let request = Request::get("/jwks").header(HOST, "id.example.com").body(Once(None));
+    let request = Request::get("/jwks").header(HOST, "id.example.com").body(Once::of(Bytes::new()));
     tokio::join!(ask(ours, request.expect("a request"), 1000), server).0.and_then(fetched)
 }
 

@@ -1,16 +1,15 @@
 //! What a lexer sees of a body, and says of it: which bytes are text, which are fixed, which go as a whole.
 
-use memchr::memchr3;
-
 use super::Env;
 use super::join::Joins;
 use super::latin1::char_of;
 use super::logical::Logical;
-use super::odd::{is_read, letter};
+use super::odd::{ESC, is_read, letter, next_odd, said_behind};
 use super::spell::Spell;
 use super::swap::Stood;
 use super::weave::{PENDING, Stuff, Weave};
 use crate::mask::replace::Replacement;
+use crate::mask::text::{Sign, is_first, sign, sign_says};
 
 /// A lexer's view.
 pub struct Feed<'a, 'e> {
@@ -93,6 +92,19 @@ impl<'a, 'e> Feed<'a, 'e> {
         self.at += count;
     }
 
+    /// The next byte is passed as it is, and read as another: one that ends values.
+    pub fn parts(&mut self, reads: u8) {
+        if self.weave.swap.open().is_some() {
+            return self.swallow(1, None);
+        }
+        self.sync();
+        self.weave.piece(1, 0, 0, Stuff::Fixed);
+        self.weave.before.note(&[reads]);
+        self.weave.texts[0].add(self.env.plan.is_some(), self.env.restores, &[reads]);
+        self.at += 1;
+        self.mirrored = self.at;
+    }
+
     /// The next bytes are text that says what it is.
     pub fn plain(&mut self, count: usize, spell: Spell) {
         if !self.weave.latin1 || self.weave.swap.open().is_some_and(|stood| stood == Stood::Container) {
@@ -104,7 +116,7 @@ impl<'a, 'e> Feed<'a, 'e> {
             if ascii == 0 {
                 self.unit(1, char_of(*byte).encode_utf8(&mut [0; 4]).as_bytes(), spell);
             } else {
-                self.ascii(ascii, spell);
+                self.letters(ascii, spell);
             }
             rest = &rest[ascii.max(1)..];
         }
@@ -114,19 +126,36 @@ impl<'a, 'e> Feed<'a, 'e> {
         let end = self.at + count;
         let mut from = self.at;
         let is_read = is_read(spell) && self.weave.swap.open().is_none();
-        while is_read && let Some(found) = memchr3(0xc2, 0xe2, 0xef, &self.raw[from..end]) {
+        while is_read && let Some(found) = next_odd(&self.raw[from..end]) {
             let at = from + found;
-            from = at + 1;
-            let length = letter(&self.raw[at..end]);
-            if length > 0 {
-                self.ascii(at - self.at, spell);
-                if let Some(says) = self.weave.before.says(&self.raw[at..at + length]) {
-                    self.unit(length, says, spell);
-                    from = at + length;
-                }
-            }
+            from = at + self.odd(at, end, spell).max(1);
         }
         self.ascii(end - self.at, spell);
+    }
+
+    /// What may say something else than itself, at a place; how long it is if it does.
+    fn odd(&mut self, at: usize, end: usize, spell: Spell) -> usize {
+        let there = &self.raw[at..end];
+        if is_first(there[0]) {
+            let Sign::Says(length) = sign(there, true) else { return 0 };
+            self.ascii(at - self.at, spell);
+            let (says, count) = sign_says(&there[..length]);
+            if count > 0 {
+                self.unit(length, &says[..count], spell);
+            } else {
+                self.colour(length, spell);
+            }
+            return length;
+        }
+        let length = letter(there);
+        if length > 0 {
+            self.ascii(at - self.at, spell);
+            if let Some(says) = self.weave.before.says(&there[..length]) {
+                self.unit(length, says, spell);
+                return length;
+            }
+        }
+        0
     }
 
     fn ascii(&mut self, count: usize, spell: Spell) {
@@ -161,6 +190,26 @@ impl<'a, 'e> Feed<'a, 'e> {
         }
         self.at += count;
         self.mirrored = self.at;
+    }
+
+    /// The next bytes are the rest of an escape that another event has begun.
+    pub fn behind(&mut self, count: usize, spell: Spell) {
+        if self.slot == 0 || self.weave.swap.open().is_some() {
+            return self.letters(count, spell);
+        }
+        let says = said_behind(&self.raw[self.at..self.at + count]);
+        self.sync();
+        self.weave.before.note(&says);
+        self.weave.piece(count, says.len(), self.slot, Stuff::Behind(spell));
+        self.joined(&says);
+        self.at += count;
+        self.mirrored = self.at;
+    }
+
+    /// The next bytes are an escape and what makes it an order to a terminal: it shows nothing. Too many at once say that they are there.
+    pub fn colour(&mut self, count: usize, spell: Spell) {
+        let is_silent = self.weave.before.silence();
+        self.unit(count, if is_silent { b"" } else { ESC }, spell);
     }
 
     /// The next bytes are a number of JSON.

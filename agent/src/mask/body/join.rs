@@ -165,6 +165,7 @@ impl Weave {
                     let says = super::odd::said(bytes, usize::from(piece.text));
                     text.add(hides, restores, &says);
                 }
+                Stuff::Behind(_) => text.add(hides, restores, &super::odd::said_behind(bytes)),
                 _ => text.add(hides, restores, bytes),
             }
         }

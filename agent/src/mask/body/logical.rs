@@ -218,11 +218,17 @@ impl Logical {
         self.edits.extend(behind);
     }
 
-    /// A text that is there whole, with its edits. `None`: there are none.
-    pub fn whole(&mut self, text: &[u8], env: &mut Env<'_>) -> Option<Vec<u8>> {
+    /// How many edits a text has that is there whole.
+    pub fn finds(&mut self, text: &[u8], env: &Env<'_>) -> usize {
         self.renew(0);
         self.add(env.plan.is_some(), env.restores, text);
         self.search(env, true);
+        self.edits.len()
+    }
+
+    /// A text that is there whole, with its edits. `None`: there are none.
+    pub fn whole(&mut self, text: &[u8], env: &mut Env<'_>) -> Option<Vec<u8>> {
+        self.finds(text, env);
         let (mut out, mut at) = (Vec::new(), 0);
         if self.edits.is_empty() {
             return None;

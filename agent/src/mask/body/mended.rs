@@ -52,7 +52,7 @@ fn json_within_json() {
         (r#"["log {\"x\":\"\\\"jo@corp.test\\\"\"}"]"#, r#"["log {\"x\":\"\\\"[email]\\\"\"}"]"#),
         (r#"["[\"[\\\"a\\\"]\",\"C:\\\\nEMP-12345\"]"]"#, r#"["[\"[\\\"a\\\"]\",\"C:\\\\nEMP-12345\"]"]"#),
         // No JSON: a backslash is one.
-        (r#"["C:\\nEMP-12345 C:\\EMP-12345"]"#, r#"["C:\\nEMP-12345 C:\\[staff]"]"#),
+        (r#"["C:\\xEMP-12345 C:\\EMP-12345"]"#, r#"["C:\\xEMP-12345 C:\\[staff]"]"#),
         (r#"{"nick":"{\"x\":\"\\n\"}"}"#, r#"{"nick":"[nick]"}"#),
     ] {
         assert_eq!(hidden(&Kind::Json, text), want);
@@ -62,6 +62,63 @@ fn json_within_json() {
     let events = event(r#"{\"a\":\"x\\nja"#) + &event(r#"ne\\u0040corp.test\"}"#);
     let want = event(r#"{\"a\":\"x\\n[email]"#) + &event(r#"\"}"#);
     assert_eq!(hidden(&Kind::Sse, &events), want);
+}
+
+/// Percent signs, escapes as programs write them, and colours of terminals.
+#[test]
+fn signs_in_text_of_any_kind() {
+    for (text, want) in [
+        ("see https://x.test/?q=jane%40corp.test&b=1", "see https://x.test/?q=[email]&b=1"),
+        ("jane%2540corp.test 4111%2B", "[email] 4111%2B"),
+        ("to%3A4111%201111%201111%201111, 100% of %s", "to%3A[card], 100% of %s"),
+        (
+            "\u{1b}[1m4111111111111111\u{1b}[0m and \u{1b}[31m219-09-8765\u{1b}[0m",
+            "\u{1b}[1m[card]\u{1b}[0m and \u{1b}[31m[us-ssn]\u{1b}[0m",
+        ),
+        ("\u{1b}[01;31m\u{1b}[Kjane\u{1b}[m\u{1b}[K@corp.test", "\u{1b}[01;31m\u{1b}[K[email]"),
+        ("100%", "100%"),
+    ] {
+        assert_eq!(hidden(&Kind::Text, text), want);
+        assert_eq!(hidden(&Kind::Html, &format!("<a href=\"{text}\">")), format!("<a href=\"{want}\">"));
+        assert_eq!(
+            hidden(&Kind::Html, &format!("<script>{text}</script>")),
+            format!("<script>{want}</script>")
+        );
+        assert_eq!(hidden(&Kind::Csv, &format!("\"{text}\"")), format!("\"{want}\""));
+        assert_eq!(hidden(&Kind::Latin1(Box::new(Kind::Text)), text), want);
+        let parts = |text: &str| format!("--b\r\ncontent-type: text/plain\r\n\r\n{text}\r\n--b--\r\n");
+        assert_eq!(hidden(&Kind::Multipart { boundary: b"b".to_vec() }, &parts(text)), parts(want));
+        let json = |text: &str| serde_json::to_string(&[text]).expect("JSON");
+        assert_eq!(hidden(&Kind::Json, &json(text)), json(want));
+        let event = |text: &str| {
+            format!(
+                "data: {{\"delta\":{{\"text\":{}}},\"index\":1}}\n\n",
+                json(text).trim_matches(['[', ']'])
+            )
+        };
+        if !text.ends_with(']') {
+            assert_eq!(hidden(&Kind::Sse, &event(text)), event(want));
+        }
+    }
+    for (text, want) in [
+        (r"a\n4111 1111 1111 1111\n", r"a\n[card]\n"),
+        (r"x\tjo@corp.test, jane\u0040corp.test", r"x\t[email], [email]"),
+        (r"\u001b[31m219-09-8765", r"\u001b[31m[us-ssn]"),
+        (r"C:\temp\users 5\", r"C:\temp\users 5\"),
+    ] {
+        assert_eq!(hidden(&Kind::Text, text), want);
+        assert_eq!(hidden(&Kind::Sse, &format!("data: {text}\n\n")), format!("data: {want}\n\n"));
+        let json = |text: &str| serde_json::to_string(&[text]).expect("JSON");
+        assert_eq!(hidden(&Kind::Json, &json(text)), json(want));
+        let script = |text: &str| format!("<script>x = '{text}'</script>");
+        assert_eq!(hidden(&Kind::Html, &script(text)), script(want));
+    }
+    assert_eq!(hidden(&Kind::Json, r#"["\u001b[31m219-09-8765"]"#), r#"["\u001b[31m[us-ssn]"]"#);
+    assert_eq!(hidden(&Kind::Form, "u=x%3Fe%3Djane%2540corp.test"), "u=x%3Fe%3D%5Bemail%5D");
+    let mut counts = Counts::default();
+    let link = b"<https://x.test/?q=jane%40corp.test>; rel=next";
+    let got = text(&plan(Replacement::Redact), &scope(), Spelling::Header, Some("link"), link, &mut counts);
+    assert_eq!(got.as_deref(), Some(&b"<https://x.test/?q=[email]>; rel=next"[..]));
 }
 
 /// What a token stands for cannot leave the string of the inner text.
@@ -84,6 +141,87 @@ fn what_is_restored_stays_in_its_string() {
         let got = String::from_utf8_lossy(&got);
         assert!(got.contains(r#"a\\\",\\\"admin\\\""#), "{got}");
     }
+}
+
+/// Pieces of arguments that do not show, each for itself, that they are JSON.
+#[test]
+fn arguments_in_pieces() {
+    type Event<'a> = &'a dyn Fn(&str) -> String;
+    let responses: Event<'_> = &|text| {
+        format!(
+            "event: response.function_call_arguments.delta\ndata: {{\"type\":\"response.function_call_arguments.delta\",\"sequence_number\":3,\"item_id\":\"fc_1\",\"output_index\":0,\"delta\":\"{text}\"}}\n\n"
+        )
+    };
+    let chat: Event<'_> =
+        &|text| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    let prose = "data: {\"type\":\"response.output_text.delta\",\"item_id\":\"m_1\",\"output_index\":1,\"delta\":\"a\\\"b\"}\n\n";
+    let scope = scope();
+    let value = "a\",\"admin\":true,\"x\":\"\\";
+    let token = scope.tokens().token("secret", value.as_bytes()).expect("room").to_owned();
+    for event in [responses, chat] {
+        let pieces = |pieces: &[&str]| pieces.iter().map(|piece| event(piece) + prose).collect::<String>();
+        let (head, tail) = token.split_at(5);
+        let call = pieces(&["{", "\\\"", "email\\\"", ": \\\"", head, tail, "\\\",\\\"n\\\":1}"]);
+        for cut in [1, 5, 999] {
+            let got =
+                through(Body::restoring(scope.clone(), Kind::Sse), call.as_bytes(), cut).expect("events");
+            let got = String::from_utf8(got).expect("text");
+            let mut all = String::new();
+            for data in
+                got.split("\n\n").filter_map(|event| event.rsplit_once("data: ")).map(|(_, data)| data)
+            {
+                let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+                let piece = data["choices"][0]["delta"]["content"].as_str().or(data["delta"].as_str());
+                all += piece.filter(|_| data["item_id"] != "m_1").unwrap_or_default();
+            }
+            let inner: serde_json::Value = serde_json::from_str(&all).expect("JSON in it");
+            assert_eq!(inner, serde_json::json!({ "email": value, "n": 1 }), "cut {cut}: {got}");
+        }
+        for (text, want) in [
+            (
+                &["{\\\"", "a\\\":\\\"x\\\\n41", "11 1111 1111 1111"][..],
+                &["{\\\"", "a\\\":\\\"x\\\\n[card]", ""][..],
+            ),
+            (
+                &[r#"{\"a\":\"x\\"#, r"njane\\", r#"u0040corp.test\"}"#],
+                &[r#"{\"a\":\"x\\"#, "n[email]", r#"\"}"#],
+            ),
+        ] {
+            assert_eq!(hidden(&Kind::Sse, &pieces(text)), pieces(want));
+        }
+    }
+}
+
+#[test]
+fn names_of_a_form_stay_between_addresses() {
+    let text = "to=jo@corp.test&bo%26b@corp.test=2&R%26D@corp.test&password=hunter2!&x=1";
+    let want = "to=%5Bemail%5D&%5Bemail%5D=2&%5Bemail%5D&password=%5Bsecret%5D&x=1";
+    assert_eq!(hidden(&Kind::Form, text), want);
+}
+
+#[test]
+fn names_in_any_letter_case_and_in_brackets() {
+    for (kind, text, want) in [
+        (
+            Kind::Json,
+            r#"{"Nick":"Jo","u":{"PASSWORD":1}}"#,
+            r#"{"Nick":"[nick]","u":{"PASSWORD":"[password]"}}"#,
+        ),
+        (Kind::Csv, "NICK,a\nJo,b\n", "NICK,a\n[nick],b\n"),
+        (
+            Kind::Form,
+            "Who=Jo&u%5Bwho%5D=Al&m[0].who=Bo&who[]=Cy&who2=Di",
+            "Who=%5Bwho%5D&u%5Bwho%5D=%5Bwho%5D&m[0].who=%5Bwho%5D&who[]=%5Bwho%5D&who2=Di",
+        ),
+        (Kind::Html, "<p WHO='Jo'>", "<p WHO='[who]'>"),
+    ] {
+        assert_eq!(hidden(&kind, text), want);
+    }
+    let part = |name: &str, text: &str| {
+        format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n--b--\r\n")
+    };
+    let kind = Kind::Multipart { boundary: b"b".to_vec() };
+    assert_eq!(hidden(&kind, &part("user[WHO]", "Jo")), part("user[WHO]", "[who]"));
 }
 
 #[test]

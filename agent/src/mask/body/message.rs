@@ -6,7 +6,7 @@ use zeroize::Zeroize as _;
 use super::Env;
 use super::logical::Logical;
 use crate::mask::Refused;
-use crate::mask::text::rewritten;
+use crate::mask::text::{Hide, rewritten};
 
 /// Longest message, in bytes.
 pub const LONGEST: usize = 24 * 1024;
@@ -87,8 +87,8 @@ impl Messages {
     }
 
     fn rewritten(&mut self, from: usize, env: &mut Env<'_>) -> Result<Option<Vec<u8>>, Refused> {
-        let text = &mut self.text;
-        rewritten(&self.held[from..], &mut |bytes| text.whole(bytes, env)).map_err(|_| Refused::Form {
+        let mut texts = Texts { text: &mut self.text, env };
+        rewritten(&self.held[from..], &mut texts).map_err(|_| Refused::Form {
             kind: "message of protocol buffers",
             at: 0,
             what: "its fields cannot be told apart",
@@ -103,6 +103,22 @@ impl Messages {
     /// Bytes of memory that it has taken.
     pub fn memory(&self) -> usize {
         self.held.capacity() + self.text.memory()
+    }
+}
+
+/// The texts of a message, one at a time.
+struct Texts<'a, 'e> {
+    text: &'a mut Logical,
+    env: &'a mut Env<'e>,
+}
+
+impl Hide for Texts<'_, '_> {
+    fn finds(&mut self, text: &[u8]) -> usize {
+        self.text.finds(text, self.env)
+    }
+
+    fn hides(&mut self, text: &[u8]) -> Option<Vec<u8>> {
+        self.text.whole(text, self.env)
     }
 }
 

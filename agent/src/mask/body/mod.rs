@@ -30,11 +30,12 @@ pub use counts::Counts;
 pub(super) use feed::Feed;
 pub(super) use join::{Joins, mixed};
 pub(super) use latin1::char_of;
+pub(super) use odd::ESC;
 pub use short::{Spelling, text};
 pub(super) use spell::Spell;
 pub(super) use swap::Stood;
 
-use super::text::{Flow, Lexer};
+use super::text::{Flow, Lexer, tail};
 use super::{Binary, Kind, Plan, Refused, Scope};
 use message::Messages;
 use weave::Weave;
@@ -205,12 +206,14 @@ impl Body {
             restores: self.restores,
             counts: &mut self.counts,
         };
-        let (mut left, weave, joins) = (upto, &mut self.weave, &mut self.joins);
+        let (weave, joins) = (&mut self.weave, &mut self.joins);
+        // A sign that may go on is read once it is whole.
+        let open = if last || wrong.is_some() { 0 } else { tail(&weave.raw[weave.lexed..upto]) };
+        let mut left = upto - open;
         let mut size = WINDOW;
         loop {
             let begun = weave.lexed;
-            let window = self.opaque.then_some(left.min(begun + size));
-            let window = window.unwrap_or_else(|| weave.whole_letters(left, size));
+            let window = weave.whole_letters(left, size);
             let last = last && window == left;
             let raw = std::mem::take(&mut weave.raw);
             let mut feed = Feed::new(&raw, weave, joins, &mut env);

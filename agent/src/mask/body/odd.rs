@@ -3,7 +3,7 @@
 
 use super::latin1::char_of;
 use super::spell::Spell;
-use crate::mask::text::json_says;
+use crate::mask::text::{is_first, json_says, sign_says};
 
 /// So many letters may say nothing at once, and one more for each byte that says something. What comes behind them says itself: what
 /// says nothing would wait without bound.
@@ -32,6 +32,13 @@ impl Before {
         }
     }
 
+    /// Whether what shows nothing may say nothing here.
+    pub fn silence(&mut self) -> bool {
+        let is = self.silent > 0;
+        self.silent -= u8::from(is);
+        is
+    }
+
     /// What a letter says here, where that is something else than itself.
     pub fn says(&mut self, letter: &[u8]) -> Option<&'static [u8]> {
         let says = plainer(letter)?;
@@ -46,18 +53,45 @@ impl Before {
     }
 }
 
-/// Whether letters of a spelling are read so, where they stand as they are: they come whole.
+/// What the escape of a colour says where it cannot say nothing.
+pub const ESC: &[u8] = b"\x1b";
+
+/// Whether letters and signs of a spelling are read so, where they stand as they are: they come whole. Forms, queries and paths have
+/// percent signs of their own.
 pub fn is_read(spell: Spell) -> bool {
-    matches!(
-        spell,
-        Spell::Plain
-            | Spell::Json
-            | Spell::Nested(_)
-            | Spell::Xml
-            | Spell::Event
-            | Spell::Quoted
-            | Spell::Bare
-    )
+    !matches!(spell, Spell::Bytes | Spell::Stars | Spell::Form | Spell::Path)
+}
+
+/// Where the next letter or sign is that may say something else than itself.
+pub fn next_odd(text: &[u8]) -> Option<usize> {
+    let mut chunks = text.chunks_exact(8);
+    for (at, chunk) in (&mut chunks).enumerate() {
+        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+        if may_be_odd(word)
+            && let Some(found) = chunk.iter().position(|b| is_odd(*b))
+        {
+            return Some(8 * at + found);
+        }
+    }
+    let rest = chunks.remainder();
+    let mut last = [b'a'; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    if !may_be_odd(u64::from_le_bytes(last)) {
+        return None;
+    }
+    rest.iter().position(|b| is_odd(*b)).map(|found| text.len() - rest.len() + found)
+}
+
+/// Whether one of eight bytes is above 127, or begins a sign.
+fn may_be_odd(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let is = |byte: u8| zero(word ^ (ONES * u64::from(byte)));
+    (word | is(b'%') | is(b'\\') | is(0x1b)) & (ONES << 7) != 0
+}
+
+fn is_odd(byte: u8) -> bool {
+    is_first(byte) || matches!(byte, 0xc2 | 0xe2 | 0xef)
 }
 
 /// The letter that a text begins with, if it may be one of these: its length.
@@ -94,10 +128,21 @@ pub fn said(raw: &[u8], length: usize) -> Vec<u8> {
             let (says, count) = json_says(raw);
             says[..count].to_vec()
         }
+        [b'%', ..] => {
+            let (says, count) = sign_says(raw);
+            says[..count].to_vec()
+        }
+        [0x1b, ..] => ESC.to_vec(),
         [byte] if *byte > 127 => char_of(*byte).encode_utf8(&mut [0; 4]).as_bytes().to_vec(),
         _ => raw.to_vec(),
     };
     if own.len() == length { own } else { plainer(&own).unwrap_or_default().to_vec() }
+}
+
+/// What the rest of an escape has said whose backslash another event has.
+pub fn said_behind(raw: &[u8]) -> Vec<u8> {
+    let (says, count) = json_says(&[b"\\", raw].concat());
+    says[..count].to_vec()
 }
 
 #[cfg(test)]

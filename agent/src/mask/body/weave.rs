@@ -11,6 +11,7 @@ use super::logical::{Edit, Logical};
 use super::odd::Before;
 use super::spell::{Spell, spell};
 use super::swap::Swap;
+use crate::mask::text::tail;
 
 /// A piece of what has come.
 #[derive(Clone, Copy)]
@@ -33,6 +34,8 @@ pub enum Stuff {
     Plain(Spell),
     /// An escape: it stays, or goes, as a whole.
     Unit(Spell),
+    /// The rest of an escape that began in another event: as an escape.
+    Behind(Spell),
     /// A number of JSON.
     Number,
     /// A value that goes as a whole, whatever it is.
@@ -84,11 +87,12 @@ impl Weave {
         self.raw.extend_from_slice(bytes);
     }
 
-    /// How far a lexer may read of what is known, so many bytes at most, in whole letters.
+    /// How far a lexer may read of what is known, so many bytes at most, in whole letters and signs.
     pub fn whole_letters(&self, known: usize, most: usize) -> usize {
         let end = known.min(self.lexed + most);
         let inside = |at: usize| at < known && self.raw[at] & 0xc0 == 0x80;
         let back = (0..4).take_while(|back| !self.latin1 && inside(end - back)).count();
+        let back = if end < known { back.max(tail(&self.raw[self.lexed..end])) } else { back };
         if end - back > self.lexed { end - back } else { end }
     }
 
@@ -157,7 +161,7 @@ impl Weave {
                     let place = Place { raw, how, latin1: self.latin1 };
                     place.write(&mut self.texts[slot], env, out)
                 }
-                Stuff::Unit(how) => {
+                Stuff::Unit(how) | Stuff::Behind(how) => {
                     let text = &mut self.texts[slot];
                     write_unit(text, raw, u64::from(piece.text), how, self.latin1, env, out)
                 }
@@ -184,7 +188,7 @@ impl Weave {
         let reach = text.settled.min(next);
         let (mut raw, mut count) = (0, 0);
         for piece in &self.pieces {
-            let says = if matches!(piece.stuff, Stuff::Unit(_)) {
+            let says = if matches!(piece.stuff, Stuff::Unit(_) | Stuff::Behind(_)) {
                 u64::from(piece.text)
             } else {
                 u64::from(piece.raw)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::json::{How, Json};
 use super::unit::percent;
-use super::{Feed, Flow, Spell};
+use super::{Feed, Flow, Sign, Spell, sign, sign_says};
 use crate::mask::body::{Stood, char_of};
 use crate::mask::{Plan, Refused};
 
@@ -116,7 +116,12 @@ impl Form {
         if feed.swaps() {
             feed.swap_end();
         }
-        feed.fixed(1);
+        if sign == b'&' {
+            // One may stand in an address; here it stands between two.
+            feed.parts(b'"');
+        } else {
+            feed.fixed(1);
+        }
         self.in_value = sign == b'=';
         if self.in_value {
             let field = self.plan.as_ref().and_then(|plan| {
@@ -137,6 +142,15 @@ impl Form {
     /// Reads what percent signs say. Whether it was there whole.
     fn escape(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> Result<bool, Refused> {
         let rest = feed.rest(upto);
+        if let Sign::Says(length) = sign(rest, true)
+            && length > 3
+        {
+            // What is encoded again is decoded as often.
+            let (says, count) = sign_says(&rest[..length]);
+            self.note(&says[..count]);
+            feed.unit(length, &says[..count], self.spell());
+            return Ok(true);
+        }
         match percent(rest, last) {
             Ok(Some((raw, says, count))) => {
                 self.note(&says[..count]);

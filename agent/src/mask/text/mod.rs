@@ -8,13 +8,15 @@ mod multipart;
 mod path;
 mod plain;
 mod proto;
+mod sign;
 mod sse;
 mod unit;
 mod xml;
 
 pub use json::Json;
 pub use path::{Action, PathError, Paths, last_name};
-pub use proto::rewritten;
+pub use proto::{Hide, rewritten};
+pub use sign::{Sign, behind_escape, is_first, sign, sign_says, tail};
 pub use unit::{json_number, json_says};
 
 use super::body::{Feed, Spell};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use memchr::{memchr, memmem};
 
-use super::{Feed, Flow, Lexer, Spell};
+use super::{Feed, Flow, Lexer, Spell, tail};
 use crate::mask::body::{Stood, whole_text};
 use crate::mask::kind::parameter;
 use crate::mask::{Binary, Kind, Plan, Refused};
@@ -211,6 +211,7 @@ impl Multipart {
         };
         let whole = delimiter.is_some() || last;
         let (length, wrong) = if self.text { whole_text(&rest[..length], whole) } else { (length, None) };
+        let length = if whole || wrong.is_some() { length } else { length - tail(&rest[..length]) };
         let from = feed.at();
         let flow = self.lexer.read(feed, from + length, whole && wrong.is_none())?;
         if let Some(wrong) = wrong.filter(|_| flow == Flow::On) {

@@ -1,7 +1,8 @@
 //! Fields of JSON by their paths: those whose value goes as a whole, and those whose text goes on from event to event.
 //!
 //! A path is names between dots, with `[*]` or `[0]` behind those that are lists: `email`, `*.password`, `messages[*].content`.
-//! `*` is any name or place. It may begin anywhere: `email` is every field of that name. One that begins with `$.` begins at the root.
+//! `*` is any name or place. It may begin anywhere: `email` is every field of that name, in any letter case. One that begins with `$.`
+//! begins at the root.
 
 /// What a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Paths {
 
     fn name(&mut self, name: &[u8], at: usize) {
         self.lengths |= 1 << name.len().min(63);
-        match self.names.iter_mut().find(|(known, _)| **known == *name) {
+        match self.names.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
             Some((_, steps)) => set(steps, at),
             None => {
                 let mut steps = Steps::default();
@@ -124,7 +125,7 @@ impl Paths {
     pub fn name_of(&self, open: &Steps, name: &[u8]) -> (Option<Action>, Steps) {
         let mut fits = self.any;
         if self.lengths >> name.len().min(63) & 1 == 1
-            && let Some((_, steps)) = self.names.iter().find(|(known, _)| **known == *name)
+            && let Some((_, steps)) = self.names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
         {
             fits = or(fits, *steps);
         }

@@ -3,15 +3,23 @@
 //! A field with a length is a message, text, or bytes. It is taken for a message where it can be read as one to its end, unless it
 //! is printable text and has other fields than such with lengths; for text where it is UTF-8; for bytes else. Bytes are searched
 //! as they stand. Lengths are written anew around what has changed, and nothing else is.
+//!
+//! Printable text can be read as a message by chance: where a search of it as text finds more than one of its fields, it is text.
 
 /// Deepest nesting that is followed: what is deeper is read as text or bytes.
 const DEPTH: usize = 32;
 
-/// What finds and replaces values in a text; `None`: nothing was found.
-pub type Hide<'a> = dyn FnMut(&[u8]) -> Option<Vec<u8>> + 'a;
+/// What finds and replaces values in a text.
+pub trait Hide {
+    /// How many there are.
+    fn finds(&mut self, text: &[u8]) -> usize;
+
+    /// The text without them; `None`: there are none.
+    fn hides(&mut self, text: &[u8]) -> Option<Vec<u8>>;
+}
 
 /// A message with its texts replaced. `None`: it is none, or nothing was found in it.
-pub fn rewritten(message: &[u8], hide: &mut Hide<'_>) -> Result<Option<Vec<u8>>, NoMessage> {
+pub fn rewritten(message: &[u8], hide: &mut impl Hide) -> Result<Option<Vec<u8>>, NoMessage> {
     within(message, hide, 0)
 }
 
@@ -19,7 +27,7 @@ pub fn rewritten(message: &[u8], hide: &mut Hide<'_>) -> Result<Option<Vec<u8>>,
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoMessage;
 
-fn within(message: &[u8], hide: &mut Hide<'_>, depth: usize) -> Result<Option<Vec<u8>>, NoMessage> {
+fn within(message: &[u8], hide: &mut impl Hide, depth: usize) -> Result<Option<Vec<u8>>, NoMessage> {
     let (mut at, mut from, mut out) = (0, 0, Vec::new());
     while at < message.len() {
         let (field, head) = field(&message[at..]).ok_or(NoMessage)?;
@@ -46,11 +54,29 @@ fn within(message: &[u8], hide: &mut Hide<'_>, depth: usize) -> Result<Option<Ve
     Ok(Some(out))
 }
 
-fn value(bytes: &[u8], hide: &mut Hide<'_>, depth: usize) -> Option<Vec<u8>> {
+fn value(bytes: &[u8], hide: &mut impl Hide, depth: usize) -> Option<Vec<u8>> {
     if depth < DEPTH && is_message(bytes, depth) {
-        return within(bytes, hide, depth + 1).unwrap_or_default();
+        let is_text = is_printable(bytes) && hide.finds(bytes) > finds_within(bytes, hide, depth + 1);
+        if !is_text {
+            return within(bytes, hide, depth + 1).unwrap_or_default();
+        }
     }
-    hide(bytes)
+    hide.hides(bytes)
+}
+
+/// How many values are found in a message's fields, each read as it looks.
+fn finds_within(message: &[u8], hide: &mut impl Hide, depth: usize) -> usize {
+    let (mut at, mut count) = (0, 0);
+    while let Some((found, head)) = field(&message[at..]) {
+        at += head;
+        if let Field::Long(length) = found {
+            let bytes = &message[at..at + length];
+            let is_message = depth < DEPTH && is_message(bytes, depth);
+            count += if is_message { finds_within(bytes, hide, depth + 1) } else { hide.finds(bytes) };
+            at += length;
+        }
+    }
+    count
 }
 
 /// Whether a field's bytes are a message rather than text.
@@ -140,15 +166,44 @@ mod tests {
             let long = field_of(3, &[inner.as_slice(), &field_of(4, &[b'x'; 200])].concat());
             [vec![0x08, 0x05], field_of(2, b"hello there"), long, vec![0x2d, 1, 2, 3, 4]].concat()
         };
-        let mut seen = Vec::new();
-        let mut hide = |text: &[u8]| {
-            seen.push(String::from_utf8_lossy(text).into_owned());
-            (text == b"jane@corp.test").then(|| b"[email]".to_vec())
-        };
+        let mut hide = One::default();
         assert_eq!(rewritten(&message("jane@corp.test"), &mut hide), Ok(Some(message("[email]"))));
         assert_eq!(rewritten(&message("other"), &mut hide), Ok(None));
         assert_eq!(rewritten(b"\x0a\x7fshort", &mut hide), Err(NoMessage));
         assert_eq!(rewritten(b"\x07", &mut hide), Err(NoMessage));
-        assert_eq!(seen[..2], ["hello there", "jane@corp.test"]);
+        assert_eq!(hide.seen[..2], ["hello there", "jane@corp.test"]);
+    }
+
+    /// Finds one address, wherever it stands.
+    #[derive(Default)]
+    struct One {
+        seen: Vec<String>,
+    }
+
+    impl Hide for One {
+        fn finds(&mut self, text: &[u8]) -> usize {
+            String::from_utf8_lossy(text).matches("jane@corp.test").count()
+        }
+
+        fn hides(&mut self, text: &[u8]) -> Option<Vec<u8>> {
+            let text = String::from_utf8_lossy(text).into_owned();
+            self.seen.push(text.clone());
+            text.contains("jane@corp.test").then(|| text.replace("jane@corp.test", "[email]").into_bytes())
+        }
+    }
+
+    #[test]
+    fn text_that_reads_as_a_message_by_chance() {
+        // Fields 12 and 14, whose lengths are a space and `p`: the address spans both.
+        let text = format!("b {} jane@corp.test{}", "x".repeat(24), " ".repeat(107));
+        assert!(is_message(text.as_bytes(), 0) && is_printable(text.as_bytes()));
+        let want = field_of(2, text.replace("jane@corp.test", "[email]").as_bytes());
+        assert_eq!(rewritten(&field_of(2, text.as_bytes()), &mut One::default()), Ok(Some(want)));
+        // Found in a field, too: a message, whose lengths stay right.
+        let inner = |text: &str| [&[b'b', text.len() as u8][..], text.as_bytes()].concat();
+        let (text, want) = ("jane@corp.test and so many others", "[email] and so many others");
+        assert!(is_message(&inner(text), 0) && is_printable(&inner(text)));
+        let got = rewritten(&field_of(2, &inner(text)), &mut One::default());
+        assert_eq!(got, Ok(Some(field_of(2, &inner(want)))));
     }
 }

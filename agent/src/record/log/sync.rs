@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use time::OffsetDateTime;
@@ -11,21 +11,33 @@ use super::super::frame::Kind;
 use super::super::lock::Lock;
 use super::super::payload::{Deleted, GivenUp, stamp};
 use super::super::segment::{self, Segment};
+use super::super::trees;
 use super::super::writer::{RETRY, Retired};
 use super::{Log, locked};
+
+/// How often the agent says that it lives, so that silence is an event.
+const BEAT: Duration = Duration::from_secs(10);
 
 impl Log {
     pub(super) fn run(&self) {
         let mut bounded = 0;
+        let mut beat = Instant::now() + BEAT;
         loop {
             let lacking = locked(&self.writer).spare.is_none();
-            let stop = self.wake.wait(lacking.then_some(RETRY));
+            let retry = lacking.then(|| Instant::now() + RETRY);
+            let due = [retry, locked(&self.tree).due(), Some(beat)].into_iter().flatten().min();
+            let stop = self.wake.wait(due);
+            if beat <= Instant::now() {
+                beat = Instant::now() + BEAT;
+                self.beat();
+            }
             self.flush_holding();
             // Its failure is every socket's, and the store's health says it.
             let _ = self.pass();
             self.sync();
             let reports = std::mem::take(&mut locked(&self.writer).reports);
             reports.into_iter().for_each(|why| self.trouble(why));
+            self.ask(stop);
             if stop {
                 break;
             }
@@ -41,23 +53,28 @@ impl Log {
             let _ = segment.file.set_len(segment.end);
         }
         drop(writer);
+        if let Err(error) = locked(&self.tree).close() {
+            self.trouble(format!("the last tiles cannot be written: {error}"));
+        }
         self.synced.send_modify(|s| s.over = true);
     }
 
     /// One round: the directory, then the segments in order, so that a later one is never durable before an earlier.
     fn sync(&self) {
-        let (dir, retired, current, through) = {
+        let (dir, retired, current, through, leaves, log) = {
             let mut w = locked(&self.writer);
             let dir = std::mem::take(&mut w.renamed).then(|| w.dir.clone());
             let current = w.current.as_ref().map(|s| (s.file.clone(), s.number, s.end));
-            (dir, std::mem::take(&mut w.retired), current, w.next - 1)
+            let (leaves, log) = (std::mem::take(&mut w.leaves), w.log.id().to_owned());
+            (dir, std::mem::take(&mut w.retired), current, w.next - 1, leaves, log)
         };
         let first = self.synced.borrow().through + 1;
         if dir.is_none() && retired.is_empty() && through < first {
             return;
         }
+        let mut whole = true;
         for left in retired {
-            self.sync_retired(&left, first, through);
+            whole &= self.sync_retired(&left, first, through);
         }
         let named = dir.map_or(Ok(()), |dir| File::open(dir).and_then(|dir| dir.sync_all()));
         let synced = named.and_then(|()| current.as_ref().map_or(Ok(()), |(file, ..)| file.sync_data()));
@@ -67,6 +84,7 @@ impl Log {
                 if let Some((file, _, end)) = current {
                     uncache(&file, end);
                 }
+                if whole { self.grow(&log, &leaves) } else { self.restart() }
             }
             Err(error) => {
                 self.lose_current(current.map(|(_, number, _)| number), first, &format!("sync: {error}"))
@@ -74,12 +92,14 @@ impl Log {
         }
     }
 
-    fn sync_retired(&self, left: &Retired, first: u64, last: u64) {
+    /// Gives whether it is on disk.
+    fn sync_retired(&self, left: &Retired, first: u64, last: u64) -> bool {
         match left.file.sync_data() {
             // Frees what was allocated behind the end; should it fail, zeros remain there.
             Ok(()) => {
                 left.file.set_len(left.end.offset).unwrap_or_default();
                 uncache(&left.file, left.end.offset);
+                true
             }
             Err(error) => {
                 let why = format!("sync: {error}");
@@ -94,6 +114,7 @@ impl Log {
                     },
                 );
                 self.trouble(format!("segment {} is not proven to be on disk: {why}", left.end.segment));
+                false
             }
         }
     }
@@ -102,14 +123,15 @@ impl Log {
     fn lose_current(&self, number: Option<u64>, first: u64, why: &str) {
         // Into the segment that is left, with what else is in doubt.
         let _ = self.pass();
+        let last = locked(&self.tree).end(true);
         let (unproven, next) = {
             let mut w = locked(&self.writer);
             // A failed write may have left it already: then its successor is not to blame.
             if w.current.as_ref().map(|s| s.number) != number {
-                ((first, w.next - 1), Ok(()))
+                ((first, w.next - 1), w.restart_log(last))
             } else {
                 let unproven = w.leave_after_failed_sync(first, why);
-                let next = w.rotate(0);
+                let next = w.restart_log(last);
                 // One more segment is tried at once, the one after it not before a while.
                 w.retry_at = Some(Instant::now() + RETRY);
                 (unproven, next)
@@ -192,11 +214,19 @@ impl Log {
                 return;
             }
             let bytes = size(&old.path);
+            let log = log_of(&old.path);
             if let Err(error) = fs::remove_file(&old.path) {
                 self.trouble(format!("the oldest segment cannot be deleted: {error}"));
                 return;
             }
             total -= bytes;
+            let next = segments.iter().find(|found| found.number > old.number);
+            if let Some(log) =
+                log.filter(|log| next.is_none_or(|next| log_of(&next.path).as_ref() != Some(log)))
+                && let Err(error) = trees::forget(dir, &log)
+            {
+                self.trouble(format!("the tiles of log {log} cannot be deleted: {error}"));
+            }
             let time = stamp(OffsetDateTime::now_utc());
             self.note(
                 Kind::Deleted,
@@ -205,6 +235,11 @@ impl Log {
             tracing::info!(segment = old.number, bytes, max_bytes = self.max_bytes, "oldest segment deleted");
         }
     }
+}
+
+/// Which log a segment is of.
+fn log_of(path: &Path) -> Option<String> {
+    Some(segment::head(path).ok()??.log?.id)
 }
 
 /// Lets the page cache go of what is on disk. Recording shall not push out what the host's jobs have cached; and the pages

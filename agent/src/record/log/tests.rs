@@ -10,9 +10,10 @@ use super::super::writer::RETRY;
 use super::super::{Settings, Store};
 use super::*;
 use crate::turn;
+use std::path::Path;
 
 /// Numbers and kinds of the store's frames.
-fn frames(dir: &std::path::Path) -> Vec<(u64, Kind)> {
+fn frames(dir: &Path) -> Vec<(u64, Kind)> {
     let reader = Reader::open(dir).expect("readable");
     let mut frames = Vec::new();
     let damage = reader.frames(0..reader.segments(), |frame| {
@@ -30,7 +31,7 @@ fn trailers() -> Batch {
 }
 
 /// A store, which closes its log when it goes, and the log.
-fn open(dir: &std::path::Path) -> (Store, Arc<Log>) {
+fn open(dir: &Path) -> (Store, Arc<Log>) {
     let settings = Settings { segment_bytes: 128 * 1024, ..Settings::new(dir) };
     let store = Store::open(settings, Arc::new(|_| ())).expect("opens");
     let log = store.log();

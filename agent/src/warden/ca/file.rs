@@ -1,4 +1,4 @@
-//! The CA's files: a directory that is ours alone, a key that nobody else can read, writes that are whole or not at all.
+//! The files of a key, the CA's or the signer's: a directory that is ours alone, a key that nobody else can read, writes that are whole or not at all.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use super::Error;
 const LONGEST: usize = 64 * 1024;
 
 /// Makes the directory, checks that it is ours alone and locks it against a second daemon.
-pub(super) fn prepare(directory: &Path) -> Result<Flock<File>, Error> {
+pub(in crate::warden) fn prepare(directory: &Path) -> Result<Flock<File>, Error> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -45,7 +45,7 @@ fn private(file: &File, path: &Path) -> Result<(), Error> {
 }
 
 /// The text of a file, `None` when there is none. `secret`: refused when others can read it.
-pub(super) fn read(path: &Path, secret: bool) -> Result<Option<Zeroizing<String>>, Error> {
+pub(in crate::warden) fn read(path: &Path, secret: bool) -> Result<Option<Zeroizing<String>>, Error> {
     let io = |source| Error::Io { what: "read", path: path.to_owned(), source };
     let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path) {
         Ok(file) => file,
@@ -62,7 +62,7 @@ pub(super) fn read(path: &Path, secret: bool) -> Result<Option<Zeroizing<String>
 }
 
 /// Writes a file so that it is there whole or not at all, on disk when this returns.
-pub(super) fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+pub(in crate::warden) fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let (path, new) = (directory.join(name), directory.join(format!(".{name}.new")));
     let attempt = || {
         match fs::remove_file(&new) {

@@ -33,9 +33,11 @@ pub const LOST: &str = "7201129145e84355a05f74c87bd6ad81";
 pub const LEAK: &str = "5f0c5e0c7cbf4f7a9e0c6b3d2a8147e6";
 /// The ways out were tried at the start.
 pub const SELF_TEST: &str = "a1d914b3768945fab7423fba765f2a59";
+/// A tree over what is recorded was signed.
+pub const CHECKPOINT: &str = "c5b8a1f06d2e4f3a9b74d1e0a86c3f52";
 
 /// Every message id, for the catalog's test.
-pub const IDS: [&str; 13] = [
+pub const IDS: [&str; 14] = [
     EXCHANGE,
     REFUSAL,
     FOLD,
@@ -49,6 +51,7 @@ pub const IDS: [&str; 13] = [
     LOST,
     SELF_TEST,
     LEAK,
+    CHECKPOINT,
 ];
 
 const ERR: u8 = 3;
@@ -78,6 +81,12 @@ impl Entry {
             Event::TagRemoved { tag, why } => {
                 Self::new(TAG_REMOVED, NOTICE, &format!("tag {tag} removed: {why}"))
                     .with("SLUICE_TAG", tag.as_str())
+            }
+            Event::Checkpoint { log, size, note } => {
+                Self::new(CHECKPOINT, INFO, &format!("checkpoint: {size} records of log {log} are signed"))
+                    .with("SLUICE_LOG", log)
+                    .with("SLUICE_SIZE", &size.to_string())
+                    .with("SLUICE_CHECKPOINT", note)
             }
             Event::GateRestarted { why } => {
                 Self::new(GATE_RESTARTED, ERR, &format!("the gate was restarted: {why}"))

@@ -92,6 +92,9 @@ impl Exchanges {
                 Ok(()) if !asked.handshake && !request.body().is_end_stream() => {
                     self.hide_body(&masking, plan, permit, request).await
                 }
+                Ok(()) if asked.handshake => {
+                    masked::unasked(&masking, "what is said on a WebSocket").map_or(Ok(()), Err)
+                }
                 hidden => hidden,
             };
             hidden.map_err(|why: String| {
@@ -137,12 +140,15 @@ impl Exchanges {
             request.body_mut().hold(Held::of(self.cx.caller.tag.clone()));
             self.invite(request);
             if masked::whole(masking, plan, most, request).await? {
-                return Ok(());
+                return masked::analysed(masking, most, request).await;
             }
             if must {
                 return Err("it must be read whole, and is too long or was not there in time".to_owned());
             }
         }
-        masked::passing(masking, plan, request)
+        match masked::unasked(masking, "a body that is long, or does not say how long it is,") {
+            Some(why) => Err(why),
+            None => masked::passing(masking, plan, request),
+        }
     }
 }

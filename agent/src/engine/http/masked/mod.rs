@@ -3,6 +3,7 @@
 //!
 //! Without masks none of this is touched.
 
+mod analyser;
 mod answer;
 mod coded;
 mod head;
@@ -22,6 +23,7 @@ use crate::mask::{Counts, Kind, Scope, Spelling, text};
 use crate::policy::mask::Masks;
 use crate::record::ExchangeHead;
 
+pub(super) use analyser::{analysed, unasked};
 pub(super) use answer::{Answer, Parts};
 pub(super) use record::Upward;
 pub(super) use request::{Hiding, passing, refusal, unmaskable, whole};

@@ -8,9 +8,6 @@ use http::header::CONTENT_TYPE;
 use super::Masking;
 use crate::mask::{Body, Counts, Kind, Plan};
 
-/// First bytes that tell whether a body is what its type says.
-const FIRST: usize = 16;
-
 /// What is done to it.
 pub(super) enum How {
     /// Values are hidden.
@@ -37,8 +34,8 @@ pub(super) struct Reader {
     masking: Arc<Masking>,
     how: How,
     content_type: Option<Vec<u8>>,
-    /// Whether it must be told apart before enough has come: one side may wait for the other.
-    talks: bool,
+    /// So many first bytes tell what it is: one side may wait for the other.
+    enough: usize,
     first: Vec<u8>,
     body: Option<Body>,
     /// What it has told of, where it is counted.
@@ -49,11 +46,10 @@ impl Reader {
     /// Of a body with this head. `counted`: what it hides stands in the summary.
     pub(super) fn new(masking: &Arc<Masking>, how: How, headers: &HeaderMap, counted: bool) -> Self {
         let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
-        let lower = content_type.as_ref().map(|kind| kind.to_ascii_lowercase()).unwrap_or_default();
-        let talks = lower.starts_with(b"application/grpc") || lower.starts_with(b"text/event-stream");
+        let enough = Kind::enough(content_type.as_deref());
         let told = counted.then(Counts::default);
         let (masking, first) = (Arc::clone(masking), Vec::new());
-        Self { masking, how, content_type, talks, first, body: None, told }
+        Self { masking, how, content_type, enough, first, body: None, told }
     }
 
     /// Takes what has come, and appends what may be passed on.
@@ -70,7 +66,7 @@ impl Reader {
             return Ok(());
         }
         self.first.extend_from_slice(bytes);
-        if self.first.len() < FIRST && !self.talks {
+        if self.first.len() < self.enough {
             return Ok(());
         }
         self.begin(out)

@@ -1,5 +1,6 @@
 //! Documents made at random: as they come, as they should be hidden, and as they should come back.
 
+use super::nested::{json_signs, plain_signs};
 use crate::mask::Kind;
 use crate::mask::body::latin1;
 use crate::mask::body::spell::{Spell, spell};
@@ -110,10 +111,22 @@ impl Document {
     }
 
     pub fn text(&mut self, dice: &mut Dice, how: Spell, latin: bool, escape: Escape<'_>) {
+        self.signed(dice, how, latin, escape, escape);
+    }
+
+    /// Values have letters of their own.
+    pub fn signed(
+        &mut self,
+        dice: &mut Dice,
+        how: Spell,
+        latin: bool,
+        escape: Escape<'_>,
+        signs: Escape<'_>,
+    ) {
         for part in text(dice, latin) {
             match part.label {
                 None => self.letters(dice, &part.text, escape),
-                Some(_) => self.value(dice, &part, how, latin, escape),
+                Some(_) => self.value(dice, &part, how, latin, signs),
             }
         }
     }
@@ -126,7 +139,7 @@ impl Document {
     }
 }
 
-fn plain(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
+pub fn plain(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
     let _ = dice;
     out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
 }
@@ -192,7 +205,7 @@ fn json(dice: &mut Dice, doc: &mut Document, depth: usize) {
         2 => super::nested::nested(dice, doc, 0),
         3..5 => {
             doc.fixed("\"");
-            doc.text(dice, Spell::Json, false, &json_escape);
+            doc.signed(dice, Spell::Json, false, &json_escape, &json_signs);
             doc.fixed("\"");
         }
         5..7 => {
@@ -295,7 +308,7 @@ fn events(dice: &mut Dice, doc: &mut Document) {
             match part.label {
                 None => doc.letters(dice, &letter.to_string(), &json_escape),
                 Some(_) => {
-                    json_escape(dice, letter, &mut doc.raw);
+                    json_signs(dice, letter, &mut doc.raw);
                     if place == 0 {
                         doc.replaced(&part, Spell::Json, false);
                     }
@@ -310,7 +323,7 @@ pub fn document(dice: &mut Dice) -> (Kind, Document) {
     let mut doc = Document::default();
     let kind = match dice.roll(11) {
         0 => {
-            doc.text(dice, Spell::Plain, false, &plain);
+            doc.signed(dice, Spell::Plain, false, &plain, &plain_signs);
             Kind::Text
         }
         1 => {
@@ -353,7 +366,7 @@ fn markup(dice: &mut Dice, doc: &mut Document) -> Kind {
         doc.fixed("\">");
         doc.text(dice, Spell::Xml, false, &reference);
         doc.fixed("</p><!-- ");
-        doc.text(dice, Spell::Verbatim, false, &plain);
+        doc.signed(dice, Spell::Verbatim, false, &plain, &plain_signs);
         doc.fixed(" -->");
     }
     if dice.roll(2) == 0 { Kind::Xml } else { Kind::Html }
@@ -363,7 +376,7 @@ fn columns(dice: &mut Dice, doc: &mut Document) -> Kind {
     doc.fixed("a,nick\n");
     for _ in 0..dice.roll(4) {
         doc.fixed("\"");
-        doc.text(dice, Spell::Quoted, false, &plain);
+        doc.signed(dice, Spell::Quoted, false, &plain, &plain_signs);
         doc.fixed("\",\"");
         let part = Part { text: "Jo \"X\" Smith".into(), label: Some("nick") };
         doc.raw.extend_from_slice(b"Jo \"\"X\"\" Smith");

@@ -96,6 +96,8 @@ const BITS: &[&str] = &[
     "4111\u{a0}1111\u{2009}1111\u{202f}1111", "41\u{ad}11", "\u{200b}", "–", "\u{a0}", "\\u00a0", "\\u200b", "４",
     "Content-Type: application/json\r\n\r\n", "\\\\", "\\\\n", "\\\\u00", "\"{\\\"", "\\\"",
     "\\\\\\\"", "partial_json\":\"", "{\"delta\":{\"partial_json\":\"",
+    "%40", "%2540", "%25", "%0", "%ff", "\u{1b}", "\u{1b}[", "31", "m", "\u{1b}[1;31m", "\\n", "\\u0040", "\\x40",
+    "\\u001b", "[0m", "\\u001b[1m", "\\\\u001b[", "\\e[", "\\033",
 ];
 
 /// Whatever comes: the same for every cut, and within bounds.

@@ -1,6 +1,6 @@
-//! Strings that hold JSON.
+//! Strings that hold JSON, and values in percent signs.
 
-use super::make::{Dice, Document, json_escape};
+use super::make::{Dice, Document, json_escape, plain};
 use crate::mask::body::spell::{Spell, spell};
 
 /// A string of JSON in which JSON stands, in which JSON may stand.
@@ -15,7 +15,7 @@ pub fn nested(dice: &mut Dice, doc: &mut Document, depth: usize) {
         }
         inner.fixed("\"");
         inner.fixed(dice.one(&["", "\\n", "C:\\\\", "\\\"", "\\t\\/", "\\u003e"]));
-        inner.text(dice, Spell::Json, false, &json_escape);
+        inner.signed(dice, Spell::Json, false, &json_escape, &json_signs);
         inner.fixed("\"");
     }
     inner.fixed(dice.one(&["}", "]", ""]));
@@ -25,4 +25,26 @@ pub fn nested(dice: &mut Dice, doc: &mut Document, depth: usize) {
     spell(&inner.back, Spell::Json, false, &mut doc.back);
     doc.values.extend(inner.values);
     doc.fixed("\"");
+}
+
+/// A letter of a value, now and then behind a percent sign, as in a URL that stands in a text.
+fn signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) -> bool {
+    let is = letter.is_ascii_graphic() && dice.roll(12) == 0;
+    if is {
+        let sign = dice.one(&["%", "%", "%25", "%2525"]);
+        out.extend_from_slice(format!("{sign}{:02x}", u32::from(letter)).as_bytes());
+    }
+    is
+}
+
+pub fn plain_signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
+    if !signs(dice, letter, out) {
+        plain(dice, letter, out);
+    }
+}
+
+pub fn json_signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
+    if !signs(dice, letter, out) {
+        json_escape(dice, letter, out);
+    }
 }

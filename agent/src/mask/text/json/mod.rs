@@ -2,15 +2,16 @@
 //! hold control characters, which many writers leave in.
 
 mod inner;
+mod string;
 mod track;
 
 use std::sync::Arc;
 
-use super::unit::{json_escape_length, json_number, json_plain, json_says};
-use super::{Feed, Flow, Spell};
+use super::unit::json_number;
+use super::{Feed, Flow};
 use crate::mask::body::Stood;
 use crate::mask::{Plan, Refused};
-use inner::Inner;
+use inner::{Inner, Inners};
 use track::Track;
 
 /// Deepest nesting.
@@ -62,8 +63,9 @@ enum Next {
 /// Reads one JSON text.
 pub struct Json {
     track: Track,
-    /// What the string on its way holds.
+    /// What the string on its way holds, and what those held last that go on in other events.
     inner: Inner,
+    inners: Inners,
     state: State,
     depth: usize,
     /// A bit for each level that is an object.
@@ -78,6 +80,7 @@ impl Json {
         Self {
             track: Track::new(plan, how),
             inner: Inner::new(false),
+            inners: Inners::default(),
             state: State::Value,
             depth: 0,
             objects: 0,
@@ -134,7 +137,10 @@ impl Json {
                 match role {
                     Role::Name => self.track.named(),
                     Role::Field => feed.swap_end(),
-                    Role::Join => feed.join_end(),
+                    Role::Join => {
+                        self.inners.end(&self.inner);
+                        feed.join_end();
+                    }
                     Role::Tells => self.track.told(),
                     Role::Value => {}
                 }
@@ -297,54 +303,6 @@ impl Json {
         }
         self.value()?;
         Ok(if self.field.is_some() { Role::Value } else { self.track.role() })
-    }
-
-    /// The quote that begins a string is behind us.
-    fn open_string(&mut self, feed: &mut Feed<'_, '_>, role: Role) {
-        self.state = State::String(role);
-        self.inner = Inner::new(role == Role::Join && self.track.holds_json());
-        match role {
-            Role::Field => self.swap(feed, Stood::Text(Spell::Json)),
-            Role::Join => feed.join(self.track.key()),
-            Role::Name | Role::Value | Role::Tells => {}
-        }
-    }
-
-    /// Reads on in a string; whether it has ended: its quote is next.
-    fn string(&mut self, feed: &mut Feed<'_, '_>, upto: usize, role: Role) -> Result<bool, Refused> {
-        loop {
-            let rest = feed.rest(upto);
-            let plain = json_plain(rest);
-            if plain > 0 {
-                self.track.note(role, &rest[..plain]);
-                feed.plain(plain, self.inner.spell());
-                self.inner.note(&rest[..plain]);
-            }
-            match rest.get(plain) {
-                None => return Ok(false),
-                Some(b'"') => return Ok(true),
-                Some(_) => match self.escape(&rest[plain..], role) {
-                    Err(()) => return Err(wrong(feed, "an escape that is none")),
-                    Ok(None) => return Ok(false),
-                    Ok(Some((length, says, count))) => {
-                        self.track.note(role, &says[..count]);
-                        feed.unit(length, &says[..count], self.inner.spell());
-                    }
-                },
-            }
-        }
-    }
-
-    /// The escape that begins there. A value that goes as a whole is read as it stands.
-    fn escape(&mut self, rest: &[u8], role: Role) -> Result<Option<(usize, [u8; 4], usize)>, ()> {
-        if role != Role::Field {
-            return self.inner.escape(rest);
-        }
-        let length = json_escape_length(rest)?;
-        Ok(length.map(|length| {
-            let (says, count) = json_says(&rest[..length]);
-            (length, says, count)
-        }))
     }
 
     /// A number, or `true`, `false` or `null`. Whether it was there whole.

@@ -43,6 +43,8 @@ const LINES: &[&str] = &[
 ];
 /// What tells texts apart that stand in the same place.
 const TELLS: [&[u8]; 5] = [b"index", b"output_index", b"content_index", b"summary_index", b"item_id"];
+/// What tells at the root what an event is of: texts of several kinds stand in one place (`$.delta`).
+const KIND: &[u8] = b"type";
 
 static EVENT_PATHS: LazyLock<Paths> = LazyLock::new(|| joined(EVENTS));
 static LINE_PATHS: LazyLock<Paths> = LazyLock::new(|| joined(LINES));
@@ -64,6 +66,8 @@ struct Level {
     place: u32,
     /// The sum of what tells texts apart.
     tells: u64,
+    /// What the event is of, at the root.
+    kind: u64,
     /// How many texts of the event had begun.
     pending: usize,
 }
@@ -81,6 +85,8 @@ pub struct Track {
     inside: (Steps, Steps),
     /// What tells texts apart, as far as it has come, and how long that is.
     tells: Option<(u64, usize)>,
+    /// Whether that is what the event is of.
+    is_kind: bool,
 }
 
 impl Track {
@@ -100,6 +106,7 @@ impl Track {
             action: None,
             inside: Default::default(),
             tells: None,
+            is_kind: false,
         };
         track.renew();
         track
@@ -134,7 +141,8 @@ impl Track {
         if !self.joins.is_empty() {
             joins = self.joins.name_of(&level.joins, &self.name);
             let tells = TELLS.iter().position(|tells| **tells == *self.name);
-            self.tells = tells.map(|which| (which as u64 + 1, 0));
+            self.is_kind = self.levels.len() == 1 && self.name == KIND;
+            self.tells = tells.map(|which| (which as u64 + 1, 0)).or(self.is_kind.then_some((0, 0)));
         }
         self.next(fields.unwrap_or_default(), joins);
         self.name.clear();
@@ -172,6 +180,11 @@ impl Track {
             _ => 0,
         };
         self.levels.iter().fold(path + 1, |key, level| mixed(key, u64::from(level.place)))
+    }
+
+    /// The same with what has come of what tells texts apart: most of it comes before them.
+    pub fn known(&self) -> u64 {
+        self.levels.iter().fold(self.key(), |key, level| mixed(mixed(key, level.tells), level.kind))
     }
 
     /// Whether the text that goes on is JSON in pieces: the arguments of a tool.
@@ -225,7 +238,8 @@ impl Track {
     /// What tells texts apart has come; order does not count.
     pub fn told(&mut self) {
         if let (Some((sum, _)), Some(level)) = (self.tells.take(), self.levels.last_mut()) {
-            level.tells = level.tells.wrapping_add(sum);
+            let all = if self.is_kind { &mut level.kind } else { &mut level.tells };
+            *all = all.wrapping_add(sum);
         }
     }
 

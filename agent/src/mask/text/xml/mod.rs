@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use memchr::{memchr, memchr2, memmem};
 
-use super::{Feed, Flow, Spell};
-use crate::mask::body::Stood;
+use super::{Feed, Flow, Spell, tail};
+use crate::mask::body::{Stood, whole_text};
 use crate::mask::{Plan, Refused};
 use entity::entity;
 
@@ -196,9 +196,10 @@ impl Xml {
             self.place = Place::Text;
             return true;
         }
-        let may_begin = if last { 0 } else { rest.len().min(end.len() - 1) };
-        feed.plain(rest.len() - may_begin, Spell::Verbatim);
-        rest.len() > may_begin && may_begin == 0
+        let there = if last { rest.len() } else { rest.len().saturating_sub(end.len() - 1) };
+        let open = if last { 0 } else { open_end(&rest[..there], feed.is_latin1()) };
+        feed.plain(there - open, Spell::Verbatim);
+        last && there > 0
     }
 
     fn declaration(&mut self, feed: &mut Feed<'_, '_>, rest: &[u8]) -> Result<bool, Refused> {
@@ -342,6 +343,12 @@ fn find_end(rest: &[u8], end: &[u8]) -> Option<usize> {
         from = at + 1;
     }
     None
+}
+
+/// How many of a text's last bytes belong to a letter or sign that may go on.
+fn open_end(text: &[u8], latin1: bool) -> usize {
+    let (good, _) = if latin1 { (text.len(), None) } else { whole_text(text, false) };
+    (text.len() - good).max(tail(text))
 }
 
 /// Reads a character reference. Whether it was there whole.
