@@ -21,3 +21,7 @@ pub const CA_DIR: &str = "ca";
 pub const AUDIT_DIR: &str = "audit";
 /// The gate's records (0750, the gate's user), below the state directory.
 pub const STORE_DIR: &str = "store";
+/// The host's age identity (0600), in there; its recipient stands in a comment, and beside it.
+pub const IDENTITY: &str = "identity";
+/// The public half of it.
+pub const RECIPIENT: &str = "recipient";

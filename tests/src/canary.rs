@@ -1,14 +1,18 @@
 //! A search for secrets, byte by byte, in whatever a run leaves behind or gives away: in the forms that a secret takes
-//! without anybody meaning to hide it. It knows nothing of how Sluice looks for them.
+//! without anybody meaning to hide it. It knows nothing of how Sluice looks for them. Of a store it searches the files, and
+//! the bodies as who may read them sees them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use aho_corasick::AhoCorasick;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use sluice::record::read::unseal::{Access, Unsealer, identity};
+use sluice::record::read::{Damage, Reader};
 
 /// Zeros are looked for in steps of this: most of a segment of the store is allocated ahead.
 const STEP: usize = 4096;
@@ -83,9 +87,44 @@ impl Search {
             for entry in fs::read_dir(place)? {
                 self.place(&entry?.path(), found)?;
             }
+            if place.join("lock").exists() && place.join("keys.salt").exists() {
+                self.bodies(place, found)?;
+            }
         } else if meta.is_file() {
             let bytes = fs::read(place).with_context(|| place.display().to_string())?;
             self.text(&place.display().to_string(), written(&bytes), found);
+        }
+        Ok(())
+    }
+
+    /// Searches the bodies of a store that lies beside the identity of its host. Each must be readable.
+    fn bodies(&self, store: &Path, found: &mut Found) -> Result<()> {
+        let own = store.parent().unwrap_or(store).join("audit/identity");
+        let access = Access::with(identity(&own).with_context(|| own.display().to_string())?);
+        let (reader, mut unsealer) = (Reader::open(store)?, Unsealer::new(store, &access));
+        let mut bodies: BTreeMap<(u128, u32, bool), Vec<u8>> = BTreeMap::new();
+        let mut hidden = None;
+        reader.frames(0..reader.segments(), |frame| {
+            if let Some(piece) = unsealer.piece(&frame) {
+                match piece.bytes {
+                    Ok(bytes) => {
+                        let of = (piece.at.session, piece.at.exchange, piece.at.down);
+                        bodies.entry(of).or_default().extend_from_slice(&bytes);
+                    }
+                    Err(why) => hidden = Some(why),
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        let none: [Damage; 0] = [];
+        ensure!(
+            unsealer.damage == none && hidden.is_none(),
+            "a body is not searched: {hidden:?} {:?}",
+            unsealer.damage
+        );
+        for ((_, exchange, down), body) in &bodies {
+            let side = if *down { "answer" } else { "request" };
+            self.text(&format!("{}: body of a {side} ({exchange})", store.display()), body, found);
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ fn disk_full() {
     let mut many = world.job("bad", "curl").expect("job");
     many.args(["-sS", "-o", "/dev/null", "-f", "--fail-early", "-w", "%{http_code}\\n"]);
     let ended =
-        run(many.arg("https://www.example.test/bytes/1000000?n=[1-400]"), PATIENCE * 2).expect("started");
+        run(many.arg("https://www.example.test/noise/1000000?n=[1-400]"), PATIENCE * 2).expect("started");
     let passed = ended.stdout.lines().filter(|l| *l == "200").count();
     assert!(!ended.good() && passed < 300, "exchanges go on unrecorded on a full disk: {passed} passed");
     assert!(
@@ -33,7 +33,7 @@ fn disk_full() {
     );
     // It stays so, and whatever did reach the upstream is recorded: a small one may still have found room.
     for n in 0..10 {
-        let (end, _) = curl(&world, &[&format!("https://www.example.test/bytes/1000000?full={n}")]);
+        let (end, _) = curl(&world, &[&format!("https://www.example.test/noise/1000000?full={n}")]);
         assert!(!matches!(end, End::Whole(_)), "request {n} after the first refusal passed on a full disk");
     }
     let recorded = world.sessions().expect("sessions");

@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice::record::frame::{BodyAt, Kind};
+use sluice::record::age::Identity;
+use sluice::record::frame::{BodyRef, Kind};
+use sluice::record::read::unseal::{Access, Unsealer};
 use sluice::record::read::{Damage, Reader, list};
 use sluice::record::{Error, ExchangeHead, Session, Settings, Store};
 use sluice::types::{Caller, Destination, Summary, TagName, Verdict};
@@ -18,8 +20,14 @@ use sluice_tests::small_disk::SmallDisk;
 const DIR: &str = "SLUICE_STORE_CHILD";
 const MODE: &str = "SLUICE_STORE_CHILD_MODE";
 
+/// Who reads the bodies: the same in the child.
+fn identity() -> Identity {
+    Identity::parse("AGE-SECRET-KEY-1L3R0WQ3JE5FRG3LGC703RSVS5L7VGRNNPKFW0EUDC7FQA9342WEQPZV3XK")
+        .expect("an identity")
+}
+
 fn settings(dir: &Path) -> Settings {
-    Settings { segment_bytes: 128 * 1024, ..Settings::new(dir) }
+    Settings { segment_bytes: 128 * 1024, recipients: vec![identity().recipient()], ..Settings::new(dir) }
 }
 
 fn open(dir: &Path) -> Result<Store, Error> {
@@ -166,11 +174,17 @@ fn summaries(dir: &Path) -> (HashMap<(String, u32), Summary>, Vec<Damage>) {
 fn bodies(dir: &Path) -> HashMap<(String, u32), u64> {
     let reader = Reader::open(dir).expect("readable");
     let mut lengths = HashMap::new();
+    let access = Access::with(identity());
+    let mut unsealer = Unsealer::new(dir, &access);
     let damage = reader.frames(0..reader.segments(), |frame| {
-        if frame.kind == Some(Kind::Body) {
-            let (at, data) = BodyAt::read(frame.payload).expect("body");
+        if let Some(piece) = unsealer.piece(&frame) {
+            let (at, data) = (piece.at, piece.bytes.expect("a piece is not readable"));
             let end = at.offset as usize + data.len();
-            assert_eq!(data, &pattern(at.exchange, end)[at.offset as usize..], "a body is not what was sent");
+            assert_eq!(
+                data[..],
+                pattern(at.exchange, end)[at.offset as usize..],
+                "a body is not what was sent"
+            );
             let length = lengths.entry((sluice_id(at.session), at.exchange)).or_insert(0);
             assert_eq!(*length, at.offset, "a piece of a body is missing");
             *length = end as u64;
@@ -336,8 +350,9 @@ fn a_disk_that_never_syncs_refuses_and_does_not_fill_itself() {
     let (counts, words, dir) = faulty("fdatasync:error=EIO:when=1+");
     assert_eq!(counts.get("durable"), None, "{words:?}");
     assert!(counts.get("refused").is_some_and(|n| *n > 10), "{words:?}");
-    let segments = std::fs::read_dir(dir.path()).expect("dir").count();
-    assert!(segments < 12, "{segments} files in 2.5 s");
+    // Each segment with its bodies and their key.
+    let files = std::fs::read_dir(dir.path()).expect("dir").count();
+    assert!(files < 3 * 12, "{files} files in 2.5 s");
 }
 
 #[test]
@@ -372,7 +387,7 @@ fn the_reader_in_the_documentation_reads_the_store() {
     let damage = reader.frames(0..reader.segments(), |frame| {
         let kind = frame.kind.expect("known");
         let payload = match kind {
-            Kind::Body => format!("{} bytes", frame.payload.len() - 32),
+            Kind::BodyRef => format!("{} bytes", BodyRef::read(frame.payload).expect("a reference").plain),
             _ => String::from_utf8(frame.payload.to_vec()).expect("JSON"),
         };
         want.push_str(&format!("{} {} {payload}\n", frame.sequence, kind as u8));

@@ -15,11 +15,13 @@ use crate::paths;
 use crate::record::visible::{Keep, visible};
 use crate::report::Chain;
 
+mod audit;
 mod credentials;
 mod daemon;
 mod doctor;
 mod export;
 mod filter;
+mod identity;
 mod leaks;
 mod man;
 mod mask;
@@ -78,6 +80,8 @@ enum Verb {
     Replay(replay::ReplayArgs),
     /// Write recorded sessions in a format that other tools read.
     Export(export::ExportArgs),
+    /// What proves the recordings: verify a store, prove a record, the key to keep.
+    Audit(audit::AuditArgs),
     /// What the rules say: problems, tests, and which rule decides.
     Policy(policy::PolicyArgs),
     /// The credentials that rules name: sources, bindings, ages; never values.
@@ -124,6 +128,7 @@ impl Verb {
             Self::Show(_) => "show",
             Self::Replay(_) => "replay",
             Self::Export(_) => "export",
+            Self::Audit(_) => "audit",
             Self::Policy(_) => "policy",
             Self::Credentials(_) => "credentials",
             Self::Mask(_) => "mask",
@@ -151,6 +156,7 @@ impl Verb {
             Self::Show(args) => args.run(),
             Self::Replay(args) => args.run(),
             Self::Export(args) => args.run(),
+            Self::Audit(args) => args.run(),
             Self::Policy(args) => args.run(),
             Self::Credentials(args) => args.run(daemon),
             Self::Mask(args) => args.run(),

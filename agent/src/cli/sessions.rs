@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::filter::FilterArgs;
+use super::identity::Reading;
 use super::table::{self, Cell, Look, Tone};
 use crate::look::grep::Needle;
 use crate::look::item::Item;
 use crate::look::plain;
 use crate::record::read::list::{self, Filter};
-use crate::record::read::{Damage, Error, each};
+use crate::record::read::unseal::Access;
+use crate::record::read::{Damage, Error, each, index};
 use crate::report::Chain;
 use crate::types::{Summary, Verdict};
 
@@ -43,6 +46,8 @@ pub struct SessionsArgs {
     grep: Option<Needle>,
     #[command(flatten)]
     of: FilterArgs,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl SessionsArgs {
@@ -52,7 +57,9 @@ impl SessionsArgs {
     /// stdout cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut out = BufWriter::new(io::stdout().lock());
-        let listed = self.print(&mut out, Look::of_stdout());
+        // Only a search looks into bodies.
+        let access = if self.grep.is_some() { self.reading.access(&self.of.store)? } else { Access::none() };
+        let listed = self.print(&mut out, Look::of_stdout(), &access);
         match listed.and_then(|result| out.flush().map(|()| result)) {
             Err(error) if table::nobody_reads(&error) => Ok(ExitCode::SUCCESS),
             Err(error) => Err(anyhow::Error::new(error).context("stdout")),
@@ -61,7 +68,12 @@ impl SessionsArgs {
         }
     }
 
-    fn print(&self, out: &mut impl Write, look: Look) -> io::Result<Result<Vec<Damage>, Error>> {
+    fn print(
+        &self,
+        out: &mut impl Write,
+        look: Look,
+        access: &Access,
+    ) -> io::Result<Result<Vec<Damage>, Error>> {
         let filter = self.of.filter();
         let limit = match self.limit {
             Some(0) => None,
@@ -71,14 +83,14 @@ impl SessionsArgs {
         let mut sheet = Sheet { json: self.json, look, rows: Vec::new(), headed: false };
         let Some(limit) = limit else {
             let mut wrote = Ok(());
-            let read = self.all(&filter, |summary| {
+            let read = self.all((&filter, access), |summary| {
                 wrote = sheet.add(out, &summary);
                 if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             wrote.and_then(|()| sheet.end(out))?;
             return Ok(read);
         };
-        let (summaries, damage) = match self.newest(&filter, limit) {
+        let (summaries, damage) = match self.newest((&filter, access), limit) {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
@@ -97,22 +109,26 @@ impl SessionsArgs {
 impl SessionsArgs {
     fn all(
         &self,
-        filter: &Filter,
+        (filter, access): (&Filter, &Access),
         mut each: impl FnMut(Summary) -> ControlFlow<()>,
     ) -> Result<Vec<Damage>, Error> {
         let Some(needle) = &self.grep else { return list::all(&self.of.store, filter, each) };
-        each::all(&self.of.store, filter, |recorded| {
+        each::all(&self.of.store, (filter, access), |recorded| {
             let item = Item::from(recorded);
             if needle.is_in(&item) { each(item.summary) } else { ControlFlow::Continue(()) }
         })
     }
 
-    fn newest(&self, filter: &Filter, limit: usize) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
+    fn newest(
+        &self,
+        (filter, access): (&Filter, &Access),
+        limit: usize,
+    ) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
         if self.grep.is_none() {
-            return list::newest(&self.of.store, filter, limit);
+            return newest(&self.of.store, filter, limit);
         }
         let mut found: BTreeMap<(String, String, u32), Summary> = BTreeMap::new();
-        let damage = self.all(filter, |summary| {
+        let damage = self.all((filter, access), |summary| {
             found.insert((summary.time.clone(), summary.session.clone(), summary.exchange), summary);
             if found.len() > limit {
                 found.pop_first();
@@ -121,6 +137,18 @@ impl SessionsArgs {
         })?;
         Ok((found.into_values().collect(), damage))
     }
+}
+
+/// By the index where that helps: without a filter the end of the store has them.
+fn newest(store: &Path, filter: &Filter, limit: usize) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
+    if filter.narrows() {
+        match list::newest_indexed(store, &index::path_of(store), filter, limit) {
+            Ok(found) => return Ok(found),
+            // Whoever may not write beside the store reads it without.
+            Err(why) => tracing::debug!("{}", Chain(&why)),
+        }
+    }
+    list::newest(store, filter, limit)
 }
 
 /// What is printed, in blocks that are aligned together.
@@ -212,10 +240,11 @@ mod tests {
             json: true,
             limit: None,
             grep: None,
+            reading: Reading::default(),
             of: FilterArgs::all_of("/nonexistent/store".as_ref()),
         };
         let result = args
-            .print(&mut Vec::new(), Look { person: false, colour: false })
+            .print(&mut Vec::new(), Look { person: false, colour: false }, &Access::none())
             .expect("no output, no failure");
         let error = result.expect_err("no store");
         assert!(

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::filter::default_store;
+use super::identity::Reading;
 use super::sessions::{damaged, unreadable};
 use super::table::{self, Look};
 use crate::look::item::Item;
 use crate::look::plain;
 use crate::record::TlsFacts;
 use crate::record::payload::{SessionBegin, Tls};
+use crate::record::read::unseal::Access;
 use crate::record::read::whole::{self, NotFound, Session, Which};
 use crate::record::visible::{Keep, visible};
 use crate::types::Caller;
@@ -52,6 +54,8 @@ pub struct ShowArgs {
     /// The store, or a copy of one
     #[arg(long, value_name = "DIR", default_value_os_t = default_store())]
     store: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 /// Reads `ID` or `ID/N`.
@@ -82,7 +86,8 @@ impl ShowArgs {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let which = self.id.1.map_or(Which::First(EXCHANGES), Which::One);
         let budget = if self.headers_only { 0 } else { BODIES };
-        let mut session = match whole::read(&self.store, &self.id.0, which, budget) {
+        let access = if self.headers_only { Access::none() } else { self.reading.access(&self.store)? };
+        let mut session = match whole::read(&self.store, &self.id.0, which, budget, &access) {
             Ok(session) => session,
             Err(error) => return Ok(not_found(&error)),
         };

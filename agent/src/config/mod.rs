@@ -12,6 +12,7 @@ use crate::paths;
 use crate::policy::rule::Source as Rules;
 
 mod analyser;
+mod audit;
 mod case;
 mod credential;
 mod dns;
@@ -27,6 +28,7 @@ mod section;
 mod settings;
 mod sockets;
 
+pub use audit::Audit;
 pub use case::Case;
 pub use dns::Dns;
 pub use intercept::{BadDesignation, Designation, Intercept};
@@ -62,6 +64,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// What is kept of each exchange.
     pub record: Record,
+    /// Who may read it.
+    pub audit: Audit,
     /// What is trusted upstream besides the system's roots.
     pub tls: Tls,
     /// How names are looked up.
@@ -129,6 +133,7 @@ impl Default for Config {
             intercepts: Vec::new(),
             issuers: Vec::new(),
             record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },
+            audit: Audit::default(),
             tls: Tls::default(),
             dns: Dns::default(),
             denied_sockets: sockets::built_in(),

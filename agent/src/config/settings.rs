@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::intercept::{self, Intercept, user_name};
 use super::issuer;
 use super::section::{Place, Problems, Section, Sited};
-use super::{Config, Problem, Source, case, credential, dns, mask, quantity, reach, rule, sockets};
+use super::{Config, Problem, Source, audit, case, credential, dns, mask, quantity, reach, rule, sockets};
 use crate::policy::Mode;
 use crate::policy::mask::Mask;
 
@@ -84,9 +84,7 @@ impl Resolver<'_> {
         for section in top.tables("test", &mut self.problems) {
             self.config.cases.extend(case::resolve(section, &mut self.problems));
         }
-        if let Some(section) = top.table("record", &mut self.problems) {
-            self.record(section);
-        }
+        self.kept(&mut top);
         if let Some(section) = top.table("tls", &mut self.problems) {
             self.tls(section);
         }
@@ -168,6 +166,30 @@ impl Resolver<'_> {
             self.config.record.durable = flag.value;
         }
         section.finish(&mut self.problems);
+    }
+
+    /// What is recorded, and who may read it.
+    fn kept(&mut self, top: &mut Section<'_>) {
+        if let Some(section) = top.table("record", &mut self.problems) {
+            self.record(section);
+        }
+        if let Some(section) = top.table("audit", &mut self.problems) {
+            self.audit(section);
+        }
+    }
+
+    fn audit(&mut self, section: Section<'_>) {
+        let keys = audit::read(section, &mut self.problems);
+        if let Some((place, value)) = keys.recipients
+            && self.first("audit.recipients", &place)
+        {
+            self.config.audit.recipients = value;
+        }
+        if let Some((place, value)) = keys.host_can_read
+            && self.first("audit.host_can_read", &place)
+        {
+            self.config.audit.host_can_read = value;
+        }
     }
 
     fn bytes(

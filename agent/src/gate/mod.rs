@@ -315,6 +315,7 @@ fn open_store(settings: &GateSettings, folding: &Folding) -> Result<Store, Error
     let store = record::Settings {
         body_limit: settings.body_limit,
         max_bytes: settings.store_bytes,
+        recipients: settings.recipients.clone(),
         ..record::Settings::new(&settings.store)
     };
     Store::open(store, folding.sink()).map_err(Error::Store)

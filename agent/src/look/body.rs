@@ -12,6 +12,7 @@ use crate::codec::coding::Decoder;
 use crate::record::Direction;
 use crate::record::headers::Stored;
 use crate::record::payload::Kept;
+use crate::record::read::unseal::Hidden;
 use crate::record::read::whole::Exchange;
 
 /// Bytes that a coded body is decoded to at most, to be looked at: a bomb stays small.
@@ -24,6 +25,8 @@ pub struct Body<'a> {
     pub bytes: &'a [u8],
     /// As far as they are in the store, and how many went through.
     pub kept: Kept,
+    /// Why it is not here to its end, and how many bytes are not.
+    pub hidden: Option<(Hidden, u64)>,
     /// The head that it came with.
     headers: &'a [(String, Stored<'static>)],
 }
@@ -37,6 +40,12 @@ pub struct Decoded<'a> {
     pub coding: Option<&'a str>,
     /// Why not all is there, where the recorded bytes were not decoded to their end.
     pub trouble: Option<String>,
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 /// A header's value, where it is there and is text.
@@ -53,7 +62,8 @@ impl<'a> Body<'a> {
     pub fn of(exchange: &'a Exchange, direction: Direction) -> Self {
         let up = direction == Direction::Up;
         let bytes = if up { &exchange.up } else { &exchange.down };
-        let seen = bytes.len() as u64;
+        let hidden = if up { exchange.up_hidden } else { exchange.down_hidden };
+        let seen = bytes.len() as u64 + hidden.map_or(0, |(_, bytes)| bytes);
         let kept = exchange
             .end
             .as_ref()
@@ -63,7 +73,7 @@ impl<'a> Body<'a> {
         } else {
             exchange.responses.last().map(|response| &response.headers)
         };
-        Self { bytes, kept, headers: headers.map_or(&[], Vec::as_slice) }
+        Self { bytes, kept, hidden, headers: headers.map_or(&[], Vec::as_slice) }
     }
 
     /// Whether bytes of it are missing.
@@ -74,7 +84,24 @@ impl<'a> Body<'a> {
     /// What is missing, in words.
     pub fn cut(&self) -> Option<String> {
         let (there, total) = (self.bytes.len(), self.kept.total);
-        self.is_cut().then(|| format!("cut: the first {there} of {total} bytes are here"))
+        match self.unread() {
+            Some(why) => Some(why),
+            None => self.is_cut().then(|| format!("cut: the first {there} of {total} bytes are here")),
+        }
+    }
+
+    /// What of it is in the store and cannot be read, in words.
+    pub fn unread(&self) -> Option<String> {
+        let (why, bytes) = self.hidden?;
+        let bytes = thousands(bytes);
+        Some(match why {
+            Hidden::Sealed => format!("body sealed: {bytes} bytes; give --identity FILE"),
+            Hidden::Erased => format!("body erased: {bytes} bytes; their key was destroyed"),
+            Hidden::Deleted => format!("body deleted: {bytes} bytes went with an old segment"),
+            Hidden::Damaged => {
+                format!("body damaged: {bytes} bytes are not what was written, or cannot be read")
+            }
+        })
     }
 
     /// Content-Encoding.
@@ -147,7 +174,10 @@ impl<'a> Body<'a> {
     /// `kept`, `total`, and the bytes as `text` or `base64`; where a content coding was undone, that under `decoded`.
     pub fn json(&self, headers_only: bool) -> Value {
         let mut body = json!({"kept": self.kept.kept, "total": self.kept.total});
-        if headers_only {
+        if let Some((why, bytes)) = self.hidden {
+            body[why.as_str()] = json!(bytes);
+        }
+        if headers_only || (self.hidden.is_some() && self.bytes.is_empty()) {
             return body;
         }
         put(&mut body, self.bytes);

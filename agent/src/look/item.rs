@@ -27,7 +27,7 @@ pub struct Item {
 
 impl From<Recorded> for Item {
     fn from(recorded: Recorded) -> Self {
-        let Recorded { session, head, up, body, answer, summary, .. } = recorded;
+        let Recorded { session, head, up, body, hidden, answer, summary, .. } = recorded;
         let end = up.zip(answer.kept).map(|(up, down)| End { up, down, summary: summary.clone() });
         let exchange = Exchange {
             head,
@@ -35,6 +35,8 @@ impl From<Recorded> for Item {
             trailers: answer.trailers,
             up: body,
             down: answer.down,
+            up_hidden: hidden,
+            down_hidden: answer.down_hidden,
             end,
             ..Exchange::default()
         };

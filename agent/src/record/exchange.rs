@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::edges::{end, framed, masked, opening, shortened, unrecorded};
 use super::frame::{Batch, Kind};
 use super::headers::Redacted;
-use super::held::{Body, frame, unseen};
+use super::held::{Body, seal, unseen};
 use super::log::Holding;
 use super::own::{Ended, Own};
 use super::payload::{Kept, Response, Trailers, stamp};
@@ -312,7 +312,8 @@ impl Inner {
             state.put_back(rests);
             return state.failed.clone().map_or(Ok(()), Err);
         }
-        let written = self.append(state, |batch| frame(&bodies, self.named(), batch));
+        let sealer = self.session.shared.log.sealer();
+        let written = self.append(state, |batch| seal(&bodies, self.named(), sealer, batch));
         state.bodies = bodies.map(|body| body.settled(written.is_ok()));
         if written.is_ok() {
             state.put_back(rests);
@@ -355,7 +356,7 @@ impl Inner {
         };
         if state.failed.is_none() {
             let whole = scratch(|batch| {
-                frame(&state.bodies, self.named(), batch)?;
+                seal(&state.bodies, self.named(), log.sealer(), batch)?;
                 ended(batch, true, Need::Close)
             });
             if whole.is_ok() {

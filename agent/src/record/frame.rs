@@ -13,8 +13,15 @@
 //! The checksum takes the payload first so that it is made outside the writer's lock; under the lock only the sixteen
 //! bytes with the sequence number are added.
 
+mod body;
+mod kind;
+
 use serde::Serialize;
 
+pub use body::{BODY_REF_AAD, BodyAt, BodyRef, Coding, DIVERTED_PREFIX};
+pub use kind::Kind;
+
+use super::bodies::Sealed;
 use crate::codec::scrub::Needles;
 use crate::evidence::tree::{self, Hash};
 
@@ -24,76 +31,6 @@ pub const MAGIC: &[u8; 8] = b"SLUICE1\n";
 pub const HEADER: usize = 20;
 /// Longest payload. Heads are bounded by [`super::headers::LIMIT`] and bodies are cut into chunks far below this.
 pub const MAX_PAYLOAD: usize = 4 << 20;
-/// Bytes before the data in a body frame's payload: session (16), exchange (u32 LE), direction (u8), 3 zero, offset (u64 LE).
-pub const BODY_PREFIX: usize = 32;
-
-/// What a frame holds. The numbers are the format: never reuse one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// First frame of each segment.
-    Segment = 1,
-    /// The agent began to write.
-    Start = 2,
-    /// The agent ended in order.
-    Stop = 3,
-    /// A start found frames that were cut short.
-    Recovered = 4,
-    /// A segment was given up after a failed write or sync.
-    GivenUp = 5,
-    /// An old segment was deleted to keep the size bound.
-    Deleted = 6,
-    /// A log of a writer that drained has ended.
-    LogEnd = 7,
-    /// A key that checkpoints are signed with from now on.
-    Key = 8,
-    /// The agent lives.
-    Heartbeat = 9,
-    /// A session began.
-    Session = 16,
-    /// Its TLS legs.
-    Tls = 17,
-    /// It ended.
-    SessionEnd = 18,
-    /// An exchange began: the request's head.
-    Exchange = 32,
-    /// The answer's head.
-    Response = 33,
-    /// Trailers, either way.
-    Trailers = 34,
-    /// Bytes of a body, raw.
-    Body = 35,
-    /// An exchange ended: its summary.
-    ExchangeEnd = 36,
-}
-
-impl Kind {
-    /// The kind with this number; `None` for one that a later version added.
-    pub fn of(number: u8) -> Option<Self> {
-        use Kind::*;
-        [
-            Segment,
-            Start,
-            Stop,
-            Recovered,
-            GivenUp,
-            Deleted,
-            LogEnd,
-            Key,
-            Heartbeat,
-            Session,
-            Tls,
-            SessionEnd,
-            Exchange,
-            Response,
-            Trailers,
-            Body,
-            ExchangeEnd,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == number)
-    }
-}
 
 /// A payload that no frame can hold.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +48,8 @@ pub enum Unframeable {
 pub struct Batch {
     bytes: Vec<u8>,
     frames: u64,
+    /// What the frames refer to: written before them.
+    pub sealed: Sealed,
     /// Those of the first frames, see [`Batch::hash`], and where the next frame begins.
     leaves: Vec<Hash>,
     hashed: usize,
@@ -197,16 +136,13 @@ impl Batch {
         Ok(())
     }
 
-    /// Adds a body frame.
+    /// Adds a frame with a payload of bytes: `prefix`, then `data`.
     ///
     /// # Errors
     /// [`Unframeable`]; the batch is as before.
-    pub fn body(&mut self, at: &BodyAt, data: &[u8]) -> Result<(), Unframeable> {
-        let start = self.open(Kind::Body);
-        self.bytes.extend_from_slice(&at.session.to_be_bytes());
-        self.bytes.extend_from_slice(&at.exchange.to_le_bytes());
-        self.bytes.extend_from_slice(&[u8::from(at.down), 0, 0, 0]);
-        self.bytes.extend_from_slice(&at.offset.to_le_bytes());
+    pub fn raw(&mut self, kind: Kind, prefix: &[u8], data: &[u8]) -> Result<(), Unframeable> {
+        let start = self.open(kind);
+        self.bytes.extend_from_slice(prefix);
         self.bytes.extend_from_slice(data);
         self.seal(start)
     }
@@ -218,8 +154,22 @@ impl Batch {
         self.bytes.append(&mut other.bytes);
         self.leaves.append(&mut other.leaves);
         self.frames += std::mem::take(&mut other.frames);
+        self.sealed.append(&mut other.sealed);
         self.hashed = self.bytes.len();
         other.hashed = 0;
+    }
+
+    /// Puts pieces of bodies whose files have failed before the frames, as frames of their own.
+    ///
+    /// # Errors
+    /// [`Unframeable`]: none of ours is.
+    pub fn divert(&mut self) -> Result<(), Unframeable> {
+        let mut diverted = self.sealed.divert()?;
+        if diverted.frames > 0 {
+            diverted.append(self);
+            *self = diverted;
+        }
+        Ok(())
     }
 
     /// Makes the leaf of each frame that has none: once they are as they go to disk, before they get their numbers, and
@@ -265,7 +215,7 @@ impl Batch {
 
     /// Bytes that fit into the memory there is.
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.capacity() + self.sealed.capacity()
     }
 
     /// Forgets the frames and keeps the memory.
@@ -273,6 +223,7 @@ impl Batch {
         self.bytes.clear();
         self.leaves.clear();
         self.frames = 0;
+        self.sealed.clear();
         self.hashed = 0;
     }
 
@@ -292,33 +243,6 @@ impl Batch {
         self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
         self.frames += 1;
         Ok(())
-    }
-}
-
-/// Whose bytes a body frame holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyAt {
-    /// The session's ULID as a number.
-    pub session: u128,
-    /// The exchange's number in it.
-    pub exchange: u32,
-    /// Towards the client; else towards the upstream.
-    pub down: bool,
-    /// Where in the body the bytes begin.
-    pub offset: u64,
-}
-
-impl BodyAt {
-    /// Splits a body frame's payload; `None` when it is too short to be one.
-    pub fn read(payload: &[u8]) -> Option<(Self, &[u8])> {
-        let (prefix, data) = payload.split_at_checked(BODY_PREFIX)?;
-        let at = Self {
-            session: u128::from_be_bytes(prefix[..16].try_into().ok()?),
-            exchange: u32_at(prefix, 16),
-            down: prefix[20] == 1,
-            offset: u64_at(prefix, 24),
-        };
-        Some((at, data))
     }
 }
 
@@ -374,8 +298,7 @@ mod tests {
     fn batch() -> Batch {
         let mut batch = Batch::default();
         batch.json(Kind::Start, &serde_json::json!({"a": 1})).expect("json");
-        let at = BodyAt { session: 7, exchange: 9, down: true, offset: 11 };
-        batch.body(&at, b"data").expect("body");
+        batch.raw(Kind::Body, &[7; 32], b"data").expect("body");
         batch
     }
 
@@ -391,9 +314,7 @@ mod tests {
         let second = &batch.bytes()[HEADER + length..];
         let Seen::Frame { kind, sequence, length } = see(second) else { panic!("no frame") };
         assert_eq!((kind, sequence), (Kind::Body as u8, 6));
-        let (at, data) = BodyAt::read(&second[HEADER..HEADER + length]).expect("body");
-        assert_eq!(at, BodyAt { session: 7, exchange: 9, down: true, offset: 11 });
-        assert_eq!(data, b"data");
+        assert_eq!(&second[HEADER..HEADER + length], [&[7; 32][..], b"data"].concat());
     }
 
     #[test]
@@ -417,8 +338,7 @@ mod tests {
     fn too_long_leaves_the_batch_as_it_was() {
         let mut batch = batch();
         let before = batch.bytes().to_vec();
-        let at = BodyAt { session: 1, exchange: 1, down: false, offset: 0 };
-        assert!(matches!(batch.body(&at, &vec![0; MAX_PAYLOAD]), Err(Unframeable::TooLong(_))));
+        assert!(matches!(batch.raw(Kind::Body, b"x", &vec![0; MAX_PAYLOAD]), Err(Unframeable::TooLong(_))));
         assert_eq!(batch.bytes(), before);
         assert_eq!(batch.frames(), 2);
     }

@@ -1,25 +1,26 @@
 //! What of an exchange's bodies is held back before it is written: both ways, `[up, down]`.
 
 use super::Unrecordable;
-use super::edges::framed;
+use super::bodies::{Effort, Sealer};
 use super::frame::{Batch, BodyAt};
 use super::payload::Kept;
 use crate::codec::scrub::Needles;
 
-/// Largest body frame: a longer piece is written as several.
+/// Largest piece: a longer one is sealed as several.
 const CHUNK: usize = 1 << 20;
 
 #[derive(Default)]
 pub struct Body {
     pub held: Vec<u8>,
     pub written: u64,
+    effort: Effort,
 }
 
 impl Body {
     /// What was held is in the store (`written`), or never will be. An idle exchange holds no buffer.
     pub fn settled(self, written: bool) -> Self {
         let length = if written { self.held.len() as u64 } else { 0 };
-        Self { held: Vec::new(), written: self.written + length }
+        Self { held: Vec::new(), written: self.written + length, effort: self.effort }
     }
 
     /// What is in the store of it, with what is held if that gets there too.
@@ -48,17 +49,18 @@ pub fn unseen(
     rests
 }
 
-/// Frames what is held, for the exchange `number` of `session`.
-pub fn frame(
+/// Seals what is held, for the exchange `number` of `session`.
+pub fn seal(
     bodies: &[Body; 2],
     (session, number): (u128, u32),
+    sealer: &Sealer,
     batch: &mut Batch,
 ) -> Result<(), Unrecordable> {
     for (which, body) in bodies.iter().enumerate() {
         let mut offset = body.written;
         for chunk in body.held.chunks(CHUNK) {
             let at = BodyAt { session, exchange: number, down: which == 1, offset };
-            framed(batch.body(&at, chunk))?;
+            sealer.seal(batch, at, chunk, &body.effort)?;
             offset += chunk.len() as u64;
         }
     }

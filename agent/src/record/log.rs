@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::bodies::Sealer;
 use super::frame::Batch;
 use super::lock::{Lock, Place};
 use super::synced::Synced;
@@ -43,6 +44,7 @@ pub trait Holding: Send + Sync {
 /// See the module.
 pub struct Log {
     writer: Mutex<Writer>,
+    sealer: Arc<Sealer>,
     wake: Wake,
     /// The writer may hold frames back.
     buffers: AtomicBool,
@@ -86,6 +88,7 @@ impl Log {
     ) -> io::Result<Arc<Self>> {
         let tree = Tree::new(&writer.dir, &writer.store, writer.log.id());
         let log = Arc::new(Self {
+            sealer: Arc::clone(&writer.sealer),
             dir: writer.dir.clone(),
             tree: Mutex::new(tree),
             evidence,
@@ -134,6 +137,11 @@ impl Log {
         }
         drop(writer);
         self.appended(result, need)
+    }
+
+    /// Seals pieces of bodies.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// Writes what is buffered.

@@ -13,9 +13,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::types::{Caller, CallerKey, CredentialName};
+use crate::types::{Caller, CallerKey, CredentialName, Recipient};
 
+pub mod age;
 mod before;
+pub mod bodies;
 mod edges;
 mod exchange;
 pub mod fold;
@@ -64,17 +66,21 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Bytes kept of each body, each way.
     pub body_limit: u64,
-    /// Size of a segment, allocated as a whole. At least 64 KiB.
+    /// Size of a segment, allocated as a whole, and of the bodies beside it after which the next begins. At least 64 KiB.
     pub segment_bytes: u64,
     /// All segments together; beyond it the oldest are deleted, which is recorded. 0: no bound. The segment in use and the
     /// one ready to follow always stay.
     pub max_bytes: u64,
+    /// Who may read bodies: their keys are sealed for these. At least one.
+    pub recipients: Vec<Recipient>,
 }
 
 impl Settings {
-    /// The defaults for a store in `dir`: bodies up to 1 MiB, segments of 64 MiB, 4 GiB in all.
+    /// The defaults for a store in `dir`: bodies up to 1 MiB, segments of 64 MiB, 4 GiB in all. Who may read is still to be
+    /// said.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), body_limit: 1 << 20, segment_bytes: 64 << 20, max_bytes: 4 << 30 }
+        let recipients = Vec::new();
+        Self { dir: dir.into(), body_limit: 1 << 20, segment_bytes: 64 << 20, max_bytes: 4 << 30, recipients }
     }
 }
 

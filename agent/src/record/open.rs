@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::before;
+use super::bodies::Sealer;
 use super::frame::{Batch, Kind};
 use super::headers::Salt;
 use super::lock::{Lock, Place};
@@ -73,6 +74,9 @@ pub enum Error {
         /// What was said.
         why: String,
     },
+    /// Nobody could read the bodies.
+    #[error("nobody is named who may read bodies: a store needs a recipient to seal their keys for")]
+    NoRecipient,
     /// The sync thread cannot be made.
     #[error("the store's thread cannot be started")]
     Thread(#[source] io::Error),
@@ -123,7 +127,11 @@ impl Store {
     /// # Errors
     /// [`Error`]: the gate must not serve.
     pub fn open(settings: Settings, sink: Sink) -> Result<Self, Error> {
-        let Settings { dir, body_limit, segment_bytes, max_bytes } = settings;
+        let Settings { dir, body_limit, segment_bytes, max_bytes, recipients } = settings;
+        if recipients.is_empty() {
+            return Err(Error::NoRecipient);
+        }
+        let segment_bytes = segment_bytes.max(SMALLEST);
         let unusable = |source| Error::Dir { dir: dir.clone(), source };
         if !dir.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o750).create(&dir).map_err(unusable)?;
@@ -144,7 +152,7 @@ impl Store {
         let mut writer = Writer {
             dir: dir.clone(),
             store: left.store.unwrap_or_else(|| ulid::Ulid::generate().to_string()),
-            segment_bytes: segment_bytes.max(SMALLEST),
+            segment_bytes,
             current: None,
             spare: None,
             retired: Vec::new(),
@@ -167,6 +175,8 @@ impl Store {
             closed: false,
             // Those of one that drains, which had another last segment, are in the same directory.
             spares: left.last_number << 32,
+            sealer: Arc::new(Sealer::new(recipients, segment_bytes)),
+            touched: Vec::new(),
         };
         let run = Run {
             time: stamp(OffsetDateTime::now_utc()),

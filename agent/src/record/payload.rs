@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{Direction, TlsFacts};
-use crate::types::{Destination, LookedUp, Summary, Verdict};
+use crate::types::{Destination, LookedUp, Recipient, Summary, Verdict};
 
 /// A time as every record bears it: RFC 3339 in UTC with microseconds, always 27 characters, so that times sort as text.
 /// Written by hand: it is made several times an exchange, and `time`'s own formatting takes four times as long.
@@ -165,6 +165,21 @@ pub struct Deleted {
     pub bytes: u64,
     /// The bound.
     pub max_bytes: u64,
+}
+
+/// [`super::frame::Kind::BodyKey`]: a bodies file began with its segment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BodyKey {
+    /// When.
+    pub time: String,
+    /// Number of the bodies file and of its key.
+    pub number: u64,
+    /// SHA-256 (hex) of the key's file.
+    pub file_sha256: String,
+    /// SHA-256 (hex) of `sluice body key` and the key: whoever has a key can tell that it is this one.
+    pub commitment: String,
+    /// Who the key is sealed for.
+    pub recipients: Vec<Recipient>,
 }
 
 /// [`super::frame::Kind::Session`]. `C` is the caller, borrowed or owned.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
+use super::bodies::{self, Bodies, Sealer};
 use super::frame::{HEADER, Kind, MAGIC, Seen, see};
 use super::payload::SegmentHead;
 
@@ -31,32 +32,38 @@ pub struct Segment {
     pub end: u64,
     /// Size of the file: no frame goes beyond.
     pub size: u64,
+    /// The bodies file beside it.
+    pub bodies: Arc<Bodies>,
     path: PathBuf,
 }
 
 impl Segment {
-    /// Makes a preallocated file that is not yet a segment.
+    /// Makes a preallocated file that is not yet a segment, and the bodies file beside it.
     ///
     /// # Errors
     /// Whatever open or fallocate say; no file is left behind.
-    pub fn spare(dir: &Path, unique: u64, size: u64) -> io::Result<Self> {
+    pub fn spare(dir: &Path, unique: u64, size: u64, sealer: &Sealer) -> io::Result<Self> {
         let path = dir.join(format!("{SPARE}{unique}"));
         let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path)?;
         let length = i64::try_from(size).map_err(io::Error::other)?;
-        if let Err(error) = fallocate(file.as_fd(), FallocateFlags::empty(), 0, length) {
-            // Cleaning up cannot fail worse than this already did.
-            let _ = fs::remove_file(&path);
-            return Err(error.into());
+        let allocated = fallocate(file.as_fd(), FallocateFlags::empty(), 0, length).map_err(io::Error::from);
+        match allocated.and_then(|()| sealer.spare(&path)) {
+            Ok(bodies) => Ok(Self { file: Arc::new(file), number: 0, end: 0, size, bodies, path }),
+            Err(error) => {
+                // Cleaning up cannot fail worse than this already did.
+                let _ = fs::remove_file(&path);
+                Err(error)
+            }
         }
-        Ok(Self { file: Arc::new(file), number: 0, end: 0, size, path })
     }
 
-    /// Gives a spare its number and name.
+    /// Gives a spare its number and name, after its bodies file: no segment is without one.
     ///
     /// # Errors
     /// Whatever rename says.
     pub fn name(&mut self, dir: &Path, number: u64) -> io::Result<()> {
         let path = dir.join(name(number));
+        self.bodies.name(&self.path, &path.with_extension(""), number)?;
         fs::rename(&self.path, &path)?;
         self.path = path;
         self.number = number;
@@ -82,6 +89,9 @@ impl Segment {
     pub fn discard(self) {
         // A spare left over is removed at the next start.
         let _ = fs::remove_file(&self.path);
+        for stem in [&self.path, &self.path.with_extension("")] {
+            bodies::discard(stem);
+        }
     }
 }
 

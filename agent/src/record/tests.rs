@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
+use super::age::Identity;
 use super::frame::Kind;
 use super::payload::{End, Kept, Recovered};
+use super::read::unseal::{Access, Hidden, Unsealer};
 use super::read::{Damage, Reader, list, whole};
 use super::{Direction, Error, ExchangeHead, Session, Settings, Sink, Store, TlsFacts, segment};
 use crate::types::{Caller, Destination, Enforcement, Summary, TagName, Verdict, Weakness};
@@ -63,8 +65,25 @@ fn sink() -> (Sink, Arc<Mutex<Vec<Summary>>>) {
     (Arc::new(move |s: &super::Ended<'_>| into.lock().expect("sink").push(s.summary())), seen)
 }
 
+/// Who reads the bodies of these tests' stores.
+static READER: LazyLock<String> = LazyLock::new(|| Identity::generate().to_text().to_string());
+
+fn reader() -> Identity {
+    Identity::parse(&READER).expect("an identity")
+}
+
+/// With somebody who may read.
+pub fn settings(dir: &Path) -> Settings {
+    Settings { recipients: vec![reader().recipient()], ..Settings::new(dir) }
+}
+
 fn small(dir: &Path) -> Settings {
-    Settings { segment_bytes: 128 * 1024, ..Settings::new(dir) }
+    Settings { segment_bytes: 128 * 1024, ..settings(dir) }
+}
+
+/// A session as one sees it who may read.
+fn shown(dir: &Path, id: &str, which: whole::Which) -> whole::Session {
+    whole::read(dir, id, which, 1 << 20, &Access::with(reader())).expect("whole")
 }
 
 fn store(dir: &Path) -> (Store, Arc<Mutex<Vec<Summary>>>) {
@@ -167,8 +186,7 @@ fn an_exchange_comes_back_whole() {
     assert_eq!((s.tag.as_str(), s.unit.as_deref(), s.pid), ("ci", Some("job.service"), 4242));
     assert_eq!(s.time.len(), 27);
 
-    let whole =
-        whole::read(dir.path(), &id[..20].to_lowercase(), whole::Which::First(9), 1 << 20).expect("whole");
+    let whole = shown(dir.path(), &id[..20].to_lowercase(), whole::Which::First(9));
     let exchange = &whole.exchanges[&1];
     assert_eq!(exchange.up, b"question");
     assert_eq!(exchange.down.len(), 50_003);
@@ -197,8 +215,7 @@ fn bodies_are_cut_and_the_cut_is_stated() {
     exchange.down(&[b'e'; 7]).expect("down");
     exchange.down(&[b'f'; 7]).expect("down");
     exchange.finish(None);
-    let whole =
-        whole::read(dir.path(), &session.id().to_string(), whole::Which::One(1), 1 << 20).expect("whole");
+    let whole = shown(dir.path(), &session.id().to_string(), whole::Which::One(1));
     let exchange = &whole.exchanges[&1];
     let end = exchange.end.as_ref().expect("end");
     assert_eq!((end.up, end.down), (Kept { kept: 10, total: 10 }, Kept { kept: 10, total: 21 }));
@@ -219,8 +236,7 @@ fn bytes_that_passed_unseen_leave_no_wrong_body() {
     exchange.finish(None);
     let seen = seen.lock().expect("sink");
     assert_eq!((seen[0].bytes_up, seen[0].bytes_down, seen[0].protocol.as_str()), (3, 13, "websocket"));
-    let whole =
-        whole::read(dir.path(), &session.id().to_string(), whole::Which::One(1), 1 << 20).expect("whole");
+    let whole = shown(dir.path(), &session.id().to_string(), whole::Which::One(1));
     assert_eq!(whole.exchanges[&1].down, b"seen");
 }
 
@@ -299,5 +315,7 @@ fn what_is_held_is_written_without_another_call() {
 }
 
 mod evidence;
+mod index;
 mod reading;
+mod sealing;
 mod unseen;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use super::bodies::{Bodies, Sealer};
 use super::frame::{Batch, Kind, MAGIC};
 use super::logs::Current;
 use super::payload::{End, GivenUp, LogEnd, SegmentHead, stamp};
@@ -47,6 +48,8 @@ pub struct Retired {
     pub file: Arc<File>,
     /// Where its records end.
     pub end: End,
+    /// Its bodies file, and where that ends.
+    pub bodies: Option<(Arc<Bodies>, u64)>,
 }
 
 /// The writer.
@@ -101,6 +104,11 @@ pub struct Writer {
     pub closed: bool,
     /// Distinguishes spares.
     pub spares: u64,
+    /// Seals pieces of bodies for the segment in use.
+    pub sealer: Arc<Sealer>,
+    /// Bodies files that must be synced before any segment. Bounded: each is in it once, and as many are written within one
+    /// sync as segments.
+    pub touched: Vec<Arc<Bodies>>,
 }
 
 impl Writer {
@@ -123,7 +131,7 @@ impl Writer {
     /// As [`Writer::append`].
     pub fn buffer(&mut self, batch: &mut Batch, need: Need) -> Result<u64, String> {
         self.admit(batch, need)?;
-        if self.buffered.bytes().len() >= BUFFER {
+        if self.buffered.bytes().len() + self.buffered.sealed.len() >= BUFFER {
             self.out()?;
         }
         if self.buffered.frames() == 0 {
@@ -144,7 +152,7 @@ impl Writer {
             self.buffered = batch;
             return Ok(());
         }
-        let promised = self.promised;
+        let (promised, frames) = (self.promised, batch.frames());
         let first = match self.write(&mut batch) {
             Ok(first) => first,
             Err(why) => {
@@ -152,9 +160,9 @@ impl Writer {
                 return Err(why);
             }
         };
-        if first != promised {
+        if first != promised || batch.frames() != frames {
             // Whoever waits for one of these numbers waits for another frame.
-            self.renumbered.push((promised, promised + batch.frames() - 1));
+            self.renumbered.push((promised, promised + frames - 1));
         }
         batch.clear();
         self.buffered = batch;
@@ -169,6 +177,9 @@ impl Writer {
         if self.closed {
             return Err("the store is closed".to_owned());
         }
+        if need == Need::Begin && self.sealer.is_short() {
+            self.sealer.grow().map_err(|error| format!("there is no room for bodies: {error}"))?;
+        }
         self.make_room(batch.bytes().len() as u64, need)
     }
 
@@ -180,19 +191,21 @@ impl Writer {
         }
     }
 
-    /// Numbers a batch and writes it; gives the number of its first frame.
+    /// Numbers a batch and writes it, bodies before records; gives the number of its first frame.
     fn write(&mut self, batch: &mut Batch) -> Result<u64, String> {
-        let length = batch.bytes().len() as u64;
-        if self.current.as_ref().is_none_or(|segment| segment.room() < length) {
-            self.rotate(length)?;
-        }
         let mut failed = None;
         // Twice: a write that fails condemns its segment, not the record.
         for _ in 0..2 {
+            batch.divert().map_err(|error| error.to_string())?;
+            let length = batch.bytes().len() as u64;
+            if self.current.as_ref().is_none_or(|segment| segment.room() < length) {
+                self.rotate(length)?;
+            }
             let Some(segment) = self.current.as_mut() else { break };
             batch.hash();
             batch.number(self.next);
-            match segment.write(batch.bytes()) {
+            let written = batch.sealed.write(&mut self.touched).and_then(|()| segment.write(batch.bytes()));
+            match written {
                 Ok(()) => {
                     let first = self.next;
                     self.next += batch.frames();
@@ -221,6 +234,10 @@ impl Writer {
             self.note_given_up(at, why, Some(unproven));
             // The allocation behind the end is let go; the pages that failed are not written again.
             let _ = segment.file.set_len(segment.end);
+            if let Some((bodies, end)) = self.sealer.follow(None) {
+                bodies.fail();
+                bodies.settle(end);
+            }
         }
         unproven
     }
@@ -234,7 +251,8 @@ impl Writer {
         if let Some(left) = self.current.take() {
             let end = End { segment: left.number, offset: left.end };
             self.previous = Some(end);
-            self.retired.push(Retired { file: left.file, end });
+            let bodies = self.sealer.follow(None);
+            self.retired.push(Retired { file: left.file, end, bodies });
         }
         self.leaves.clear();
         self.log.restart(last);
@@ -255,9 +273,12 @@ impl Writer {
             next.discard();
             return Err(self.failed("a new segment", &error));
         }
+        // Only now: what was sealed for the one before may be on its way, but goes where it was sealed for.
+        self.touched.push(Arc::clone(&next.bodies));
+        let bodies = self.sealer.follow(Some(Arc::clone(&next.bodies)));
         if let Some(left) = self.current.replace(next) {
             let end = End { segment: left.number, offset: left.end };
-            self.retired.push(Retired { file: left.file, end });
+            self.retired.push(Retired { file: left.file, end, bodies });
         }
         Ok(())
     }
@@ -271,7 +292,7 @@ impl Writer {
             return Err(self.trouble.clone().unwrap_or_else(|| "a write failed a moment ago".to_owned()));
         }
         self.spares += 1;
-        let made = Segment::spare(&self.dir, self.spares, size);
+        let made = Segment::spare(&self.dir, self.spares, size, &self.sealer);
         made.map_err(|error| self.failed("a new segment cannot be made", &error))
     }
 
@@ -285,7 +306,12 @@ impl Writer {
         if self.current.as_ref().is_none_or(|segment| segment.room() < buffered + length) {
             self.out()?;
             self.rotate(length)?;
+        } else if self.sealer.is_full() && need != Need::End {
+            self.out()?;
+            // A bodies file takes more than its measure when it must.
+            let _ = self.rotate(length);
         }
+        let buffered = self.buffered.bytes().len() as u64;
         let left = self.current.as_ref().map_or(0, Segment::room).saturating_sub(buffered + length);
         if need != Need::End && self.spare.is_none() && left < self.reserve() {
             self.spare = Some(self.allocate(self.segment_bytes)?);
@@ -316,6 +342,7 @@ impl Writer {
             log: Some(log),
         };
         frames.json(Kind::Segment, &head).map_err(io::Error::other)?;
+        frames.json(Kind::BodyKey, &next.bodies.bound()).map_err(io::Error::other)?;
         let mut bytes = MAGIC.to_vec();
         frames.hash();
         frames.number(self.next);
@@ -339,7 +366,8 @@ impl Writer {
             let at = End { segment: segment.number, offset: segment.end };
             self.previous = Some(at);
             self.note_given_up(at, &format!("write: {error}"), None);
-            self.retired.push(Retired { file: segment.file, end: at });
+            let bodies = self.sealer.follow(None);
+            self.retired.push(Retired { file: segment.file, end: at, bodies });
         }
     }
 

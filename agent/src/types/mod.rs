@@ -11,6 +11,7 @@ pub mod identity;
 pub mod issuer;
 pub mod near;
 mod packed;
+pub mod recipient;
 pub mod summary;
 pub mod way;
 
@@ -25,5 +26,6 @@ pub use identity::Identity;
 pub use issuer::{Issuer, Token};
 pub use near::nearest;
 pub use packed::Packed;
+pub use recipient::Recipient;
 pub use summary::{HostSource, LookedUp, Summary, Verdict};
 pub use way::{Outcome, SelfTest, Way};

@@ -3,8 +3,8 @@
 mod change;
 mod follow;
 mod parts;
+mod settings;
 
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -15,6 +15,7 @@ use agent_ebpf::Origin;
 use nix::unistd::{Gid, Uid};
 
 use super::attach::SharedKernel;
+use super::audit;
 use super::ca::{self, CertificateAuthority};
 use super::caller::Callers;
 use super::enforcement::{Examiner, Host, Judge};
@@ -36,7 +37,7 @@ use crate::paths;
 use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::trust;
-use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, NetnsCookie};
+use crate::types::{Caller, ClientAddr, Destination, ListenerAddr, NetnsCookie, Recipient};
 use crate::wire::rules;
 use crate::wire::{GateSettings, Identity};
 
@@ -67,6 +68,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Who reads bodies.
+    #[error("the host has no identity to read bodies with")]
+    Audit(#[source] audit::Error),
     /// The CA.
     #[error("the CA cannot be opened")]
     Ca(#[source] ca::Error),
@@ -133,6 +137,8 @@ pub struct Bound {
     /// Reads secrets.
     pub secrets: Secrets,
     places: Places,
+    /// Who may read bodies.
+    recipients: Vec<Recipient>,
     /// What the last gate was told at its start.
     told: Option<Told>,
 }
@@ -184,6 +190,7 @@ impl Bound {
         Ok(Self {
             places: Places::of(&config.issuers),
             secrets: Secrets::new(&config),
+            recipients: audit::recipients(&config).map_err(Error::Audit)?,
             signer: Notary::new(&config.paths.state.join(paths::AUDIT_DIR), &journal),
             config,
             ca,
@@ -238,32 +245,6 @@ impl Bound {
     /// The gate's user id.
     pub fn gate_uid(&self) -> u32 {
         self.gate_user.0.as_raw()
-    }
-
-    fn gate_settings(&self) -> (GateSettings, Vec<Vec<u8>>) {
-        let roots = self.config.tls.extra_roots.iter().filter_map(|path| match fs::read(path) {
-            Ok(pem) => Some(pem),
-            Err(error) => {
-                tracing::error!("extra_roots: {} is left out: {error}", path.display());
-                None
-            }
-        });
-        let settings = GateSettings {
-            ca: self.ca.certificate_der().to_vec(),
-            extra_roots: Vec::new(),
-            uid: self.gate_user.0.as_raw(),
-            gid: self.gate_user.1.as_raw(),
-            store: self.config.paths.state.join(paths::STORE_DIR).to_string_lossy().into_owned(),
-            body_limit: self.config.record.body_limit,
-            store_bytes: self.config.record.max_bytes,
-            durable: self.config.record.durable,
-            max_sessions: self.config.limits.sessions,
-            may_stand_aside: self.may_stand_aside(),
-            name_servers: self.config.dns.upstream.clone(),
-            lookups: self.config.dns.lookups.clone(),
-            issuers: self.config.issuers.iter().map(|issuer| issuer.told.clone()).collect(),
-        };
-        (settings, roots.collect())
     }
 
     /// Whether the gate may outlive this daemon: where systemd looks after what is left of a unit.

@@ -2,6 +2,7 @@
 //! the journal; it starts the gate, answers its questions, and never reads a byte from a network.
 
 mod attach;
+pub mod audit;
 mod blocked;
 mod bound;
 mod enforcement;

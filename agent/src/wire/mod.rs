@@ -19,8 +19,8 @@ pub use sealed::Sealed;
 use crate::control::Tested;
 use crate::evidence::tree::{Growth, Head};
 use crate::types::{
-    Caller, ClientAddr, CredentialName, Destination, Issuer, ListenerAddr, NetnsCookie, Summary, Token,
-    credential,
+    Caller, ClientAddr, CredentialName, Destination, Issuer, ListenerAddr, NetnsCookie, Recipient, Summary,
+    Token, credential,
 };
 
 /// Upper bound of one message, both directions. A summary with a long path is the largest; paths are cut to fit.
@@ -329,6 +329,8 @@ pub struct GateSettings {
     pub body_limit: u64,
     /// Bytes that the store may take on disk, the oldest going first; 0: no bound.
     pub store_bytes: u64,
+    /// Who may read bodies: their keys are sealed for these.
+    pub recipients: Vec<Recipient>,
     /// Whether each exchange's head is synced before it goes upstream.
     pub durable: bool,
     /// Sessions at once; beyond it connections wait in the backlog.

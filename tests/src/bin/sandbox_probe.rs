@@ -20,6 +20,7 @@ fn main() {
         store: store.clone(),
         body_limit: 0,
         store_bytes: 0,
+        recipients: Vec::new(),
         durable: false,
         name_servers: Vec::new(),
         lookups: Default::default(),

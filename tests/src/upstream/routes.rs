@@ -7,6 +7,7 @@
 //! | `/echo` | the request's body and Content-Type |
 //! | `/headers/N` | N headers `x-h-I: I` |
 //! | `/mirror/HOW` | the request's own headers and query, in the form HOW |
+//! | `/noise/N` | N bytes that no coding shortens, the same each time |
 //! | `/redirect/URL` | 307 there, whatever it is |
 //! | `/sink` | the number of body bytes that came |
 //! | `/slow?ms=M` | after M ms |
@@ -83,6 +84,7 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
     match first {
         "" => text(StatusCode::OK, "hello from upstream\n"),
         "bytes" => counted(number(rest), true),
+        "noise" => answer(StatusCode::OK, full(noise(number(rest)))),
         "chunked" => counted(number(rest), false),
         "echo" => echo(read(request)),
         "headers" => many_headers(number(rest)),
@@ -159,6 +161,18 @@ fn redirect(to: &str) -> Answer {
         answer.headers_mut().insert(header::LOCATION, to);
     }
     answer
+}
+
+/// Bytes without a pattern (xorshift).
+fn noise(bytes: u64) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
 }
 
 fn counted(bytes: u64, with_length: bool) -> Answer {

@@ -60,6 +60,7 @@ impl Rig {
         let mut settings = Settings::new(dir.path());
         settings.segment_bytes = 1 << 20;
         settings.body_limit = 4096;
+        settings.recipients = vec![sluice::record::age::Identity::generate().recipient()];
         let sink = Arc::new(move |s: &Ended<'_>| seen.lock().expect("records").push(s.summary()));
         let store = Store::open(settings, sink).expect("store");
         let destination = Destination::new([192, 0, 2, 1].into(), 443);

@@ -114,7 +114,8 @@ fn it_shows_what_goes_on_and_leaves_the_terminal_as_it_was() {
     terminal.press("2");
     terminal.see("tag", |s| s.lines().any(|l| l.contains("watched") && l.contains("taken")));
     terminal.press("3");
-    terminal.see("process", |s| s.lines().any(|l| l.starts_with("watched") && l.trim_end().ends_with("curl")));
+    terminal
+        .see("process", |s| s.lines().any(|l| l.starts_with("watched") && l.trim_end().ends_with("curl")));
     terminal.press("\t");
     job.kill().expect("killed");
     job.wait().expect("waited");

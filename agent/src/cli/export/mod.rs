@@ -13,10 +13,12 @@ use clap::ValueEnum;
 
 use super::Failure;
 use super::filter::FilterArgs;
+use super::identity::Reading;
 use super::sessions::{damaged, unreadable};
 use super::show;
 use super::table;
 use crate::look::item::Item;
+use crate::record::read::unseal::Access;
 use crate::record::read::whole::{self, NotFound, Which};
 use crate::record::read::{Damage, each, list::Filter};
 
@@ -52,6 +54,8 @@ pub struct ExportArgs {
     output: Option<PathBuf>,
     #[command(flatten)]
     of: FilterArgs,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 /// What can be written.
@@ -130,8 +134,9 @@ impl ExportArgs {
             let why = "packets are no text for a terminal".to_owned();
             return Err(Failure { why, remedy: "give --output FILE, or pipe it".to_owned(), code: 2 }.into());
         }
+        let access = self.reading.access(&self.of.store)?;
         let (mut out, place) = self.open()?;
-        match self.write(&mut out) {
+        match self.write(&mut out, &access) {
             Ok(Ok(damage)) => Ok(damaged(&damage)),
             Ok(Err(NotFound::Unreadable(error))) => Ok(unreadable(&error)),
             Ok(Err(error)) => Ok(show::not_found(&error)),
@@ -150,15 +155,15 @@ impl ExportArgs {
         Ok((Box::new(BufWriter::new(file.with_context(|| place.clone())?)), place))
     }
 
-    fn write(&self, out: &mut dyn Write) -> io::Result<Result<Vec<Damage>, NotFound>> {
+    fn write(&self, out: &mut dyn Write, access: &Access) -> io::Result<Result<Vec<Damage>, NotFound>> {
         let filter = self.of.filter();
         let exporter = self.format.exporter();
         let left = std::collections::BTreeMap::new();
         let mut export = Export { exporter, out, filter: &filter, written: 0, left };
         let read = if self.ids.is_empty() {
-            everything(&self.of.store, &mut export)?
+            everything(&self.of.store, access, &mut export)?
         } else {
-            named(&self.of.store, &self.ids, &mut export)?
+            named(&self.of.store, access, &self.ids, &mut export)?
         };
         export.exporter.end(export.out)?;
         export.out.flush()?;
@@ -172,10 +177,14 @@ impl ExportArgs {
     }
 }
 
-fn everything(store: &Path, export: &mut Export<'_>) -> io::Result<Result<Vec<Damage>, NotFound>> {
+fn everything(
+    store: &Path,
+    access: &Access,
+    export: &mut Export<'_>,
+) -> io::Result<Result<Vec<Damage>, NotFound>> {
     let mut wrote = Ok(());
     let filter = export.filter;
-    let read = each::all(store, filter, |recorded| {
+    let read = each::all(store, (filter, access), |recorded| {
         wrote = export.add(&Item::from(recorded));
         if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
@@ -184,16 +193,17 @@ fn everything(store: &Path, export: &mut Export<'_>) -> io::Result<Result<Vec<Da
 
 fn named(
     store: &Path,
+    access: &Access,
     ids: &[(String, Option<u32>)],
     export: &mut Export<'_>,
 ) -> io::Result<Result<Vec<Damage>, NotFound>> {
     let mut damage = Vec::new();
     for (id, number) in ids {
-        let mut session =
-            match whole::read(store, id, number.map_or(Which::First(u32::MAX), Which::One), BODIES) {
-                Ok(session) => session,
-                Err(error) => return Ok(Err(error)),
-            };
+        let which = number.map_or(Which::First(u32::MAX), Which::One);
+        let mut session = match whole::read(store, id, which, BODIES, access) {
+            Ok(session) => session,
+            Err(error) => return Ok(Err(error)),
+        };
         damage.append(&mut session.damage);
         for item in Item::of_session(session) {
             export.add(&item)?;

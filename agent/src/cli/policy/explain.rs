@@ -14,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{recorded, wrong};
 use crate::cli::Failure;
 use crate::cli::filter::default_store;
+use crate::cli::identity::Reading;
 use crate::cli::table::{self, Cell, Look, Tone};
 use crate::paths;
 use crate::policy::limit::Bound;
@@ -41,6 +42,9 @@ pub struct ExplainArgs {
     /// The store, or a copy of one
     #[arg(long, value_name = "DIR", default_value_os_t = default_store())]
     store: PathBuf,
+    /// With --exchange: file with the age identity that opens bodies; without it the host's own, where it can be read
+    #[arg(long, value_name = "FILE", requires = "exchange")]
+    bodies_identity: Option<PathBuf>,
     /// What is asked for: https://…, http://…, wss://…, or tcp://host:port for what is no HTTP
     #[arg(long, required_unless_present = "exchange")]
     url: Option<String>,
@@ -111,7 +115,11 @@ impl ExplainArgs {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let policy = super::in_force(&self.config)?;
         let past = match &self.exchange {
-            Some(id) => recorded::read(&self.store, id)?,
+            Some(id) => recorded::read(
+                &self.store,
+                id,
+                &Reading::new(self.bodies_identity.clone()).access(&self.store)?,
+            )?,
             None => Past::from(self.question()?),
         };
         let decision = past.decide(&policy);

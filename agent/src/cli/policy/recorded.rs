@@ -18,6 +18,7 @@ use crate::policy::rule::BODY_LIMIT;
 use crate::record::headers::{Stored, secret_name};
 use crate::record::payload::{Kept as Sizes, SessionBegin};
 use crate::record::read::each::{Head, Recorded};
+use crate::record::read::unseal::Access;
 use crate::record::read::whole::{self, Headers, Which};
 use crate::types::action::{Kept, KeptBody};
 use crate::types::{Caller, HostName, HostSource, Identity, Summary, Verdict};
@@ -34,15 +35,15 @@ const CUT_PATH: usize = 64 * 1024 - 4;
 ///
 /// # Errors
 /// [`Failure`]: not there, or not whole enough to be judged.
-pub(super) fn read(store: &Path, id: &str) -> Result<Past, Failure> {
+pub(super) fn read(store: &Path, id: &str, access: &Access) -> Result<Past, Failure> {
     let shape = || wrong(format!("--exchange {id:?}"), "write SESSION/N, as sluice sessions shows them");
     let (session, number) = id.split_once('/').ok_or_else(shape)?;
     let number: u32 = number.parse().map_err(|_| shape())?;
     let budget = usize::try_from(BODY_LIMIT).unwrap_or(usize::MAX);
     let missing =
         |why: String| Failure { why, remedy: "sluice sessions lists those that are".to_owned(), code: 1 };
-    let session =
-        whole::read(store, session, Which::One(number), budget).map_err(|e| missing(e.to_string()))?;
+    let session = whole::read(store, session, Which::One(number), budget, access)
+        .map_err(|e| missing(e.to_string()))?;
     let begin = session.begin.ok_or_else(|| missing(LOST.to_owned()))?;
     let exchange = session.exchanges.into_values().next();
     let exchange = exchange.ok_or_else(|| missing(format!("the session has no exchange {number}")))?;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use super::{Unread, recorded};
 use crate::cli::filter::FilterArgs;
+use crate::cli::identity::Reading;
 use crate::cli::sessions::damaged;
 use crate::cli::table::Look;
 use crate::paths;
@@ -36,6 +37,8 @@ pub struct ReplayArgs {
     pub(super) directory: PathBuf,
     #[command(flatten)]
     pub(super) of: FilterArgs,
+    #[command(flatten)]
+    pub(super) reading: Reading,
     /// Also what keeps its verdict, and gets it from another rule
     #[arg(long)]
     pub(super) all: bool,
@@ -64,9 +67,10 @@ impl ReplayArgs {
         let policy = super::in_force(&self.directory).map_err(Unread::Failure)?;
         let mut report = Report::new(self.all);
         let mut wrote = Ok(());
+        let access = self.reading.access(&self.of.store).map_err(Unread::Failure)?;
         let read = each::each(
             &self.of.store,
-            &self.of.filter(),
+            (&self.of.filter(), &access),
             |begin, head, names| {
                 policy.asks_body()
                     && recorded::of_head(begin, head, names).is_ok_and(|past| past.asks_body(&policy))

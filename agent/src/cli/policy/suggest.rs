@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use super::{Unread, recorded};
 use crate::cli::Failure;
 use crate::cli::filter::FilterArgs;
+use crate::cli::identity::Reading;
 use crate::cli::sessions::damaged;
 use crate::config;
 use crate::policy::NONE;
@@ -43,6 +44,8 @@ paths, where more than 8 different segments in one place become *.")]
 pub struct SuggestArgs {
     #[command(flatten)]
     of: FilterArgs,
+    #[command(flatten)]
+    reading: Reading,
     /// Also what a rule refused, and what failed
     #[arg(long)]
     with_denied: bool,
@@ -68,7 +71,8 @@ impl SuggestArgs {
     /// The rules as text, and what of the store is damaged.
     fn suggest(&self) -> Result<(String, Vec<Damage>), Unread> {
         let mut all = Everything::default();
-        let damage = each::each(&self.of.store, &self.of.filter(), to_model, |recorded| {
+        let access = self.reading.access(&self.of.store).map_err(Unread::Failure)?;
+        let damage = each::each(&self.of.store, (&self.of.filter(), &access), to_model, |recorded| {
             self.take(&mut all, &recorded);
             ControlFlow::Continue(())
         });

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::filter::default_store;
+use super::identity::Reading;
 use super::sessions::damaged;
 use super::{show, table};
 use crate::look::item::Item;
@@ -39,6 +40,8 @@ pub struct ReplayArgs {
     /// The store, or a copy of one
     #[arg(long, value_name = "DIR", default_value_os_t = default_store())]
     store: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -53,7 +56,8 @@ impl ReplayArgs {
     /// stdout cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let which = self.id.1.map_or(Which::First(u32::MAX), Which::One);
-        let mut session = match whole::read(&self.store, &self.id.0, which, BODIES) {
+        let access = self.reading.access(&self.store)?;
+        let mut session = match whole::read(&self.store, &self.id.0, which, BODIES, &access) {
             Ok(session) => session,
             Err(error) => return Ok(show::not_found(&error)),
         };

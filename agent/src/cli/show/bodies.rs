@@ -64,8 +64,12 @@ fn cut(out: &mut impl Write, body: &Body<'_>, how: How) -> io::Result<()> {
     if kept < total {
         writeln!(out, "  (the first {kept} of {total} bytes were kept)")?;
     }
-    if here < kept {
-        let missing = kept - here;
+    if let Some(why) = body.unread() {
+        writeln!(out, "  ({why})")?;
+    }
+    let hidden = body.hidden.map_or(0, |(_, bytes)| bytes);
+    if here + hidden < kept {
+        let missing = kept - here - hidden;
         writeln!(
             out,
             "  ({missing} bytes are not shown: it is too much at once, name one exchange with /N)"

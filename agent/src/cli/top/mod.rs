@@ -14,6 +14,7 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::filter::default_store;
+use super::identity::Reading;
 use super::show::{self, Bodies, How};
 use super::table::Look;
 use super::{DaemonAt, Failure};
@@ -45,6 +46,8 @@ pub struct TopArgs {
     /// The store, or a copy of one
     #[arg(long, value_name = "DIR", default_value_os_t = default_store())]
     store: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl TopArgs {
@@ -107,7 +110,11 @@ impl TopArgs {
 
     /// One exchange as `sluice show` has it, line by line.
     fn exchange(&self, id: &str, number: u32) -> Vec<String> {
-        let session = match whole::read(&self.store, id, Which::One(number), BODIES) {
+        let access = match self.reading.access(&self.store) {
+            Ok(access) => access,
+            Err(failure) => return vec![failure.to_string()],
+        };
+        let session = match whole::read(&self.store, id, Which::One(number), BODIES, &access) {
             Ok(session) => session,
             Err(error) => return vec![error.to_string()],
         };

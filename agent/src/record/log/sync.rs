@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use time::OffsetDateTime;
 
+use super::super::bodies::{self, uncache};
 use super::super::frame::Kind;
 use super::super::lock::Lock;
 use super::super::payload::{Deleted, GivenUp, stamp};
@@ -23,7 +23,7 @@ impl Log {
         let mut bounded = 0;
         let mut beat = Instant::now() + BEAT;
         loop {
-            let lacking = locked(&self.writer).spare.is_none();
+            let lacking = locked(&self.writer).spare.is_none() || self.sealer.is_short();
             let retry = lacking.then(|| Instant::now() + RETRY);
             let due = [retry, locked(&self.tree).due(), Some(beat)].into_iter().flatten().min();
             let stop = self.wake.wait(due);
@@ -42,6 +42,7 @@ impl Log {
                 break;
             }
             self.keep_spare();
+            self.keep_room();
             bounded = self.keep_bound(bounded);
         }
         let mut writer = locked(&self.writer);
@@ -52,6 +53,9 @@ impl Log {
             // Only zeros are behind the end.
             let _ = segment.file.set_len(segment.end);
         }
+        if let Some((bodies, end)) = self.sealer.follow(None) {
+            bodies.settle(end);
+        }
         drop(writer);
         if let Err(error) = locked(&self.tree).close() {
             self.trouble(format!("the last tiles cannot be written: {error}"));
@@ -59,22 +63,31 @@ impl Log {
         self.synced.send_modify(|s| s.over = true);
     }
 
-    /// One round: the directory, then the segments in order, so that a later one is never durable before an earlier.
+    /// One round: the bodies files, then the directory, then the segments in order, so that a later one is never durable
+    /// before an earlier, nor one before what its frames refer to.
     fn sync(&self) {
-        let (dir, retired, current, through, leaves, log) = {
+        let (dir, touched, retired, current, through, leaves, log) = {
             let mut w = locked(&self.writer);
             let dir = std::mem::take(&mut w.renamed).then(|| w.dir.clone());
             let current = w.current.as_ref().map(|s| (s.file.clone(), s.number, s.end));
             let (leaves, log) = (std::mem::take(&mut w.leaves), w.log.id().to_owned());
-            (dir, std::mem::take(&mut w.retired), current, w.next - 1, leaves, log)
+            let (touched, retired) = (std::mem::take(&mut w.touched), std::mem::take(&mut w.retired));
+            (dir, touched, retired, current, w.next - 1, leaves, log)
         };
         let first = self.synced.borrow().through + 1;
-        if dir.is_none() && retired.is_empty() && through < first {
+        if dir.is_none() && touched.is_empty() && retired.is_empty() && through < first {
             return;
         }
+        // Each of them: one that fails does not leave the others behind.
+        let bodies = touched.iter().map(|bodies| bodies.sync().map_err(|error| (bodies.number(), error)));
+        let bodies = bodies.fold(Ok(()), Result::and);
         let mut whole = true;
         for left in retired {
             whole &= self.sync_retired(&left, first, through);
+        }
+        if let Err((number, error)) = bodies {
+            let why = format!("sync of bodies file {number}: {error}");
+            return self.lose_current(current.map(|(_, number, _)| number), first, &why);
         }
         let named = dir.map_or(Ok(()), |dir| File::open(dir).and_then(|dir| dir.sync_all()));
         let synced = named.and_then(|()| current.as_ref().map_or(Ok(()), |(file, ..)| file.sync_data()));
@@ -94,6 +107,9 @@ impl Log {
 
     /// Gives whether it is on disk.
     fn sync_retired(&self, left: &Retired, first: u64, last: u64) -> bool {
+        if let Some((bodies, end)) = &left.bodies {
+            bodies.settle(*end);
+        }
         match left.file.sync_data() {
             // Frees what was allocated behind the end; should it fail, zeros remain there.
             Ok(()) => {
@@ -148,6 +164,17 @@ impl Log {
         self.synced.send_modify(|s| s.lose(range.0, range.1));
     }
 
+    /// Finds room for bodies while nobody waits for it.
+    fn keep_room(&self) {
+        let was_short = self.sealer.is_short();
+        match self.sealer.grow() {
+            Ok(()) if was_short => self.well(),
+            Ok(()) => {}
+            // Whoever needs it is told.
+            Err(error) => tracing::debug!("no room for bodies ahead: {error}"),
+        }
+    }
+
     /// Makes the next segment while nobody waits for it.
     fn keep_spare(&self) {
         let wanted = {
@@ -159,7 +186,7 @@ impl Log {
             w.spares += 1;
             (w.dir.clone(), w.spares, w.segment_bytes)
         };
-        let made = Segment::spare(&wanted.0, wanted.1, wanted.2);
+        let made = Segment::spare(&wanted.0, wanted.1, wanted.2, &self.sealer);
         let mut w = locked(&self.writer);
         match made {
             Ok(spare) if w.spare.is_none() => {
@@ -207,14 +234,24 @@ impl Log {
 
     fn delete_oldest(&self, dir: &Path, current: u64) {
         let size = |path: &PathBuf| fs::metadata(path).map_or(0, |m| m.len());
+        // A segment with what lies beside it.
+        let whole = |path: &PathBuf| {
+            let stem = path.with_extension("");
+            size(path)
+                + [bodies::BODIES, bodies::KEY]
+                    .map(|suffix| size(&bodies::beside(&stem, suffix)))
+                    .iter()
+                    .sum::<u64>()
+        };
         let Ok((segments, spares)) = segment::list(dir) else { return };
-        let mut total: u64 = segments.iter().map(|s| size(&s.path)).chain(spares.iter().map(size)).sum();
+        let mut total: u64 = segments.iter().map(|s| whole(&s.path)).chain(spares.iter().map(size)).sum();
         for old in segments.iter().filter(|s| s.number < current) {
             if total <= self.max_bytes {
                 return;
             }
-            let bytes = size(&old.path);
+            let bytes = whole(&old.path);
             let log = log_of(&old.path);
+            bodies::discard(&old.path.with_extension(""));
             if let Err(error) = fs::remove_file(&old.path) {
                 self.trouble(format!("the oldest segment cannot be deleted: {error}"));
                 return;
@@ -240,12 +277,4 @@ impl Log {
 /// Which log a segment is of.
 fn log_of(path: &Path) -> Option<String> {
     Some(segment::head(path).ok()??.log?.id)
-}
-
-/// Lets the page cache go of what is on disk. Recording shall not push out what the host's jobs have cached; and the pages
-/// come back at once for what is written next, which spares the writer the first touch of others. What is not let go
-/// stays cached, no harm done.
-fn uncache(file: &File, end: u64) {
-    let length = end.try_into().unwrap_or(i64::MAX);
-    let _ = posix_fadvise(file, 0, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }

@@ -32,7 +32,7 @@ fn trailers() -> Batch {
 
 /// A store, which closes its log when it goes, and the log.
 fn open(dir: &Path) -> (Store, Arc<Log>) {
-    let settings = Settings { segment_bytes: 128 * 1024, ..Settings::new(dir) };
+    let settings = Settings { segment_bytes: 128 * 1024, ..crate::record::tests::settings(dir) };
     let store = Store::open(settings, Arc::new(|_| ())).expect("opens");
     let log = store.log();
     (store, log)
@@ -78,7 +78,8 @@ async fn frames_that_cannot_be_written_hold_everything_back_until_they_can() {
         let mut writer = locked(&log.writer);
         let segment = writer.current.as_mut().expect("a segment");
         let path = std::fs::read_dir(&store).expect("listed").map(|entry| entry.expect("entry").path());
-        let path = path.into_iter().find(|path| path.extension().is_some()).expect("the segment's file");
+        let path =
+            path.into_iter().find(|path| path.extension().is_some_and(|e| e == "sluice")).expect("a segment");
         segment.file = Arc::new(File::open(path).expect("read-only"));
         writer.spare = None;
         std::fs::rename(&store, &away).expect("moved away");

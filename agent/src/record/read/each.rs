@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::list::{Filter, INTERRUPTED, UNKNOWN, of_begin};
+use super::unseal::{Access, BodyPiece, Hidden, Unsealer};
 use super::whole::Headers;
 use super::{Damage, Error, Frame, Reader};
 use crate::record::frame::{BodyAt, Kind};
@@ -42,8 +43,10 @@ pub struct Recorded {
     pub names: Vec<String>,
     /// How much of the request's body there was; `None` where it was not seen to end.
     pub up: Option<Kept>,
-    /// The request's body from its start, where it was wanted.
+    /// The request's body from its start, where it was wanted and may be read.
     pub body: Vec<u8>,
+    /// Why that is not there to its end, and how many bytes are not.
+    pub hidden: Option<(Hidden, u64)>,
     /// What was answered; empty but for [`all`].
     pub answer: Answer,
     /// In one line.
@@ -59,6 +62,8 @@ pub struct Answer {
     pub trailers: Vec<Trailers<'static, Headers>>,
     /// The answer's body from its start.
     pub down: Vec<u8>,
+    /// Why that is not there to its end, and how many bytes are not.
+    pub down_hidden: Option<(Hidden, u64)>,
     /// How much of it there was; `None` where it was not seen to end.
     pub kept: Option<Kept>,
     /// The session's TLS legs.
@@ -71,29 +76,29 @@ pub struct Answer {
 /// As [`each`].
 pub fn all(
     dir: &Path,
-    filter: &Filter,
+    wanted: (&Filter, &Access),
     each: impl FnMut(Recorded) -> ControlFlow<()>,
 ) -> Result<Vec<Damage>, Error> {
-    walk(dir, filter, (true, |_: &SessionBegin<Caller>, _: &Head, _: &[String]| true), each)
+    walk(dir, wanted, (true, |_: &SessionBegin<Caller>, _: &Head, _: &[String]| true), each)
 }
 
 /// Gives every exchange that `filter` wants to `each`, in the order in which they ended, those under way last. `wants` says
-/// of a head, and of what TLS was verified for before it, whether its body is wanted.
+/// of a head, and of what TLS was verified for before it, whether its body is wanted; it is read for one who has `access`.
 ///
 /// # Errors
 /// [`Error`]: the store cannot be read.
 pub fn each(
     dir: &Path,
-    filter: &Filter,
+    wanted: (&Filter, &Access),
     wants: impl Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool,
     each: impl FnMut(Recorded) -> ControlFlow<()>,
 ) -> Result<Vec<Damage>, Error> {
-    walk(dir, filter, (false, wants), each)
+    walk(dir, wanted, (false, wants), each)
 }
 
 fn walk<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool>(
     dir: &Path,
-    filter: &Filter,
+    (filter, access): (&Filter, &Access),
     (whole, wants): (bool, W),
     mut each: impl FnMut(Recorded) -> ControlFlow<()>,
 ) -> Result<Vec<Damage>, Error> {
@@ -102,6 +107,7 @@ fn walk<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool>(
     let mut walk = Walk {
         reader: &reader,
         from,
+        unsealer: Unsealer::new(dir, access),
         wants,
         whole,
         sessions: BTreeMap::new(),
@@ -112,11 +118,12 @@ fn walk<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool>(
     let mut give = |recorded: Recorded| {
         if filter.wants(&recorded.summary) { each(recorded) } else { ControlFlow::Continue(()) }
     };
-    let (damage, broken) = reader.frames_from(from, |frame| walk.frame(frame, &mut give))?;
+    let (mut damage, broken) = reader.frames_from(from, |frame| walk.frame(frame, &mut give))?;
     if !broken {
         // Nothing follows: whether `each` has had enough makes no difference.
         let _ = walk.over((!reader.live()).then_some(INTERRUPTED), &mut give);
     }
+    damage.append(&mut walk.unsealer.damage);
     Ok(damage)
 }
 
@@ -124,6 +131,7 @@ fn walk<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool>(
 struct Walk<'a, W> {
     reader: &'a Reader,
     from: usize,
+    unsealer: Unsealer<'a>,
     wants: W,
     /// Answers are wanted, too, and what of bodies there is.
     whole: bool,
@@ -148,6 +156,7 @@ struct Open {
     names: Vec<String>,
     /// `None`: not wanted, or there was no room.
     body: Option<Vec<u8>>,
+    hidden: Option<(Hidden, u64)>,
     answer: Box<Answer>,
 }
 
@@ -171,7 +180,7 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
                 return Ok(self.over(Some(INTERRUPTED), each));
             }
             Some(Kind::Exchange) => return self.begun(frame.payload, each),
-            Some(Kind::Body) => self.body(frame.payload),
+            Some(Kind::Body | Kind::BodyRef | Kind::Diverted) => self.body(frame),
             Some(kind @ (Kind::Response | Kind::Trailers)) if self.whole => self.told(kind, frame.payload),
             Some(Kind::ExchangeEnd) => {
                 if let Ok(end) = serde_json::from_slice::<ExchangeEnd<'_>>(frame.payload) {
@@ -200,7 +209,7 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
         let tls = live.and_then(|live| live.tls.clone()).filter(|_| self.whole);
         let answer = Box::new(Answer { tls, ..Answer::default() });
         let body = (wanted || self.whole).then(Vec::new);
-        self.exchanges.insert(key, Open { session, head, names, body, answer });
+        self.exchanges.insert(key, Open { session, head, names, body, hidden: None, answer });
         let oldest = if self.exchanges.len() > OPEN { self.exchanges.pop_first() } else { None };
         Ok(oldest.map_or(ControlFlow::Continue(()), |(_, open)| each(self.unended(open, None))))
     }
@@ -216,16 +225,36 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
         }
     }
 
-    fn body(&mut self, payload: &[u8]) {
-        let Some((at, data)) = BodyAt::read(payload).filter(|(at, _)| !at.down || self.whole) else { return };
-        let Some(open) = self.exchanges.get_mut(&(ulid::Ulid(at.session).to_string(), at.exchange)) else {
-            return;
+    fn body(&mut self, frame: &Frame<'_>) {
+        let key = BodyPiece::at(frame).map(|(at, _)| (at, (ulid::Ulid(at.session).to_string(), at.exchange)));
+        let wanted = |(at, key): &(BodyAt, _)| {
+            (!at.down || self.whole) && self.exchanges.get(key).is_some_and(|open: &Open| open.body.is_some())
         };
+        if key.as_ref().is_some_and(|key| !wanted(key)) {
+            return;
+        }
+        let piece = self.unsealer.piece(frame);
+        let (Some(piece), Some((at, key))) = (piece, key) else { return };
+        let Some(open) = self.exchanges.get_mut(&key) else { return };
         let Some(up) = &mut open.body else { return };
-        let body = if at.down { &mut open.answer.down } else { up };
+        let (body, hidden) = if at.down {
+            (&mut open.answer.down, &mut open.answer.down_hidden)
+        } else {
+            (up, &mut open.hidden)
+        };
+        let data = match piece.bytes {
+            Ok(data) => data,
+            Err(why) => {
+                hidden.get_or_insert((why, 0)).1 += piece.length;
+                Cow::Borrowed(&[][..])
+            }
+        };
         // Pieces come in order; one that leaves a gap ends what is known.
-        if at.offset == body.len() as u64 && self.held + data.len() <= BODIES {
-            body.extend_from_slice(data);
+        if at.offset == body.len() as u64
+            && data.len() as u64 == piece.length
+            && self.held + data.len() <= BODIES
+        {
+            body.extend_from_slice(&data);
             self.held += data.len();
         } else if !self.whole {
             self.held -= body.len();
@@ -236,6 +265,7 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
     fn ended(&mut self, end: ExchangeEnd<'_>) -> Recorded {
         let summary = end.summary.into_owned();
         let open = self.exchanges.remove(&(end.session.into_owned(), end.exchange));
+        let hidden = open.as_ref().and_then(|open| open.hidden);
         let (session, head, names, body, mut answer) = match open {
             Some(open) => {
                 (open.session, Some(open.head), open.names, open.body.unwrap_or_default(), *open.answer)
@@ -244,11 +274,11 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
         };
         self.held -= body.len() + answer.down.len();
         answer.kept = Some(end.down);
-        Recorded { session, head, names, up: Some(end.up), body, answer, summary }
+        Recorded { session, head, names, up: Some(end.up), body, hidden, answer, summary }
     }
 
     fn unended(&mut self, open: Open, error: Option<&str>) -> Recorded {
-        let Open { session, head, names, body, answer } = open;
+        let Open { session, head, names, body, hidden, answer } = open;
         let mut summary = of_begin(&head, session.as_deref());
         summary.status = answer.responses.last().map(|response| response.status);
         summary.error = error.map(str::to_owned);
@@ -257,7 +287,8 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
         }
         let body = body.unwrap_or_default();
         self.held -= body.len() + answer.down.len();
-        Recorded { session, head: Some(head), names, up: None, body, answer: *answer, summary }
+        let answer = *answer;
+        Recorded { session, head: Some(head), names, up: None, body, hidden, answer, summary }
     }
 
     /// Everything that is under way will not be ended by a record: `error` says why.

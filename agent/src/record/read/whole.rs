@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::list::INTERRUPTED;
+use super::unseal::{Access, BodyPiece, Hidden, Unsealer};
 use super::{Damage, Error, Frame, Reader};
-use crate::record::frame::{BodyAt, Kind};
+use crate::record::frame::Kind;
 use crate::record::headers::Stored;
 use crate::record::payload::{
     ExchangeBegin, ExchangeEnd, Kept, Response, SessionBegin, SessionEnd, Tls, Trailers, stamp,
@@ -75,6 +76,10 @@ pub struct Exchange {
     pub up: Vec<u8>,
     /// Body towards the client.
     pub down: Vec<u8>,
+    /// Why the body towards the upstream is not shown to its end, and how many bytes are not.
+    pub up_hidden: Option<(Hidden, u64)>,
+    /// The same of the body towards the client.
+    pub down_hidden: Option<(Hidden, u64)>,
     /// The pieces in which the bodies came, in order; none where whoever read it did not ask.
     pub pieces: Vec<Piece>,
     /// Its end.
@@ -123,11 +128,18 @@ impl Which {
     }
 }
 
-/// Reads the session whose id is or begins with `prefix`. Bodies beyond `body_budget` bytes in all are left out.
+/// Reads the session whose id is or begins with `prefix`, for one who has `access`. Bodies beyond `body_budget` bytes in all
+/// are left out.
 ///
 /// # Errors
 /// [`NotFound`].
-pub fn read(dir: &Path, prefix: &str, which: Which, body_budget: usize) -> Result<Session, NotFound> {
+pub fn read(
+    dir: &Path,
+    prefix: &str,
+    which: Which,
+    body_budget: usize,
+    access: &Access,
+) -> Result<Session, NotFound> {
     let reader = Reader::open(dir)?;
     let prefix = prefix.to_ascii_uppercase();
     let guess = reader.before(&earliest(&prefix));
@@ -137,7 +149,7 @@ pub fn read(dir: &Path, prefix: &str, which: Which, body_budget: usize) -> Resul
         let mut ids = ids.into_iter();
         match (ids.next(), ids.next()) {
             (None, _) => {}
-            (Some(id), None) => return Ok(gather(&reader, first, &id, which, body_budget)?),
+            (Some(id), None) => return Ok(gather(&reader, first, &id, (which, body_budget), access)?),
             (Some(a), Some(b)) => {
                 let some = [a, b].into_iter().chain(ids).take(NAMED).collect();
                 return Err(NotFound::Several { prefix, some });
@@ -187,17 +199,24 @@ fn gather(
     reader: &Reader,
     from: usize,
     id: &str,
-    which: Which,
-    body_budget: usize,
+    (which, body_budget): (Which, usize),
+    access: &Access,
 ) -> Result<Session, Error> {
     let mut session = Session::default();
     let number = id.parse::<ulid::Ulid>().map_or(0, |id| id.0);
     let mut numbers = BTreeSet::new();
     let mut budget = body_budget;
+    let mut unsealer = Unsealer::new(reader.dir(), access);
     let mut started_since = false;
-    let damage = reader.frames(from..reader.segments(), |frame| {
+    let mut damage = reader.frames(from..reader.segments(), |frame| {
         match frame.kind {
-            Some(Kind::Body) => body(&mut session, &frame, number, which, &mut budget),
+            Some(Kind::Body | Kind::BodyRef | Kind::Diverted) => {
+                let ours = BodyPiece::at(&frame)
+                    .is_none_or(|(at, _)| at.session == number && which.has(at.exchange));
+                if let Some(piece) = ours.then(|| unsealer.piece(&frame)).flatten() {
+                    body(&mut session, piece, &mut budget);
+                }
+            }
             Some(Kind::Start) if reader.goes_on(&frame) => {}
             Some(Kind::Start) => started_since |= session.begin.is_some() || !numbers.is_empty(),
             // Names are ASCII, ids are unlike anything else: a frame without the id is not of this session.
@@ -208,6 +227,7 @@ fn gather(
         }
         ControlFlow::Continue(())
     })?;
+    damage.append(&mut unsealer.damage);
     session.damage = damage;
     session.more = numbers.iter().filter(|n| !which.has(**n)).count() as u64;
     session.interrupted = (session.end.is_none() && (started_since || !reader.live())).then_some(INTERRUPTED);
@@ -218,18 +238,28 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|w| w == needle)
 }
 
-fn body(session: &mut Session, frame: &Frame<'_>, id: u128, which: Which, budget: &mut usize) {
-    let Some((at, data)) = BodyAt::read(frame.payload) else { return };
-    if at.session != id || !which.has(at.exchange) {
-        return;
-    }
-    let exchange = session.exchanges.entry(at.exchange).or_default();
-    let body = if at.down { &mut exchange.down } else { &mut exchange.up };
-    // Pieces come in order; one that leaves a gap (its predecessor is lost) ends what can be shown.
-    if at.offset == body.len() as u64 && data.len() <= *budget {
-        body.extend_from_slice(data);
-        *budget -= data.len();
-        exchange.pieces.push(Piece { down: at.down, offset: at.offset, length: data.len() as u64, at: None });
+fn body(session: &mut Session, piece: BodyPiece<'_>, budget: &mut usize) {
+    let exchange = session.exchanges.entry(piece.at.exchange).or_default();
+    let (body, hidden) = if piece.at.down {
+        (&mut exchange.down, &mut exchange.down_hidden)
+    } else {
+        (&mut exchange.up, &mut exchange.up_hidden)
+    };
+    match piece.bytes {
+        // Pieces come in order; one that leaves a gap (its predecessor is lost) ends what can be shown.
+        Ok(data) if piece.at.offset == body.len() as u64 && data.len() <= *budget => {
+            body.extend_from_slice(&data);
+            *budget -= data.len();
+            let (down, offset, length) = (piece.at.down, piece.at.offset, piece.length);
+            exchange.pieces.push(Piece { down, offset, length, at: None });
+        }
+        // What is too much at once is said as such; what follows a piece that is hidden, with that.
+        Ok(_) => {
+            if let Some((_, bytes)) = hidden {
+                *bytes += piece.length;
+            }
+        }
+        Err(why) => hidden.get_or_insert((why, 0)).1 += piece.length,
     }
 }
 

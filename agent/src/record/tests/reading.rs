@@ -1,5 +1,6 @@
 //! Tests of what a store tells later: after a crash, beside a writer, when old segments went.
 
+use super::sealing::noise;
 use super::*;
 
 #[test]
@@ -71,7 +72,7 @@ fn a_writer_that_drains_goes_on_beside_the_next() {
     assert!(matches!(Store::open(small(dir.path()), sink().0), Err(Error::InUse { .. })));
     begin(&new).exchange(head("/quick")).expect("exchange").finish(None);
     // More than a segment, so that both have several.
-    let piece = [b'x'; 16 * 1024];
+    let piece = noise(16 * 1024);
     (0..20).for_each(|_| slow.down(&piece).expect("down"));
     let other = begin(&new).exchange(head("/other")).expect("exchange");
     (0..20).for_each(|_| other.down(&piece).expect("down"));
@@ -84,8 +85,8 @@ fn a_writer_that_drains_goes_on_beside_the_next() {
         "what is under way is not taken for interrupted"
     );
     assert_eq!(damage(dir.path()), []);
-    let live = whole::read(dir.path(), &session.id().to_string(), whole::Which::One(1), usize::MAX);
-    assert_eq!(live.expect("session").interrupted, None);
+    let live = shown(dir.path(), &session.id().to_string(), whole::Which::One(1));
+    assert_eq!(live.interrupted, None);
     slow.finish(None);
     session.end(None);
     old.close();
@@ -241,7 +242,7 @@ fn only_the_owner_reads_the_store() {
 #[ignore = "a measurement"]
 fn cost_of_an_exchange() {
     let dir = tempfile::tempdir_in(".").expect("dir");
-    let store = Store::open(Settings::new(dir.path()), Arc::new(|_| ())).expect("opens");
+    let store = Store::open(settings(dir.path()), Arc::new(|_| ())).expect("opens");
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("host", "api.example"),

@@ -3,6 +3,8 @@
 use super::Bound;
 use super::parts::{apply, guard};
 use crate::config::Config;
+use crate::report::Chain;
+use crate::warden::audit;
 use crate::warden::tokens::Places;
 use crate::wire::Piece;
 use crate::wire::rules::{self, Unfit};
@@ -30,6 +32,10 @@ impl Bound {
             tracing::warn!("[paths] and user take effect at the next restart");
         }
         self.config = Config { paths: self.config.paths.clone(), user: self.config.user.clone(), ..config };
+        match audit::recipients(&self.config) {
+            Ok(recipients) => self.recipients = recipients,
+            Err(error) => tracing::error!("bodies are sealed for whom they were: {}", Chain(&error)),
+        }
         self.places = Places::of(&self.config.issuers);
         self.secrets.configure(&self.config);
         guard(&mut self.kernel.lock(), &self.config);

@@ -18,6 +18,7 @@ use sluice::engine::Verified;
 use sluice::policy::Policy;
 use sluice::policy::rule::Source;
 use sluice::record::headers::Stored;
+use sluice::record::read::unseal::Access;
 use sluice::record::read::whole::{self, Which};
 use sluice::types::{HostName, Summary, Verdict};
 
@@ -144,7 +145,8 @@ async fn batch(seed: u64, requests: usize) -> Tally {
     let asked: Vec<Asked> = (0..requests).map(|_| draw.request(http2, plain)).collect();
     let passed = if http2 { wire2::pass(&rig, &asked).await } else { wire1::pass(&rig, &asked).await };
     let session = rig.session.id().to_string();
-    let records = whole::read(rig.dir(), &session, Which::First(u32::MAX), usize::MAX).expect("the store");
+    let records = whole::read(rig.dir(), &session, Which::First(u32::MAX), usize::MAX, &Access::none());
+    let records = records.expect("the store");
     let mut tally = Tally::default();
     for (asked, passed) in asked.iter().zip(&passed) {
         let agreed = compare(asked, passed, &rules, &mut tally).and_then(|()| {

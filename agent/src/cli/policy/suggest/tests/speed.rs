@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::store::{Did, chat, did, suggested_of, write};
+use super::store::{Did, chat, did, reading, suggested_of, write};
 use crate::cli::filter::FilterArgs;
 use crate::cli::policy::replay::ReplayArgs;
 use crate::cli::policy::template::tests::Dice;
@@ -28,6 +28,7 @@ fn a_hundred_thousand_exchanges() {
     let args = ReplayArgs {
         directory: dir.path().to_owned(),
         of: FilterArgs::all_of(&store),
+        reading: reading(&store),
         all: false,
         json: false,
     };

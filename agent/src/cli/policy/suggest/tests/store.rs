@@ -8,9 +8,11 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::cli::filter::FilterArgs;
+use crate::cli::identity::Reading;
 use crate::cli::policy::Unread;
 use crate::cli::policy::replay::ReplayArgs;
 use crate::cli::policy::suggest::SuggestArgs;
+use crate::record::age::Identity;
 use crate::record::{ExchangeHead, Settings, Store, TlsFacts};
 use crate::types::{Caller, Destination, HostName, HostSource, LookedUp, TagName, Verdict};
 
@@ -71,7 +73,11 @@ fn caller(did: &Did) -> Arc<Caller> {
 }
 
 pub fn write(dir: &Path, all: &[Did]) {
-    let store = Store::open(Settings::new(dir), Arc::new(|_| {})).expect("a store");
+    let reader = Identity::generate();
+    fs::create_dir_all(dir).expect("a directory");
+    fs::write(dir.join("identity"), &*reader.to_text()).expect("written");
+    let settings = Settings { recipients: vec![reader.recipient()], ..Settings::new(dir) };
+    let store = Store::open(settings, Arc::new(|_| {})).expect("a store");
     for did in all {
         let to: std::net::SocketAddr = did.to.parse().expect("address");
         let to = Destination::new(to.ip(), to.port());
@@ -112,8 +118,13 @@ pub fn write(dir: &Path, all: &[Did]) {
     store.close();
 }
 
+/// One who may read the bodies of a store of [`write`]'s.
+pub fn reading(store: &Path) -> Reading {
+    Reading::new(Some(store.join("identity")))
+}
+
 pub fn suggested_of(store: &Path, with_denied: bool) -> Result<String, String> {
-    match (SuggestArgs { of: FilterArgs::all_of(store), with_denied }).suggest() {
+    match (SuggestArgs { of: FilterArgs::all_of(store), reading: reading(store), with_denied }).suggest() {
         Ok((text, damage)) if damage.is_empty() => Ok(text),
         Err(Unread::Failure(failure)) => Err(failure.why),
         other => panic!("{other:?}"),
@@ -137,6 +148,7 @@ pub fn replayed(rules: &str, all: &[Did]) -> serde_json::Value {
     let args = ReplayArgs {
         directory: dir.path().to_owned(),
         of: FilterArgs::all_of(&store),
+        reading: reading(&store),
         all: false,
         json: true,
     };

@@ -1,0 +1,44 @@
+//! Who reads bodies: the same option wherever bodies are read.
+
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::paths::{AUDIT_DIR, IDENTITY, STATE_DIR};
+use crate::record::read::unseal::{Access, identity};
+
+/// The option.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Reading {
+    /// File with the age identity that opens bodies; without it the host's own, where it can be read
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
+impl Reading {
+    /// Who has this file, where the option has another name.
+    pub fn new(identity: Option<PathBuf>) -> Self {
+        Self { identity }
+    }
+
+    /// What it opens of `store`. Whoever gives none and may not read the host's is shown heads.
+    ///
+    /// # Errors
+    /// [`Failure`]: the file cannot be read, or holds no identity.
+    pub fn access(&self, store: &Path) -> Result<Access, Failure> {
+        let Some(path) = &self.identity else {
+            let found = own(store).into_iter().find_map(|path| identity(&path).ok());
+            return Ok(found.map_or_else(Access::none, Access::with));
+        };
+        identity(path).map(Access::with).map_err(|error| Failure {
+            why: format!("{}: {error}", path.display()),
+            remedy: "give a file as age-keygen writes it; the host's own is read by root".to_owned(),
+            code: 1,
+        })
+    }
+}
+
+/// Where the host's own identity may be: beside its store, and a copy's where the agent is installed.
+fn own(store: &Path) -> [PathBuf; 2] {
+    let of = |state: &Path| state.join(AUDIT_DIR).join(IDENTITY);
+    [of(store.parent().unwrap_or(store)), of(Path::new(STATE_DIR))]
+}
