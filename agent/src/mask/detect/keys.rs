@@ -22,7 +22,7 @@ pub const ALL: &[Detector] = &[
         grammar: "keys that begin with no text of three letters, by their digits: Twilio's (SK and 32 hexadecimal digits), \
                   Mailchimp's (32 hexadecimal digits, -us and a number), Azure AD's (three letters, a digit, Q~ and 31 to 34), \
                   Telegram's (8 to 10 digits, :AA and 32 or 33), Discord's (M, N or O in three parts), Facebook's of an app (15 or 16 \
-                  digits, | and 27 to 40)",
+                  digits, a bar and 27 to 40)",
         source: "the providers' documentation of their APIs",
         examples: &[
             "bot «123456789:AAEXAMPLEexampleEXAMPLEexampleEXAMP»",
