@@ -157,6 +157,20 @@ impl Resolver<'_> {
             self.config.record.body_limit = n;
         }
         let store = (64 << 20, u64::MAX, "a size from 64MiB, such as \"4GiB\"");
+        if let Some(text) = section.quantity("max_age", &mut self.problems)
+            && self.first("record.max_age", &text.place)
+        {
+            let age = quantity::duration(&text.value).filter(|age| *age >= Duration::from_secs(60));
+            if age.is_none() {
+                let what = format!("record.max_age is {:?}", text.value);
+                self.problems.add(
+                    &text.place,
+                    what,
+                    "write a time of 1m at least, such as \"90d\" or \"12h\"",
+                );
+            }
+            self.config.record.max_age = age;
+        }
         if let Some(n) = self.bytes(&mut section, "max_bytes", "record.max_bytes", store) {
             self.config.record.max_bytes = n;
         }
@@ -189,6 +203,11 @@ impl Resolver<'_> {
             && self.first("audit.host_can_read", &place)
         {
             self.config.audit.host_can_read = value;
+        }
+        if let Some((place, value)) = keys.checkpoints_to
+            && self.first("audit.checkpoints_to", &place)
+        {
+            self.config.audit.checkpoints_to = value;
         }
     }
 
