@@ -66,7 +66,7 @@ impl Bodies {
             kind::BODY_KEY => {
                 let Ok(key) = serde_json::from_slice::<BodyKey>(frame.payload) else { return };
                 let path = self.dir.join(format!("{:012}.key", key.number));
-                match files::whole(&path) {
+                match files::whole(&path, files::SMALL) {
                     Ok(Some(bytes)) if hex(&Hash::of(&bytes)) == key.file_sha256 => {}
                     Ok(Some(_)) => {
                         report.add(bad(format!("the key {} is not the one that was recorded", key.number)))
@@ -99,7 +99,7 @@ impl Bodies {
             return;
         }
         if self.open.as_ref().is_none_or(|(number, _)| *number != file) {
-            self.open = Some((file, File::open(self.dir.join(format!("{file:012}.bodies"))).ok()));
+            self.open = Some((file, files::open(&self.dir.join(format!("{file:012}.bodies"))).ok()));
         }
         let Some((_, Some(open))) = &self.open else {
             self.missing.entry(file).or_insert((0, sequence)).0 += 1;
@@ -119,33 +119,35 @@ impl Bodies {
             }
             Ok(()) => report.add(bad(format!(
                 "{file:012}.bodies, bytes {place} to {}: not what record {sequence} refers to",
-                place + length as u64
+                place.saturating_add(length as u64)
             ))),
             Err(error) => report.add(bad(format!(
                 "{file:012}.bodies, bytes {place} to {}: {error}, record {sequence} refers to them",
-                place + length as u64
+                place.saturating_add(length as u64)
             ))),
         }
     }
 
-    /// Says what is missing: `deleted` and `erased` are the numbers that a record says this of.
+    /// Says what is missing: `deleted` and `erased` are the numbers that a signed record says this of.
     pub fn finish(self, deleted: &BTreeSet<u64>, erased: &BTreeSet<u64>, report: &mut Report) {
         for (file, (count, first)) in self.missing {
             let text =
                 format!("{file:012}.bodies is not there: {count} pieces of bodies, from record {first} on");
             report.add(match deleted.contains(&file) {
-                true => Finding::said(What::Deleted, format!("{text}; a record says that it was deleted")),
+                true => Finding::said(What::Deleted, format!("{text}; a signed record says that it was deleted")),
                 false => Finding::bad(What::Body, text).record(first),
             });
         }
         for (number, sequence) in self.missing_keys {
-            if deleted.contains(&number) {
-                continue;
-            }
             let text = format!("{number:012}.key is not there: the bodies sealed with it cannot be read");
-            report.add(match erased.contains(&number) {
-                true => Finding::said(What::Deleted, format!("{text}; a record says that it was erased")),
-                false => Finding::bad(What::Body, text).record(sequence),
+            report.add(match (erased.contains(&number), deleted.contains(&number)) {
+                (true, _) => {
+                    Finding::said(What::Deleted, format!("{text}; a signed record says that it was erased"))
+                }
+                (_, true) => {
+                    Finding::said(What::Deleted, format!("{text}; a signed record says that it was deleted"))
+                }
+                _ => Finding::bad(What::Body, text).record(sequence),
             });
         }
     }

@@ -3,11 +3,15 @@
 use time::PrimitiveDateTime;
 
 use super::report::{Finding, Report, What};
+use crate::evidence::chain::Chain;
+use crate::evidence::checkpoint;
 
 /// Heartbeats come each 10 s; this long without one is silence.
 const SILENCE_US: u64 = 30_000_000;
 /// The wall's clock may drift so far from the machine's between two signs.
-const STEP_US: i64 = 2_000_000;
+const STEP_US: u64 = 2_000_000;
+/// So far a time that is signed may be from what it must lie within: clocks are set.
+const GRACE_US: i64 = 60_000_000;
 
 /// One sign of life.
 #[derive(Clone, Debug)]
@@ -42,8 +46,8 @@ impl Clock {
             report.add(Finding::said(What::Silence, text).record(sequence));
         }
         let (Some(from), Some(to)) = (micros(&before.time), micros(time)) else { return };
-        let step = (to - from).saturating_sub(i64::try_from(passed).unwrap_or(i64::MAX));
-        if step.abs() > STEP_US {
+        let step = to.saturating_sub(from).saturating_sub(i64::try_from(passed).unwrap_or(i64::MAX));
+        if step.unsigned_abs() > STEP_US {
             let seconds = step as f64 / 1e6;
             let text =
                 format!("the wall's clock was set by {seconds:+.1} s between {} and {time}", before.time);
@@ -59,6 +63,52 @@ fn micros(time: &str) -> Option<i64> {
     );
     let time = PrimitiveDateTime::parse(time, form).ok()?.assume_utc();
     i64::try_from(time.unix_timestamp_nanos() / 1000).ok()
+}
+
+/// The time that a record bears, which is the first in its text.
+pub fn time_of(payload: &[u8]) -> Option<&str> {
+    memchr::memmem::find_iter(payload, b"\"time\"").find_map(|at| {
+        let rest = payload[at + 6..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+        let time = rest.strip_prefix(b"\"")?.get(..27)?;
+        str::from_utf8(time).ok().filter(|time| checkpoint::is_time(time))
+    })
+}
+
+/// Whether `to` is more than a minute behind `from`.
+pub fn is_long(from: &str, to: &str) -> bool {
+    micros(from).zip(micros(to)).is_none_or(|(from, to)| to.saturating_sub(from) > GRACE_US)
+}
+
+/// When something may have been: from the certificate of a key to the next one's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Not before; `None`: whenever.
+    pub from: Option<String>,
+    /// Not after; `None`: whenever.
+    pub to: Option<String>,
+}
+
+impl Window {
+    /// While the keys from `first` to `last` were in use.
+    pub fn of(chain: &Chain, first: u64, last: u64) -> Self {
+        let time = |number: u64| {
+            let number = usize::try_from(number).ok()?;
+            chain.certificates().get(number).map(|certificate| certificate.time.clone())
+        };
+        Self { from: time(first), to: last.checked_add(1).and_then(time) }
+    }
+
+    /// Whether `time` is before or after it.
+    pub fn excludes(&self, time: &str) -> bool {
+        self.from.as_deref().is_some_and(|from| time < from) || self.to.as_deref().is_some_and(|to| time > to)
+    }
+
+    /// Whether it is so by more than a clock that was set explains.
+    pub fn excludes_far(&self, time: &str) -> bool {
+        self.excludes(time)
+            && (self.from.as_deref().is_some_and(|from| is_long(time, from))
+                || self.to.as_deref().is_some_and(|to| is_long(to, time)))
+    }
 }
 
 #[cfg(test)]

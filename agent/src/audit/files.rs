@@ -1,8 +1,9 @@
-//! The files of a store.
+//! The files of a store. Whoever could write to it chose what lies there: nothing but a regular file is opened, no link is
+//! followed, and none is read beyond a size that its kind never has.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ulid::Ulid;
@@ -12,6 +13,41 @@ use super::said::{SegmentHead, kind};
 use super::scan::{Item, Scan};
 use crate::evidence::checkpoint;
 use crate::evidence::tile::{At, Tile, WIDTH};
+
+/// Largest number in a file that is believed: of a segment, a record, a size, a place. Sums of a few of them are no trouble.
+pub const LARGEST: u64 = 1 << 60;
+/// Sizes that no honest file has: of the keys and of a log's checkpoints, of what has one note or key, of a tile.
+pub const NOTES: u64 = 1 << 30;
+pub const SMALL: u64 = 256 << 10;
+const TILE: u64 = 32 * WIDTH as u64;
+
+/// Opens a file for reading, if it is one: never a link, a pipe or a device.
+///
+/// # Errors
+/// What open says, and [`is_none`] for what is no file.
+pub fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
+/// Whether [`open`] refused what is no regular file.
+pub fn is_none(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+        || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
+}
+
+/// A file's bytes, at most `most` of them.
+fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {most} bytes"))),
+        false => Ok(bytes),
+    }
+}
 
 /// A segment's file.
 #[derive(Debug)]
@@ -38,6 +74,8 @@ pub fn segments(dir: &Path) -> Result<Vec<Segment>, Error> {
         let head = match head(&path) {
             // The size bound may take it at this moment.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // Said when its records are read.
+            Err(error) if is_none(&error) => None,
             head => head.map_err(Error::of(&path))?,
         };
         all.push(Segment { number, path, head });
@@ -71,12 +109,17 @@ pub fn log_dir(dir: &Path, log: Ulid) -> PathBuf {
 pub fn logs(dir: &Path) -> Result<Vec<Ulid>, Error> {
     let dir = dir.join("logs");
     let mut all = Vec::new();
+    if fs::symlink_metadata(&dir).is_ok_and(|there| !there.is_dir()) {
+        return Err(Error::of(&dir)(io::Error::other("it is no directory")));
+    }
     match fs::read_dir(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         entries => {
             for entry in entries.map_err(Error::of(&dir))? {
-                let name = entry.map_err(Error::of(&dir))?.file_name();
-                all.extend(name.to_str().and_then(checkpoint::ulid));
+                let entry = entry.map_err(Error::of(&dir))?;
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    all.extend(entry.file_name().to_str().and_then(checkpoint::ulid));
+                }
             }
         }
     }
@@ -84,12 +127,12 @@ pub fn logs(dir: &Path) -> Result<Vec<Ulid>, Error> {
     Ok(all)
 }
 
-/// A file whole; `None` when it is not there.
+/// A file whole; `None` when it is not there. One of more than `most` bytes cannot be read.
 ///
 /// # Errors
 /// What reading says.
-pub fn whole(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    match fs::read(path) {
+pub fn whole(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
+    match read(path, most) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some).map_err(Error::of(path)),
     }
@@ -108,9 +151,10 @@ pub enum OnDisk {
 
 /// Reads a tile.
 pub fn tile(log_dir: &Path, at: At) -> OnDisk {
-    match fs::read(log_dir.join("tile").join(at.to_string())) {
+    match read(&log_dir.join("tile").join(at.to_string()), TILE) {
         Ok(bytes) => Tile::read(at, &bytes).map_or(OnDisk::Odd, OnDisk::Tile),
-        Err(_) => OnDisk::Missing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => OnDisk::Missing,
+        Err(_) => OnDisk::Odd,
     }
 }
 
@@ -135,7 +179,7 @@ pub fn leaf(log_dir: &Path, index: u64) -> Option<Tile> {
 /// # Errors
 /// What reading says.
 pub fn behind(path: &Path, end: u64) -> io::Result<u64> {
-    let file = fs::File::open(path)?;
+    let file = open(path)?;
     let length = file.metadata()?.len().saturating_sub(end);
     let (mut last, mut at, mut buffer) = (0, end, vec![0; length.min(1 << 20) as usize]);
     loop {

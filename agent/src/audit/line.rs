@@ -1,8 +1,9 @@
 //! The line of records: segments in their order, sequence numbers without a gap, logs one after another.
 
 mod end;
+mod logs;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,8 @@ use ulid::Ulid;
 
 use super::Error;
 use super::bodies::Bodies;
-use super::clock::Clock;
-use super::files::{self, Segment};
+use super::clock::{self, Clock, Window};
+use super::files::{self, LARGEST, Segment};
 use super::log::{Log, Place as At};
 use super::report::{Finding, Report, What};
 use super::said::{Deleted, GivenUp, Heartbeat, Key, LogEnd, LogHead, Place, Recovered, SegmentHead, kind};
@@ -22,8 +23,12 @@ use crate::evidence::checkpoint;
 use crate::evidence::note::Note;
 use crate::record::frame::HEADER;
 
-/// So many numbers a writer that drains has to itself.
+/// So many numbers a writer that drains has to itself, of records and of segments.
 const DRAIN: u64 = 1 << 32;
+const DRAIN_SEGMENTS: u64 = 1000;
+
+/// Of which log a record is which leaf, if it is one.
+type Leaf = Option<(Ulid, u64)>;
 
 /// Records that are not there.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ struct Hole {
     records: std::ops::Range<u64>,
     /// In which segments they may have been: empty when none is missing.
     segments: std::ops::Range<u64>,
+    /// Nothing is before it, and one of so many segments before what follows was the last to be deleted, if it was so.
+    front: Option<u64>,
     /// Where what follows them is.
     before: Place,
     log: Option<Ulid>,
@@ -61,32 +68,41 @@ pub struct Line {
     /// The number that the next frame has.
     next: Option<u64>,
     last_segment: u64,
+    /// Those that are there.
+    segments: Vec<u64>,
     clock: Clock,
     bodies: Bodies,
     holes: Vec<Hole>,
     tails: Vec<Tail>,
     /// What records say happened: of which log, at which leaf.
-    recovered: Vec<(Recovered, Option<(Ulid, u64)>)>,
-    given_up: Vec<GivenUp>,
-    deleted: BTreeMap<u64, Option<(Ulid, u64)>>,
-    erased: BTreeSet<u64>,
-    ends: Vec<(LogEnd, Option<Ulid>)>,
+    recovered: Vec<Recovered>,
+    given_up: Vec<(GivenUp, Leaf)>,
+    deleted: Vec<(u64, Leaf)>,
+    erased: Vec<(u64, Leaf)>,
+    ends: Vec<(LogEnd, Leaf)>,
+    /// Logs whose first records name those before them.
+    begun: BTreeMap<Ulid, Vec<Ulid>>,
+    /// The latest time that a record bears.
+    newest: Option<String>,
+    /// Somebody writes to the store: what is not signed yet may be so in a moment.
+    written: bool,
 }
 
 impl Line {
     /// Before the first segment. What heads say of other logs is known beforehand.
-    pub fn new(dir: &Path, mut signed: Signed, segments: &[Segment]) -> Self {
+    pub fn new(dir: &Path, mut signed: Signed, segments: &[Segment], written: bool) -> Self {
         let store = signed.chain.as_ref().map(|chain| chain.store().to_string());
         let first = segments.iter().find_map(|s| Some(s.head.as_ref()?.1.store.clone()));
-        let mut ends = Vec::new();
+        let (mut ends, mut begun) = (Vec::new(), BTreeMap::new());
         for log in segments.iter().filter_map(|segment| segment.head.as_ref()?.1.log.as_ref()) {
             let Some((by, begins)) = checkpoint::ulid(&log.id).zip(log.begins.as_ref()) else { continue };
             for end in &begins.previous {
                 if let Some((log, tree)) = end.tree() {
                     signed.marks.entry(log).or_default().push(Mark { tree, by: By::Log(by) });
                 }
-                ends.push((end.clone(), Some(by)));
+                ends.push((end.clone(), Some((by, 0))));
             }
+            begun.insert(by, begins.previous.iter().filter_map(|end| checkpoint::ulid(&end.log)).collect());
         }
         Self {
             dir: dir.to_owned(),
@@ -97,15 +113,19 @@ impl Line {
             current: None,
             next: None,
             last_segment: 0,
+            segments: segments.iter().map(|segment| segment.number).collect(),
             clock: Clock::default(),
             bodies: Bodies::new(dir),
             holes: Vec::new(),
             tails: Vec::new(),
             recovered: Vec::new(),
             given_up: Vec::new(),
-            deleted: BTreeMap::new(),
-            erased: BTreeSet::new(),
+            deleted: Vec::new(),
+            erased: Vec::new(),
             ends,
+            begun,
+            newest: None,
+            written,
         }
     }
 
@@ -114,12 +134,22 @@ impl Line {
     /// # Errors
     /// It cannot be read.
     pub fn segment(&mut self, segment: &Segment, rest: &[Segment], report: &mut Report) -> Result<(), Error> {
+        if segment.number > LARGEST {
+            let text = format!("segment {} has a number that no store comes to", segment.number);
+            report.add(Finding::bad(What::Segment, text).at(segment.number, 0));
+            return Ok(());
+        }
         let following = rest.iter().find_map(|segment| segment.head.as_ref());
         let end =
             following.and_then(|(_, head)| head.previous).filter(|place| place.segment == segment.number);
-        let end = end.map(|place| place.offset);
+        let end = end.map(|place| place.offset.min(LARGEST));
         let scan = match Scan::open(&segment.path, end) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if files::is_none(&error) => {
+                let text = format!("segment {} is no file", segment.number);
+                report.add(Finding::bad(What::Segment, text).at(segment.number, 0));
+                return Ok(());
+            }
             scan => scan,
         };
         let (mut scan, good) = scan.map_err(Error::of(&segment.path))?;
@@ -143,10 +173,12 @@ impl Line {
     fn head(&mut self, segment: &Segment, report: &mut Report) {
         let number = segment.number;
         let bad = |text: String| Finding::bad(What::Segment, text).at(number, 8);
-        let Some((sequence, head)) = &segment.head else {
-            // Told when it was read. A file without anything in it was named before a crash.
+        // Told when it was read. A file without anything in it was named before a crash.
+        let Some((sequence, head)) = &segment.head else { return };
+        if *sequence > LARGEST {
+            report.add(bad(format!("segment {number} begins with record {sequence}: no store has so many")));
             return;
-        };
+        }
         if Some(&head.store) != self.store.as_ref() {
             report.add(bad(format!("segment {number} is of another store, {}", head.store)));
         }
@@ -166,10 +198,12 @@ impl Line {
         }
         let before = Place { segment: number, offset: 8 };
         let from = self.next.unwrap_or(1);
-        let gone = if head.apart { 0..0 } else { skipped };
-        if *sequence > from && (!head.apart || sequence - from > 2 * DRAIN) || !gone.is_empty() {
+        let front = self.next.is_none().then_some(if head.apart { 2 * DRAIN_SEGMENTS } else { 1 });
+        let gone = if head.apart && front.is_none() { 0..0 } else { skipped };
+        let drained = head.apart && front.is_none() && sequence.saturating_sub(from) <= 2 * DRAIN;
+        if *sequence > from && !drained || !gone.is_empty() {
             let records = from..(*sequence).max(from);
-            self.holes.push(Hole { records, segments: gone, before, log: None, unknown: 0 });
+            self.holes.push(Hole { records, segments: gone, front, before, log: None, unknown: 0 });
         }
         if *sequence > from || self.next.is_none() {
             self.next = Some(*sequence);
@@ -194,7 +228,8 @@ impl Line {
                 report.add(bad(format!("log {id} goes on behind another log")));
             } else {
                 let marks = self.signed.marks.get(&id).cloned().unwrap_or_default();
-                self.logs.insert(id, Log::new(id, *first, files::log_dir(&self.dir, id), marks));
+                let (dir, window) = (files::log_dir(&self.dir, id), self.signed.window(id));
+                self.logs.insert(id, Log::new(id, (*first).min(sequence), dir, marks, window));
                 self.order.push(id);
             }
             self.current = Some(id);
@@ -239,7 +274,12 @@ impl Line {
 
     fn frame(&mut self, segment: u64, frame: &Frame<'_>, report: &mut Report) {
         let place = Place { segment, offset: frame.offset };
-        let next = self.next.unwrap_or(frame.sequence);
+        let next = self.next.unwrap_or(frame.sequence.min(LARGEST));
+        if frame.sequence > LARGEST {
+            let text = format!("record {} has a number that no store comes to", frame.sequence);
+            report.add(Finding::bad(What::Order, text).at(segment, frame.offset).record(frame.sequence));
+            return;
+        }
         if frame.sequence < next {
             let text = format!("record {} comes after record {}", frame.sequence, next - 1);
             let so = "it is twice in the store, or was moved; it is left out".to_owned();
@@ -251,6 +291,7 @@ impl Line {
             self.holes.push(Hole {
                 records: next..frame.sequence,
                 segments: 0..0,
+                front: None,
                 before: place,
                 log: None,
                 unknown: 0,
@@ -258,9 +299,20 @@ impl Line {
         }
         self.next = Some(frame.sequence + 1);
         report.records += 1;
-        let mut leaf = None;
+        let leaf = self.leaf(place, frame, report);
+        self.time(place, frame, leaf, report);
+        self.said(place, frame, leaf, report);
+        self.bodies.record(segment, frame, report);
+    }
+
+    /// Adds a record to the tree of its log. Gives the log, and which leaf it is.
+    fn leaf(&mut self, place: Place, frame: &Frame<'_>, report: &mut Report) -> Leaf {
+        let Place { segment, offset } = place;
         match self.current.and_then(|id| self.logs.get_mut(&id)) {
-            None => report.outside += 1,
+            None => {
+                report.outside += 1;
+                None
+            }
             Some(log) => {
                 let index = frame.sequence.saturating_sub(log.first);
                 let lacks = log.first + log.size()..frame.sequence;
@@ -270,19 +322,53 @@ impl Line {
                     None if lacks.is_empty() => {}
                     None => {
                         let log = Some(log.id);
-                        self.holes.push(Hole { records: lacks, segments: 0..0, before: place, log, unknown });
+                        self.holes.push(Hole { records: lacks, segments: 0..0, front: None, before: place, log, unknown });
                     }
                 }
-                if index == log.size() {
-                    log.push(frame.leaf, At { segment, offset: frame.offset }, report);
-                    log.stopped = frame.kind == kind::STOP;
-                    log.end = frame.offset + (HEADER + frame.payload.len()) as u64;
-                    leaf = Some((log.id, index));
+                if index != log.size() {
+                    let text = format!("record {} is not the next of log {}", frame.sequence, log.id);
+                    let finding = Finding::bad(What::Order, text).at(segment, offset);
+                    report.add(finding.record(frame.sequence).log(log.id));
+                    return None;
                 }
+                log.push(frame.leaf, At { segment, offset }, report);
+                log.stopped = frame.kind == kind::STOP;
+                log.end = offset + (HEADER + frame.payload.len()) as u64;
+                Some((log.id, index))
             }
         }
-        self.said(place, frame, leaf, report);
-        self.bodies.record(segment, frame, report);
+    }
+
+    /// The time that a record bears must be one of the keys that signed its log: who has a later one cannot put records
+    /// into the past. One finding a log.
+    fn time(&mut self, place: Place, frame: &Frame<'_>, leaf: Leaf, report: &mut Report) {
+        if matches!(frame.kind, kind::BODY | kind::BODY_REF | kind::DIVERTED) {
+            return;
+        }
+        let Some(time) = clock::time_of(frame.payload) else { return };
+        if self.newest.as_deref().is_none_or(|newest| newest < time) {
+            self.newest = Some(time.to_owned());
+        }
+        let Some((log, index)) = leaf.and_then(|(id, index)| Some((self.logs.get_mut(&id)?, index))) else {
+            return;
+        };
+        if index >= log.promised() || !log.window.excludes_far(time) {
+            return;
+        }
+        #[derive(serde::Deserialize)]
+        struct Own {
+            time: String,
+        }
+        let Some(own) = parse::<Own>(frame.payload).filter(|own| log.window.excludes_far(&own.time)) else {
+            return;
+        };
+        let text = format!(
+            "record {} says {}, outside of the time of the keys that signed log {}",
+            frame.sequence, own.time, log.id
+        );
+        log.window = Window::default();
+        let finding = Finding::bad(What::Clock, text).at(place.segment, place.offset);
+        report.add(finding.record(frame.sequence).log(log.id));
     }
 
     /// What a record says that others are judged by.
@@ -290,16 +376,17 @@ impl Line {
         let payload = frame.payload;
         let read = match frame.kind {
             kind::SEGMENT => parse::<SegmentHead>(payload).map(drop),
-            kind::RECOVERED => parse(payload).map(|said| self.recovered.push((said, leaf))),
-            kind::GIVEN_UP => parse(payload).map(|said| self.given_up.push(said)),
-            kind::DELETED => parse::<Deleted>(payload).map(|said| {
-                self.deleted.insert(said.segment, leaf);
-            }),
+            kind::RECOVERED => parse(payload).map(|said| self.recovered.push(said)),
+            kind::GIVEN_UP => parse(payload).map(|said| self.given_up.push((said, leaf))),
+            kind::DELETED => {
+                parse::<Deleted>(payload).map(|said| self.deleted.push((said.segment, leaf)))
+            }
             kind::ERASED => {
-                parse::<serde_json::Value>(payload).map(|said| self.erased.extend(numbers(&said)))
+                let said = parse::<serde_json::Value>(payload);
+                said.map(|said| self.erased.extend(numbers(&said).into_iter().map(|n| (n, leaf))))
             }
             kind::LOG_END => {
-                parse::<LogEnd>(payload).map(|said| self.ends.push((said, leaf.map(|(log, _)| log))))
+                parse::<LogEnd>(payload).map(|said| self.ends.push((said, leaf)))
             }
             kind::KEY => parse::<Key<'_>>(payload).map(|said| self.key(place, frame.sequence, &said, report)),
             kind::HEARTBEAT => parse::<Heartbeat>(payload).map(|said| {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ulid::Ulid;
 
+use super::clock::Window;
 use super::files::{self, OnDisk};
 use super::report::{Finding, Report, What};
 use super::signed::{By, Mark};
@@ -21,6 +22,17 @@ pub struct Place {
     pub segment: u64,
     /// Offset.
     pub offset: u64,
+}
+
+/// Records that only another log binds.
+#[derive(Clone, Copy, Debug)]
+pub struct Late {
+    /// By the word of this log's record.
+    pub by: (Ulid, u64),
+    /// So many of those that are here.
+    pub count: u64,
+    /// Up to this size.
+    pub size: u64,
 }
 
 /// A record since the last tree that holds.
@@ -47,7 +59,7 @@ pub struct Log {
     /// Of them: proven.
     pub proven: u64,
     /// Of them: under no signature, but in what these logs say of this one.
-    pub late: Vec<(Ulid, u64)>,
+    pub late: Vec<Late>,
     /// Leaves of the largest signed tree that holds.
     pub signed: u64,
     /// Checkpoints that hold.
@@ -58,6 +70,8 @@ pub struct Log {
     changed: u64,
     /// Records that were read since the tree last held, and are not known to be changed.
     here: u64,
+    /// When its records may have been written, by the keys that signed it.
+    pub window: Window,
     dir: PathBuf,
     tree: Collector,
     /// By size; those before `next` are done with.
@@ -75,7 +89,7 @@ pub struct Log {
 
 impl Log {
     /// An empty one, with what is said of it.
-    pub fn new(id: Ulid, first: u64, dir: PathBuf, mut marks: Vec<Mark>) -> Self {
+    pub fn new(id: Ulid, first: u64, dir: PathBuf, mut marks: Vec<Mark>, window: Window) -> Self {
         // A tree without leaves says nothing. Of one size, those that are signed decide first.
         marks.retain(|mark| mark.tree.size > 0);
         marks.sort_by_key(|mark| (mark.tree.size, !mark.by.is_signed()));
@@ -90,6 +104,7 @@ impl Log {
             signed: 0,
             checkpoints: 0,
             stopped: false,
+            window,
             size: 0,
             changed: 0,
             here: 0,
@@ -202,7 +217,7 @@ impl Log {
         match by {
             By::Log(log) => {
                 if here > 0 {
-                    self.late.push((*log, here));
+                    self.late.push(Late { by: (*log, 0), count: here, size: self.size });
                 }
             }
             By::Checkpoint(_) => self.checkpoints += 1,
@@ -210,7 +225,7 @@ impl Log {
         }
         if by.is_signed() {
             self.signed = self.size();
-            self.proven += here + self.late.drain(..).map(|(_, count)| count).sum::<u64>();
+            self.proven += here + self.late.drain(..).map(|late| late.count).sum::<u64>();
         }
         for at in self.suspects.drain(..) {
             let path = format!("logs/{}/tile/{at}", self.id);
@@ -295,7 +310,7 @@ impl Log {
 
     /// Records that were read and are under nothing.
     pub fn unsigned(&self) -> u64 {
-        self.present - self.proven - self.changed - self.late.iter().map(|(_, count)| count).sum::<u64>()
+        self.present - self.proven - self.changed - self.late.iter().map(|late| late.count).sum::<u64>()
     }
 }
 

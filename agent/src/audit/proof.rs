@@ -5,6 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+pub use super::clock::Window;
+use super::files::LARGEST;
 use crate::evidence::chain::{Broken, Chain, Worthless};
 use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::note::{self, Note, VerifierKey};
@@ -73,6 +75,9 @@ pub enum Refused {
     /// The checkpoint.
     #[error("the checkpoint does not hold")]
     Checkpoint(#[source] Worthless),
+    /// The checkpoint's time is not one of its key's.
+    #[error("the checkpoint says {0}, outside of the time of its key")]
+    Time(String),
     /// A record.
     #[error("record {0} is not in the signed tree as the file has it")]
     Record(u64, #[source] Option<Unproven>),
@@ -85,6 +90,8 @@ pub struct Verdict {
     pub key: VerifierKey,
     /// Of the key that signed the checkpoint.
     pub number: u64,
+    /// From when to when that key was in use, by certificates that it cannot change; the end is not known of the last one.
+    pub window: Window,
     /// The checkpoint.
     pub checkpoint: Checkpoint,
     /// The records.
@@ -112,6 +119,10 @@ pub fn verify(file: &[u8], key: Option<&VerifierKey>) -> Result<Verdict, Refused
     let chain = chain.ok_or(Refused::Form(None))?;
     let note = Note::parse(&proof.checkpoint).map_err(Refused::Note)?;
     let (number, checkpoint) = chain.open(&note).map_err(Refused::Checkpoint)?;
+    let window = Window::of(&chain, number, number);
+    if window.excludes_far(&checkpoint.time) || checkpoint.tree.size > LARGEST {
+        return Err(Refused::Time(checkpoint.time));
+    }
     for proven in &proof.records {
         let refused = |why| Refused::Record(proven.sequence, why);
         let payload = proven.bytes().ok_or_else(|| refused(None))?;
@@ -120,5 +131,5 @@ pub fn verify(file: &[u8], key: Option<&VerifierKey>) -> Result<Verdict, Refused
         verify_inclusion(proven.index, record(proven.kind, &payload), &checkpoint.tree, &hashes)
             .map_err(|why| refused(Some(why)))?;
     }
-    Ok(Verdict { key: chain.first().clone(), number, checkpoint, records: proof.records })
+    Ok(Verdict { key: chain.first().clone(), number, window, checkpoint, records: proof.records })
 }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ulid::Ulid;
 
 use super::Error;
-use super::files::{self, OnDisk, Segment};
+use super::files::{self, LARGEST, OnDisk, Segment};
 use super::proof::{FORM, Proof, Proven};
 use super::said::kind;
 use super::scan::{Frame, Item, Scan};
@@ -95,9 +95,15 @@ pub fn prove(dir: &Path, id: &Id) -> Result<Proof, Unproved> {
     if found.iter().any(|record| record.log != Some(log)) {
         return Err(Unproved::TooMuch);
     }
+    if found.iter().any(|record| record.sequence < log.1) {
+        return Err(Unproved::Damaged("a record is before its log".to_owned()));
+    }
     let last = found.iter().map(|record| record.sequence - log.1).max().unwrap_or(0);
     let (chain, certificates) = chain(dir)?;
     let (note, number, tree) = newest(dir, &chain, log.0).ok_or(Unproved::Unsigned)?;
+    if tree.size > LARGEST {
+        return Err(Unproved::Damaged("its checkpoint".to_owned()));
+    }
     if tree.size <= last {
         return Err(Unproved::Unsigned);
     }
@@ -129,7 +135,8 @@ struct Record {
 }
 
 fn log_of(segment: &Segment) -> Option<(Ulid, u64)> {
-    let log = segment.head.as_ref()?.1.log.as_ref()?;
+    let (sequence, head) = segment.head.as_ref()?;
+    let log = head.log.as_ref().filter(|log| log.first <= *sequence && *sequence <= LARGEST)?;
     Some((checkpoint::ulid(&log.id)?, log.first))
 }
 
@@ -246,7 +253,7 @@ pub fn keys(dir: &Path) -> Result<Chain, Unproved> {
 
 /// The chain of keys, and its certificates as they are.
 fn chain(dir: &Path) -> Result<(Chain, Vec<String>), Unproved> {
-    let bytes = files::whole(&dir.join("keys"))?.ok_or(Unproved::Unsigned)?;
+    let bytes = files::whole(&dir.join("keys"), files::NOTES)?.ok_or(Unproved::Unsigned)?;
     let mut texts = Vec::new();
     let mut chain: Option<Chain> = None;
     for (_, piece) in note::split(&bytes) {
@@ -263,7 +270,7 @@ fn chain(dir: &Path) -> Result<(Chain, Vec<String>), Unproved> {
 
 /// The last checkpoint of a log: its note, the key's number, the tree.
 fn newest(dir: &Path, chain: &Chain, log: Ulid) -> Option<(String, u64, Head)> {
-    let bytes = std::fs::read(files::log_dir(dir, log).join("checkpoint")).ok()?;
+    let bytes = files::whole(&files::log_dir(dir, log).join("checkpoint"), files::SMALL).ok()??;
     let text = String::from_utf8(bytes).ok()?;
     let (number, checkpoint) = chain.open(&Note::parse(&text).ok()?).ok()?;
     (checkpoint.origin.log == log).then_some((text, number, checkpoint.tree))

@@ -138,6 +138,11 @@ pub struct Report {
     pub unsigned: u64,
     /// Of them: in no log, from a version without evidence.
     pub outside: u64,
+    /// Of the last two: all but the end of a store that may still be signed. Whoever could write to the store may have made
+    /// them.
+    pub unproven: u64,
+    /// Records before this time were deleted; `None` when none was.
+    pub since: Option<String>,
     /// Checkpoints that hold.
     pub checkpoints: u64,
     /// Pieces of bodies that are what was recorded.
@@ -176,8 +181,8 @@ impl Report {
         }
     }
 
-    /// Nothing that weighs was found.
+    /// Nothing that weighs was found, and what is there is proven.
     pub fn good(&self) -> bool {
-        self.bad == 0
+        self.bad == 0 && self.unproven == 0 && self.proven > 0
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use super::files::LARGEST;
 use crate::evidence::checkpoint;
 use crate::evidence::tree::Head;
 use ulid::Ulid;
@@ -20,6 +21,7 @@ pub mod kind {
     pub const HEARTBEAT: u8 = 9;
     pub const BODY_KEY: u8 = 10;
     pub const ERASED: u8 = 12;
+    pub const BODY: u8 = 35;
     pub const BODY_REF: u8 = 37;
     pub const DIVERTED: u8 = 38;
 }
@@ -72,7 +74,8 @@ pub struct LogEnd {
 impl LogEnd {
     /// Log and tree; `None` when they are not written as they must be.
     pub fn tree(&self) -> Option<(Ulid, Head)> {
-        Some((checkpoint::ulid(&self.log)?, Head { size: self.size, root: self.root.parse().ok()? }))
+        let size = Some(self.size).filter(|size| *size <= LARGEST)?;
+        Some((checkpoint::ulid(&self.log)?, Head { size, root: self.root.parse().ok()? }))
     }
 }
 

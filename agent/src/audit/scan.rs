@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::files::open;
 use crate::evidence::tree::{Hash, record_at};
 use crate::record::frame::{HEADER, MAGIC, MAX_PAYLOAD, Seen, see};
 
@@ -69,7 +70,7 @@ impl Scan {
     /// # Errors
     /// What open and read say.
     pub fn open(path: &Path, end: Option<u64>) -> io::Result<(Self, bool)> {
-        let file = File::open(path)?;
+        let file = open(path)?;
         let length = file.metadata()?.len();
         let end = end.unwrap_or(length).min(length);
         let mut scan = Self { file, end, window: Vec::new(), base: 0, used: 0, eof: false };

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use ulid::Ulid;
 
+use super::clock::Window;
+use super::files::LARGEST;
 use super::report::{Finding, Last, Report, What};
 use super::{Error, files};
 use crate::evidence::chain::Chain;
@@ -77,8 +79,8 @@ pub fn read(
     let mut kept = Vec::new();
     for log in files::logs(dir)? {
         let dir = files::log_dir(dir, log);
-        let last = files::whole(&dir.join("checkpoint"))?;
-        kept.push((log, last, files::whole(&dir.join("checkpoints"))?));
+        let last = files::whole(&dir.join("checkpoint"), files::SMALL)?;
+        kept.push((log, last, files::whole(&dir.join("checkpoints"), files::NOTES)?));
     }
     let mut signed = Signed { chain: chain(dir, first, report)?, ..Signed::default() };
     let Some(chain) = signed.chain.clone() else {
@@ -111,11 +113,12 @@ pub fn read(
             None => {}
         }
     }
+    signed.bounded(report);
     Ok(signed)
 }
 
 fn chain(dir: &Path, first: Option<&VerifierKey>, report: &mut Report) -> Result<Option<Chain>, Error> {
-    let bytes = files::whole(&dir.join("keys"))?.unwrap_or_default();
+    let bytes = files::whole(&dir.join("keys"), files::NOTES)?.unwrap_or_default();
     let mut chain: Option<Chain> = None;
     for (at, piece) in note::split(&bytes) {
         let number = chain.as_ref().map_or(0, |chain| chain.certificates().len());
@@ -171,6 +174,39 @@ fn clocks(chain: &Chain, report: &mut Report) {
 }
 
 impl Signed {
+    /// Leaves out trees of more leaves than there can be.
+    fn bounded(&mut self, report: &mut Report) {
+        for (log, marks) in &mut self.marks {
+            marks.retain(|mark| {
+                let possible = mark.tree.size <= LARGEST;
+                if !possible {
+                    let text = format!("{} says that log {log} had {} records", mark.by, mark.tree.size);
+                    report.add(Finding::bad(What::Checkpoint, text).log(log));
+                }
+                possible
+            });
+        }
+    }
+
+    /// The first and the last key that signed something of a log, by what the keys themselves say.
+    pub fn keys_of(&self, log: Ulid) -> Option<(u64, u64)> {
+        let marks = self.marks.get(&log)?.iter().filter(|mark| mark.tree.size > 0);
+        let keys = marks.filter_map(|mark| match mark.by {
+            By::Checkpoint(key) | By::Known(key) => Some(key),
+            // The key before signed what a certificate pins.
+            By::Pin(number) => Some(number.saturating_sub(1)),
+            By::Log(_) => None,
+        });
+        let (first, last) = keys.clone().min().zip(keys.max())?;
+        Some((first, last))
+    }
+
+    /// When the records of a log that are signed may have been written.
+    pub fn window(&self, log: Ulid) -> Window {
+        let keys = self.chain.as_ref().zip(self.keys_of(log));
+        keys.map_or_else(Window::default, |(chain, (first, last))| Window::of(chain, first, last))
+    }
+
     fn mark(&mut self, log: Ulid, tree: Head, by: By) {
         self.marks.entry(log).or_default().push(Mark { tree, by });
     }
@@ -255,17 +291,15 @@ impl Signed {
     }
 
     fn keep(&mut self, chain: &Chain, log: Ulid, key: u64, checkpoint: &Checkpoint, report: &mut Report) {
-        let certificates = chain.certificates();
-        let begun = certificates.get(key as usize).map(|c| &c.time);
-        let ended = certificates.get(key as usize + 1).map(|c| &c.time);
-        if begun.is_some_and(|time| *time > checkpoint.time)
-            || ended.is_some_and(|time| *time < checkpoint.time)
-        {
+        let window = Window::of(chain, key, key);
+        if window.excludes(&checkpoint.time) {
             let text = format!(
-                "a checkpoint of {} leaves was signed at {}, outside of the time of its key {key}",
+                "a checkpoint of {} leaves says that it was signed at {}, outside of the time of its key {key}",
                 checkpoint.tree.size, checkpoint.time
             );
-            report.add(Finding::said(What::Clock, text).log(log));
+            let far = window.excludes_far(&checkpoint.time);
+            let finding = if far { Finding::bad } else { Finding::said };
+            report.add(finding(What::Clock, text).log(log));
         }
         let last = Last { time: checkpoint.time.clone(), log: log.to_string(), size: checkpoint.tree.size };
         report.last = report.last.take().max(Some(last));

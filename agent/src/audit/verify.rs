@@ -6,6 +6,7 @@ use super::line::Line;
 use super::report::{Finding, Report, What};
 use super::{Error, files, signed};
 use crate::evidence::note::VerifierKey;
+use crate::record::in_use;
 
 /// What to verify against.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,7 @@ pub struct Options {
 /// It cannot be read. What is wrong with it is in the report.
 pub fn verify(dir: &Path, options: &Options) -> Result<Report, Error> {
     let mut report = Report::default();
+    let written = in_use(dir);
     // What is signed first, then the records: so one that is being written is not ahead of its records.
     let signed = signed::read(dir, options.key.as_ref(), &options.known, &mut report)?;
     let segments = files::segments(dir)?;
@@ -33,7 +35,7 @@ pub fn verify(dir: &Path, options: &Options) -> Result<Report, Error> {
         return Ok(report);
     }
     report.segments = segments.len() as u64;
-    let mut line = Line::new(dir, signed, &segments);
+    let mut line = Line::new(dir, signed, &segments, written);
     for (index, segment) in segments.iter().enumerate() {
         line.segment(segment, &segments[index + 1..], &mut report)?;
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ use super::filter::default_store;
 use crate::audit::prove::{Id, prove};
 use crate::audit::{Finding, Grade, Options, Report, proof, verify};
 use crate::evidence::note::VerifierKey;
+use crate::paths::AUDIT_DIR;
 use crate::record::visible::{Keep, visible};
 use crate::report::Chain;
 
@@ -136,11 +137,13 @@ impl VerifyArgs {
             };
             writeln!(
                 out,
-                "proven: {} records are in {}, signed at {} under key {} from {key} on:\n{}",
+                "proven: {} records are in {}, signed at {} under key {}, which was in use from {} to {}; from {key} on:\n{}",
                 verdict.records.len(),
                 checkpoint.origin,
                 checkpoint.time,
                 verdict.number,
+                verdict.window.from.as_deref().unwrap_or("?"),
+                verdict.window.to.as_deref().unwrap_or("a time that the proof does not have"),
                 verdict.key
             )?;
         }
@@ -179,9 +182,17 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
         (Some(key), false) => writeln!(out, "  keys: from {key}, which was not compared")?,
         (None, _) => writeln!(out, "  keys: none")?,
     }
-    match report.bad {
-        0 => writeln!(out, "good: nothing was changed, removed or reordered in what is proven"),
-        n => writeln!(out, "BAD: {n} findings"),
+    if let Some(since) = &report.since {
+        writeln!(out, "  what was recorded before {since} was deleted; only what was kept elsewhere can tell what it was")?;
+    }
+    match (report.bad, report.unproven) {
+        (0, 0) if *proven > 0 => {
+            writeln!(out, "good: nothing was changed, removed or reordered in what is proven")
+        }
+        (0, 0) => writeln!(out, "unproven: nothing in this store is under a signature"),
+        (0, n) => writeln!(out, "unproven {n} records: no signature covers them, whoever could write here may have made them"),
+        (n, 0) => writeln!(out, "BAD: {n} findings"),
+        (n, m) => writeln!(out, "BAD: {n} findings; unproven {m} records"),
     }
 }
 
@@ -247,7 +258,17 @@ struct KeyArgs {
 
 impl KeyArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let chain = crate::audit::prove::keys(&self.store).map_err(|error| Failure {
+        let of = crate::audit::prove::keys;
+        let copied = of(&self.store);
+        let own = self.of_this_host(copied.as_ref().ok().map(|chain| chain.store().to_string()));
+        let told = own.as_deref().map(of).and_then(Result::ok);
+        if let Some(own) = &told
+            && copied.as_ref().ok().map(crate::evidence::chain::Chain::first) != Some(own.first())
+        {
+            let text = "warning: the keys in the store are others than those that this host's agent made, which follow";
+            writeln!(io::stderr(), "{text}")?;
+        }
+        let chain = told.map_or(copied, Ok).map_err(|error| Failure {
             why: Chain(&error).to_string(),
             remedy: "A key is made with the first record; see `sluice audit verify`.".to_owned(),
             code: 1,
@@ -266,6 +287,21 @@ impl KeyArgs {
             writeln!(out, "{}", chain.first())?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Where the agent that signs this store keeps its keys, beside the store: root alone may read and write there, so that
+    /// it is the better witness of which key was the first. `named`: the store's id by its own copy; another one there counts
+    /// if it is the only one.
+    fn of_this_host(&self, named: Option<String>) -> Option<PathBuf> {
+        let all = self.store.parent()?.join(AUDIT_DIR);
+        let owner = fs::symlink_metadata(&all).ok().filter(fs::Metadata::is_dir)?.uid();
+        if owner != nix::unistd::geteuid().as_raw() {
+            return None;
+        }
+        let entries = fs::read_dir(&all).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let ids: Vec<_> = entries.filter(|name| crate::evidence::checkpoint::ulid(name).is_some()).collect();
+        let own = ids.iter().find(|id| Some(*id) == named.as_ref());
+        own.or(ids.first().filter(|_| ids.len() == 1)).map(|id| all.join(id))
     }
 }
 

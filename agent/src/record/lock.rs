@@ -114,7 +114,10 @@ impl Lock {
 
 /// Whether some agent writes to this store now. Takes no lock itself, so that it never keeps one out.
 pub fn in_use(dir: &Path) -> bool {
-    File::open(dir.join(LOCK)).is_ok_and(|file| held(&file, WRITER, 0))
+    // Of a copy anything may lie there, a pipe that waits for a writer too.
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(dir.join(LOCK));
+    file.is_ok_and(|file| held(&file, WRITER, 0))
 }
 
 /// Whether a writer of this store drains.

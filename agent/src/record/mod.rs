@@ -25,6 +25,7 @@ pub mod frame;
 pub mod headers;
 mod held;
 mod lock;
+pub(crate) use lock::in_use;
 mod log;
 mod logs;
 mod open;

@@ -1,11 +1,28 @@
-//! What can only be said when everything was read: which holes a record accounts for, how the logs hang together, and what
-//! is proven.
+//! What can only be said when everything was read: which holes a record accounts for. Only what a signature covers accounts
+//! for anything: whoever can write to the store could have added the word to what he took away.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use ulid::Ulid;
 
-use super::{Hole, Line};
+use super::{Hole, Leaf, Line};
 use crate::audit::report::{Finding, Report, What};
-use crate::evidence::checkpoint;
+
+/// What is bound, and what it says.
+pub(super) struct Bound {
+    /// So many leaves of each log are under a signature, its own or one of a later log that names it.
+    pub logs: BTreeMap<Ulid, u64>,
+    /// The end of the last log is not signed, and may be so in a moment.
+    pub fresh: bool,
+    /// Segments that were deleted.
+    pub deleted: BTreeSet<u64>,
+}
+
+impl Bound {
+    pub fn holds(&self, leaf: Leaf) -> bool {
+        leaf.is_some_and(|(log, index)| self.logs.get(&log).is_some_and(|size| index < *size))
+    }
+}
 
 impl Line {
     /// Ends the verification.
@@ -14,28 +31,38 @@ impl Line {
         for log in self.logs.values_mut() {
             log.finish(report);
         }
-        self.holes(report);
+        let mut bound = self.bound();
+        bound.fresh = self.written && self.is_end_fresh(report);
+        let said = |all: &[(u64, Leaf)]| {
+            all.iter().filter(|(_, leaf)| self.counts(&bound, *leaf)).map(|(number, _)| *number).collect()
+        };
+        let (deleted, erased): (BTreeSet<u64>, BTreeSet<u64>) = (said(&self.deleted), said(&self.erased));
+        bound.deleted = deleted;
+        self.holes(&bound, report);
         self.tails(report);
-        self.gone(report);
+        self.gone(&bound, report);
         self.claims(report);
         self.unfinished(report);
         for log in self.signed.only_last.iter().filter(|log| self.logs.contains_key(log)) {
             let text = format!("logs/{log}/checkpoints is not there, only the last checkpoint");
             report.add(Finding::said(What::Checkpoint, text).log(log));
         }
-        let deleted = self.deleted.keys().copied().collect();
-        std::mem::replace(&mut self.bodies, super::Bodies::new(&self.dir)).finish(
-            &deleted,
-            &self.erased,
-            report,
-        );
+        // Retention takes the bodies before the segment: of the oldest that is there they may be gone.
+        let there = |number: &u64| self.segments.iter().skip(1).any(|segment| segment == number);
+        let deleted = bound.deleted.iter().copied().filter(|number| !there(number)).collect();
+        std::mem::replace(&mut self.bodies, super::Bodies::new(&self.dir)).finish(&deleted, &erased, report);
         report.store = self.store.clone();
         report.logs = self.order.len() as u64;
         for log in self.logs.values() {
             report.proven += log.proven;
             report.checkpoints += log.checkpoints;
         }
-        self.sum(report);
+        self.sum(&bound, report);
+    }
+
+    /// What a record says counts if it is under a signature, or will be: it is at the end of a store that is written.
+    fn counts(&self, bound: &Bound, leaf: Leaf) -> bool {
+        bound.holds(leaf) || bound.fresh && leaf.map(|(log, _)| log) == self.order.last().copied()
     }
 
     /// Records that were signed at the end of a log, and are not there.
@@ -56,16 +83,21 @@ impl Line {
             });
             let before = super::Place { segment: log.last_segment, offset: log.end };
             let segments = segments.unwrap_or(0..0);
-            self.holes.push(Hole { records, segments, before, log: Some(*id), unknown });
+            self.holes.push(Hole { records, segments, front: None, before, log: Some(*id), unknown });
         }
     }
 
-    fn holes(&self, report: &mut Report) {
+    /// Whether a record says that what was before the first segment was deleted. Only the oldest ever is, so that the word
+    /// on the last of them is enough: the others' words went with the segments that they were in.
+    pub(super) fn was_deleted(&self, hole: &Hole, bound: &Bound) -> bool {
+        let Some(reach) = hole.front.filter(|_| !hole.segments.is_empty()) else { return false };
+        let end = hole.segments.end;
+        bound.deleted.range(end.saturating_sub(reach)..end).next().is_some()
+    }
+
+    fn holes(&self, bound: &Bound, report: &mut Report) {
         for hole in &self.holes {
-            let Hole { records, segments, before, log, unknown } = hole;
-            let gone: Vec<u64> =
-                segments.clone().take(100_000).filter(|n| !self.deleted.contains_key(n)).collect();
-            let excused = !segments.is_empty() && gone.is_empty();
+            let Hole { records, segments, before, log, unknown, .. } = hole;
             let which = match records.is_empty() {
                 true => String::new(),
                 false => format!("records {} to {}", records.start, records.end - 1),
@@ -75,20 +107,18 @@ impl Line {
                 false => format!("segments {} to {}", segments.start, segments.end - 1),
             };
             let both = [from, which].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ");
-            let mut finding = if excused {
-                let signed =
-                    segments.clone().all(|n| self.is_signed(self.deleted.get(&n).copied().flatten()));
-                let word =
-                    if signed { "a signed record says so" } else { "a record that is not signed says so" };
-                Finding::said(What::Deleted, format!("{both} were deleted; {word}"))
-            } else if let Some(why) = self.unproven(records) {
+            let mut finding = if self.was_deleted(hole, bound) {
+                report.since = self.begins();
+                Finding::said(What::Deleted, format!("{both} were deleted; a signed record says so"))
+            } else if let Some(why) = self.unproven(hole, bound) {
                 Finding::said(What::Gap, format!("{both} are not there: {why}"))
-            } else if let Some(first) = gone.first() {
-                let text =
-                    format!("{both} are not there, and no record says that segment {first} was deleted");
-                Finding::bad(What::Missing, text).at(before.segment, before.offset)
             } else {
-                Finding::bad(What::Missing, format!("{both} are not there")).at(before.segment, before.offset)
+                let text = match (segments.is_empty(), hole.front) {
+                    (true, _) => format!("{both} are not there"),
+                    (_, Some(_)) => format!("{both} are not there, and no signed record says that they were deleted"),
+                    (_, None) => format!("{both} are not there: only the oldest segments are ever deleted"),
+                };
+                Finding::bad(What::Missing, text).at(before.segment, before.offset)
             };
             if !records.is_empty() {
                 finding = finding.record(records.start);
@@ -106,35 +136,40 @@ impl Line {
         }
     }
 
-    /// Why records are not there, if the disk failed before they were signed.
-    fn unproven(&self, records: &std::ops::Range<u64>) -> Option<String> {
-        let of = |range: &(u64, u64)| range.0 <= records.start && records.end <= range.1 + 1;
-        let given_up = self.given_up.iter().find(|given| given.unproven.as_ref().is_some_and(of))?;
-        let signed = self.logs.values().any(|log| {
-            let end = log.first + log.promised();
-            records.start >= log.first && records.start < end
-        });
-        (!signed).then(|| format!("{} at {}", given_up.why, given_up.time))
+    /// When the first record that is there was written: no key since can make it older.
+    fn begins(&self) -> Option<String> {
+        let first = self.order.first()?;
+        self.signed.window(*first).from.or_else(|| self.newest.clone())
     }
 
-    fn is_signed(&self, leaf: Option<(Ulid, u64)>) -> bool {
-        leaf.is_some_and(|(log, index)| self.logs.get(&log).is_some_and(|log| index < log.signed))
+    /// Why records are not there, if the disk failed before they were signed.
+    fn unproven(&self, hole: &Hole, bound: &Bound) -> Option<String> {
+        let records = &hole.records;
+        let of = |range: &(u64, u64)| range.0 <= records.start && records.end - 1 <= range.1;
+        let (given_up, _) = self.given_up.iter().find(|(given, leaf)| {
+            self.counts(bound, *leaf) && !records.is_empty() && given.unproven.as_ref().is_some_and(of)
+        })?;
+        let signed = self
+            .logs
+            .values()
+            .any(|log| records.start < log.first + log.promised() && log.first < records.end && log.promised() > 0);
+        (!signed && hole.segments.is_empty()).then(|| format!("{} at {}", given_up.why, given_up.time))
     }
 
     fn tails(&self, report: &mut Report) {
         for tail in &self.tails {
             let (at, bytes) = (tail.at, tail.bytes);
-            let cut = self.recovered.iter().find(|(said, _)| said.at == at);
-            let left = self.given_up.iter().find(|said| said.at == at);
+            let cut = self.recovered.iter().find(|said| said.at == at);
+            let left = self.given_up.iter().map(|(said, _)| said).find(|said| said.at == at);
             let what = format!(
                 "{bytes} bytes behind the last record of segment {}, from byte {} on, are no record",
                 at.segment, at.offset
             );
             let finding = match (cut, left) {
-                (Some((said, _)), _) if said.bytes == bytes => {
+                (Some(said), _) if said.bytes == bytes => {
                     Finding::said(What::Gap, format!("{what}: cut short by a crash, found at {}", said.time))
                 }
-                (Some((said, _)), None) => Finding::bad(
+                (Some(said), None) => Finding::bad(
                     What::Changed,
                     format!("{what}; the start at {} found {}", said.time, said.bytes),
                 ),
@@ -150,106 +185,5 @@ impl Line {
 
     fn stopped(&self, segment: u64) -> bool {
         self.logs.values().any(|log| log.last_segment == segment && log.stopped)
-    }
-
-    /// Logs that something is said of, and of which no record is there.
-    fn gone(&self, report: &mut Report) {
-        let excused = self.holes.iter().any(|hole| !hole.segments.is_empty())
-            && self.holes.iter().all(|hole| hole.segments.clone().all(|n| self.deleted.contains_key(&n)));
-        for (id, marks) in self.signed.marks.iter().filter(|(id, _)| !self.logs.contains_key(id)) {
-            let Some(most) = marks.iter().max_by_key(|mark| mark.tree.size).filter(|mark| mark.tree.size > 0)
-            else {
-                continue;
-            };
-            let text = format!("of log {id} no record is there; {} says it had {}", most.by, most.tree.size);
-            report.add(match excused {
-                true => {
-                    Finding::said(What::Deleted, format!("{text}; records say that segments were deleted"))
-                        .log(id)
-                }
-                false => Finding::bad(What::Missing, text).log(id),
-            });
-        }
-    }
-
-    /// What logs say of those before them.
-    fn claims(&self, report: &mut Report) {
-        for (end, by) in &self.ends {
-            let by = by.map_or_else(|| "a record".to_owned(), |by| format!("log {by}"));
-            let Some((id, tree)) = end.tree() else {
-                report.add(Finding::bad(What::Log, format!("{by} names a log in no known form")));
-                continue;
-            };
-            let Some(log) = self.logs.get(&id) else { continue };
-            let more = log.size() > tree.size && end.ended;
-            let fewer = log.size() < tree.size;
-            let other = log.size() == tree.size && log.head().is_some_and(|head| head != tree);
-            if more || fewer || other {
-                let text = format!(
-                    "{by} says that log {id} has {} records, of another content or number than it has ({})",
-                    tree.size,
-                    log.size()
-                );
-                report.add(Finding::bad(What::Log, text).log(id));
-            }
-        }
-        for id in self.order.iter().rev().skip(1) {
-            let named = |(end, _): &(super::LogEnd, _)| checkpoint::ulid(&end.log) == Some(*id);
-            if !self.ends.iter().any(named) {
-                report.add(Finding::bad(What::Log, format!("no later log names log {id}")).log(id));
-            }
-        }
-    }
-
-    /// Logs that ended without a stop, and the whole line's end.
-    fn unfinished(&self, report: &mut Report) {
-        for pair in self.order.windows(2) {
-            let (Some(log), Some(next)) = (self.logs.get(&pair[0]), self.logs.get(&pair[1])) else {
-                continue;
-            };
-            let restarted = self.given_up.iter().any(|given| given.at.segment >= log.last_segment);
-            if !log.stopped && !restarted {
-                let text = format!(
-                    "log {} has no stop: its writer was killed, or ran on beside log {}",
-                    log.id, next.id
-                );
-                report.add(Finding::said(What::Gap, text).log(log.id).record(log.first + log.size()));
-            }
-        }
-    }
-
-    fn sum(&self, report: &mut Report) {
-        if report.outside > 0 {
-            let text = format!(
-                "{} records are in no log: of a version without evidence; nothing proves them",
-                report.outside
-            );
-            report.add(Finding::said(What::Unsigned, text));
-        }
-        for log in self.logs.values() {
-            let late: u64 =
-                log.late.iter().filter(|(by, _)| self.is_signed(Some((*by, 0)))).map(|(_, n)| n).sum();
-            let unsigned = log.unsigned() + log.late.iter().map(|(_, n)| n).sum::<u64>() - late;
-            report.late += late;
-            report.unsigned += unsigned;
-            let first = log.first + log.signed;
-            if late > 0 {
-                let text = format!(
-                    "{late} records from {first} on were signed only by the log that followed: whoever had the host before its start could change them"
-                );
-                report.add(Finding::said(What::Unsigned, text).log(log.id).record(first));
-            }
-            if unsigned > 0 {
-                let stop = if log.stopped { ", the stop among them" } else { "" };
-                let text = format!(
-                    "{unsigned} records from {first} on are under no checkpoint{stop}: nothing proves them"
-                );
-                report.add(Finding::said(What::Unsigned, text).log(log.id).record(first));
-            }
-        }
-        if !report.key_given && report.key.is_some() {
-            let text = "no key was given: the store agrees with itself, and may be another's altogether";
-            report.add(Finding::said(What::Key, text));
-        }
     }
 }
