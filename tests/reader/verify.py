@@ -1,95 +1,25 @@
 #!/usr/bin/env python3
 """Verifies a store of Sluice by docs/store.md alone: python3 verify.py DIR [KEY]. Prints one JSON object, exits 0 for good.
 A second opinion on `sluice audit verify`, written without its code. It says nothing of clocks and silence."""
-import base64, collections, functools, hashlib, json, pathlib, re, struct, sys
+import collections, fcntl, functools, json, os, pathlib, re, struct, sys
 
-# Ed25519 (RFC 8032, section 5.1 and 6): verification only.
-P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
-D = -121665 * pow(121666, P - 2, P) % P
-def x_of(y, sign):
-    x = pow(xx := (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P, (P + 3) // 8, P)
-    if x * x % P != xx: x = x * pow(2, (P - 1) // 4, P) % P
-    if x * x % P != xx or not x and sign: return None
-    return P - x if x & 1 != sign else x
-def add(p, q):
-    a, b = (p[1] - p[0]) * (q[1] - q[0]) % P, (p[1] + p[0]) * (q[1] + q[0]) % P
-    c, d = 2 * p[3] * q[3] * D % P, 2 * p[2] * q[2] % P
-    e, f, g, h = b - a, d - c, d + c, b + a
-    return e * f % P, g * h % P, f * g % P, e * h % P
-def mul(n, p):
-    q = (0, 1, 1, 0)
-    while n: q, p, n = add(q, p) if n & 1 else q, add(p, p), n >> 1
-    return q
-def point(raw):
-    sign, y = divmod(int.from_bytes(raw, "little"), 1 << 255)
-    x = x_of(y, sign) if y < P else None
-    return None if x is None else (x, y, 1, x * y % P)
-BASE = point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
-def ed25519(key, text, signature):
-    a, r, s = point(key), point(signature[:32]), int.from_bytes(signature[32:], "little")
-    if len(signature) != 64 or a is None or r is None or s >= L: return False
-    h = int.from_bytes(hashlib.sha512(signature[:32] + key + text).digest(), "little") % L
-    p, q = mul(s, BASE), add(r, mul(h, a))
-    return (p[0] * q[2] - q[0] * p[2]) % P == 0 and (p[1] * q[2] - q[1] * p[2]) % P == 0
+from notes import *
 
-CRC = [functools.reduce(lambda n, _: n >> 1 ^ (0x82F63B78 if n & 1 else 0), range(8), n) for n in range(256)]
-def crc32c(data):
-    return functools.reduce(lambda crc, byte: crc >> 8 ^ CRC[(crc ^ byte) & 255], data, 0xFFFFFFFF) ^ 0xFFFFFFFF
-
-sha, node = lambda data: hashlib.sha256(data).digest(), lambda left, right: sha(b"\1" + left + right)
-def b64(text):
-    if base64.b64encode(raw := base64.b64decode(text, validate=True)).decode() != text: raise ValueError("base64")
-    return raw
-
-def push(edge, n, leaf):
-    """The right edge of a tree of n leaves, with another (RFC 6962, section 2.1)."""
-    edge = edge[:]
-    while n & 1: leaf, n = node(edge.pop(), leaf), n >> 1
-    return edge + [leaf]
-def root_of(edge): return functools.reduce(lambda root, left: node(left, root), edge[-2::-1], edge[-1])
-def grows(old, new): return old[0] < new[0] or old == new
-
-ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
-TIME, TREE = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", r"(0|[1-9]\d*) ([A-Za-z0-9+/]{43}=)"
-CHECKPOINT = re.compile(f"sluice/({ULID})/({ULID})\n(0|[1-9]\\d*)\n([A-Za-z0-9+/]{{43}}=)\ntime ({TIME})\n(?:[^\n]+\n)*")
-CERTIFICATE = re.compile(f"sluice/({ULID})/key\n(0|[1-9]\\d*)\n([^\n]+)\n({TIME})\n((?:{ULID} {TREE}\n)+|- 0 -\n)")
-
-Bad = ValueError
-def note(text):
-    """Text and signatures of a signed note."""
-    body, _, lines = (text or "").rpartition("\n\n")
-    if not body or not lines.endswith("\n"): raise Bad("no signed note")
-    found = [re.fullmatch("— ([^ +\\s]+) ([A-Za-z0-9+/=]+)", line) for line in lines[:-1].split("\n")]
-    if None in found: raise Bad("no signature line")
-    return body + "\n", [(match[1], b64(match[2])[:4], b64(match[2])[4:]) for match in found]
-def vkey(text):
-    name, of, raw = text.split("+", 2)
-    if (raw := b64(raw))[0] != 1 or len(raw) != 33 or sha(name.encode() + b"\n" + raw)[:4].hex() != of: raise Bad("no key")
-    return name, bytes.fromhex(of), raw[1:]
-def signed(parsed, key):
-    own = [s for s in parsed[1] if s[:2] == key[:2]]
-    if not own or not all(ed25519(key[2], parsed[0].encode(), s[2]) for s in own): raise Bad("not signed by " + key[0])
-
-def split(data):
-    """Notes of a file, each followed by an empty line: (text or None, whether it was only cut short)."""
-    at = 0
-    while at < len(data):
-        middle = data.find(b"\n\n", at)
-        is_note = middle >= 0 and data.startswith("— ".encode(), middle + 2)
-        end = data.find(b"\n\n", middle + 2) if is_note else middle
-        piece, at = (data[at:], len(data)) if end < 0 else (data[at:end + 2], end + 2)
-        try: yield (piece[:-1].decode() if is_note and end >= 0 else None), end < 0
-        except UnicodeDecodeError: yield None, False
 class Store:
     def __init__(self, path, first):
         self.dir, self.first, self.wrong, self.said, self.count = pathlib.Path(path), first, [], [], collections.Counter()
         self.chain, self.marks, self.claims, self.logs, self.holes, self.tails = [], collections.defaultdict(list), [], {}, [], []
-        self.deleted, self.erased, self.missing, self.diverted, self.recovered, self.given_up = set(), set(), {}, {}, {}, {}
-        self.log = self.next = None
+        self.deleted, self.erased, self.missing, self.diverted, self.recovered, self.given_up = [], [], {}, {}, {}, []
+        self.log = self.next = self.last = self.newest = None
+        try:  # Somebody holds a lock on it: it is being written (F_OFD_GETLK).
+            with open(self.dir / "lock", "rb", opener=lambda n, f: os.open(n, f | os.O_NONBLOCK)) as lock: self.written = fcntl.fcntl(lock, 36, struct.pack("hhqqi4x", 1, 0, 0, 0, 0))[0] != 2
+        except OSError: self.written = False
         for work in self.keys, self.checkpoints, self.segments, self.end: work()
+    def mark(self, log, *mark):
+        self.marks[log].append(mark) if mark[0] <= LARGEST else self.wrong.append(f"log {log} has no {mark[0]} records")
     def keys(self):
         path = self.dir / "keys"
-        for text, torn in split(path.read_bytes() if path.exists() else b""):
+        for text, torn in split(read(path) if path.exists() else b""):
             if torn: return self.said.append("keys: cut short")
             try: self.key(text)
             except ValueError as error: return self.wrong.append(f"key {len(self.chain)}: {error}")
@@ -105,20 +35,22 @@ class Store:
             last = [c["pins"][log] for c in self.chain if log in c["pins"]][-1:]
             if log in pins or last and not grows(last[0], (int(size), b64(root))): raise Bad("pins a smaller tree")
             pins[log] = (int(size), b64(root))
-        self.chain.append({"store": match[1], "key": key, "pins": pins, "text": parsed[0]})
-        for log, tree in pins.items(): self.marks[log].append((*tree, "pin"))
+        self.chain.append({"store": match[1], "key": key, "pins": pins, "text": parsed[0], "time": moment(match[4])})
+        for log, tree in pins.items(): self.mark(log, *tree, "pin", max(len(self.chain) - 2, 0))
+    def strays(self, keys, time):
+        return time < self.chain[keys[0]]["time"] - MINUTE or any(time > c["time"] + MINUTE for c in self.chain[keys[1] + 1:keys[1] + 2])
     def checkpoints(self):
         for path in sorted(self.dir.glob("logs/*")):
             best, all_, one = (0, 0), path / "checkpoints", path / "checkpoint"
             for file in filter(pathlib.Path.exists, (all_, one)):
-                for text, torn in split(file.read_bytes() + (b"\n" if file == one else b"")):
+                for text, torn in split(read(file) + (b"\n" if file == one else b"")):
                     try:
                         if torn and file == all_:
                             self.said.append(f"{file}: cut short")
                             continue
                         number, size, root = self.checkpoint(text, path.name)
                         if file == all_ and (size < best[0] or number < best[1]): raise Bad("smaller than the one before")
-                        if file == all_ or size > best[0]: self.marks[path.name].append((size, root, "checkpoint"))
+                        if file == all_ or size > best[0]: self.mark(path.name, size, root, "checkpoint", number)
                         if file == one and all_.exists() and size > best[0]: self.said.append(f"{all_} lacks the last")
                         best = max(best[0], size), max(best[1], number)
                     except ValueError as error: self.wrong.append(f"{file}: {error}")
@@ -135,6 +67,8 @@ class Store:
         if not own and any(log in c["pins"] for c in self.chain[:number]): raise Bad("of a log that was closed")
         end = self.chain[number + 1]["pins"].get(log) if number + 1 < len(self.chain) else tree
         if not end or not grows(tree, end): raise Bad("more than the next certificate pins")
+        if self.strays((number, number), time := moment(match[5])): raise Bad("of another time than its key")
+        self.last = max(self.last or time, time)
         return number, *tree
     def frame_at(self, data, at, end):
         if at + 20 > end: return None
@@ -150,13 +84,16 @@ class Store:
     def segments(self):
         found, last = [], 0
         for path in sorted(self.dir.glob("*.sluice"), key=lambda path: int(path.stem)):
-            data, head = path.read_bytes(), None
+            try: data, head = (read(path), None) if int(path.stem) <= LARGEST else None
+            except (OSError, ValueError, TypeError):
+                self.wrong.append(f"{path}: no segment")
+                continue
             frame = self.frame_at(data, 8, len(data)) if data.startswith(b"SLUICE1\n") else None
             try: head = json.loads(frame[2]) if frame and frame[0] == 1 else None
             except ValueError: pass
             found.append((int(path.stem), data, frame, head if isinstance(head, dict) and "store" in head and "segment" in head else None))
         for head in (f[3] for f in found if f[3]):
-            for end in ((head.get("log") or {}).get("begins") or {}).get("previous", []): self.claim(end)
+            for end in ((head.get("log") or {}).get("begins") or {}).get("previous", []): self.claim(end, (head["log"]["id"], 0))
         self.store = self.chain[0]["store"] if self.chain else next((f[3]["store"] for f in found if f[3]), None)
         if not found and not self.chain: self.wrong.append("no segments")
         for i, (number, data, frame, head) in enumerate(found):
@@ -169,14 +106,21 @@ class Store:
         if head["store"] != self.store or head["segment"] != number: self.wrong.append(f"segment {number} is another one")
         if last and not previous and not head.get("apart") or previous and not gone and previous["segment"] != last:
             self.wrong.append(f"segment {number} follows another one")
-        if not head.get("apart") and (gone or sequence > first): self.holes.append((first, max(first, sequence), gone))
+        apart, front = head.get("apart"), None if self.next else 2000 if head.get("apart") else 1
+        gone = range(0) if apart and not front else gone
+        if gone or sequence > first and not (apart and not front and sequence - first <= 2 << 32): self.holes.append((first, max(first, sequence), gone, front))
         self.next = max(self.next or 0, sequence)
         if not log or not re.fullmatch(ULID, log["id"]):
             if self.log: self.wrong.append(f"segment {number} is of no log")
             self.log = None
             return
         if log["id"] != (self.log and self.log.name) and log["id"] in self.logs: self.wrong.append(f"log {log['id']} goes on")
-        self.log = self.logs.setdefault(log["id"], Log(log["id"], log["first"], self.dir))
+        if log["id"] not in self.logs:
+            if self.logs and not (log.get("begins") or {}).get("previous"): self.wrong.append(f"log {log['id']} names none before it")
+            signed_by = [m[3] for m in self.marks[log["id"]] if m[2] != "log" and m[0]]
+            self.logs[log["id"]] = new = Log(log["id"], log["first"], self.dir)
+            new.keys, new.promised = signed_by and (min(signed_by), max(signed_by)), max((m[0] for m in self.marks[new.name] if m[2] != "log"), default=0)
+        self.log = self.logs[log["id"]]
         if log["first"] != self.log.first or bool(log.get("begins")) != (log["first"] == sequence):
             self.wrong.append(f"segment {number}: another first record of its log")
     def segment(self, number, data, frame, head, end, last):
@@ -191,83 +135,106 @@ class Store:
             else: self.wrong.append(f"segment {number}: the bytes from {at} on are no record")
         if end is not None and len(data) < end: self.wrong.append(f"segment {number} ends before byte {end}")
         if end is not None and data[end:].rstrip(b"\0"): self.tails.append((number, end, len(data[end:].rstrip(b"\0")), False))
-    def claim(self, end):
+    def claim(self, end, by):
         try: log, size, root, ended = end["log"], end["size"], b64(end["root"]), end["ended"]
         except (KeyError, ValueError, TypeError): return self.wrong.append("a log is named in no known form")
         self.claims.append((log, size, ended))
-        self.marks[log].append((size, root, "log"))
+        self.mark(log, size, root, "log", by)
     def frame(self, segment, kind, sequence, payload):
-        if sequence < (self.next or 0): return self.wrong.append(f"record {sequence} is twice or out of order")
+        if sequence < (self.next or 0) or sequence > LARGEST: return self.wrong.append(f"record {sequence} is twice or out of order")
         hole = self.holes and self.holes[-1][1] == sequence
-        if self.next is not None and sequence > self.next and not hole: self.holes.append((self.next, sequence, range(0)))
+        if self.next is not None and sequence > self.next and not hole: self.holes.append((self.next, sequence, range(0), None))
         elif self.log and self.log.first + len(self.log.leaves) < sequence and not hole: self.wrong.append(f"record {sequence}: log without its beginning")
         self.next, self.count["records"] = sequence + 1, self.count["records"] + 1
+        leaf = self.log and (self.log.name, sequence - self.log.first)
         if not self.log: self.count["outside"] += 1
-        elif sequence >= self.log.first: self.log.put(sequence, sha(bytes([0, kind]) + payload), segment, kind == 3)
+        elif leaf[1] < len(self.log.leaves): return self.wrong.append(f"record {sequence} is not the next of its log")
+        else: self.log.put(sequence, sha(bytes([0, kind]) + payload), segment, kind == 3)
         try:
-            if kind in (1, 4, 5, 6, 7, 8, 9, 10, 12): self.told(kind, json.loads(payload))
+            if kind not in (35, 37, 38) and (time := TIMED.search(payload)):
+                self.newest = max(self.newest or moment(time[1].decode()), time := moment(time[1].decode()))
+                if leaf and leaf[1] < self.log.promised and self.strays(self.log.keys, time) and self.strays(self.log.keys, moment(json.loads(payload)["time"])):
+                    self.wrong.append(f"record {sequence} is of another time than the keys of its log")
+            if kind in (1, 4, 5, 6, 7, 8, 9, 10, 12): self.told(kind, json.loads(payload), leaf)
             elif kind in (37, 38): self.body(kind, sequence, payload)
         except (ValueError, KeyError, TypeError, struct.error): self.wrong.append(f"record {sequence} is not in the form of its kind")
-    def told(self, kind, said):
+    def told(self, kind, said, leaf):
         at = (said["at"]["segment"], said["at"]["offset"]) if kind in (4, 5) else None
         if kind == 4: self.recovered[at] = said["bytes"]
-        if kind == 5: self.given_up[at] = said.get("unproven")
-        if kind == 6: self.deleted.add(said["segment"])
-        if kind == 7: self.claim(said)
+        if kind == 5: self.given_up.append((at, said.get("unproven"), leaf))
+        if kind == 6: self.deleted.append((said["segment"], leaf))
+        if kind == 7: self.claim(said, leaf)
         if kind == 8 and note(said["certificate"])[0] not in [c["text"] for c in self.chain]: self.wrong.append("a certificate is not in keys")
-        if kind == 12: self.erased |= {n for v in said.values() for n in (v if isinstance(v, list) else [v]) if isinstance(n, int)}
+        if kind == 12: self.erased += [(n, leaf) for v in said.values() for n in (v if isinstance(v, list) else [v]) if isinstance(n, int)]
         if kind == 10:
-            if not (path := self.dir / f"{said['number']:012}.key").exists(): self.missing[path.name] = said["number"], self.erased
-            elif sha(path.read_bytes()).hex() != said["file_sha256"]: self.wrong.append(f"{path.name} is another key")
+            if not (path := self.dir / f"{said['number']:012}.key").exists(): self.missing[path.name] = said["number"], True
+            elif sha(read(path)).hex() != said["file_sha256"]: self.wrong.append(f"{path.name} is another key")
     def body(self, kind, sequence, payload):
         if kind == 38: return self.diverted.update({struct.unpack_from("<QQ", payload): sha(payload[16:])})
         stored, file, place = struct.unpack_from("<IQQ", payload, 36)
         path, found = self.dir / f"{file:012}.bodies", self.diverted.pop((file, place), None)
-        if not found and not path.exists(): self.missing[path.name] = file, set()
-        elif (found or sha(path.read_bytes()[place:place + stored])) == payload[56:] and len(payload) == 88: self.count["bodies"] += 1
+        if not found and not path.exists(): self.missing[path.name] = file, False
+        elif (found or sha(read(path, 1 << 36)[place:place + stored])) == payload[56:] and len(payload) == 88: self.count["bodies"] += 1
         else: self.wrong.append(f"{path.name}, byte {place}: not what record {sequence} refers to")
+    def holds(self, leaf):
+        """Whether a signature covers a record, or the log of one that it covers."""
+        return bool(leaf) and leaf[0] in self.logs and leaf[1] < self.logs[leaf[0]].bound
     def end(self):
+        names, promised = list(self.logs), {name: log.promised for name, log in self.logs.items()}
         for name, log in self.logs.items():
-            most = max((m[0] for m in self.marks[name] if m[2] != "log"), default=0)
-            if len(log.leaves) < most:
-                gone = next((h[2] for h in self.holes if h[2] and h[2].start == log.segment + 1), range(0))
-                self.holes.append((log.first + len(log.leaves), log.first + most, gone))
-                log.leaves += [None] * (most - len(log.leaves))
+            if len(log.leaves) < promised[name]:
+                self.holes.append((log.first + len(log.leaves), log.first + promised[name], range(0), None))
+                log.leaves += [None] * min(promised[name] - len(log.leaves), 1 << 24)
             log.judge(self.marks[name], self)
-            if name != list(self.logs)[-1] and name not in [c[0] for c in self.claims]: self.wrong.append(f"no later log names log {name}")
-        for first, end, gone in self.holes:
-            lost = any(u and u[0] <= first and end <= u[1] + 1 for u in self.given_up.values())
-            (self.said if gone and set(gone) <= self.deleted or lost and not gone else self.wrong).append(f"records {first} to {end - 1} are not there")
+            if name != names[-1] and name not in [c[0] for c in self.claims]: self.wrong.append(f"no later log names log {name}")
+        for log in reversed(self.logs.values()):
+            log.bound = max([log.signed] + [size for by, _, size in log.late if self.holds(by)])
+        fresh = bool(self.newest and self.last) and self.newest - self.last <= MINUTE
+        counts = lambda leaf: self.holds(leaf) or self.written and fresh and bool(leaf) and leaf[0] == names[-1]
+        deleted, erased = ({n for n, leaf in words if counts(leaf)} for words in (self.deleted, self.erased))
+        was_deleted = lambda gone, front: bool(gone and front) and any(gone.stop - front <= n < gone.stop for n in deleted)
+        for first, end, gone, front in self.holes:
+            lost = any(u and u[0] <= first < end <= u[1] + 1 and counts(leaf) for _, u, leaf in self.given_up) and not any(
+                promised[name] and first < log.first + promised[name] and log.first < end for name, log in self.logs.items())
+            (self.said if was_deleted(gone, front) or lost and not gone else self.wrong).append(f"records {first} to {end - 1} are not there")
         for name, size, ended in self.claims:
             if (log := self.logs.get(name)) and (len(log.leaves) < size or ended and len(log.leaves) > size): self.wrong.append(f"log {name} is not as long as another says")
-        excused = any(h[2] for h in self.holes) and all(set(h[2]) <= self.deleted for h in self.holes)
+        age = lambda name: (min((m[3] for m in self.marks[name] if m[0] and m[2] != "log"), default=-1), name)
+        older = lambda name: bool(names) and age(names[0])[0] >= 0 and (age(name) < age(names[0]) if age(name)[0] >= 0 else name < names[0])
         for name in (n for n in set(self.marks) - set(self.logs) if any(m[0] for m in self.marks[n])):
-            (self.said if excused else self.wrong).append(f"log {name} is not there")
+            (self.said if older(name) and any(was_deleted(*h[2:]) for h in self.holes) else self.wrong).append(f"log {name} is not there")
         for number, at, size, open_ in self.tails:
-            known = open_ or self.recovered.get((number, at)) == size or (number, at) in self.given_up
+            known = open_ or self.recovered.get((number, at)) == size or any(given[0] == (number, at) for given in self.given_up)
             (self.said if known else self.wrong).append(f"segment {number}, byte {at}: {size} bytes are no record")
-        for name, (number, erased) in self.missing.items():
-            (self.said if number in self.deleted | erased else self.wrong).append(f"{name} is not there")
+        there = sorted(int(path.stem) for path in self.dir.glob("*.sluice"))[1:]
+        for name, (number, is_key) in self.missing.items():
+            (self.said if number in deleted and number not in there or is_key and number in erased else self.wrong).append(f"{name} is not there")
         if self.first and not self.chain: self.wrong.append("no chain of keys begins with the one given")
+        self.count["unproven"] = self.count["outside"]
+        for name, log in self.logs.items():
+            unsigned = log.rest + sum(count for by, count, _ in log.late if not self.holds(by))
+            last = name == names[-1] or self.written and log.signed and not log.stopped
+            if not (last and fresh and (self.written or unsigned * 20 < self.count["records"])): self.count["unproven"] += unsigned
 
 class Log:
     def __init__(self, name, first, store):
         self.name, self.first, self.dir, self.leaves, self.segment, self.stopped = name, first, store / "logs" / name / "tile", [], 0, False
+        self.late, self.rest, self.signed, self.bound = [], 0, 0, 0
     def put(self, sequence, leaf, segment, stopped):
         self.leaves += [None] * min(sequence - self.first - len(self.leaves), 1 << 24) + [leaf]
         self.segment, self.stopped = segment, stopped
     def on_disk(self, index):
         for file in [path := self.dir / "0" / tile_name(index // 256)] + sorted(path.parent.glob(path.name + ".p/*"), key=lambda path: -int(path.name)):
-            data, at = file.read_bytes() if file.is_file() else b"", index % 256 * 32
+            data, at = read(file, 8192) if file.is_file() else b"", index % 256 * 32
             if len(data) >= at + 32: return data[at:at + 32]
     def judge(self, marks, store):
-        marks, edge, good, here, waiting = sorted((m for m in marks if m[0]), key=lambda m: (m[0], m[2] == "log")), [], (0, []), 0, 0
+        marks, edge, good, here = sorted((m for m in marks if m[0]), key=lambda m: (m[0], m[2] == "log")), [], (0, []), 0
         hashes = [leaf or self.on_disk(i) for i, leaf in enumerate(self.leaves)]
         if None in hashes: return store.wrong.append(f"log {self.name}: its tiles lack hashes of records that are not there")
         for size, leaf in enumerate(hashes, 1):
             edge, here = push(edge, size - 1, leaf), here + (self.leaves[size - 1] is not None)
             while marks and marks[0][0] == size:
-                _, root, by = marks.pop(0)
+                _, root, by, whose = marks.pop(0)
                 if root_of(edge) != root:
                     if good[0] == size and not store.wrong.append(f"log {self.name}: another tree of {size} leaves"): continue
                     edge = good[1]
@@ -277,14 +244,16 @@ class Log:
                     if root_of(edge) != root: return store.wrong.append(f"log {self.name}: a record before {self.first + size} was changed")
                     store.wrong += [f"record {self.first + i} was changed" for i in changed]
                     here -= len(changed)
-                waiting, here, good = waiting + here, 0, (size, edge)
-                if by != "log": store.count["proven"], waiting = store.count["proven"] + waiting, 0
+                if by == "log": self.late.append((whose, here, size))
+                else: store.count["proven"], self.late, self.signed = store.count["proven"] + here + sum(late[1] for late in self.late), [], size
+                here, good = 0, (size, edge)
                 store.count["checkpoints"] += by == "checkpoint"
+        self.rest = here
         for level in range(8):
             for index in range((len(hashes) + 255) // 256):
                 own, path = b"".join(hashes[index * 256:index * 256 + 256]), self.dir / str(level) / tile_name(index)
                 if len(own) < 8192: path = path.with_name(f"{path.name}.p") / str(len(own) // 32)
-                if path.exists() and path.read_bytes() != own: store.wrong.append(f"{path}: not the hashes of the records")
+                if path.exists() and read(path) != own: store.wrong.append(f"{path}: not the hashes of the records")
             whole = (functools.reduce(lambda e, i: push(e, i, hashes[at + i]), range(256), []) for at in range(0, len(hashes) - 255, 256))
             hashes = [edge[0] for edge in whole]
 def tile_name(index):
@@ -293,6 +262,7 @@ def tile_name(index):
 
 if __name__ == "__main__":
     store = Store(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
-    counts = {name: store.count[name] for name in ("segments", "logs", "records", "proven", "outside", "checkpoints", "bodies")}
-    print(json.dumps({"good": not store.wrong, **counts, "keys": len(store.chain), "wrong": store.wrong, "said": store.said}))
-    sys.exit(1 if store.wrong else 0)
+    counts = {name: store.count[name] for name in ("segments", "logs", "records", "proven", "unproven", "outside", "checkpoints", "bodies")}
+    good = not store.wrong and not store.count["unproven"] and store.count["proven"] > 0
+    print(json.dumps({"good": good, **counts, "keys": len(store.chain), "wrong": store.wrong, "said": store.said}))
+    sys.exit(0 if good else 1)

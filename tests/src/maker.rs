@@ -184,6 +184,16 @@ impl Maker {
         self.event(8, json!({"certificate": note}));
     }
 
+    /// The next key, while no log is written.
+    pub fn renew_before_a_log(&mut self) {
+        self.certify(self.key + 1, self.key);
+    }
+
+    /// Sets the clock.
+    pub fn back_to(&mut self, second: u64) {
+        self.clock = second;
+    }
+
     /// The log ends in order: stop, checkpoint, tiles.
     pub fn stop(&mut self) {
         self.event(3, json!({"boot_id": "boot", "version": "0", "pid": 1}));

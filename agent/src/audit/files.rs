@@ -42,8 +42,12 @@ pub fn is_none(error: &io::Error) -> bool {
 /// A file's bytes, at most `most` of them.
 fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > most {
+    let file = open(path)?;
+    let length = file.metadata()?.len();
+    if length <= most {
+        file.take(most + 1).read_to_end(&mut bytes)?;
+    }
+    match length.max(bytes.len() as u64) > most {
         true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {most} bytes"))),
         false => Ok(bytes),
     }

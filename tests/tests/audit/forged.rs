@@ -1,0 +1,139 @@
+//! Who can write to a store, but has no key, takes something away and adds the words that would explain it; and who has the
+//! key of now puts records into the past.
+
+use std::fs;
+
+use serde_json::json;
+use sluice::audit::prove::prove;
+use sluice::audit::{What, proof};
+use sluice_tests::maker::{Maker, small};
+
+use super::{first_bad, judge};
+
+/// Four segments of one log, all signed.
+fn four(maker: &mut Maker) {
+    maker.begin();
+    for number in 0..4 {
+        maker.exchange(number);
+        maker.checkpoint();
+        maker.rotate();
+    }
+    maker.checkpoint();
+}
+
+#[test]
+fn a_hole_in_the_middle_is_never_excused() {
+    for signed in [false, true] {
+        let dir = tempfile::tempdir().expect("directory");
+        let mut maker = Maker::new(dir.path());
+        four(&mut maker);
+        maker.event(6, json!({"segment": 2, "bytes": 1, "max_bytes": 1}));
+        if signed { maker.stop() } else { maker.flush() }
+        fs::remove_file(maker.segment_path(2)).expect("segment");
+        let report = judge(dir.path(), &maker.vkey());
+        assert_eq!(first_bad(&report).map(|f| f.what), Some(What::Missing), "{signed}: {:?}", report.findings);
+    }
+}
+
+#[test]
+fn the_oldest_segments_are_excused_by_a_signed_record_only() {
+    for signed in [false, true] {
+        let dir = tempfile::tempdir().expect("directory");
+        let mut maker = Maker::new(dir.path());
+        four(&mut maker);
+        // The word on the first went with a segment of its own.
+        maker.event(6, json!({"segment": 2, "bytes": 1, "max_bytes": 1}));
+        if signed { maker.stop() } else { maker.flush() }
+        (1..=2).for_each(|number| fs::remove_file(maker.segment_path(number)).expect("segment"));
+        let tile = dir.path().join("logs");
+        assert!(tile.is_dir());
+        let report = judge(dir.path(), &maker.vkey());
+        let missing = report.findings.iter().any(|f| f.what == What::Missing);
+        assert_eq!(missing, !signed, "{:?}", report.findings);
+        assert_eq!(report.since.is_some(), signed);
+    }
+}
+
+#[test]
+fn a_last_log_never_goes_with_what_retention_took() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut maker = Maker::new(dir.path());
+    maker.begin();
+    maker.exchange(1);
+    maker.checkpoint();
+    maker.rotate();
+    maker.event(6, json!({"segment": 1, "bytes": 1, "max_bytes": 1}));
+    maker.stop();
+    maker.begin();
+    let last = maker.sequence;
+    maker.exchange(2);
+    let kept = maker.checkpoint();
+    maker.stop();
+    fs::remove_file(maker.segment_path(3)).expect("segment");
+    let log = kept.lines().next().and_then(|line| line.rsplit('/').next()).expect("log");
+    fs::remove_dir_all(dir.path().join("logs").join(log)).expect("log");
+    let options = sluice::audit::Options { key: Some(maker.vkey().parse().expect("key")), known: kept };
+    let report = sluice::audit::verify(dir.path(), &options).expect("read");
+    let gone = |f: &&sluice::audit::Finding| f.what == What::Missing && f.text.contains("no record is there");
+    assert!(report.findings.iter().find(gone).is_some() && !report.good(), "{last}: {:?}", report.findings);
+}
+
+#[test]
+fn what_no_signature_covers_is_not_called_good() {
+    let dir = tempfile::tempdir().expect("directory");
+    let maker = small(dir.path());
+    fs::remove_dir_all(dir.path().join("logs")).expect("logs");
+    let report = judge(dir.path(), &maker.vkey());
+    assert!(!report.good());
+    let dir = tempfile::tempdir().expect("directory");
+    let mut maker = Maker::new(dir.path());
+    maker.begin();
+    (0..60).for_each(|number| maker.exchange(number));
+    maker.checkpoint();
+    maker.beat();
+    maker.flush();
+    let report = judge(dir.path(), &maker.vkey());
+    assert!(report.good() && report.unsigned == 1 && report.unproven == 0, "{:?}", report.findings);
+    // One record, but of a time long after the last signature.
+    (0..70).for_each(|_| drop(maker.time()));
+    maker.beat();
+    maker.flush();
+    let report = judge(dir.path(), &maker.vkey());
+    assert!(!report.good() && report.unproven == 2, "{:?}", report.findings);
+}
+
+#[test]
+fn a_key_signs_nothing_for_the_time_before_it() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut maker = Maker::new(dir.path());
+    maker.begin();
+    maker.exchange(1);
+    maker.stop();
+    (0..200).for_each(|_| drop(maker.time()));
+    maker.renew_before_a_log();
+    maker.begin();
+    maker.record(16, &json!({"session": "x", "time": "2026-11-23T00:00:20.000000Z"}));
+    maker.stop();
+    let report = judge(dir.path(), &maker.vkey());
+    assert_eq!(first_bad(&report).map(|f| f.what), Some(What::Clock), "{:?}", report.findings);
+    // And a checkpoint of it that says that it was made then.
+    maker.back_to(20);
+    maker.checkpoint();
+    maker.flush();
+    assert!(!judge(dir.path(), &maker.vkey()).good());
+    let last = (maker.sequence - 1).to_string();
+    assert!(prove(dir.path(), &last.parse().expect("id")).is_err(), "no proof of it is made");
+    assert!(matches!(proof::verify(b"{}", None), Err(proof::Refused::Form(_))));
+}
+
+#[test]
+fn pipes_and_links_are_no_files() {
+    let dir = tempfile::tempdir().expect("directory");
+    let maker = small(dir.path());
+    let path = maker.segment_path(4);
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).expect("pipe");
+    assert_eq!(first_bad(&judge(dir.path(), &maker.vkey())).map(|f| f.what), Some(What::Segment));
+    fs::remove_file(&path).expect("pipe");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("link");
+    assert_eq!(first_bad(&judge(dir.path(), &maker.vkey())).map(|f| f.what), Some(What::Segment));
+}
