@@ -134,7 +134,9 @@ impl Bodies {
             let text =
                 format!("{file:012}.bodies is not there: {count} pieces of bodies, from record {first} on");
             report.add(match deleted.contains(&file) {
-                true => Finding::said(What::Deleted, format!("{text}; a signed record says that it was deleted")),
+                true => {
+                    Finding::said(What::Deleted, format!("{text}; a signed record says that it was deleted"))
+                }
                 false => Finding::bad(What::Body, text).record(first),
             });
         }

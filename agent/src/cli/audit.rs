@@ -183,14 +183,20 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
         (None, _) => writeln!(out, "  keys: none")?,
     }
     if let Some(since) = &report.since {
-        writeln!(out, "  what was recorded before {since} was deleted; only what was kept elsewhere can tell what it was")?;
+        writeln!(
+            out,
+            "  what was recorded before {since} was deleted; only what was kept elsewhere can tell what it was"
+        )?;
     }
     match (report.bad, report.unproven) {
         (0, 0) if *proven > 0 => {
             writeln!(out, "good: nothing was changed, removed or reordered in what is proven")
         }
         (0, 0) => writeln!(out, "unproven: nothing in this store is under a signature"),
-        (0, n) => writeln!(out, "unproven {n} records: no signature covers them, whoever could write here may have made them"),
+        (0, n) => writeln!(
+            out,
+            "unproven {n} records: no signature covers them, whoever could write here may have made them"
+        ),
         (n, 0) => writeln!(out, "BAD: {n} findings"),
         (n, m) => writeln!(out, "BAD: {n} findings; unproven {m} records"),
     }

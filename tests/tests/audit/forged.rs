@@ -28,10 +28,19 @@ fn a_hole_in_the_middle_is_never_excused() {
         let mut maker = Maker::new(dir.path());
         four(&mut maker);
         maker.event(6, json!({"segment": 2, "bytes": 1, "max_bytes": 1}));
-        if signed { maker.stop() } else { maker.flush() }
+        if signed {
+            maker.stop()
+        } else {
+            maker.flush()
+        }
         fs::remove_file(maker.segment_path(2)).expect("segment");
         let report = judge(dir.path(), &maker.vkey());
-        assert_eq!(first_bad(&report).map(|f| f.what), Some(What::Missing), "{signed}: {:?}", report.findings);
+        assert_eq!(
+            first_bad(&report).map(|f| f.what),
+            Some(What::Missing),
+            "{signed}: {:?}",
+            report.findings
+        );
     }
 }
 
@@ -43,7 +52,11 @@ fn the_oldest_segments_are_excused_by_a_signed_record_only() {
         four(&mut maker);
         // The word on the first went with a segment of its own.
         maker.event(6, json!({"segment": 2, "bytes": 1, "max_bytes": 1}));
-        if signed { maker.stop() } else { maker.flush() }
+        if signed {
+            maker.stop()
+        } else {
+            maker.flush()
+        }
         (1..=2).for_each(|number| fs::remove_file(maker.segment_path(number)).expect("segment"));
         let tile = dir.path().join("logs");
         assert!(tile.is_dir());

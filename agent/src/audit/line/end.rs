@@ -115,7 +115,9 @@ impl Line {
             } else {
                 let text = match (segments.is_empty(), hole.front) {
                     (true, _) => format!("{both} are not there"),
-                    (_, Some(_)) => format!("{both} are not there, and no signed record says that they were deleted"),
+                    (_, Some(_)) => {
+                        format!("{both} are not there, and no signed record says that they were deleted")
+                    }
                     (_, None) => format!("{both} are not there: only the oldest segments are ever deleted"),
                 };
                 Finding::bad(What::Missing, text).at(before.segment, before.offset)
@@ -149,10 +151,9 @@ impl Line {
         let (given_up, _) = self.given_up.iter().find(|(given, leaf)| {
             self.counts(bound, *leaf) && !records.is_empty() && given.unproven.as_ref().is_some_and(of)
         })?;
-        let signed = self
-            .logs
-            .values()
-            .any(|log| records.start < log.first + log.promised() && log.first < records.end && log.promised() > 0);
+        let signed = self.logs.values().any(|log| {
+            records.start < log.first + log.promised() && log.first < records.end && log.promised() > 0
+        });
         (!signed && hole.segments.is_empty()).then(|| format!("{} at {}", given_up.why, given_up.time))
     }
 

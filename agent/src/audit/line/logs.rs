@@ -25,7 +25,10 @@ impl Line {
             // One that drained is named by a record of its successor.
             let rest = log.unsigned();
             let whole = self.ends.iter().find(|(end, by)| {
-                rest > 0 && bound.holds(*by) && end.ended && end.tree().is_some_and(|(of, tree)| of == *id && log.head() == Some(tree))
+                rest > 0
+                    && bound.holds(*by)
+                    && end.ended
+                    && end.tree().is_some_and(|(of, tree)| of == *id && log.head() == Some(tree))
             });
             if let Some((end, Some(by))) = whole {
                 log.late.push(Late { by: *by, count: rest, size: end.size });
