@@ -94,6 +94,7 @@ async fn sign(
                 last_note.send_replace(note);
             }
             Ok(Signed::Behind(head)) => store.behind(&log, head),
+            Ok(Signed::Closed) => store.log_closed(&log),
             Ok(Signed::NotNow) => {}
             // The warden has told the journal.
             Err(why) => tracing::warn!(log, why, "a tree is not signed"),

@@ -223,6 +223,11 @@ impl Store {
         self.0.log.behind(log, head);
     }
 
+    /// Nothing more is signed of this log: what follows is another's.
+    pub fn log_closed(&self, log: &str) {
+        self.0.log.log_closed(log);
+    }
+
     /// How many certificates of keys the store has.
     pub fn keys(&self) -> u64 {
         self.0.log.keys()

@@ -89,8 +89,8 @@ pub enum Error {
     /// The journal's writer.
     #[error("the journal's writer cannot be started")]
     Journal(#[source] io::Error),
-    /// What adds checkpoints to files.
-    #[error("the thread that adds checkpoints to files cannot be started")]
+    /// What signs checkpoints.
+    #[error("the threads that sign checkpoints and keep them cannot be started")]
     Checkpoints(#[source] io::Error),
     /// The threads for other network namespaces.
     #[error("other network namespaces cannot be watched")]
@@ -393,5 +393,5 @@ fn notary(config: &Config, journal: &Journal) -> io::Result<Notary> {
         Sink::Https(_) => None,
     };
     let files = config.audit.checkpoints_to.iter().filter_map(file).collect();
-    Notary::new(&config.paths.state.join(paths::AUDIT_DIR), journal, files)
+    Notary::start(&config.paths.state.join(paths::AUDIT_DIR), journal, files)
 }

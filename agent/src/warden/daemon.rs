@@ -291,7 +291,7 @@ impl Daemon {
                 gate.answer(ToGate::Leaf { call, leaf });
             }
             ToWarden::Sign { call, unsigned } => {
-                gate.answer(ToGate::Checkpoint { call, signed: self.bound.signer.sign(&unsigned) });
+                self.bound.signer.ask(call, unsigned, gate.mailbox());
             }
             ToWarden::Secret { call, credential, source } => {
                 self.bound.secrets.ask(call, &credential, &source, gate.mailbox());

@@ -170,6 +170,8 @@ pub enum Signed {
     },
     /// Another one was signed last of this log, and the proof must begin there.
     Behind(Head),
+    /// Nothing more is signed of this log: a key's hour had nothing of it. What follows must be another log's.
+    Closed,
     /// Whoever signs is not there: the agent is being restarted, and the next log says what this one came to.
     NotNow,
 }

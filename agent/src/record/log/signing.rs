@@ -74,6 +74,13 @@ impl Log {
         self.wake.urgent();
     }
 
+    /// Nothing more is signed of this log.
+    pub fn log_closed(&self, log: &str) {
+        if locked(&self.tree).log() == log {
+            self.restart();
+        }
+    }
+
     /// How many certificates of keys the store has.
     pub fn keys(&self) -> u64 {
         *locked(&self.evidence.keys)

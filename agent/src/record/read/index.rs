@@ -5,12 +5,13 @@
 //! It belongs to whoever reads, beside the store and never in it: what the gate writes is not opened as a database by root.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, Transaction, params, params_from_iter};
 
@@ -50,6 +51,15 @@ pub enum Unindexed {
         /// What was said.
         #[source]
         source: rusqlite::Error,
+    },
+    /// Its file.
+    #[error("the index {path} cannot be made")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was said.
+        #[source]
+        source: io::Error,
     },
     /// It names a place at which something else is.
     #[error("the index {path} is not of this store: make it anew with sluice store rebuild-index")]
@@ -95,6 +105,11 @@ impl Index {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // It says who spoke with whom: nobody else's to read, nor what SQLite lays beside it.
+        let mut made = OpenOptions::new();
+        made.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let made = made.open(path);
+        made.map_err(|source| Unindexed::File { path: path.to_owned(), source })?;
         let database = Connection::open_with_flags(path, flags).map_err(failed)?;
         let mut index = Self { path: path.to_owned(), database };
         index.prepare(reader.store().unwrap_or_default()).map_err(failed)?;
@@ -343,7 +358,8 @@ fn read(
     (segment, offset): (u64, u64),
     files: &mut HashMap<u64, Option<File>>,
 ) -> Option<Summary> {
-    let file = files.entry(segment).or_insert_with(|| File::open(dir.join(segment::name(segment))).ok());
+    let file =
+        files.entry(segment).or_insert_with(|| segment::open_plain(&dir.join(segment::name(segment))).ok());
     let file = file.as_ref()?;
     let mut bytes = vec![0; HEADER];
     let exact = |bytes: &mut [u8]| -> io::Result<()> { file.read_exact_at(bytes, offset) };
