@@ -84,7 +84,7 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
     match first {
         "" => text(StatusCode::OK, "hello from upstream\n"),
         "bytes" => counted(number(rest), true),
-        "noise" => answer(StatusCode::OK, full(noise(number(rest)))),
+        "noise" => with_type(StatusCode::OK, "application/octet-stream", full(noise(number(rest)))),
         "chunked" => counted(number(rest), false),
         "echo" => echo(read(request)),
         "headers" => many_headers(number(rest)),
