@@ -73,6 +73,25 @@ pub enum Request {
     Status,
     /// What takes root to know of what weakens the enforcement.
     Doctor,
+    /// Record that bodies of the store are read now.
+    Read {
+        /// Directory of the store.
+        store: PathBuf,
+        /// Which bodies, in words of the command line.
+        what: String,
+    },
+    /// Destroy keys of bodies.
+    Erase {
+        /// Of all segments that ended before this time, as records bear times; absent: of `segments`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<String>,
+        /// Of these.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        segments: Vec<u64>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
     /// List the credentials: never a value.
     Credentials,
     /// Fetch a credential and try its hosts.
@@ -108,8 +127,10 @@ pub enum Answer {
     },
     /// To `Tag`: in force, or waiting for its processes.
     Tag(Box<TagStatus>),
-    /// To `Untag` and `Taken`: done, yes.
+    /// To `Untag`, `Taken` and `Read`: done, yes.
     Done,
+    /// To `Erase`: the numbers of the keys.
+    Erased(Vec<u64>),
     /// To `Tags`.
     Tags(Vec<TagStatus>),
     /// To `Status`.

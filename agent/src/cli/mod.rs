@@ -30,6 +30,7 @@ mod run;
 pub mod sessions;
 pub mod show;
 mod status;
+mod store;
 mod table;
 mod tag;
 mod top;
@@ -79,6 +80,8 @@ enum Verb {
     Replay(replay::ReplayArgs),
     /// Write recorded sessions in a format that other tools read.
     Export(export::ExportArgs),
+    /// What the store holds, and the destruction of its keys.
+    Store(store::StoreArgs),
     /// What the rules say: problems, tests, and which rule decides.
     Policy(policy::PolicyArgs),
     /// The credentials that rules name: sources, bindings, ages; never values.
@@ -123,6 +126,7 @@ impl Verb {
             Self::Taken(_) => "taken",
             Self::Sessions(_) => "sessions",
             Self::Show(_) => "show",
+            Self::Store(_) => "store",
             Self::Replay(_) => "replay",
             Self::Export(_) => "export",
             Self::Policy(_) => "policy",
@@ -148,11 +152,12 @@ impl Verb {
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
             Self::Taken(args) => args.run(daemon),
-            Self::Sessions(args) => args.run(),
-            Self::Show(args) => args.run(),
-            Self::Replay(args) => args.run(),
-            Self::Export(args) => args.run(),
-            Self::Policy(args) => args.run(),
+            Self::Sessions(args) => args.run(daemon),
+            Self::Show(args) => args.run(daemon),
+            Self::Store(args) => args.run(daemon),
+            Self::Replay(args) => args.run(daemon),
+            Self::Export(args) => args.run(daemon),
+            Self::Policy(args) => args.run(daemon),
             Self::Credentials(args) => args.run(daemon),
             Self::Mask(args) => args.run(),
             Self::Trust(args) => args.run(),

@@ -25,6 +25,7 @@ use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::namespaces::Namespaces;
 use super::notary::Notary;
+use super::notes::Notes;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::secrets::Secrets;
@@ -136,6 +137,8 @@ pub struct Bound {
     pub tokens: Tokens,
     /// Reads secrets.
     pub secrets: Secrets,
+    /// Has the gate record what is done with the store.
+    pub notes: Notes,
     places: Places,
     /// Who may read bodies.
     recipients: Vec<Recipient>,
@@ -190,6 +193,7 @@ impl Bound {
         Ok(Self {
             places: Places::of(&config.issuers),
             secrets: Secrets::new(&config),
+            notes: Notes::default(),
             recipients: audit::recipients(&config).map_err(Error::Audit)?,
             signer: Notary::new(&config.paths.state.join(paths::AUDIT_DIR), &journal),
             config,
