@@ -3,6 +3,7 @@
 //! judge (`warden::control`).
 
 mod credential;
+mod erase;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -20,6 +21,7 @@ use crate::types::issuer::TOKEN_MAX;
 use crate::types::{CredentialName, Layer, SelfTest, TagName, Token};
 
 pub use credential::{CredentialState, CredentialStatus, Tested};
+pub use erase::Erase;
 
 /// A request's line is at most this long, its newline included.
 pub const MAX_REQUEST: usize = 8 * 1024 + TOKEN_MAX;
@@ -81,17 +83,7 @@ pub enum Request {
         what: String,
     },
     /// Destroy keys of bodies.
-    Erase {
-        /// Of all segments that ended before this time, as records bear times; absent: of `segments`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        before: Option<String>,
-        /// Of these.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        segments: Vec<u64>,
-        /// Why.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        why: Option<String>,
-    },
+    Erase(Erase),
     /// List the credentials: never a value.
     Credentials,
     /// Fetch a credential and try its hosts.

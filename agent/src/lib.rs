@@ -42,6 +42,7 @@ pub mod memory;
 pub mod turn;
 pub mod wire;
 pub mod record;
+pub mod audit;
 pub mod look;
 pub mod limit;
 pub mod stream;

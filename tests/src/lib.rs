@@ -15,6 +15,7 @@ pub mod host;
 pub mod journal;
 pub mod leaks;
 pub mod load;
+pub mod maker;
 pub mod markers;
 pub mod netns;
 pub mod process;

@@ -73,6 +73,14 @@ fn bodies_are_sealed_read_on_record_and_erased() {
     assert!(heads.good() && !heads.stdout.contains(WORDS), "{heads:?}");
     assert_eq!(frames(&store, Kind::Read).len(), 1, "heads are no reading of bodies");
 
+    copied(&mut world, &session);
+    erased(&mut world, &session);
+}
+
+/// A store at rest, and a copy of it.
+fn copied(world: &mut World, session: &str) {
+    let store = world.daemon().store();
+    let place = store.display().to_string();
     // Who has a copy and no identity learns how long they are; the host's opens it, and any age tool its keys.
     world.daemon_mut().stop().expect("stopped");
     let copy = tempfile::tempdir().expect("directory");
@@ -86,39 +94,44 @@ fn bodies_are_sealed_read_on_record_and_erased() {
         }
     }
     let there = copy.path().join("store").display().to_string();
-    let sealed = sluice(&world, &["show", &session, "--store", &there]);
+    let sealed = sluice(world, &["show", session, "--store", &there]);
     let length = WORDS.len();
     assert!(
         sealed.stdout.contains(&format!("(body sealed: {length} bytes; give --identity FILE)")),
         "{sealed:?}"
     );
     let identity = store.parent().expect("state").join("audit/identity").display().to_string();
-    let opened = sluice(&world, &["show", &session, "--store", &there, "--identity", &identity]);
+    let opened = sluice(world, &["show", session, "--store", &there, "--identity", &identity]);
     assert_eq!(opened.stdout.matches(WORDS).count(), 2, "{opened:?}");
-    let key = keys(&store)[0].clone();
-    let age = Command::new("age").args(["-d", "-i", &identity]).arg(&key).output();
+    let key = &keys(&store)[0];
+    let age = Command::new("age").args(["-d", "-i", &identity]).arg(key).output();
     let age = age.unwrap_or_else(|error| panic!("age cannot be run ({error}): apt-get install age"));
     assert!(age.status.success() && age.stdout.len() == 32, "{age:?}");
     // The daemon is down: the host's store is read, and it is said that nothing notes it.
-    let unnoted = sluice(&world, &["show", &session, "--store", &place]);
+    let unnoted = sluice(world, &["show", session, "--store", &place]);
     assert!(unnoted.stdout.contains(WORDS) && unnoted.stderr.contains("not recorded"), "{unnoted:?}");
+}
 
+fn erased(world: &mut World, session: &str) {
+    let (store, length) = (world.daemon().store(), WORDS.len());
+    let place = store.display().to_string();
+    let key = keys(&store)[0].clone();
     world.daemon_mut().start().expect("started");
     let in_use = keys(&store).len().to_string();
-    let refused = sluice(&world, &["store", "erase", "--segment", &in_use]);
+    let refused = sluice(world, &["store", "erase", "--segment", &in_use]);
     assert!(!refused.good() && refused.stderr.contains("in use"), "{refused:?}");
-    let erased = sluice(&world, &["store", "erase", "--segment", "1", "--why", "asked to"]);
+    let erased = sluice(world, &["store", "erase", "--segment", "1", "--why", "asked to"]);
     assert!(erased.good() && erased.stdout.contains("1 key(s) destroyed: 1"), "{erased:?}");
     assert!(!key.exists());
     let noted = frames(&store, Kind::Erased);
     assert_eq!((&noted[0]["keys"], &noted[0]["why"]), (&serde_json::json!([1]), &Value::from("asked to")));
-    let shown = sluice(&world, &["show", &session, "--store", &place]);
+    let shown = sluice(world, &["show", session, "--store", &place]);
     assert!(shown.good() && !shown.stdout.contains(WORDS) && shown.stdout.contains("/echo"), "{shown:?}");
     assert!(
         shown.stdout.contains(&format!("(body erased: {length} bytes; their key was destroyed)")),
         "{shown:?}"
     );
-    let stat = sluice(&world, &["store", "stat", "--json", "--store", &place]);
+    let stat = sluice(world, &["store", "stat", "--json", "--store", &place]);
     let stat: Value = serde_json::from_str(&stat.stdout).expect("JSON");
     assert_eq!(stat["erased"], 1, "{stat}");
 }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sluice::evidence::chain::Chain;
+use sluice::evidence::checkpoint::Checkpoint;
 use sluice::evidence::note::{Note, Piece, split};
 use sluice::evidence::tree::{Frontier, record};
 use sluice::record::frame::Kind;
@@ -14,6 +15,7 @@ use sluice_tests::client::judged::{End, curl};
 use sluice_tests::harness::{Options, World};
 use sluice_tests::journal::Entry;
 use sluice_tests::process::{PATIENCE, eventually};
+use sluice_tests::provider;
 
 fn world() -> Option<World> {
     let world = World::with(Options { journal: true, ..Options::default() }).expect("world");
@@ -126,4 +128,42 @@ fn what_is_recorded_is_signed_to_its_last_record() {
     let all = world.journal_mut().as_ref().map(|j| j.entries()).unwrap_or_default();
     let told = all.iter().rev().find_map(|entry| entry.get("SLUICE_CHECKPOINT")).expect("a checkpoint");
     assert_eq!(*told, last);
+}
+
+/// What is elsewhere cannot be taken back by whoever takes this host.
+#[test]
+fn checkpoints_go_to_a_file_and_to_another_host() {
+    let kept = tempfile::tempdir().expect("directory");
+    let file = kept.path().join("checkpoints");
+    let config = format!(
+        "[audit]\ncheckpoints_to = [{:?}, \"https://203.0.113.10:8447/of/this-host\"]\n",
+        file.display().to_string()
+    );
+    let mut world = World::with(Options { journal: true, config, ..Options::default() }).expect("world");
+    if world.is_direct() {
+        return;
+    }
+    let log = kept.path().join("posted");
+    let text = log.to_str().expect("UTF-8");
+    let server = provider::serve(&world, Path::new("python3"), "collect.py", (8447, &[text]), &[]);
+    let _server = server.expect("a taker of checkpoints");
+    let posted = eventually(PATIENCE, || {
+        let told = if log.exists() { provider::told(&log)? } else { Vec::new() };
+        Ok(told.into_iter().next())
+    });
+    let posted = posted.expect("no error").expect("a checkpoint is posted");
+    assert_eq!(posted["path"], "/of/this-host");
+    let note =
+        |text: &str| Note::parse(text).expect("a note").text().parse::<Checkpoint>().expect("a checkpoint");
+    let origin = note(posted["body"].as_str().expect("text")).origin;
+    world.daemon_mut().stop().expect("stopped");
+    let added = std::fs::read(&file).expect("the file");
+    let added: Vec<_> = split(&added)
+        .map(|(_, piece)| match piece {
+            Piece::Note(text) => note(text),
+            Piece::Torn(torn) => panic!("{torn:?}"),
+        })
+        .collect();
+    assert!(added.iter().all(|checkpoint| checkpoint.origin == origin) && added.len() >= 2, "{added:?}");
+    assert!(added.is_sorted_by_key(|checkpoint| checkpoint.tree.size));
 }

@@ -117,6 +117,13 @@ const PACKAGES: &[Package] = &[
     ),
     package("podman", Program("podman"), &[Test], "containers of a real engine"),
     package("slirp4netns", Program("slirp4netns"), &[Test], "the network of rootless containers"),
+    package("tshark", Program("tshark"), &[Test], "reads the packets of sluice export"),
+    package(
+        "chromium",
+        Program("chromium"),
+        &[Test],
+        "its developer tools import the archives of sluice export",
+    ),
     package("wrk", Program("wrk"), &[Bench], "load over HTTP/1.1"),
     package("haproxy", Program("haproxy"), &[Bench], "the peer in the same place"),
     package("nghttp2-client", Program("h2load"), &[Bench], "load over HTTP/2"),

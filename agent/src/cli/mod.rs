@@ -15,6 +15,7 @@ use crate::paths;
 use crate::record::visible::{Keep, visible};
 use crate::report::Chain;
 
+mod audit;
 mod credentials;
 mod daemon;
 mod doctor;
@@ -82,6 +83,8 @@ enum Verb {
     Export(export::ExportArgs),
     /// What the store holds, and the destruction of its keys.
     Store(store::StoreArgs),
+    /// What proves the recordings: verify a store, prove a record, the key to keep.
+    Audit(audit::AuditArgs),
     /// What the rules say: problems, tests, and which rule decides.
     Policy(policy::PolicyArgs),
     /// The credentials that rules name: sources, bindings, ages; never values.
@@ -129,6 +132,7 @@ impl Verb {
             Self::Store(_) => "store",
             Self::Replay(_) => "replay",
             Self::Export(_) => "export",
+            Self::Audit(_) => "audit",
             Self::Policy(_) => "policy",
             Self::Credentials(_) => "credentials",
             Self::Mask(_) => "mask",
@@ -158,6 +162,7 @@ impl Verb {
             Self::Replay(args) => args.run(daemon),
             Self::Export(args) => args.run(daemon),
             Self::Policy(args) => args.run(daemon),
+            Self::Audit(args) => args.run(),
             Self::Credentials(args) => args.run(daemon),
             Self::Mask(args) => args.run(),
             Self::Trust(args) => args.run(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::DaemonAt;
@@ -14,7 +15,7 @@ use crate::look::item::Item;
 use crate::look::plain;
 use crate::record::read::list::{self, Filter};
 use crate::record::read::unseal::Access;
-use crate::record::read::{Damage, Error, each};
+use crate::record::read::{Damage, Error, each, index};
 use crate::report::Chain;
 use crate::types::{Summary, Verdict};
 
@@ -128,7 +129,7 @@ impl SessionsArgs {
         limit: usize,
     ) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
         if self.grep.is_none() {
-            return list::newest(&self.of.store, filter, limit);
+            return newest(&self.of.store, filter, limit);
         }
         let mut found: BTreeMap<(String, String, u32), Summary> = BTreeMap::new();
         let damage = self.all((filter, access), |summary| {
@@ -140,6 +141,18 @@ impl SessionsArgs {
         })?;
         Ok((found.into_values().collect(), damage))
     }
+}
+
+/// By the index where that helps: without a filter the end of the store has them.
+fn newest(store: &Path, filter: &Filter, limit: usize) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
+    if filter.narrows() {
+        match list::newest_indexed(store, &index::path_of(store), filter, limit) {
+            Ok(found) => return Ok(found),
+            // Whoever may not write beside the store reads it without.
+            Err(why) => tracing::debug!("{}", Chain(&why)),
+        }
+    }
+    list::newest(store, filter, limit)
 }
 
 /// What is printed, in blocks that are aligned together.

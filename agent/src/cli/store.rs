@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::filter::{default_store, when};
 use super::sessions::unreadable;
 use super::{DaemonAt, Failure, strange, table};
-use crate::control::{Answer, Request};
+use crate::control::{Answer, Erase, Request};
 use crate::record::read::Reader;
 
 /// The store itself.
@@ -74,7 +74,7 @@ struct EraseArgs {
 
 impl EraseArgs {
     fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
-        let request = Request::Erase { before: self.before, segments: self.segment, why: self.why };
+        let request = Request::Erase(Erase { before: self.before, segments: self.segment, why: self.why });
         let Answer::Erased(keys) = daemon.ask(&request)? else { return Err(strange().into()) };
         let numbers: Vec<_> = keys.iter().map(u64::to_string).collect();
         match numbers.len() {

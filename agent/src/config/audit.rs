@@ -1,5 +1,7 @@
 //! `[audit]`: who may read what was recorded.
 
+use std::path::PathBuf;
+
 use super::section::{Place, Problems, Section, Sited};
 use crate::types::Recipient;
 
@@ -13,11 +15,22 @@ pub struct Audit {
     pub recipients: Vec<Recipient>,
     /// Whether the host itself may.
     pub host_can_read: bool,
+    /// Where signed checkpoints go besides the journal.
+    pub checkpoints_to: Vec<Sink>,
+}
+
+/// A place for checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// Each is added to it by the warden.
+    File(PathBuf),
+    /// Each is posted there by the gate.
+    Https(String),
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { recipients: Vec::new(), host_can_read: true }
+        Self { recipients: Vec::new(), host_can_read: true, checkpoints_to: Vec::new() }
     }
 }
 
@@ -25,6 +38,7 @@ impl Default for Audit {
 pub(super) struct Keys {
     pub recipients: Option<(Place, Vec<Recipient>)>,
     pub host_can_read: Option<(Place, bool)>,
+    pub checkpoints_to: Option<(Place, Vec<Sink>)>,
 }
 
 /// Reads one `[audit]`.
@@ -33,6 +47,9 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems<'_>) -> Key
     let recipients = section.texts("recipients", problems);
     let recipients = recipients.map(|texts| (place.clone(), listed(&place, texts, problems)));
     let host_can_read = section.flag("host_can_read", problems).map(|flag| (flag.place, flag.value));
+    let sinks = section.texts("checkpoints_to", problems);
+    let checkpoints_to = sinks
+        .map(|texts| (place.clone(), texts.into_iter().filter_map(|text| sink(text, problems)).collect()));
     section.finish(problems);
     let nobody = recipients.as_ref().is_none_or(|(_, listed)| listed.is_empty());
     if let Some((place, false)) = &host_can_read
@@ -42,7 +59,21 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems<'_>) -> Key
             "audit.host_can_read is false and audit.recipients names nobody: bodies could not be read at all";
         problems.add(place, what, "write recipients = [\"age1…\"] beside it, as age-keygen -y prints them");
     }
-    Keys { recipients, host_can_read }
+    Keys { recipients, host_can_read, checkpoints_to }
+}
+
+fn sink(text: Sited<String>, problems: &mut Problems<'_>) -> Option<Sink> {
+    let url = text.value.parse::<http::Uri>().ok().filter(|url| url.scheme_str() == Some("https"));
+    if url.is_some_and(|url| url.host().is_some()) {
+        return Some(Sink::Https(text.value));
+    }
+    let path = PathBuf::from(&text.value);
+    if path.is_absolute() {
+        return Some(Sink::File(path));
+    }
+    let what = format!("audit.checkpoints_to has {:?}", text.value);
+    problems.add(&text.place, what, "write an https:// URL, or the absolute path of a file");
+    None
 }
 
 fn listed(place: &Place, texts: Vec<Sited<String>>, problems: &mut Problems<'_>) -> Vec<Recipient> {

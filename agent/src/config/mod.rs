@@ -28,7 +28,7 @@ mod section;
 mod settings;
 mod sockets;
 
-pub use audit::Audit;
+pub use audit::{Audit, Sink};
 pub use case::Case;
 pub use dns::Dns;
 pub use intercept::{BadDesignation, Designation, Intercept};
@@ -87,6 +87,8 @@ pub struct Record {
     pub body_limit: u64,
     /// Bytes that the store may take in all; the oldest segments go first.
     pub max_bytes: u64,
+    /// Segments whose last record is older go too; `None`: whatever their age.
+    pub max_age: Option<Duration>,
     /// Whether each exchange's head is synced to disk before its first byte goes upstream.
     pub durable: bool,
 }
@@ -132,7 +134,7 @@ impl Default for Config {
             user: "sluice".to_owned(),
             intercepts: Vec::new(),
             issuers: Vec::new(),
-            record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, durable: false },
+            record: Record { body_limit: 1 << 20, max_bytes: 4 << 30, max_age: None, durable: false },
             audit: Audit::default(),
             tls: Tls::default(),
             dns: Dns::default(),

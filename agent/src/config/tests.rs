@@ -66,6 +66,7 @@ jwks_file = "keys.json"
 [record]
 body_limit = "2MiB"
 max_bytes = "1GiB"
+max_age = "30d"
 durable = true
 [tls]
 extra_roots = ["corp.pem"]
@@ -142,7 +143,15 @@ fn every_key_of_an_intercept() {
 fn every_other_key() {
     let (dir, config) = every_key();
     assert_eq!(config.user, "gate");
-    assert_eq!(config.record, Record { body_limit: 2 << 20, max_bytes: 1 << 30, durable: true });
+    assert_eq!(
+        config.record,
+        Record {
+            body_limit: 2 << 20,
+            max_bytes: 1 << 30,
+            max_age: Some(Duration::from_secs(30 * 86_400)),
+            durable: true
+        }
+    );
     assert_eq!(config.tls.extra_roots, [dir.path().join("corp.pem")]);
     let shown: Vec<String> = config.dns.upstream.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["192.0.2.1:53", "[2001:db8::1]:5353"]);

@@ -161,7 +161,8 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     let (tls, dns) = (Arc::new(tls), Arc::new(dns));
     let credentials = credentials::keeper(in_force.clone(), &tls, &dns, &warden);
     let unseen = Arc::clone(&credentials);
-    evidence::keep(&store, &warden);
+    let errands = evidence::Errands { tls: Arc::clone(&tls), dns: Arc::clone(&dns), warden: warden.clone() };
+    evidence::keep(&store, &settings.checkpoints_to, errands);
     store.keep_unseen(Arc::new(move |caller| unseen.veil(&caller.tag)));
     let services = Arc::new(Services {
         identities: identities(&settings.issuers, &tls, &dns, &warden),
@@ -317,6 +318,7 @@ fn open_store(settings: &GateSettings, folding: &Folding) -> Result<Store, Error
     let store = record::Settings {
         body_limit: settings.body_limit,
         max_bytes: settings.store_bytes,
+        max_age: settings.store_age.map(Duration::from_secs),
         recipients: settings.recipients.clone(),
         ..record::Settings::new(&settings.store)
     };

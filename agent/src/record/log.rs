@@ -7,9 +7,11 @@
 //! once when somebody waits. A sync that fails is never tried again on the same file (the kernel may have dropped the
 //! pages and would report success): the segment is left, and those who wait are told.
 
+mod bound;
 mod signing;
 mod sync;
 
+pub use bound::Bounds;
 pub use signing::Evidence;
 
 use std::collections::HashMap;
@@ -55,7 +57,7 @@ pub struct Log {
     holders: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
     lock: Mutex<Option<Lock>>,
-    max_bytes: u64,
+    bounds: Bounds,
     dir: PathBuf,
     /// Over what is synced. Only the sync thread lets it grow.
     tree: Mutex<Tree>,
@@ -82,7 +84,7 @@ impl Log {
     pub fn start(
         writer: Writer,
         lock: Lock,
-        max_bytes: u64,
+        bounds: Bounds,
         synced: u64,
         evidence: Evidence,
     ) -> io::Result<Arc<Self>> {
@@ -101,7 +103,7 @@ impl Log {
             holders: AtomicU64::new(0),
             thread: Mutex::default(),
             lock: Mutex::new(Some(lock)),
-            max_bytes,
+            bounds,
         });
         let run = log.clone();
         *locked(&log.thread) =

@@ -72,6 +72,8 @@ pub struct Settings {
     /// All segments together; beyond it the oldest are deleted, which is recorded. 0: no bound. The segment in use and the
     /// one ready to follow always stay.
     pub max_bytes: u64,
+    /// Segments whose last record is older are deleted too. `None`: whatever their age.
+    pub max_age: Option<std::time::Duration>,
     /// Who may read bodies: their keys are sealed for these. At least one.
     pub recipients: Vec<Recipient>,
 }
@@ -81,7 +83,8 @@ impl Settings {
     /// said.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         let recipients = Vec::new();
-        Self { dir: dir.into(), body_limit: 1 << 20, segment_bytes: 64 << 20, max_bytes: 4 << 30, recipients }
+        let (body_limit, segment_bytes, max_bytes) = (1 << 20, 64 << 20, 4 << 30);
+        Self { dir: dir.into(), body_limit, segment_bytes, max_bytes, max_age: None, recipients }
     }
 }
 

@@ -15,7 +15,7 @@ use super::bodies::Sealer;
 use super::frame::{Batch, Kind};
 use super::headers::Salt;
 use super::lock::{Lock, Place};
-use super::log::{Evidence, Log};
+use super::log::{Bounds, Evidence, Log};
 use super::logs::{Current, boot_id};
 use super::payload::{End, Recovered, Run, stamp};
 use super::segment::{self, Found, Scan, Step};
@@ -131,7 +131,8 @@ impl Store {
     /// # Errors
     /// [`Error`]: the gate must not serve.
     pub fn open(settings: Settings, sink: Sink) -> Result<Self, Error> {
-        let Settings { dir, body_limit, segment_bytes, max_bytes, recipients } = settings;
+        let Settings { dir, body_limit, segment_bytes, max_bytes, max_age, recipients } = settings;
+        let bounds = Bounds { bytes: max_bytes, age: max_age };
         if recipients.is_empty() {
             return Err(Error::NoRecipient);
         }
@@ -199,7 +200,7 @@ impl Store {
             .map_err(|why| Error::NoSegment { dir: dir.clone(), why })?;
         let salt = Salt::of(&dir).map_err(unusable)?;
         let keys = trees::count_keys(&dir).map_err(unusable)?;
-        let log = Log::start(writer, lock, max_bytes, left.last, Evidence::new(draining, keys))
+        let log = Log::start(writer, lock, bounds, left.last, Evidence::new(draining, keys))
             .map_err(Error::Thread)?;
         Ok(Self(Arc::new(Shared { log, sink, salt, body_limit, unseen: OnceLock::new(), run })))
     }

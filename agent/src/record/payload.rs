@@ -165,6 +165,9 @@ pub struct Deleted {
     pub bytes: u64,
     /// The bound.
     pub max_bytes: u64,
+    /// Where it was its age: what was written before this was too old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<String>,
 }
 
 /// [`super::frame::Kind::BodyKey`]: a bodies file began with its segment.

@@ -315,6 +315,7 @@ fn what_is_held_is_written_without_another_call() {
 }
 
 mod evidence;
+mod index;
 mod reading;
 mod sealing;
 mod unseen;

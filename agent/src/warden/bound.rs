@@ -32,7 +32,7 @@ use super::secrets::Secrets;
 use super::tags::{self, TagNumber, Tags};
 use super::tokens::{Places, Tokens};
 use super::witness::{Question, Witness};
-use crate::config::Config;
+use crate::config::{Config, Sink};
 use crate::doctor::process::Proc;
 use crate::paths;
 use crate::policy::rule::Source;
@@ -69,7 +69,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Who reads bodies.
+    /// The host's identity.
     #[error("the host has no identity to read bodies with")]
     Audit(#[source] audit::Error),
     /// The CA.
@@ -90,6 +90,9 @@ pub enum Error {
     /// The journal's writer.
     #[error("the journal's writer cannot be started")]
     Journal(#[source] io::Error),
+    /// What adds checkpoints to files.
+    #[error("the thread that adds checkpoints to files cannot be started")]
+    Checkpoints(#[source] io::Error),
     /// The threads for other network namespaces.
     #[error("other network namespaces cannot be watched")]
     Namespaces(#[source] io::Error),
@@ -140,7 +143,6 @@ pub struct Bound {
     /// Has the gate record what is done with the store.
     pub notes: Notes,
     places: Places,
-    /// Who may read bodies.
     recipients: Vec<Recipient>,
     /// What the last gate was told at its start.
     told: Option<Told>,
@@ -195,7 +197,7 @@ impl Bound {
             secrets: Secrets::new(&config),
             notes: Notes::default(),
             recipients: audit::recipients(&config).map_err(Error::Audit)?,
-            signer: Notary::new(&config.paths.state.join(paths::AUDIT_DIR), &journal),
+            signer: notary(&config, &journal).map_err(Error::Checkpoints)?,
             config,
             ca,
             witness: witness(&listeners, &journal),
@@ -385,4 +387,14 @@ impl Bound {
 
 fn destination(origin: &Origin) -> Destination {
     Destination::new(IpAddr::V6(Ipv6Addr::from(origin.address)), origin.port)
+}
+
+/// Who signs checkpoints, and the files that they are added to.
+fn notary(config: &Config, journal: &Journal) -> io::Result<Notary> {
+    let file = |sink: &Sink| match sink {
+        Sink::File(path) => Some(path.clone()),
+        Sink::Https(_) => None,
+    };
+    let files = config.audit.checkpoints_to.iter().filter_map(file).collect();
+    Notary::new(&config.paths.state.join(paths::AUDIT_DIR), journal, files)
 }

@@ -29,7 +29,7 @@ use super::secrets::Secrets;
 use super::tags::{Asker, CgroupPath, Entry, Kind, Process, TagError, Tags};
 use super::tokens::Tokens;
 use crate::config::Options;
-use crate::control::{Answer, MAX_REQUEST, Refusal, Request, Status, Target};
+use crate::control::{Answer, Erase, MAX_REQUEST, Refusal, Request, Status, Target};
 use crate::doctor::Facts;
 use crate::paths::CONTROL_SOCKET;
 use crate::types::note::{Note, Noted};
@@ -282,7 +282,7 @@ impl Desk {
             Request::Status => Answer::Status(Box::new((self.status)())),
             Request::Credentials => Answer::Credentials(self.secrets.list()),
             Request::Read { store, what } => self.read(peer, &store, what).await,
-            Request::Erase { before, segments, why } => {
+            Request::Erase(Erase { before, segments, why }) => {
                 let erased = self.notes.note(note(peer, Noted::Erase { before, segments, why })).await;
                 erased.map_or_else(|why| refuse(why, "look at `journalctl -u sluice`"), Answer::Erased)
             }
@@ -373,7 +373,7 @@ impl Desk {
             Request::Tag { .. }
             | Request::Untag { .. }
             | Request::TestCredential { .. }
-            | Request::Erase { .. }
+            | Request::Erase(_)
                 if peer.uid == 0 =>
             {
                 match self.tags.tag_of(&peer.cgroup) {
@@ -389,7 +389,7 @@ impl Desk {
                 no("only root may change tags", "use sudo")
             }
             Request::Read { .. } => no("only root reads bodies", "use sudo"),
-            Request::Erase { .. } => no("only root may destroy keys", "use sudo"),
+            Request::Erase(_) => no("only root may destroy keys", "use sudo"),
             // It has tokens minted and commands run.
             Request::TestCredential { .. } => no("only root may test credentials", "use sudo"),
         }

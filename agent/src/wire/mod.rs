@@ -344,6 +344,10 @@ pub struct GateSettings {
     pub body_limit: u64,
     /// Bytes that the store may take on disk, the oldest going first; 0: no bound.
     pub store_bytes: u64,
+    /// Seconds after which what is in the store goes; `None`: never for its age.
+    pub store_age: Option<u64>,
+    /// Where the gate posts checkpoints: https URLs.
+    pub checkpoints_to: Vec<String>,
     /// Who may read bodies: their keys are sealed for these.
     pub recipients: Vec<Recipient>,
     /// Whether each exchange's head is synced before it goes upstream.

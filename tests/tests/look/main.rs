@@ -3,3 +3,4 @@
 mod export;
 mod scene;
 mod show;
+mod top;

@@ -60,10 +60,34 @@ fn curl(world: &World, args: &[&str]) -> Ended {
         .expect("started")
 }
 
+#[track_caller]
+fn good(ended: Ended) {
+    assert!(ended.good(), "{ended:?}");
+}
+
+/// With models, and on a WebSocket.
+fn speak(world: &World) {
+    let key = [
+        "-H",
+        "Authorization: Bearer sk-test-0000000000000000",
+        "-H",
+        "x-api-key: k",
+        "-H",
+        "anthropic-version: 1",
+    ];
+    for (body, url) in [
+        (CHAT, "https://api.openai.com/v1/chat/completions"),
+        (MESSAGE, "https://api.anthropic.com/v1/messages"),
+    ] {
+        good(curl(world, &[&key[..], &["--json", body, url]].concat()));
+    }
+    let python = client::python().expect("python clients");
+    good(run(world.job(TAG, &python).expect("a job").args(["-c", SOCKET]), PATIENCE).expect("started"));
+}
+
 fn record() -> Scene {
     let options = Options { config: CONFIG.to_owned(), no_roots: true, ..Options::default() };
     let mut world = World::with(options).expect("a world with the agent");
-    let good = |ended: Ended| assert!(ended.good(), "{ended:?}");
     let json = r#"{"b":[1.0e2,{}],"a":"text"}"#;
     good(curl(&world, &["--http1.1", "--json", json, &format!("{WWW}/echo?q=1&name=a%20b")]));
     good(curl(&world, &["--http2", "--json", json, &format!("{WWW}/echo")]));
@@ -99,22 +123,7 @@ fn record() -> Scene {
         &world,
         &["--http1.1", "--data-binary", &format!("@{}", long.display()), &format!("{WWW}/sink")],
     ));
-    let key = [
-        "-H",
-        "Authorization: Bearer sk-test-0000000000000000",
-        "-H",
-        "x-api-key: k",
-        "-H",
-        "anthropic-version: 1",
-    ];
-    for (body, url) in [
-        (CHAT, "https://api.openai.com/v1/chat/completions"),
-        (MESSAGE, "https://api.anthropic.com/v1/messages"),
-    ] {
-        good(curl(&world, &[&key[..], &["--json", body, url]].concat()));
-    }
-    let python = client::python().expect("python clients");
-    good(run(world.job(TAG, &python).expect("a job").args(["-c", SOCKET]), PATIENCE).expect("started"));
+    speak(&world);
     let ended = |s: &Summary| s.duration_us.is_some();
     world.expect("the socket's end", |s| s.protocol == "websocket" && ended(s)).expect("recorded");
     let sessions = world.sessions().expect("sessions");
@@ -122,8 +131,10 @@ fn record() -> Scene {
     let store = world.daemon().store();
     world.daemon_mut().stop().expect("stopped");
     let dir = tempfile::tempdir().expect("a directory");
+    // With the host's identity, which opens bodies, where the verbs look for it.
+    let audit = store.with_file_name("audit");
     let mut copy = Command::new("cp");
-    assert!(run(copy.arg("-a").arg(store).arg(dir.path()), PATIENCE).expect("started").good());
+    good(run(copy.arg("-a").arg(store).arg(audit).arg(dir.path()), PATIENCE).expect("started"));
     Scene { dir }
 }
 

@@ -101,10 +101,10 @@ fn record(item: &Item) -> Value {
     if let Some(conversation) = Conversation::of(&item.exchange) {
         gen_ai(&mut attributes, &conversation);
     }
-    let (number, word) = match (&s.error, s.verdict) {
-        (Some(_), _) => (17, "ERROR"),
-        (None, Verdict::Deny) => (13, "WARN"),
-        (None, Verdict::Allow) => (9, "INFO"),
+    let (number, word) = match (s.verdict, &s.error) {
+        (Verdict::Deny, _) => (13, "WARN"),
+        (Verdict::Allow, Some(_)) => (17, "ERROR"),
+        (Verdict::Allow, None) => (9, "INFO"),
     };
     let mut record = json!({
         "timeUnixNano": item.began().to_string(),

@@ -128,8 +128,11 @@ impl Live {
             return Ok(());
         }
         self.last = self.last.max(at);
-        for (index, packet) in self.stream.data(down, bytes).into_iter().enumerate() {
-            packet_block(out, self.last, &packet, if index == 0 { note } else { "" })?;
+        let packets = self.stream.data(down, bytes);
+        // Where a message ends a reader shows it; what follows is its acknowledgement.
+        let last = packets.len().saturating_sub(2);
+        for (index, packet) in packets.iter().enumerate() {
+            packet_block(out, self.last, packet, if index == last { note } else { "" })?;
         }
         Ok(())
     }
@@ -149,7 +152,7 @@ fn http(out: &mut dyn Write, live: &mut Live, item: &Item) -> io::Result<()> {
         }
         let ended = pace.at(down, length as u64).max(began);
         live.say(out, (down, began), &written.head, &note)?;
-        live.say(out, (down, ended), &written.body, "")
+        live.say(out, (down, ended), &written.body, &note)
     };
     message(false, item.began(), wire::request(item), item.exchange.up.len())?;
     for (at, response) in item.exchange.responses.iter().enumerate() {

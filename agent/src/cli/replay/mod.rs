@@ -101,6 +101,10 @@ impl ReplayArgs {
                 let early = due.saturating_sub(begun.elapsed());
                 if !early.is_zero() {
                     out.flush()?;
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "the pace of what was recorded; nothing waits for it"
+                    )]
                     std::thread::sleep(early);
                 }
             }

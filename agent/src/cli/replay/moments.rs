@@ -12,7 +12,7 @@ use crate::record::headers::Stored;
 use crate::record::visible::{Keep, visible};
 
 /// Coded bytes that are taken together where the store has no times of pieces.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 16;
 
 /// Words at a time.
 pub struct Moment {

@@ -67,6 +67,10 @@ pub fn begin(daemon: DaemonAt, store: PathBuf) -> Receiver<Now> {
             if give.send(now(&daemon, &store)).is_err() {
                 return;
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a rest between rounds, by their cost; nothing waits for it"
+            )]
             std::thread::sleep(ROUND.max(begun.elapsed() * REST));
         }
     });

@@ -214,6 +214,7 @@ fn names_in_any_letter_case_and_in_brackets() {
             "Who=%5Bwho%5D&u%5Bwho%5D=%5Bwho%5D&m[0].who=%5Bwho%5D&who[]=%5Bwho%5D&who2=Di",
         ),
         (Kind::Html, "<p WHO='Jo'>", "<p WHO='[who]'>"),
+        (Kind::Html, "<p o\nwho = Jo x who=Al>", "<p o\nwho = [who] x who=[who]>"),
     ] {
         assert_eq!(hidden(&kind, text), want);
     }

@@ -21,11 +21,13 @@ pub const ALL: &[Detector] = &[
         name: "api-key-unprefixed",
         grammar: "keys that begin with no text of three letters, by their digits: Twilio's (SK and 32 hexadecimal digits), \
                   Mailchimp's (32 hexadecimal digits, -us and a number), Azure AD's (three letters, a digit, Q~ and 31 to 34), \
-                  Telegram's (8 to 10 digits, :AA and 32 or 33), Discord's (M, N or O in three parts)",
+                  Telegram's (8 to 10 digits, :AA and 32 or 33), Discord's (M, N or O in three parts), Facebook's of an app (15 or 16 \
+                  digits, a bar and 27 to 40)",
         source: "the providers' documentation of their APIs",
         examples: &[
             "bot «123456789:AAEXAMPLEexampleEXAMPLEexampleEXAMP»",
             "«0a9f8e7d6c5b4a3928171605f4e3d2c1-us20»",
+            "app «123456789012345|EXAMPLEexampleEXAMPLEexampleE»",
         ],
         shapes: &[
             // Two letters are met everywhere: found by its digits.
@@ -36,6 +38,7 @@ pub const ALL: &[Detector] = &[
             Shape::digit("[0-9]{8,10}:AA[A-Za-z0-9_-]{32,33}", |_| true).edge(Edge::Word),
             Shape::digit("[MNO][A-Za-z0-9_-]{23,25}[.][A-Za-z0-9_-]{6}[.][A-Za-z0-9_-]{27,38}", |_| true)
                 .edge(Edge::Word),
+            Shape::digit("[0-9]{15,16}[|][A-Za-z0-9_-]{27,40}", |_| true).edge(Edge::Word),
         ],
     },
 ];

@@ -6,7 +6,7 @@ pub const ALL: &[Detector] = &[Detector {
     name: "address",
     grammar: "a number of up to five digits, perhaps a letter, one to four words with capitals, a kind of street (Street, \
               Ave., Road …), perhaps a flat (Apt. 12); a number and `rue`, `avenue`, `boulevard` … and a name; a word that ends in \
-              straße, str., weg, platz, gasse, allee, straat, laan and a number",
+              straße, str., weg, platz, gasse, allee, straat, laan and a number; `Apt.` or `Suite` and three to five digits",
     source: "USPS Publication 28 appendix C1; the customs of the countries",
     examples: &[
         "lives at «221B Baker Street», London",
@@ -14,10 +14,17 @@ pub const ALL: &[Detector] = &[Detector {
         "«Hauptstraße 12a», Berlin",
         "«1600 Pennsylvania Ave. NW»",
         "«580 Parsons Gateway Apt. 215».",
+        "at «Suite 4410», Tulsa",
     ],
     shapes: &[
         Shape {
             begin: Begin::DigitBy("[0-9]{1,5}[A-Za-z]{0,2},? [A-Za-z\\x80-\\xff]", number_first),
+            edge: Edge::Number,
+            check: |_| true,
+            near: &[],
+        },
+        Shape {
+            begin: Begin::Digit("(?:Apt[.]?|Apartment|Suite|Ste[.]) #?[0-9]{3,5}[A-Z]?"),
             edge: Edge::Number,
             check: |_| true,
             near: &[],

@@ -1,18 +1,16 @@
-//! What the sync thread does: syncs, keeps the next segment ready, keeps the size bound.
+//! What the sync thread does: syncs, keeps the next segment ready, keeps the bounds.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
-use super::super::bodies::{self, uncache};
+use super::super::bodies::uncache;
 use super::super::frame::Kind;
-use super::super::lock::Lock;
-use super::super::payload::{Deleted, GivenUp, stamp};
-use super::super::segment::{self, Segment};
-use super::super::trees;
+use super::super::payload::{GivenUp, stamp};
+use super::super::segment::Segment;
 use super::super::writer::{RETRY, Retired};
+use super::bound::Bounded;
 use super::{Log, locked};
 
 /// How often the agent says that it lives, so that silence is an event.
@@ -20,7 +18,7 @@ const BEAT: Duration = Duration::from_secs(10);
 
 impl Log {
     pub(super) fn run(&self) {
-        let mut bounded = 0;
+        let mut bounded = Bounded::default();
         let mut beat = Instant::now() + BEAT;
         loop {
             let lacking = locked(&self.writer).spare.is_none() || self.sealer.is_short();
@@ -43,7 +41,7 @@ impl Log {
             }
             self.keep_spare();
             self.keep_room();
-            bounded = self.keep_bound(bounded);
+            self.keep_bounds(&mut bounded);
         }
         let mut writer = locked(&self.writer);
         if let Some(spare) = writer.spare.take() {
@@ -214,67 +212,4 @@ impl Log {
             }
         }
     }
-
-    /// Deletes the oldest segments while all of them together are larger than the bound. Looks only when there is another
-    /// segment than the `last` time; gives the current one's number.
-    fn keep_bound(&self, last: u64) -> u64 {
-        let (dir, current): (PathBuf, u64) = {
-            let w = locked(&self.writer);
-            (w.dir.clone(), w.last_number)
-        };
-        // Neither is a segment deleted that somebody may still write to.
-        if locked(&self.lock).as_ref().is_some_and(Lock::another_drains) {
-            return last;
-        }
-        if self.max_bytes != 0 && last != current {
-            self.delete_oldest(&dir, current);
-        }
-        current
-    }
-
-    fn delete_oldest(&self, dir: &Path, current: u64) {
-        let size = |path: &PathBuf| fs::metadata(path).map_or(0, |m| m.len());
-        // A segment with what lies beside it.
-        let whole = |path: &PathBuf| {
-            let stem = path.with_extension("");
-            size(path)
-                + [bodies::BODIES, bodies::KEY]
-                    .map(|suffix| size(&bodies::beside(&stem, suffix)))
-                    .iter()
-                    .sum::<u64>()
-        };
-        let Ok((segments, spares)) = segment::list(dir) else { return };
-        let mut total: u64 = segments.iter().map(|s| whole(&s.path)).chain(spares.iter().map(size)).sum();
-        for old in segments.iter().filter(|s| s.number < current) {
-            if total <= self.max_bytes {
-                return;
-            }
-            let bytes = whole(&old.path);
-            let log = log_of(&old.path);
-            bodies::discard(&old.path.with_extension(""));
-            if let Err(error) = fs::remove_file(&old.path) {
-                self.trouble(format!("the oldest segment cannot be deleted: {error}"));
-                return;
-            }
-            total -= bytes;
-            let next = segments.iter().find(|found| found.number > old.number);
-            if let Some(log) =
-                log.filter(|log| next.is_none_or(|next| log_of(&next.path).as_ref() != Some(log)))
-                && let Err(error) = trees::forget(dir, &log)
-            {
-                self.trouble(format!("the tiles of log {log} cannot be deleted: {error}"));
-            }
-            let time = stamp(OffsetDateTime::now_utc());
-            self.note(
-                Kind::Deleted,
-                &Deleted { time, segment: old.number, bytes, max_bytes: self.max_bytes },
-            );
-            tracing::info!(segment = old.number, bytes, max_bytes = self.max_bytes, "oldest segment deleted");
-        }
-    }
-}
-
-/// Which log a segment is of.
-fn log_of(path: &Path) -> Option<String> {
-    Some(segment::head(path).ok()??.log?.id)
 }

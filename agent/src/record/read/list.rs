@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::index::{Index, Unindexed};
 use super::unseal::BodyPiece;
 use super::{Damage, Error, Frame, Reader};
 use crate::record::edges::summary;
@@ -55,6 +56,11 @@ pub enum Status {
 }
 
 impl Filter {
+    /// Whether it leaves out more than what is too old.
+    pub fn narrows(&self) -> bool {
+        self.tag.is_some() || self.unit.is_some() || self.host.is_some() || self.status.is_some()
+    }
+
     /// Whether a summary is wanted.
     pub fn wants(&self, s: &Summary) -> bool {
         self.since.as_ref().is_none_or(|since| s.time >= *since)
@@ -139,12 +145,50 @@ pub fn newest(dir: &Path, filter: &Filter, limit: usize) -> Result<(Vec<Summary>
     }
 }
 
+/// As [`newest`], with an index for the segments that are whole: only what is behind them is read.
+///
+/// # Errors
+/// [`Unindexed`]: the store can be read without.
+pub fn newest_indexed(
+    dir: &Path,
+    index: &Path,
+    filter: &Filter,
+    limit: usize,
+) -> Result<(Vec<Summary>, Vec<Damage>), Unindexed> {
+    let reader = Reader::open(dir)?;
+    let mut index = Index::open(index, &reader)?;
+    index.catch_up(&reader)?;
+    let key = |summary: &Summary| (summary.time.clone(), summary.session.clone(), summary.exchange);
+    let known = index.newest(&reader, filter, limit)?;
+    let mut found: BTreeMap<_, _> = known.into_iter().map(|summary| (key(&summary), summary)).collect();
+    let (sessions, exchanges) = index.under_way()?;
+    let open = Open::from(&reader, sessions, exchanges);
+    let damage = walk_on(open, reader.whole(), |summary| {
+        if filter.wants(&summary) {
+            found.insert(key(&summary), summary);
+            if found.len() > limit {
+                found.pop_first();
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((found.into_values().collect(), damage))
+}
+
 fn walk(
     reader: &Reader,
     from: usize,
+    each: impl FnMut(Summary) -> ControlFlow<()>,
+) -> Result<Vec<Damage>, Error> {
+    walk_on(Open { reader, from, ..Open::new(reader) }, from, each)
+}
+
+fn walk_on(
+    mut open: Open<'_>,
+    from: usize,
     mut each: impl FnMut(Summary) -> ControlFlow<()>,
 ) -> Result<Vec<Damage>, Error> {
-    let mut open = Open { reader, from, ..Open::new(reader) };
+    let reader = open.reader;
     let (damage, broken) = reader.frames_from(from, |frame| open.frame(frame, &mut each))?;
     if !broken {
         let error = (!reader.live()).then_some(INTERRUPTED);
@@ -155,7 +199,7 @@ fn walk(
 }
 
 /// Sessions and exchanges that have begun and not ended, at one place in the store.
-struct Open<'a> {
+pub(super) struct Open<'a> {
     reader: &'a Reader,
     from: usize,
     sessions: HashMap<String, SessionBegin<Caller>>,
@@ -176,7 +220,24 @@ impl<'a> Open<'a> {
         Self { reader, from: 0, sessions: HashMap::new(), exchanges: BTreeMap::new(), earlier: None }
     }
 
-    fn frame(
+    /// With what had begun where another walk ended.
+    pub(super) fn from(
+        reader: &'a Reader,
+        sessions: HashMap<String, SessionBegin<Caller>>,
+        exchanges: BTreeMap<(String, u32), Summary>,
+    ) -> Self {
+        Self { reader, from: 0, sessions, exchanges, earlier: Some(HashMap::new()) }
+    }
+
+    /// What has begun and not ended.
+    #[expect(clippy::type_complexity, reason = "the two maps that another walk begins with")]
+    pub(super) fn into_parts(
+        self,
+    ) -> (HashMap<String, SessionBegin<Caller>>, BTreeMap<(String, u32), Summary>) {
+        (self.sessions, self.exchanges)
+    }
+
+    pub(super) fn frame(
         &mut self,
         frame: &Frame<'_>,
         each: &mut impl FnMut(Summary) -> ControlFlow<()>,

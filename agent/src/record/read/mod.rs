@@ -14,6 +14,7 @@ use super::payload::SegmentHead;
 use super::segment::{self, Found, Scan, Step};
 
 pub mod each;
+pub mod index;
 pub mod list;
 pub mod unseal;
 pub mod whole;
@@ -167,6 +168,21 @@ impl Reader {
     /// How many segments there are.
     pub fn segments(&self) -> usize {
         self.segments.len()
+    }
+
+    /// The number of the segment of this index.
+    fn number(&self, index: usize) -> u64 {
+        self.segments.get(index).map_or(0, |(found, _)| found.number)
+    }
+
+    /// How many segments, from the first on, nobody writes to any more.
+    fn whole(&self) -> usize {
+        (0..self.segments()).find(|index| self.is_written(*index)).unwrap_or(self.segments())
+    }
+
+    /// The store's id.
+    pub fn store(&self) -> Option<&str> {
+        self.segments.iter().find_map(|(_, head)| head.as_ref()).map(|head| head.store.as_str())
     }
 
     /// The last segment that began before `time` (as records bear it), as an index for [`Reader::frames`].

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::Bound;
+use crate::config::Sink;
 use crate::paths;
 use crate::wire::GateSettings;
 
@@ -16,6 +17,10 @@ impl Bound {
                 None
             }
         });
+        let urls = self.config.audit.checkpoints_to.iter().filter_map(|sink| match sink {
+            Sink::Https(url) => Some(url),
+            Sink::File(_) => None,
+        });
         let settings = GateSettings {
             ca: self.ca.certificate_der().to_vec(),
             extra_roots: Vec::new(),
@@ -24,6 +29,8 @@ impl Bound {
             store: self.config.paths.state.join(paths::STORE_DIR).to_string_lossy().into_owned(),
             body_limit: self.config.record.body_limit,
             store_bytes: self.config.record.max_bytes,
+            store_age: self.config.record.max_age.map(|age| age.as_secs()),
+            checkpoints_to: urls.cloned().collect(),
             recipients: self.recipients.clone(),
             durable: self.config.record.durable,
             max_sessions: self.config.limits.sessions,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,8 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Masking;
-use super::head::rewritten;
-use super::request::unsigned;
+use super::request::replace;
 use crate::engine::http::source::Source;
 use crate::mask::{Binary, Body, Custom, Kind, Mask, Plan, Replacement, detect};
 use crate::policy::analyser::{Analyser, OnFailure};
@@ -107,13 +106,7 @@ async fn one(
     if out == body {
         return Ok(());
     }
-    let said = request.headers().contains_key(CONTENT_LENGTH);
-    rewritten(request.headers_mut());
-    unsigned(request.headers_mut());
-    if said {
-        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(out.len()));
-    }
-    request.body_mut().replace(&out);
+    replace(request, &out);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use super::coded::Coded;
 use super::head::{drop_sums, rewritten};
 use super::reader::{How, Reader};
 use super::{Masking, unreadable};
+use crate::credential::sigv4;
 use crate::engine::http::refusal::Refusal;
 use crate::engine::http::source::Source;
 use crate::mask::Plan;
@@ -57,10 +58,14 @@ pub(in crate::engine::http) fn unmaskable(headers: &HeaderMap) -> Option<String>
 }
 
 /// A hash that the client made of what is now another body.
-pub(super) fn unsigned(headers: &mut HeaderMap) {
-    if headers.get(SHA).is_some_and(|sha| sha.len() == 64) {
+fn unsigned(headers: &mut HeaderMap) {
+    if is_signed(headers) {
         headers.remove(SHA);
     }
+}
+
+fn is_signed(headers: &HeaderMap) -> bool {
+    headers.get(SHA).is_some_and(|sha| sha.len() == 64)
 }
 
 /// Hides a body that is read ahead whole. Whether it was: a longer one is not.
@@ -88,14 +93,23 @@ pub(in crate::engine::http) async fn whole(
     if hiding.coded.is_none() && out == came {
         return Ok(true);
     }
-    let said = request.headers().contains_key(CONTENT_LENGTH);
-    rewritten(request.headers_mut());
-    unsigned(request.headers_mut());
-    if said {
-        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(out.len()));
-    }
-    request.body_mut().replace(&out);
+    replace(request, &out);
     Ok(true)
+}
+
+/// Another body in place of one that was read whole, and what the head says of it.
+pub(super) fn replace(request: &mut Request<Source>, body: &[u8]) {
+    let headers = request.headers_mut();
+    let (said, signed) = (headers.contains_key(CONTENT_LENGTH), is_signed(headers));
+    rewritten(headers);
+    if said {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    if signed {
+        // What signs the request covers this body, as what the client signed covered the other.
+        headers.insert(SHA, HeaderValue::from_str(&sigv4::hash(body)).expect("digits and letters"));
+    }
+    request.body_mut().replace(body);
 }
 
 /// A body that is hidden as it passes.

@@ -1,6 +1,6 @@
 //! Documents made at random: as they come, as they should be hidden, and as they should come back.
 
-use super::nested::{json_signs, plain_signs};
+use super::nested::{json_signs, markup, plain_signs};
 use crate::mask::Kind;
 use crate::mask::body::latin1;
 use crate::mask::body::spell::{Spell, spell};
@@ -173,7 +173,7 @@ fn percent(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
     }
 }
 
-fn reference(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
+pub fn reference(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
     let code = u32::from(letter);
     let text = match dice.roll(10) {
         0 => format!("&#{code};"),
@@ -357,19 +357,6 @@ pub fn document(dice: &mut Dice) -> (Kind, Document) {
         _ => parts(dice, &mut doc),
     };
     (kind, doc)
-}
-
-fn markup(dice: &mut Dice, doc: &mut Document) -> Kind {
-    for _ in 0..dice.roll(4) {
-        doc.fixed("<p q=\"");
-        doc.text(dice, Spell::Xml, false, &reference);
-        doc.fixed("\">");
-        doc.text(dice, Spell::Xml, false, &reference);
-        doc.fixed("</p><!-- ");
-        doc.signed(dice, Spell::Verbatim, false, &plain, &plain_signs);
-        doc.fixed(" -->");
-    }
-    if dice.roll(2) == 0 { Kind::Xml } else { Kind::Html }
 }
 
 fn columns(dice: &mut Dice, doc: &mut Document) -> Kind {

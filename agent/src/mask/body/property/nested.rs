@@ -1,6 +1,7 @@
-//! Strings that hold JSON, and values in percent signs.
+//! Strings that hold JSON, values in percent signs, and markup.
 
-use super::make::{Dice, Document, json_escape, plain};
+use super::make::{Dice, Document, json_escape, plain, reference};
+use crate::mask::Kind;
 use crate::mask::body::spell::{Spell, spell};
 
 /// A string of JSON in which JSON stands, in which JSON may stand.
@@ -47,4 +48,17 @@ pub fn json_signs(dice: &mut Dice, letter: char, out: &mut Vec<u8>) {
     if !signs(dice, letter, out) {
         json_escape(dice, letter, out);
     }
+}
+
+pub fn markup(dice: &mut Dice, doc: &mut Document) -> Kind {
+    for _ in 0..dice.roll(4) {
+        doc.fixed("<p q=\"");
+        doc.text(dice, Spell::Xml, false, &reference);
+        doc.fixed("\">");
+        doc.text(dice, Spell::Xml, false, &reference);
+        doc.fixed("</p><!-- ");
+        doc.signed(dice, Spell::Verbatim, false, &plain, &plain_signs);
+        doc.fixed(" -->");
+    }
+    if dice.roll(2) == 0 { Kind::Xml } else { Kind::Html }
 }

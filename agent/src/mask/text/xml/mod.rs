@@ -40,6 +40,8 @@ enum Place {
         closes: bool,
     },
     Attribute,
+    /// Behind the name of an attribute.
+    Named,
     /// Behind the sign of an attribute.
     Equals,
     /// In a value, and what ends it: a quote, or a space.
@@ -83,6 +85,7 @@ impl Xml {
                 Place::Name { closes } => self.name(feed, rest, closes),
                 Place::Tag { closes } => self.tag(feed, rest, closes),
                 Place::Attribute => self.attribute(feed, rest),
+                Place::Named => self.named(feed, rest),
                 Place::Equals => self.equals(feed, rest),
                 Place::Value(quote) => self.value(feed, upto, quote, last),
             };
@@ -275,16 +278,22 @@ impl Xml {
         self.note(&rest[..length]);
         feed.plain(length, Spell::Verbatim);
         if length < rest.len() {
-            let spaces = rest[length..].iter().take_while(|b| b.is_ascii_whitespace()).count();
-            feed.fixed(spaces);
-            match rest.get(length + spaces) {
-                None => {}
-                Some(b'=') => {
-                    feed.fixed(1);
-                    self.place = Place::Equals;
-                }
-                Some(_) => self.place = Place::Tag { closes: false },
+            self.place = Place::Named;
+        }
+        true
+    }
+
+    /// Behind an attribute's name: its sign, or what follows one without a value.
+    fn named(&mut self, feed: &mut Feed<'_, '_>, rest: &[u8]) -> bool {
+        let spaces = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        feed.fixed(spaces);
+        match rest.get(spaces) {
+            None => {}
+            Some(b'=') => {
+                feed.fixed(1);
+                self.place = Place::Equals;
             }
+            Some(_) => self.place = Place::Tag { closes: false },
         }
         true
     }

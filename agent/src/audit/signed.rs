@@ -1,0 +1,301 @@
+//! What is signed: the chain of keys, and the trees that it states, before any record is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use ulid::Ulid;
+
+use super::report::{Finding, Last, Report, What};
+use super::{Error, files};
+use crate::evidence::chain::Chain;
+use crate::evidence::checkpoint::Checkpoint;
+use crate::evidence::note::{self, Note, Piece, VerifierKey};
+use crate::evidence::tree::Head;
+
+/// Who says that a log had this tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A checkpoint, under this key.
+    Checkpoint(u64),
+    /// One from outside of the store, under this key.
+    Known(u64),
+    /// The certificate of this number.
+    Pin(u64),
+    /// The head of this log's first segment.
+    Log(Ulid),
+}
+
+impl By {
+    /// Whether a signature is behind it.
+    pub fn is_signed(&self) -> bool {
+        !matches!(self, Self::Log(_))
+    }
+}
+
+impl std::fmt::Display for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Checkpoint(key) => write!(f, "a checkpoint under key {key}"),
+            Self::Known(key) => write!(f, "a checkpoint from elsewhere, under key {key}"),
+            Self::Pin(number) => write!(f, "the certificate of key {number}"),
+            Self::Log(log) => write!(f, "the first record of log {log}"),
+        }
+    }
+}
+
+/// A tree that a log is said to have had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Which.
+    pub tree: Head,
+    /// Who says so.
+    pub by: By,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Signed {
+    /// As far as it holds.
+    pub chain: Option<Chain>,
+    /// By log; unordered.
+    pub marks: BTreeMap<Ulid, Vec<Mark>>,
+    /// Logs of which only the last checkpoint is kept, as it is when their records were deleted.
+    pub only_last: BTreeSet<Ulid>,
+}
+
+/// Reads keys and checkpoints of a store. `known`: a text with checkpoints from elsewhere among other lines.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn read(
+    dir: &Path,
+    first: Option<&VerifierKey>,
+    known: &str,
+    report: &mut Report,
+) -> Result<Signed, Error> {
+    // In this order: whoever writes them meanwhile puts a key's certificate before what it signs, and that behind records.
+    let mut kept = Vec::new();
+    for log in files::logs(dir)? {
+        let dir = files::log_dir(dir, log);
+        let last = files::whole(&dir.join("checkpoint"))?;
+        kept.push((log, last, files::whole(&dir.join("checkpoints"))?));
+    }
+    let mut signed = Signed { chain: chain(dir, first, report)?, ..Signed::default() };
+    let Some(chain) = signed.chain.clone() else {
+        if !kept.is_empty() {
+            report.add(Finding::bad(
+                What::Key,
+                "there are checkpoints, and no key that could have signed them",
+            ));
+        }
+        return Ok(signed);
+    };
+    for certificate in chain.certificates() {
+        for pin in &certificate.pins {
+            signed.mark(pin.log, pin.tree, By::Pin(certificate.number));
+        }
+    }
+    for (log, last, all) in kept {
+        signed.log(&chain, log, last.as_deref(), all.as_deref(), report);
+    }
+    for text in notes_in(known) {
+        match Note::parse(&text).ok().map(|note| chain.open(&note)) {
+            Some(Ok((key, checkpoint))) => {
+                signed.mark(checkpoint.origin.log, checkpoint.tree, By::Known(key));
+            }
+            Some(Err(why)) => {
+                let line = text.lines().next().unwrap_or_default();
+                let text = format!("a checkpoint from elsewhere ({line}) is not of this store's keys: {why}");
+                report.add(Finding::bad(What::Checkpoint, text));
+            }
+            None => {}
+        }
+    }
+    Ok(signed)
+}
+
+fn chain(dir: &Path, first: Option<&VerifierKey>, report: &mut Report) -> Result<Option<Chain>, Error> {
+    let bytes = files::whole(&dir.join("keys"))?.unwrap_or_default();
+    let mut chain: Option<Chain> = None;
+    for (at, piece) in note::split(&bytes) {
+        let number = chain.as_ref().map_or(0, |chain| chain.certificates().len());
+        let mut bad = |why: String| {
+            let text = format!("keys, byte {at}: the certificate of key {number} does not hold: {why}");
+            let so = format!("nothing that keys from {number} on signed proves anything");
+            report.add(Finding::bad(What::Key, text).so(so));
+        };
+        let text = match piece {
+            Piece::Note(text) => text,
+            Piece::Torn(torn) if !torn.ends_with(b"\n\n") => {
+                let text =
+                    format!("keys, byte {at}: {} bytes at the end are no whole certificate", torn.len());
+                report.add(Finding::said(What::Key, text));
+                break;
+            }
+            Piece::Torn(_) => {
+                bad("it is damaged".to_owned());
+                break;
+            }
+        };
+        let added = match (Note::parse(text), &mut chain) {
+            (Err(why), _) => Err(why.to_string()),
+            (Ok(note), None) => {
+                Chain::begin(&note, first).map(|new| chain = Some(new)).map_err(|why| why.to_string())
+            }
+            (Ok(note), Some(chain)) => chain.add(&note).map_err(|why| why.to_string()),
+        };
+        if let Err(why) = added {
+            bad(why);
+            break;
+        }
+    }
+    if let Some(chain) = &chain {
+        report.keys = chain.certificates().len() as u64;
+        report.key = Some(chain.first().to_string());
+        report.key_given = first.is_some();
+        clocks(chain, report);
+    } else if let Some(first) = first {
+        report.add(Finding::bad(What::Key, format!("no chain of keys begins with {first}")));
+    }
+    Ok(chain)
+}
+
+fn clocks(chain: &Chain, report: &mut Report) {
+    for pair in chain.certificates().windows(2) {
+        if pair[1].time < pair[0].time {
+            let text =
+                format!("key {} began at {}, before key {}", pair[1].number, pair[1].time, pair[0].number);
+            report.add(Finding::said(What::Clock, text));
+        }
+    }
+}
+
+impl Signed {
+    fn mark(&mut self, log: Ulid, tree: Head, by: By) {
+        self.marks.entry(log).or_default().push(Mark { tree, by });
+    }
+
+    /// The checkpoints of one log.
+    fn log(
+        &mut self,
+        chain: &Chain,
+        log: Ulid,
+        last: Option<&[u8]>,
+        all: Option<&[u8]>,
+        report: &mut Report,
+    ) {
+        let mut before: Option<(u64, Checkpoint)> = None;
+        // Once the records are deleted, only the last is kept.
+        let kept = all.is_some();
+        if !kept && last.is_some() {
+            self.only_last.insert(log);
+        }
+        let all = all.unwrap_or_default();
+        for (at, piece) in note::split(all) {
+            let bad = |why: String| {
+                let text =
+                    format!("the checkpoint at byte {at} of logs/{log}/checkpoints proves nothing: {why}");
+                Finding::bad(What::Checkpoint, text).log(log)
+            };
+            let text = match piece {
+                Piece::Note(text) => text,
+                Piece::Torn(torn) if !torn.ends_with(b"\n\n") => {
+                    let text = format!(
+                        "logs/{log}/checkpoints: {} bytes at the end are no whole checkpoint",
+                        torn.len()
+                    );
+                    report.add(Finding::said(What::Checkpoint, text).log(log));
+                    break;
+                }
+                Piece::Torn(_) => {
+                    report.add(bad("it is damaged".to_owned()));
+                    continue;
+                }
+            };
+            match open(chain, log, text) {
+                Err(why) => report.add(bad(why)),
+                Ok((key, checkpoint)) => {
+                    if let Some((old_key, old)) = &before {
+                        if old.tree.size > checkpoint.tree.size || *old_key > key {
+                            report.add(bad(
+                                "it is smaller or under an older key than the one before".to_owned()
+                            ));
+                        } else if old.time > checkpoint.time {
+                            let text =
+                                format!("the clock went back from {} to {}", old.time, checkpoint.time);
+                            report.add(Finding::said(What::Clock, text).log(log));
+                        }
+                    }
+                    self.keep(chain, log, key, &checkpoint, report);
+                    before = Some((key, checkpoint));
+                }
+            }
+        }
+        let Some(last) = last else { return };
+        match str::from_utf8(last)
+            .map_err(|_| "it is no text".to_owned())
+            .and_then(|last| open(chain, log, last))
+        {
+            Ok((key, checkpoint))
+                if before.as_ref().is_none_or(|(_, b)| b.tree.size < checkpoint.tree.size) =>
+            {
+                if kept {
+                    let text = format!(
+                        "logs/{log}/checkpoints lacks the last checkpoint, which is in the file checkpoint"
+                    );
+                    report.add(Finding::said(What::Checkpoint, text).log(log));
+                }
+                self.keep(chain, log, key, &checkpoint, report);
+            }
+            Ok(_) => {}
+            Err(why) => {
+                let text = format!("logs/{log}/checkpoint proves nothing: {why}");
+                report.add(Finding::bad(What::Checkpoint, text).log(log));
+            }
+        }
+    }
+
+    fn keep(&mut self, chain: &Chain, log: Ulid, key: u64, checkpoint: &Checkpoint, report: &mut Report) {
+        let certificates = chain.certificates();
+        let begun = certificates.get(key as usize).map(|c| &c.time);
+        let ended = certificates.get(key as usize + 1).map(|c| &c.time);
+        if begun.is_some_and(|time| *time > checkpoint.time)
+            || ended.is_some_and(|time| *time < checkpoint.time)
+        {
+            let text = format!(
+                "a checkpoint of {} leaves was signed at {}, outside of the time of its key {key}",
+                checkpoint.tree.size, checkpoint.time
+            );
+            report.add(Finding::said(What::Clock, text).log(log));
+        }
+        let last = Last { time: checkpoint.time.clone(), log: log.to_string(), size: checkpoint.tree.size };
+        report.last = report.last.take().max(Some(last));
+        self.mark(log, checkpoint.tree, By::Checkpoint(key));
+    }
+}
+
+fn open(chain: &Chain, log: Ulid, text: &str) -> Result<(u64, Checkpoint), String> {
+    let note = Note::parse(text).map_err(|why| why.to_string())?;
+    let (key, checkpoint) = chain.open(&note).map_err(|why| why.to_string())?;
+    if checkpoint.origin.log != log {
+        return Err(format!("it is of log {}", checkpoint.origin.log));
+    }
+    Ok((key, checkpoint))
+}
+
+/// Lines of a checkpoint at most.
+const LINES: usize = 64;
+
+/// Checkpoints in a text that has other lines around them, such as the journal's.
+fn notes_in(text: &str) -> Vec<String> {
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    for (at, _) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("sluice/")) {
+        let Some(empty) = lines[at..].iter().take(LINES).position(|line| line.is_empty()) else { continue };
+        let signatures = lines[at + empty + 1..].iter().take_while(|line| line.starts_with("— ")).count();
+        if signatures > 0 {
+            found.push(lines[at..=at + empty + signatures].join("\n") + "\n");
+        }
+    }
+    found
+}
