@@ -20,6 +20,8 @@ fn main() {
         store: store.clone(),
         body_limit: 0,
         store_bytes: 0,
+        store_age: Default::default(),
+        checkpoints_to: Default::default(),
         recipients: Vec::new(),
         durable: false,
         name_servers: Vec::new(),
