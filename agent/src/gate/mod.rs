@@ -9,6 +9,7 @@ mod evidence;
 mod identify;
 mod later;
 mod link;
+mod notes;
 pub mod sandbox;
 mod session;
 mod share;
@@ -273,6 +274,7 @@ async fn follow(
             Order::Forget(netns) => serving.forget(netns),
             Order::SecretChanged(name) => services.credentials.changed(&name),
             Order::TestCredential(call, name) => test(call, name, Arc::clone(services)),
+            Order::Note(call, note) => notes::begin(call, note, services),
             Order::Servers(servers) => services.dns.set_host_servers(servers),
             Order::Policy(source) => match compile(*source, &rules.settings) {
                 Ok(policy) => {

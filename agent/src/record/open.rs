@@ -121,6 +121,10 @@ impl Store {
         Arc::clone(&self.0.log)
     }
 
+    pub(super) fn shared_log(&self) -> &Log {
+        &self.0.log
+    }
+
     /// Opens the store, or makes it. Cuts off what a crash left half written and says so in the store. Reads at most one
     /// segment, so it takes well under a second.
     ///

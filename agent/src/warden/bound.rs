@@ -25,6 +25,7 @@ use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::namespaces::Namespaces;
 use super::notary::Notary;
+use super::notes::Notes;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::secrets::Secrets;
@@ -68,7 +69,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Who reads bodies.
+    /// The host's identity.
     #[error("the host has no identity to read bodies with")]
     Audit(#[source] audit::Error),
     /// The CA.
@@ -139,8 +140,9 @@ pub struct Bound {
     pub tokens: Tokens,
     /// Reads secrets.
     pub secrets: Secrets,
+    /// Has the gate record what is done with the store.
+    pub notes: Notes,
     places: Places,
-    /// Who may read bodies.
     recipients: Vec<Recipient>,
     /// What the last gate was told at its start.
     told: Option<Told>,
@@ -193,6 +195,7 @@ impl Bound {
         Ok(Self {
             places: Places::of(&config.issuers),
             secrets: Secrets::new(&config),
+            notes: Notes::default(),
             recipients: audit::recipients(&config).map_err(Error::Audit)?,
             signer: notary(&config, &journal).map_err(Error::Checkpoints)?,
             config,

@@ -244,6 +244,7 @@ impl Daemon {
             Ok(gate) => {
                 self.live.gate_started(gate.pid());
                 self.bound.secrets.gate(gate.mailbox());
+                self.bound.notes.gate(gate.mailbox());
                 self.gate = Some(gate);
             }
             Err(error) => {
@@ -297,6 +298,7 @@ impl Daemon {
                 self.bound.secrets.ask(call, &credential, &source, gate.mailbox());
             }
             ToWarden::Fetched { credential, outcome } => self.bound.secrets.fetched(&credential, outcome),
+            ToWarden::Noted { call, outcome } => self.bound.notes.noted(call, outcome),
             ToWarden::Tested { call, outcome } => self.bound.secrets.tested(call, outcome),
             ToWarden::Journal(summary) => self.bound.journal.send(Event::Exchange(summary)),
             ToWarden::JournalFold { example, more } => {

@@ -37,8 +37,8 @@ fn recorded(dir: &Path, answer: &[u8]) -> String {
 
 fn files(dir: &Path, end: &str) -> Vec<PathBuf> {
     let all = std::fs::read_dir(dir).expect("directory").map(|entry| entry.expect("entry").path());
-    let mut found: Vec<_> =
-        all.filter(|path| path.to_str().is_some_and(|path| path.ends_with(end))).collect();
+    let named = |path: &PathBuf| path.is_file() && path.to_str().is_some_and(|path| path.ends_with(end));
+    let mut found: Vec<_> = all.filter(named).collect();
     found.sort();
     found
 }
