@@ -184,15 +184,36 @@ impl Signed {
         all: Option<&[u8]>,
         report: &mut Report,
     ) {
-        let mut before: Option<(u64, Checkpoint)> = None;
         // Once the records are deleted, only the last is kept.
-        let kept = all.is_some();
-        if !kept && last.is_some() {
+        if all.is_none() && last.is_some() {
             self.only_last.insert(log);
         }
-        let all = all.unwrap_or_default();
+        let before = self.all(chain, log, all.unwrap_or_default(), report);
+        let Some(last) = last else { return };
+        let text = str::from_utf8(last).map_err(|_| "it is no text".to_owned());
+        match text.and_then(|text| open(chain, log, text)) {
+            Ok((key, checkpoint)) if before.is_none_or(|size| size < checkpoint.tree.size) => {
+                if all.is_some() {
+                    let text = format!(
+                        "logs/{log}/checkpoints lacks the last checkpoint, which is in the file checkpoint"
+                    );
+                    report.add(Finding::said(What::Checkpoint, text).log(log));
+                }
+                self.keep(chain, log, key, &checkpoint, report);
+            }
+            Ok(_) => {}
+            Err(why) => {
+                let text = format!("logs/{log}/checkpoint proves nothing: {why}");
+                report.add(Finding::bad(What::Checkpoint, text).log(log));
+            }
+        }
+    }
+
+    /// Those in the file that has all of them; gives the size of the last.
+    fn all(&mut self, chain: &Chain, log: Ulid, all: &[u8], report: &mut Report) -> Option<u64> {
+        let mut before: Option<(u64, Checkpoint)> = None;
         for (at, piece) in note::split(all) {
-            let bad = |why: String| {
+            let bad = |why: &str| {
                 let text =
                     format!("the checkpoint at byte {at} of logs/{log}/checkpoints proves nothing: {why}");
                 Finding::bad(What::Checkpoint, text).log(log)
@@ -208,51 +229,29 @@ impl Signed {
                     break;
                 }
                 Piece::Torn(_) => {
-                    report.add(bad("it is damaged".to_owned()));
+                    report.add(bad("it is damaged"));
                     continue;
                 }
             };
-            match open(chain, log, text) {
-                Err(why) => report.add(bad(why)),
-                Ok((key, checkpoint)) => {
-                    if let Some((old_key, old)) = &before {
-                        if old.tree.size > checkpoint.tree.size || *old_key > key {
-                            report.add(bad(
-                                "it is smaller or under an older key than the one before".to_owned()
-                            ));
-                        } else if old.time > checkpoint.time {
-                            let text =
-                                format!("the clock went back from {} to {}", old.time, checkpoint.time);
-                            report.add(Finding::said(What::Clock, text).log(log));
-                        }
-                    }
-                    self.keep(chain, log, key, &checkpoint, report);
-                    before = Some((key, checkpoint));
+            let (key, checkpoint) = match open(chain, log, text) {
+                Ok(opened) => opened,
+                Err(why) => {
+                    report.add(bad(&why));
+                    continue;
+                }
+            };
+            if let Some((old_key, old)) = &before {
+                if old.tree.size > checkpoint.tree.size || *old_key > key {
+                    report.add(bad("it is smaller or under an older key than the one before"));
+                } else if old.time > checkpoint.time {
+                    let text = format!("the clock went back from {} to {}", old.time, checkpoint.time);
+                    report.add(Finding::said(What::Clock, text).log(log));
                 }
             }
+            self.keep(chain, log, key, &checkpoint, report);
+            before = Some((key, checkpoint));
         }
-        let Some(last) = last else { return };
-        match str::from_utf8(last)
-            .map_err(|_| "it is no text".to_owned())
-            .and_then(|last| open(chain, log, last))
-        {
-            Ok((key, checkpoint))
-                if before.as_ref().is_none_or(|(_, b)| b.tree.size < checkpoint.tree.size) =>
-            {
-                if kept {
-                    let text = format!(
-                        "logs/{log}/checkpoints lacks the last checkpoint, which is in the file checkpoint"
-                    );
-                    report.add(Finding::said(What::Checkpoint, text).log(log));
-                }
-                self.keep(chain, log, key, &checkpoint, report);
-            }
-            Ok(_) => {}
-            Err(why) => {
-                let text = format!("logs/{log}/checkpoint proves nothing: {why}");
-                report.add(Finding::bad(What::Checkpoint, text).log(log));
-            }
-        }
+        before.map(|(_, checkpoint)| checkpoint.tree.size)
     }
 
     fn keep(&mut self, chain: &Chain, log: Ulid, key: u64, checkpoint: &Checkpoint, report: &mut Report) {
@@ -286,9 +285,20 @@ fn open(chain: &Chain, log: Ulid, text: &str) -> Result<(u64, Checkpoint), Strin
 /// Lines of a checkpoint at most.
 const LINES: usize = 64;
 
-/// Checkpoints in a text that has other lines around them, such as the journal's.
+/// Checkpoints in a text that has other lines around them, or in the journal's JSON lines.
 fn notes_in(text: &str) -> Vec<String> {
-    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        #[serde(rename = "SLUICE_CHECKPOINT")]
+        checkpoint: String,
+    }
+    let entries = text.lines().filter(|line| line.starts_with('{'));
+    let told: Vec<_> = entries.filter_map(|line| serde_json::from_str::<Entry>(line).ok()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .chain(told.iter().flat_map(|entry| entry.checkpoint.lines().chain([""])))
+        .map(str::trim)
+        .collect();
     let mut found = Vec::new();
     for (at, _) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("sluice/")) {
         let Some(empty) = lines[at..].iter().take(LINES).position(|line| line.is_empty()) else { continue };

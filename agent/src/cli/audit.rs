@@ -55,7 +55,7 @@ impl AuditArgs {
 #[command(after_help = "Examples:
   sluice audit verify
   sluice audit verify /mnt/copy --key \"$(cat kept-key)\" --json
-  journalctl -t sluice -o cat | sluice audit verify --known -
+  journalctl -t sluice -o json | sluice audit verify --known -
   sluice audit verify --proof exchange.proof --key \"$(cat kept-key)\"
 
 Without --key a store is only held against itself: it could be another one altogether. Without --known, what came after
