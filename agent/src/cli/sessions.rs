@@ -146,7 +146,7 @@ impl SessionsArgs {
 /// By the index where that helps: without a filter the end of the store has them.
 fn newest(store: &Path, filter: &Filter, limit: usize) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
     if filter.narrows() {
-        match list::newest_indexed(store, &index::path_of(store), filter, limit) {
+        match index::newest(store, &index::path_of(store), filter, limit) {
             Ok(found) => return Ok(found),
             // Whoever may not write beside the store reads it without.
             Err(why) => tracing::debug!("{}", Chain(&why)),

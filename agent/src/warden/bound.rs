@@ -32,7 +32,7 @@ use super::secrets::Secrets;
 use super::tags::{self, TagNumber, Tags};
 use super::tokens::{Places, Tokens};
 use super::witness::{Question, Witness};
-use crate::config::{Config, Sink};
+use crate::config::Config;
 use crate::doctor::process::Proc;
 use crate::paths;
 use crate::policy::rule::Source;
@@ -45,7 +45,7 @@ use crate::wire::{GateSettings, Identity};
 pub use change::Change;
 
 use parts::{
-    directory, gate_user, guard, host, listeners, only_namespace, open_namespaces, open_tags, own_cgroup,
+    directories, guard, host, listeners, notary, only_namespace, open_namespaces, open_tags, own_cgroup,
     refusing, witness,
 };
 
@@ -160,11 +160,7 @@ impl Bound {
         if !Uid::effective().is_root() {
             return Err(Error::NotRoot);
         }
-        let gate_user = gate_user(&config.user)?;
-        directory(&config.paths.runtime, 0o755, None)?;
-        directory(&config.paths.state, 0o755, None)?;
-        directory(&config.paths.state.join(paths::STORE_DIR), 0o750, Some(gate_user))?;
-
+        let gate_user = directories(&config)?;
         let ca = CertificateAuthority::open(&config.paths.state.join(paths::CA_DIR)).map_err(Error::Ca)?;
         trust::write_bundle(&config.paths.runtime, ca.certificate_pem()).map_err(Error::Trust)?;
         let journal = Journal::start(journal::socket::PATH.into()).map_err(Error::Journal)?;
@@ -387,14 +383,4 @@ impl Bound {
 
 fn destination(origin: &Origin) -> Destination {
     Destination::new(IpAddr::V6(Ipv6Addr::from(origin.address)), origin.port)
-}
-
-/// Who signs checkpoints, and the files that they are added to.
-fn notary(config: &Config, journal: &Journal) -> io::Result<Notary> {
-    let file = |sink: &Sink| match sink {
-        Sink::File(path) => Some(path.clone()),
-        Sink::Https(_) => None,
-    };
-    let files = config.audit.checkpoints_to.iter().filter_map(file).collect();
-    Notary::start(&config.paths.state.join(paths::AUDIT_DIR), journal, files)
 }

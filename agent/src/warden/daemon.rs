@@ -257,18 +257,7 @@ impl Daemon {
     fn answer(&mut self, message: ToWarden) {
         let Some(gate) = &self.gate else { return };
         match message {
-            ToWarden::Ready => {
-                self.bound.open_for_connections();
-                if !std::mem::replace(&mut self.announced, true) {
-                    notify::ready();
-                    if let Err(error) = beside::self_test(&self.bound, &self.live) {
-                        self.trouble(format!("the self-test cannot be run: {error}"));
-                    }
-                }
-                // Loading the kernel programs took fifty times what serving takes.
-                memory::give_back();
-                tracing::info!("the gate serves");
-            }
+            ToWarden::Ready => self.serves(),
             ToWarden::Alive => {}
             ToWarden::Sessions(count) => self.live.sessions(count),
             ToWarden::Identify { call, client, listener, netns } => {
@@ -316,6 +305,20 @@ impl Daemon {
             // `serve` takes the one; the end of the process, which follows, is what counts of the other.
             ToWarden::Aside { .. } | ToWarden::Drained => {}
         }
+    }
+
+    /// The gate serves.
+    fn serves(&mut self) {
+        self.bound.open_for_connections();
+        if !std::mem::replace(&mut self.announced, true) {
+            notify::ready();
+            if let Err(error) = beside::self_test(&self.bound, &self.live) {
+                self.trouble(format!("the self-test cannot be run: {error}"));
+            }
+        }
+        // Loading the kernel programs took fifty times what serving takes.
+        memory::give_back();
+        tracing::info!("the gate serves");
     }
 
     /// Returns whether the daemon is over too.

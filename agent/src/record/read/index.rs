@@ -15,8 +15,8 @@ use nix::fcntl::OFlag;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, Transaction, params, params_from_iter};
 
-use super::list::{Filter, Host, Open, Status};
-use super::{Error, Reader};
+use super::list::{Filter, Host, Open, Status, walk_on};
+use super::{Damage, Error, Reader};
 use crate::record::frame::{HEADER, Kind, MAX_PAYLOAD, Seen, see};
 use crate::record::payload::{ExchangeEnd, SessionBegin};
 use crate::record::segment;
@@ -272,6 +272,36 @@ impl Index {
     fn failed(&self, source: rusqlite::Error) -> Unindexed {
         Unindexed::Database { path: self.path.clone(), source }
     }
+}
+
+/// As [`super::list::newest`], with an index for the segments that are whole: only what is behind them is read.
+///
+/// # Errors
+/// [`Unindexed`]: the store can be read without.
+pub fn newest(
+    dir: &Path,
+    path: &Path,
+    filter: &Filter,
+    limit: usize,
+) -> Result<(Vec<Summary>, Vec<Damage>), Unindexed> {
+    let reader = Reader::open(dir)?;
+    let mut index = Index::open(path, &reader)?;
+    index.catch_up(&reader)?;
+    let key = |summary: &Summary| (summary.time.clone(), summary.session.clone(), summary.exchange);
+    let known = index.newest(&reader, filter, limit)?;
+    let mut found: BTreeMap<_, _> = known.into_iter().map(|summary| (key(&summary), summary)).collect();
+    let (sessions, exchanges) = index.under_way()?;
+    let open = Open::from(&reader, sessions, exchanges);
+    let damage = walk_on(open, reader.whole(), |summary| {
+        if filter.wants(&summary) {
+            found.insert(key(&summary), summary);
+            if found.len() > limit {
+                found.pop_first();
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((found.into_values().collect(), damage))
 }
 
 fn insert(
