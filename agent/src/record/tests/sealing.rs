@@ -129,7 +129,7 @@ fn every_changed_byte_of_a_piece_is_told_with_its_place() {
 fn large_bodies_make_the_next_segment_begin_and_go_with_their_own() {
     let dir = tempfile::tempdir().expect("dir");
     let (sink, _) = sink();
-    let store = Store::open(Settings { max_bytes: 600 * 1024, ..small(dir.path()) }, sink).expect("opens");
+    let store = Store::open(Settings { max_bytes: 1 << 20, ..small(dir.path()) }, sink).expect("opens");
     let session = begin(&store);
     let deadline = Instant::now() + Duration::from_secs(20);
     while !kinds(dir.path()).contains(&Kind::Deleted) {
@@ -145,10 +145,11 @@ fn large_bodies_make_the_next_segment_begin_and_go_with_their_own() {
     let stems = |end| files(dir.path(), end).iter().map(|path| path.with_extension("")).collect::<Vec<_>>();
     assert_eq!(stems(".bodies"), stems(".sluice"));
     assert_eq!(stems(".key"), stems(".sluice"));
-    assert!(stems(".sluice").len() > 1 && !stems(".sluice")[0].ends_with("000000000001"));
+    let left = stems(".sluice");
+    assert!(left.len() > 1 && !left[0].ends_with("000000000001"), "{left:?}");
     let all: u64 =
         files(dir.path(), "").iter().map(|path| std::fs::metadata(path).expect("file").len()).sum();
-    assert!(all < 1 << 20, "{all} bytes");
+    assert!(all < 5 << 18, "{all} bytes");
 }
 
 #[test]
