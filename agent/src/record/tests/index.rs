@@ -83,7 +83,7 @@ fn it_gives_what_reading_gives_while_the_store_grows_breaks_off_and_shrinks() {
     let interrupted = list::newest(&killed, &Filter::default(), 10_000).expect("read").0;
     assert!(interrupted.iter().any(|s| s.path.as_deref() == Some("/open") && s.error.is_some()));
     // The oldest goes; so it does from the index.
-    std::fs::remove_file(&segments[0].path.clone()).expect("gone");
+    std::fs::remove_file(&segments[0].path).expect("gone");
     std::fs::remove_file(killed.join(segments[0].path.file_name().expect("name"))).expect("gone");
     same(&killed);
     // And one that says nonsense is no worse than none.

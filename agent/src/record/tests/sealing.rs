@@ -101,8 +101,8 @@ fn every_changed_byte_of_a_piece_is_told_with_its_place() {
     let bodies = OpenOptions::new().write(true).open(&files(dir.path(), ".bodies")[0]).expect("opened");
     let good = std::fs::read(&files(dir.path(), ".bodies")[0]).expect("read");
     let first = refs(dir.path())[0];
-    for at in 0..first.stored as usize {
-        bodies.write_all_at(&[good[at] ^ 1], at as u64).expect("changed");
+    for (at, byte) in good.iter().enumerate().take(first.stored as usize) {
+        bodies.write_all_at(&[byte ^ 1], at as u64).expect("changed");
         let session = shown(dir.path(), &id, whole::Which::One(1));
         let exchange = &session.exchanges[&1];
         assert_eq!(exchange.up_hidden, Some((Hidden::Damaged, WORDS.len() as u64)));
@@ -110,7 +110,7 @@ fn every_changed_byte_of_a_piece_is_told_with_its_place() {
         let [Damage::Body { segment: 1, file: 1, place: 0, .. }] = &session.damage[..] else {
             panic!("{:?}", session.damage)
         };
-        bodies.write_all_at(&[good[at]], at as u64).expect("changed back");
+        bodies.write_all_at(&[*byte], at as u64).expect("changed back");
     }
     // A file that is cut is told the same way; another key is not the one that the record names.
     bodies.set_len(u64::from(first.stored) - 1).expect("cut");
