@@ -20,7 +20,7 @@ use super::logs::{Current, boot_id};
 use super::payload::{End, LogEnd, Recovered, Run, stamp};
 use super::segment::{self, Found, Scan, Step};
 use super::session::Session;
-use super::trees::{self, Notary};
+use super::trees::{self, Due, Notary};
 use super::veil::Veil;
 use super::writer::{Need, Writer};
 use super::{Health, Settings, Sink, Unrecordable, Unseen};
@@ -195,9 +195,9 @@ impl Store {
         self.0.log.signed(log, head, note, keys);
     }
 
-    /// The tree `head` was signed last of this log.
-    pub fn behind(&self, log: &str, head: Head) {
-        self.0.log.behind(log, head);
+    /// The tree `head` was signed last of this log: gives what is to be signed in place of what was asked for, `last` or not.
+    pub fn behind(&self, log: &str, head: Head, last: bool) -> Option<Due> {
+        self.0.log.behind(log, head, last)
     }
 
     /// Nothing more is signed of this log: what follows is another's.
