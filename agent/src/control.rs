@@ -3,6 +3,7 @@
 //! judge (`warden::control`).
 
 mod credential;
+mod erase;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -20,6 +21,7 @@ use crate::types::issuer::TOKEN_MAX;
 use crate::types::{CredentialName, Layer, SelfTest, TagName, Token};
 
 pub use credential::{CredentialState, CredentialStatus, Tested};
+pub use erase::Erase;
 
 /// A request's line is at most this long, its newline included.
 pub const MAX_REQUEST: usize = 8 * 1024 + TOKEN_MAX;
@@ -73,6 +75,15 @@ pub enum Request {
     Status,
     /// What takes root to know of what weakens the enforcement.
     Doctor,
+    /// Record that bodies of the store are read now.
+    Read {
+        /// Directory of the store.
+        store: PathBuf,
+        /// Which bodies, in words of the command line.
+        what: String,
+    },
+    /// Destroy keys of bodies.
+    Erase(Erase),
     /// List the credentials: never a value.
     Credentials,
     /// Fetch a credential and try its hosts.
@@ -108,8 +119,10 @@ pub enum Answer {
     },
     /// To `Tag`: in force, or waiting for its processes.
     Tag(Box<TagStatus>),
-    /// To `Untag` and `Taken`: done, yes.
+    /// To `Untag`, `Taken` and `Read`: done, yes.
     Done,
+    /// To `Erase`: the numbers of the keys.
+    Erased(Vec<u64>),
     /// To `Tags`.
     Tags(Vec<TagStatus>),
     /// To `Status`.

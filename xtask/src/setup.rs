@@ -117,6 +117,7 @@ const PACKAGES: &[Package] = &[
     ),
     package("podman", Program("podman"), &[Test], "containers of a real engine"),
     package("slirp4netns", Program("slirp4netns"), &[Test], "the network of rootless containers"),
+    package("age", Program("age"), &[Test], "opens the keys of sealed bodies"),
     package("tshark", Program("tshark"), &[Test], "reads the packets of sluice export"),
     package(
         "chromium",

@@ -43,6 +43,14 @@ impl FilterArgs {
         Self { store: store.to_owned(), ..Self::default() }
     }
 
+    /// What is done, with the tag, unit and times that it is done to: for the record of who read.
+    pub fn words(&self, verb: &str) -> String {
+        let texts =
+            [("since", &self.since), ("until", &self.until), ("tag", &self.tag), ("unit", &self.unit)];
+        let said = texts.iter().filter_map(|(name, text)| Some(format!(" --{name} {}", text.as_ref()?)));
+        std::iter::once(verb.to_owned()).chain(said).collect()
+    }
+
     /// What they want.
     pub fn filter(&self) -> Filter {
         let service =

@@ -1,9 +1,12 @@
 //! Who reads bodies: the same option wherever bodies are read.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::{DaemonAt, Failure, strange};
+use crate::control::{Answer, Request};
 use crate::paths::{AUDIT_DIR, IDENTITY, STATE_DIR};
+use crate::record::read::Reader;
 use crate::record::read::unseal::{Access, identity};
 
 /// The option.
@@ -18,6 +21,23 @@ impl Reading {
     /// Who has this file, where the option has another name.
     pub fn new(identity: Option<PathBuf>) -> Self {
         Self { identity }
+    }
+
+    /// Has the daemon record that bodies of its store are read now, by one who can. What nobody records is said.
+    pub fn record(&self, daemon: &DaemonAt, store: &Path, what: String) {
+        let can = self.identity.is_some() || own(store).iter().any(|path| File::open(path).is_ok());
+        let Ok(reader) = Reader::open(store) else { return };
+        // A copy has no daemon, and no host beside it.
+        let hosts = reader.live() || own(store)[0].exists();
+        if !can || !hosts {
+            return;
+        }
+        let store = store.to_owned();
+        match daemon.ask(&Request::Read { store, what }) {
+            Ok(Answer::Done) => {}
+            Ok(_) => eprintln!("sluice: this reading is not recorded: {}", strange()),
+            Err(why) => eprintln!("sluice: this reading is not recorded: {why}"),
+        }
     }
 
     /// What it opens of `store`. Whoever gives none and may not read the host's is shown heads.

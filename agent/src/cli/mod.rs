@@ -31,6 +31,7 @@ mod run;
 pub mod sessions;
 pub mod show;
 mod status;
+mod store;
 mod table;
 mod tag;
 mod top;
@@ -80,6 +81,8 @@ enum Verb {
     Replay(replay::ReplayArgs),
     /// Write recorded sessions in a format that other tools read.
     Export(export::ExportArgs),
+    /// What the store holds, and the destruction of its keys.
+    Store(store::StoreArgs),
     /// What proves the recordings: verify a store, prove a record, the key to keep.
     Audit(audit::AuditArgs),
     /// What the rules say: problems, tests, and which rule decides.
@@ -126,6 +129,7 @@ impl Verb {
             Self::Taken(_) => "taken",
             Self::Sessions(_) => "sessions",
             Self::Show(_) => "show",
+            Self::Store(_) => "store",
             Self::Replay(_) => "replay",
             Self::Export(_) => "export",
             Self::Audit(_) => "audit",
@@ -152,12 +156,13 @@ impl Verb {
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
             Self::Taken(args) => args.run(daemon),
-            Self::Sessions(args) => args.run(),
-            Self::Show(args) => args.run(),
-            Self::Replay(args) => args.run(),
-            Self::Export(args) => args.run(),
+            Self::Sessions(args) => args.run(daemon),
+            Self::Show(args) => args.run(daemon),
+            Self::Store(args) => args.run(daemon),
+            Self::Replay(args) => args.run(daemon),
+            Self::Export(args) => args.run(daemon),
+            Self::Policy(args) => args.run(daemon),
             Self::Audit(args) => args.run(),
-            Self::Policy(args) => args.run(),
             Self::Credentials(args) => args.run(daemon),
             Self::Mask(args) => args.run(),
             Self::Trust(args) => args.run(),

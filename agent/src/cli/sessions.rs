@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::DaemonAt;
 use super::filter::FilterArgs;
 use super::identity::Reading;
 use super::table::{self, Cell, Look, Tone};
@@ -55,7 +56,10 @@ impl SessionsArgs {
     ///
     /// # Errors
     /// stdout cannot be written.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
+        if self.grep.is_some() {
+            self.reading.record(daemon, &self.of.store, self.of.words("sessions --grep"));
+        }
         let mut out = BufWriter::new(io::stdout().lock());
         // Only a search looks into bodies.
         let access = if self.grep.is_some() { self.reading.access(&self.of.store)? } else { Access::none() };
@@ -142,7 +146,7 @@ impl SessionsArgs {
 /// By the index where that helps: without a filter the end of the store has them.
 fn newest(store: &Path, filter: &Filter, limit: usize) -> Result<(Vec<Summary>, Vec<Damage>), Error> {
     if filter.narrows() {
-        match list::newest_indexed(store, &index::path_of(store), filter, limit) {
+        match index::newest(store, &index::path_of(store), filter, limit) {
             Ok(found) => return Ok(found),
             // Whoever may not write beside the store reads it without.
             Err(why) => tracing::debug!("{}", Chain(&why)),

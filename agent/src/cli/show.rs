@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::DaemonAt;
 use super::filter::default_store;
 use super::identity::Reading;
 use super::sessions::{damaged, unreadable};
@@ -83,7 +84,11 @@ impl ShowArgs {
     ///
     /// # Errors
     /// stdout cannot be written.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
+        if !self.headers_only {
+            let number = self.id.1.map(|number| format!("/{number}")).unwrap_or_default();
+            self.reading.record(daemon, &self.store, format!("show {}{number}", self.id.0));
+        }
         let which = self.id.1.map_or(Which::First(EXCHANGES), Which::One);
         let budget = if self.headers_only { 0 } else { BODIES };
         let access = if self.headers_only { Access::none() } else { self.reading.access(&self.store)? };

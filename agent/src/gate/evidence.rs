@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::link::Warden;
 use super::{dns, errand};
 use crate::credential::Errand;
+use crate::evidence::tree::Head;
 use crate::record::Store;
 use crate::record::trees::Due;
 use crate::tls::Tls;
@@ -85,18 +86,32 @@ async fn sign(
     warden: Warden,
     last_note: watch::Sender<String>,
 ) {
-    while let Some(Due { store: name, log, growth, last }) = trees.recv().await {
-        let new = growth.new;
-        let unsigned = Unsigned { store: name, log: log.clone(), growth, keys: store.keys(), last };
-        match warden.checkpoint(unsigned).await {
-            Ok(Signed::Note { note, keys }) => {
+    while let Some(due) = trees.recv().await {
+        let (log, last) = (due.log.clone(), due.last);
+        let mut asked = ask(&warden, &store, due).await;
+        // What was asked for a moment ago was signed meanwhile: once more, from there.
+        if let Ok((_, Signed::Behind(head))) = asked {
+            asked = match store.behind(&log, head, last) {
+                Some(due) => ask(&warden, &store, due).await,
+                None => continue,
+            };
+        }
+        match asked {
+            Ok((new, Signed::Note { note, keys })) => {
                 store.signed(&log, new, &note, &keys);
                 last_note.send_replace(note);
             }
-            Ok(Signed::Behind(head)) => store.behind(&log, head),
-            Ok(Signed::NotNow) => {}
+            Ok((_, Signed::Closed)) => store.log_closed(&log),
+            Ok((_, Signed::Behind(_) | Signed::NotNow)) => {}
             // The warden has told the journal.
             Err(why) => tracing::warn!(log, why, "a tree is not signed"),
         }
     }
+}
+
+async fn ask(warden: &Warden, store: &Store, due: Due) -> Result<(Head, Signed), String> {
+    let Due { store: name, log, growth, last } = due;
+    let new = growth.new;
+    let unsigned = Unsigned { store: name, log, growth, keys: store.keys(), last };
+    warden.checkpoint(unsigned).await.map(|signed| (new, signed))
 }

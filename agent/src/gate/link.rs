@@ -14,6 +14,7 @@ use super::later::{Later, Waiting};
 use crate::policy::rule::Source;
 use crate::report::Chain;
 use crate::turn;
+use crate::types::note::Note;
 use crate::types::{ClientAddr, CredentialName, ListenerAddr, NetnsCookie, Secret, Token, credential};
 use crate::wire::rules::Together;
 use crate::wire::{Channel, Identity, LeafRequest, Sealed, Signed, ToGate, ToWarden, Unsigned};
@@ -76,6 +77,8 @@ pub enum Order {
     SecretChanged(CredentialName),
     /// Fetch this credential and try its hosts, for the call.
     TestCredential(u64, CredentialName),
+    /// Record what somebody did with the store, and do it, for the call.
+    Note(u64, Box<Note>),
 }
 
 /// Takes the question back when the asker is cut before the answer came.
@@ -343,6 +346,7 @@ fn order(message: ToGate, fd: Option<OwnedFd>) -> Result<Order, ToGate> {
         (ToGate::Servers(servers), _) => Order::Servers(servers),
         (ToGate::SecretChanged { credential }, _) => Order::SecretChanged(credential),
         (ToGate::TestCredential { call, credential }, _) => Order::TestCredential(call, credential),
+        (ToGate::Note { call, note }, _) => Order::Note(call, note),
         (other, _) => return Err(other),
     })
 }

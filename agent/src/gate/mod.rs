@@ -9,12 +9,13 @@ mod evidence;
 mod identify;
 mod later;
 mod link;
+mod notes;
 pub mod sandbox;
 mod session;
 mod share;
+mod told;
 
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +36,8 @@ use crate::record::{self, Store};
 use crate::report::Chain;
 use crate::tls::{self, Tls};
 use crate::turn;
-use crate::types::{CredentialName, Issuer, NetnsCookie};
-use crate::wire::rules::Together;
-use crate::wire::{self, Channel, GateSettings, ToGate, ToWarden};
+use crate::types::{CredentialName, Issuer};
+use crate::wire::{self, Channel, GateSettings, ToWarden};
 
 pub use link::{Order, Warden};
 
@@ -99,53 +99,15 @@ pub(crate) struct Services {
 /// # Errors
 /// [`Error`], before the first connection is accepted.
 pub fn run(channel: OwnedFd) -> Result<(), Error> {
-    let told = hear(&channel)?;
+    let told = told::hear(&channel)?;
     sandbox::enter(&told.settings).map_err(Error::Sandbox)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().on_thread_park(turn::end).build().map_err(Error::Io)?;
     runtime.block_on(serve(channel, told))
 }
 
-/// What the warden says before the start.
-struct Told {
-    settings: GateSettings,
-    rules: Source,
-    listeners: Vec<(NetnsCookie, OwnedFd)>,
-    /// The resolver's sockets, each with its network namespace.
-    resolvers: Vec<(NetnsCookie, OwnedFd)>,
-    /// The host's name servers.
-    servers: Vec<SocketAddr>,
-}
-
-fn hear(channel: &OwnedFd) -> Result<Told, Error> {
-    let mut settings: Option<GateSettings> = None;
-    let (mut together, mut rules) = (Together::default(), None);
-    let (mut listeners, mut resolvers, mut servers) = (Vec::new(), Vec::new(), Vec::new());
-    loop {
-        let (message, fd) =
-            wire::receive_blocking(channel.as_fd()).map_err(Error::Channel)?.ok_or(Error::Abandoned)?;
-        match (message, fd, &mut settings) {
-            (ToGate::Settings(said), None, none @ None) => *none = Some(*said),
-            (ToGate::Roots(pem), None, Some(settings)) => settings.extra_roots.push(pem),
-            (ToGate::Issuer(said), None, Some(settings)) => settings.issuers.push(*said),
-            (ToGate::Listener { netns }, Some(fd), Some(_)) => listeners.push((netns, fd)),
-            (ToGate::Resolver { netns }, Some(fd), Some(_)) => resolvers.push((netns, fd)),
-            (ToGate::Servers(said), None, Some(_)) => servers = said,
-            (ToGate::Policy(piece), None, Some(_)) => {
-                rules = together.take(&piece).map_err(Error::Rules)?;
-            }
-            (ToGate::Start, None, Some(_)) => break,
-            _ => return Err(Error::Abandoned),
-        }
-    }
-    let settings = settings.ok_or(Error::Abandoned)?;
-    // Without a word on rules nothing would be refused.
-    let rules = rules.ok_or(Error::Abandoned)?;
-    Ok(Told { settings, rules, listeners, resolvers, servers })
-}
-
-async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
-    let Told { settings, rules, listeners, resolvers, servers } = told;
+async fn serve(channel: OwnedFd, told: told::Told) -> Result<(), Error> {
+    let told::Told { settings, rules, listeners, resolvers, servers } = told;
     let (warden, orders) = Warden::start(Channel::new(channel).map_err(Error::Io)?);
     let telling = warden.clone();
     let folding = Folding::new(move |message| telling.tell(message));
@@ -197,10 +159,17 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
     if let Some(ending) = ending {
         drain(ending, serving, &services).await;
     }
+    end(&services, &folding, in_order).await;
+    Ok(())
+}
+
+/// Closes what is open. `in_order`: the warden is there.
+async fn end(services: &Services, folding: &Folding, in_order: bool) {
+    let (store, warden) = (&services.store, &services.warden);
     services.limits.close();
     store.close();
     if in_order {
-        evidence::seal(&store).await;
+        evidence::seal(store).await;
     }
     folding.flush();
     if in_order {
@@ -208,7 +177,6 @@ async fn serve(channel: OwnedFd, told: Told) -> Result<(), Error> {
         services.credentials.close(GIVE_BACK).await;
     }
     warden.drained().await;
-    Ok(())
 }
 
 /// How the gate is to end.
@@ -273,6 +241,7 @@ async fn follow(
             Order::Forget(netns) => serving.forget(netns),
             Order::SecretChanged(name) => services.credentials.changed(&name),
             Order::TestCredential(call, name) => test(call, name, Arc::clone(services)),
+            Order::Note(call, note) => notes::begin(call, note, services),
             Order::Servers(servers) => services.dns.set_host_servers(servers),
             Order::Policy(source) => match compile(*source, &rules.settings) {
                 Ok(policy) => {

@@ -161,8 +161,11 @@ fn nonce(bytes: [u8; NONCE_LEN]) -> Nonce {
 /// Nonce of the first chunk when it is the last.
 const LAST: [u8; NONCE_LEN] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
+/// What a header has in base64: a share, a wrapped key, a code.
+type Words = [u8; 32];
+
 /// The header up to and with `---`, its code, and what follows.
-fn split(file: &[u8]) -> Result<(&[u8], [u8; 32], &[u8]), Error> {
+fn split(file: &[u8]) -> Result<(&[u8], Words, &[u8]), Error> {
     let head = &file[..file.len().min(HEADER_MAX)];
     let at = head.windows(5).position(|w| w == b"\n--- ").ok_or(Error::Format)? + 1;
     let line = &file[at + 4..];
@@ -171,7 +174,7 @@ fn split(file: &[u8]) -> Result<(&[u8], [u8; 32], &[u8]), Error> {
 }
 
 /// Share and body of each stanza for X25519; others are passed over.
-fn stanzas(header: &[u8]) -> Result<Vec<([u8; 32], [u8; 32])>, Error> {
+fn stanzas(header: &[u8]) -> Result<Vec<(Words, Words)>, Error> {
     let text = std::str::from_utf8(header).map_err(|_| Error::Format)?;
     let mut lines =
         text.strip_prefix(VERSION).ok_or(Error::Format)?.strip_prefix('\n').ok_or(Error::Format)?.lines();
@@ -187,7 +190,7 @@ fn stanzas(header: &[u8]) -> Result<Vec<([u8; 32], [u8; 32])>, Error> {
     Ok(found)
 }
 
-fn decoded(text: &[u8]) -> Result<[u8; 32], Error> {
+fn decoded(text: &[u8]) -> Result<Words, Error> {
     BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(Error::Format)
 }
 

@@ -16,7 +16,7 @@ pub use signing::Evidence;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -139,6 +139,21 @@ impl Log {
         }
         drop(writer);
         self.appended(result, need)
+    }
+
+    /// Directory of the store.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Number of the segment in use.
+    pub fn last_number(&self) -> u64 {
+        locked(&self.writer).last_number
+    }
+
+    /// Whether another writer ends what it recorded.
+    pub fn another_drains(&self) -> bool {
+        locked(&self.lock).as_ref().is_some_and(Lock::another_drains)
     }
 
     /// Seals pieces of bodies.

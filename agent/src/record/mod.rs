@@ -30,6 +30,7 @@ mod log;
 mod logs;
 mod open;
 mod own;
+mod notes;
 pub mod payload;
 pub mod read;
 mod salt;

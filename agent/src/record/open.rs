@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use time::OffsetDateTime;
@@ -17,10 +17,10 @@ use super::headers::Salt;
 use super::lock::{Lock, Place};
 use super::log::{Bounds, Evidence, Log};
 use super::logs::{Current, boot_id};
-use super::payload::{End, Recovered, Run, stamp};
+use super::payload::{End, LogEnd, Recovered, Run, stamp};
 use super::segment::{self, Found, Scan, Step};
 use super::session::Session;
-use super::trees::{self, Notary};
+use super::trees::{self, Due, Notary};
 use super::veil::Veil;
 use super::writer::{Need, Writer};
 use super::{Health, Settings, Sink, Unrecordable, Unseen};
@@ -121,6 +121,10 @@ impl Store {
         Arc::clone(&self.0.log)
     }
 
+    pub(super) fn shared_log(&self) -> &Log {
+        &self.0.log
+    }
+
     /// Opens the store, or makes it. Cuts off what a crash left half written and says so in the store. Reads at most one
     /// segment, so it takes well under a second.
     ///
@@ -150,35 +154,8 @@ impl Store {
         let left = Left::of(&segments, place)?;
         let (all, _) = segment::list(&dir).map_err(unusable)?;
         let previous = before::logs(&dir, &all, drains.as_ref()).map_err(unusable)?;
-        let mut writer = Writer {
-            dir: dir.clone(),
-            store: left.store.unwrap_or_else(|| ulid::Ulid::generate().to_string()),
-            segment_bytes,
-            current: None,
-            spare: None,
-            retired: Vec::new(),
-            previous: left.end,
-            last_number: left.last_number,
-            apart: left.apart,
-            log: Current::after(previous),
-            leaves: Vec::new(),
-            end_of_numbers: None,
-            next: left.last + 1,
-            buffered: Batch::default(),
-            promised: 0,
-            renumbered: Vec::new(),
-            open: 0,
-            renamed: false,
-            pending: Batch::default(),
-            retry_at: None,
-            trouble: None,
-            reports: Vec::new(),
-            closed: false,
-            // Those of one that drains, which had another last segment, are in the same directory.
-            spares: left.last_number << 32,
-            sealer: Arc::new(Sealer::new(recipients, segment_bytes)),
-            touched: Vec::new(),
-        };
+        let mut writer = left.writer(&dir, previous, Arc::new(Sealer::new(recipients, segment_bytes)));
+        writer.segment_bytes = segment_bytes;
         let run = Run {
             time: stamp(OffsetDateTime::now_utc()),
             boot_id: boot_id(),
@@ -218,9 +195,14 @@ impl Store {
         self.0.log.signed(log, head, note, keys);
     }
 
-    /// The tree `head` was signed last of this log.
-    pub fn behind(&self, log: &str, head: Head) {
-        self.0.log.behind(log, head);
+    /// The tree `head` was signed last of this log: gives what is to be signed in place of what was asked for, `last` or not.
+    pub fn behind(&self, log: &str, head: Head, last: bool) -> Option<Due> {
+        self.0.log.behind(log, head, last)
+    }
+
+    /// Nothing more is signed of this log: what follows is another's.
+    pub fn log_closed(&self, log: &str) {
+        self.0.log.log_closed(log);
     }
 
     /// How many certificates of keys the store has.
@@ -283,6 +265,39 @@ struct Left {
 }
 
 impl Left {
+    /// A writer that goes on from there, in a log that begins behind `previous`.
+    fn writer(&self, dir: &Path, previous: Vec<LogEnd>, sealer: Arc<Sealer>) -> Writer {
+        Writer {
+            dir: dir.to_owned(),
+            store: self.store.clone().unwrap_or_else(|| ulid::Ulid::generate().to_string()),
+            segment_bytes: SMALLEST,
+            current: None,
+            spare: None,
+            retired: Vec::new(),
+            previous: self.end,
+            last_number: self.last_number,
+            apart: self.apart,
+            log: Current::after(previous),
+            leaves: Vec::new(),
+            end_of_numbers: None,
+            next: self.last + 1,
+            buffered: Batch::default(),
+            promised: 0,
+            renumbered: Vec::new(),
+            open: 0,
+            renamed: false,
+            pending: Batch::default(),
+            retry_at: None,
+            trouble: None,
+            reports: Vec::new(),
+            closed: false,
+            // Those of one that drains, which had another last segment, are in the same directory.
+            spares: self.last_number << 32,
+            sealer,
+            touched: Vec::new(),
+        }
+    }
+
     /// `segments`: those that are there, from `place` on when there is one.
     fn of(segments: &[Found], place: Option<Place>) -> Result<Self, Error> {
         match (segments.last(), place) {

@@ -185,6 +185,34 @@ pub struct BodyKey {
     pub recipients: Vec<Recipient>,
 }
 
+/// [`super::frame::Kind::Read`]: bodies were read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReadBy {
+    /// When.
+    pub time: String,
+    /// Who.
+    pub uid: u32,
+    /// The user's name.
+    pub user: Option<String>,
+    /// Which, in words of the command line.
+    pub what: String,
+}
+
+/// [`super::frame::Kind::Erased`]: keys of bodies are destroyed from now on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Erased {
+    /// When.
+    pub time: String,
+    /// Their numbers.
+    pub keys: Vec<u64>,
+    /// Why.
+    pub why: Option<String>,
+    /// Who asked for it.
+    pub uid: u32,
+    /// The user's name.
+    pub user: Option<String>,
+}
+
 /// [`super::frame::Kind::Session`]. `C` is the caller, borrowed or owned.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionBegin<C> {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 
 use super::bodies::{self, Bodies, Sealer};
 use super::frame::{HEADER, Kind, MAGIC, Seen, see};
@@ -95,6 +95,20 @@ impl Segment {
     }
 }
 
+/// Opens a plain file to read it: root reads what the gate's user has written, so no link is followed and nothing is opened
+/// that waits or does something when it is.
+///
+/// # Errors
+/// Whatever open says; that it is no plain file.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"))
+}
+
 /// File name of a segment: sorts by number.
 pub fn name(number: u64) -> String {
     format!("{number:012}{SUFFIX}")
@@ -168,7 +182,7 @@ impl Scan {
     /// # Errors
     /// Whatever open says.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)?, offset: 0, window: Vec::new(), used: 0 })
+        Ok(Self { file: open_plain(path)?, offset: 0, window: Vec::new(), used: 0 })
     }
 
     /// Where the next frame is looked for: the end of the last that was seen.

@@ -3,14 +3,14 @@
 //! `checkpoints` beside it has all of them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::payload::LogEnd;
-use super::segment::MODE;
+use super::segment::{MODE, open_plain};
 use crate::evidence::note::{self, Piece};
 use crate::evidence::tile::{At, Collector, Tile};
 use crate::evidence::tree::{self, Growth, Hash, Head};
@@ -25,6 +25,8 @@ pub const CHECKPOINT: &str = "checkpoint";
 pub const KEYS: &str = "keys";
 /// Below it, tiles.
 const TILES: &str = "tile";
+/// More bytes than a tile has.
+const TILE: u64 = 64 * 1024;
 /// At least so long lies between two checkpoints, and under load no more.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,10 @@ pub fn tile_path(directory: &Path, at: At) -> PathBuf {
 
 /// A tile as it lies on disk; `None` when it is not there whole.
 pub fn read_tile(directory: &Path, at: At) -> Option<Tile> {
-    Tile::read(at, &fs::read(tile_path(directory, at)).ok()?)
+    let mut bytes = Vec::new();
+    let file = open_plain(&tile_path(directory, at)).ok()?;
+    file.take(TILE).read_to_end(&mut bytes).ok()?;
+    Tile::read(at, &bytes)
 }
 
 /// What was signed of a log is not what is recorded.

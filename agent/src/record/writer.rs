@@ -131,7 +131,7 @@ impl Writer {
     /// As [`Writer::append`].
     pub fn buffer(&mut self, batch: &mut Batch, need: Need) -> Result<u64, String> {
         self.admit(batch, need)?;
-        if self.buffered.bytes().len() + self.buffered.sealed.len() >= BUFFER {
+        if self.buffered.bytes().len() + self.buffered.sealed.length() >= BUFFER {
             self.out()?;
         }
         if self.buffered.frames() == 0 {

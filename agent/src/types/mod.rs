@@ -10,6 +10,7 @@ pub mod id;
 pub mod identity;
 pub mod issuer;
 pub mod near;
+pub mod note;
 mod packed;
 pub mod recipient;
 pub mod summary;

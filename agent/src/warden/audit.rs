@@ -72,6 +72,10 @@ pub fn recipients(config: &Config) -> Result<Vec<Recipient>, Error> {
 ///
 /// # Errors
 /// [`Error`].
+#[expect(
+    clippy::disallowed_methods,
+    reason = "systemd.exec(5): a credential's directory is told by a variable"
+)]
 pub fn identity(state: &Path) -> Result<Identity, Error> {
     if let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") {
         let path = Path::new(&directory).join(CREDENTIAL);

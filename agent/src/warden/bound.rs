@@ -25,13 +25,14 @@ use super::kernel::{self, Kernel};
 use super::listen::{self, Listeners};
 use super::namespaces::Namespaces;
 use super::notary::Notary;
+use super::notes::Notes;
 use super::notify;
 use super::resolver::{HostServers, Resolver};
 use super::secrets::Secrets;
 use super::tags::{self, TagNumber, Tags};
 use super::tokens::{Places, Tokens};
 use super::witness::{Question, Witness};
-use crate::config::{Config, Sink};
+use crate::config::Config;
 use crate::doctor::process::Proc;
 use crate::paths;
 use crate::policy::rule::Source;
@@ -44,7 +45,7 @@ use crate::wire::{GateSettings, Identity};
 pub use change::Change;
 
 use parts::{
-    directory, gate_user, guard, host, listeners, only_namespace, open_namespaces, open_tags, own_cgroup,
+    directories, guard, host, listeners, notary, only_namespace, open_namespaces, open_tags, own_cgroup,
     refusing, witness,
 };
 
@@ -68,7 +69,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Who reads bodies.
+    /// The host's identity.
     #[error("the host has no identity to read bodies with")]
     Audit(#[source] audit::Error),
     /// The CA.
@@ -89,8 +90,8 @@ pub enum Error {
     /// The journal's writer.
     #[error("the journal's writer cannot be started")]
     Journal(#[source] io::Error),
-    /// What adds checkpoints to files.
-    #[error("the thread that adds checkpoints to files cannot be started")]
+    /// What signs checkpoints.
+    #[error("the threads that sign checkpoints and keep them cannot be started")]
     Checkpoints(#[source] io::Error),
     /// The threads for other network namespaces.
     #[error("other network namespaces cannot be watched")]
@@ -139,8 +140,9 @@ pub struct Bound {
     pub tokens: Tokens,
     /// Reads secrets.
     pub secrets: Secrets,
+    /// Has the gate record what is done with the store.
+    pub notes: Notes,
     places: Places,
-    /// Who may read bodies.
     recipients: Vec<Recipient>,
     /// What the last gate was told at its start.
     told: Option<Told>,
@@ -158,11 +160,7 @@ impl Bound {
         if !Uid::effective().is_root() {
             return Err(Error::NotRoot);
         }
-        let gate_user = gate_user(&config.user)?;
-        directory(&config.paths.runtime, 0o755, None)?;
-        directory(&config.paths.state, 0o755, None)?;
-        directory(&config.paths.state.join(paths::STORE_DIR), 0o750, Some(gate_user))?;
-
+        let gate_user = directories(&config)?;
         let ca = CertificateAuthority::open(&config.paths.state.join(paths::CA_DIR)).map_err(Error::Ca)?;
         trust::write_bundle(&config.paths.runtime, ca.certificate_pem()).map_err(Error::Trust)?;
         let journal = Journal::start(journal::socket::PATH.into()).map_err(Error::Journal)?;
@@ -193,6 +191,7 @@ impl Bound {
         Ok(Self {
             places: Places::of(&config.issuers),
             secrets: Secrets::new(&config),
+            notes: Notes::default(),
             recipients: audit::recipients(&config).map_err(Error::Audit)?,
             signer: notary(&config, &journal).map_err(Error::Checkpoints)?,
             config,
@@ -384,14 +383,4 @@ impl Bound {
 
 fn destination(origin: &Origin) -> Destination {
     Destination::new(IpAddr::V6(Ipv6Addr::from(origin.address)), origin.port)
-}
-
-/// Who signs checkpoints, and the files that they are added to.
-fn notary(config: &Config, journal: &Journal) -> io::Result<Notary> {
-    let file = |sink: &Sink| match sink {
-        Sink::File(path) => Some(path.clone()),
-        Sink::Https(_) => None,
-    };
-    let files = config.audit.checkpoints_to.iter().filter_map(file).collect();
-    Notary::new(&config.paths.state.join(paths::AUDIT_DIR), journal, files)
 }

@@ -3,8 +3,9 @@
 //! | request | who |
 //! |---|---|
 //! | run, tags, status, doctor, credentials | root and members of the group `sluice` |
-//! | tag, untag, test-credential | root, outside of every tag |
+//! | tag, untag, test-credential, erase | root, outside of every tag |
 //! | taken | root (systemd, by a unit's drop-in) |
+//! | read | root, who is about to read bodies |
 //!
 //! The socket's mode keeps others out, and each request is judged by the peer's credentials all the same. The gate's
 //! user is refused everything: what reads the network has no business here.
@@ -23,13 +24,15 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use super::notes::Notes;
 use super::secrets::Secrets;
 use super::tags::{Asker, CgroupPath, Entry, Kind, Process, TagError, Tags};
 use super::tokens::Tokens;
 use crate::config::Options;
-use crate::control::{Answer, MAX_REQUEST, Refusal, Request, Status, Target};
+use crate::control::{Answer, Erase, MAX_REQUEST, Refusal, Request, Status, Target};
 use crate::doctor::Facts;
 use crate::paths::CONTROL_SOCKET;
+use crate::types::note::{Note, Noted};
 use crate::types::{TagName, Token};
 
 /// Connections at once.
@@ -70,6 +73,8 @@ pub struct Desk {
     pub doctor: Arc<dyn Fn() -> Facts + Send + Sync>,
     /// Lists and tests credentials.
     pub secrets: Secrets,
+    /// Has the gate record what is done with the store.
+    pub notes: Notes,
     /// The trust environment for commands (`trust::environment`).
     pub environment: Box<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
     /// Group whose members may run commands and look; `None`: root alone.
@@ -237,6 +242,11 @@ fn refuse(what: impl Into<String>, remedy: impl Into<String>) -> Answer {
     Answer::Refused(Refusal { what: what.into(), remedy: remedy.into() })
 }
 
+fn note(peer: &Peer, what: Noted) -> Note {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(peer.uid)).ok().flatten();
+    Note { uid: peer.uid, user: user.map(|user| user.name), what }
+}
+
 impl From<TagError> for Answer {
     fn from(error: TagError) -> Self {
         refuse(crate::report::Chain(&error).to_string(), error.remedy())
@@ -271,6 +281,11 @@ impl Desk {
             Request::Tags => Answer::Tags(self.tags.list()),
             Request::Status => Answer::Status(Box::new((self.status)())),
             Request::Credentials => Answer::Credentials(self.secrets.list()),
+            Request::Read { store, what } => self.read(peer, &store, what).await,
+            Request::Erase(Erase { before, segments, why }) => {
+                let erased = self.notes.note(note(peer, Noted::Erase { before, segments, why })).await;
+                erased.map_or_else(|why| refuse(why, "look at `journalctl -u sluice`"), Answer::Erased)
+            }
             Request::TestCredential { name } => Answer::Tested(self.secrets.test(&name).await),
             Request::Doctor => {
                 let doctor = self.doctor.clone();
@@ -283,6 +298,17 @@ impl Desk {
                 }
             }
         }
+    }
+
+    async fn read(&self, peer: &Peer, store: &Path, what: String) -> Answer {
+        let ours = (self.status)().store.map(|ours| ours.path);
+        let same = ours.is_some_and(|ours| fs::canonicalize(ours).ok() == fs::canonicalize(store).ok());
+        if !same {
+            return refuse("this is not the store that the daemon writes", "name its runtime directory");
+        }
+        tracing::info!(uid = peer.uid, what, "bodies are read");
+        let noted = self.notes.note(note(peer, Noted::Read(what))).await;
+        noted.map_or_else(|why| refuse(why, "look at `journalctl -u sluice`"), |_| Answer::Done)
     }
 
     async fn run(&self, peer: &Peer, tag: Option<TagName>, token: Option<Token>) -> Answer {
@@ -343,8 +369,13 @@ impl Desk {
                 "only root and members of the group sluice may ask this",
                 "ask root to be put into the group",
             ),
-            Request::Taken { .. } if peer.uid == 0 => Ok(()),
-            Request::Tag { .. } | Request::Untag { .. } | Request::TestCredential { .. } if peer.uid == 0 => {
+            Request::Taken { .. } | Request::Read { .. } if peer.uid == 0 => Ok(()),
+            Request::Tag { .. }
+            | Request::Untag { .. }
+            | Request::TestCredential { .. }
+            | Request::Erase(_)
+                if peer.uid == 0 =>
+            {
                 match self.tags.tag_of(&peer.cgroup) {
                     // A tagged process must not change what is tagged, root or not.
                     Some(tag) => no(
@@ -357,6 +388,8 @@ impl Desk {
             Request::Taken { .. } | Request::Tag { .. } | Request::Untag { .. } => {
                 no("only root may change tags", "use sudo")
             }
+            Request::Read { .. } => no("only root reads bodies", "use sudo"),
+            Request::Erase(_) => no("only root may destroy keys", "use sudo"),
             // It has tokens minted and commands run.
             Request::TestCredential { .. } => no("only root may test credentials", "use sudo"),
         }

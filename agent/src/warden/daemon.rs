@@ -244,6 +244,7 @@ impl Daemon {
             Ok(gate) => {
                 self.live.gate_started(gate.pid());
                 self.bound.secrets.gate(gate.mailbox());
+                self.bound.notes.gate(gate.mailbox());
                 self.gate = Some(gate);
             }
             Err(error) => {
@@ -256,18 +257,7 @@ impl Daemon {
     fn answer(&mut self, message: ToWarden) {
         let Some(gate) = &self.gate else { return };
         match message {
-            ToWarden::Ready => {
-                self.bound.open_for_connections();
-                if !std::mem::replace(&mut self.announced, true) {
-                    notify::ready();
-                    if let Err(error) = beside::self_test(&self.bound, &self.live) {
-                        self.trouble(format!("the self-test cannot be run: {error}"));
-                    }
-                }
-                // Loading the kernel programs took fifty times what serving takes.
-                memory::give_back();
-                tracing::info!("the gate serves");
-            }
+            ToWarden::Ready => self.serves(),
             ToWarden::Alive => {}
             ToWarden::Sessions(count) => self.live.sessions(count),
             ToWarden::Identify { call, client, listener, netns } => {
@@ -291,12 +281,13 @@ impl Daemon {
                 gate.answer(ToGate::Leaf { call, leaf });
             }
             ToWarden::Sign { call, unsigned } => {
-                gate.answer(ToGate::Checkpoint { call, signed: self.bound.signer.sign(&unsigned) });
+                self.bound.signer.ask(call, unsigned, gate.mailbox());
             }
             ToWarden::Secret { call, credential, source } => {
                 self.bound.secrets.ask(call, &credential, &source, gate.mailbox());
             }
             ToWarden::Fetched { credential, outcome } => self.bound.secrets.fetched(&credential, outcome),
+            ToWarden::Noted { call, outcome } => self.bound.notes.noted(call, outcome),
             ToWarden::Tested { call, outcome } => self.bound.secrets.tested(call, outcome),
             ToWarden::Journal(summary) => self.bound.journal.send(Event::Exchange(summary)),
             ToWarden::JournalFold { example, more } => {
@@ -314,6 +305,20 @@ impl Daemon {
             // `serve` takes the one; the end of the process, which follows, is what counts of the other.
             ToWarden::Aside { .. } | ToWarden::Drained => {}
         }
+    }
+
+    /// The gate serves.
+    fn serves(&mut self) {
+        self.bound.open_for_connections();
+        if !std::mem::replace(&mut self.announced, true) {
+            notify::ready();
+            if let Err(error) = beside::self_test(&self.bound, &self.live) {
+                self.trouble(format!("the self-test cannot be run: {error}"));
+            }
+        }
+        // Loading the kernel programs took fifty times what serving takes.
+        memory::give_back();
+        tracing::info!("the gate serves");
     }
 
     /// Returns whether the daemon is over too.

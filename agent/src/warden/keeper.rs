@@ -107,6 +107,7 @@ fn answer(message: ToWarden, ca: &CertificateAuthority, journal: &Journal) -> Op
         | ToWarden::Aside { .. }
         | ToWarden::Fetched { .. }
         | ToWarden::Tested { .. }
+        | ToWarden::Noted { .. }
         | ToWarden::Drained => {}
     }
     None

@@ -21,6 +21,7 @@ mod live;
 mod loopback;
 pub mod namespaces;
 mod notary;
+mod notes;
 mod notify;
 pub mod resolver;
 mod secrets;

@@ -1,26 +1,59 @@
-//! Signs what the gate asks for, and tells the journal: a copy of the store that was taken back to an earlier state does not
-//! go with the checkpoints there.
+//! Signs what the gate asks for, and tells the journal and the files that the configuration names: a copy of the store that
+//! was taken back to an earlier state does not go with the checkpoints there.
+//!
+//! On a thread of its own: keys and what they signed are synced to disk, which the daemon's loop must not wait for.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use super::gate_process::Mailbox;
 use super::journal::{Event, Journal};
 use super::signer::Signer;
 use crate::report::Chain;
-use crate::wire::{Signed, Unsigned};
+use crate::wire::{Signed, ToGate, Unsigned};
 
 /// Under load so long lies between two checkpoints in the journal.
 const EVERY: Duration = Duration::from_secs(10);
-
-/// Checkpoints that wait for a file, such as one on another machine.
+/// Trees that wait to be signed, and checkpoints that wait for a file, such as one on another machine.
 const WAITING: usize = 16;
 
 /// See the module.
-pub struct Notary {
+pub struct Notary(SyncSender<Question>);
+
+/// What is to be signed, and whom to answer.
+struct Question {
+    call: u64,
+    unsigned: Box<Unsigned>,
+    mailbox: Mailbox,
+}
+
+impl Notary {
+    /// With keys in `directory`. What the journal is told is added to `files`, too.
+    ///
+    /// # Errors
+    /// A thread cannot be made.
+    pub fn start(directory: &Path, journal: &Journal, files: Vec<PathBuf>) -> io::Result<Self> {
+        let adder = if files.is_empty() { None } else { Some(adder(files, journal.clone())?) };
+        let signer = Signer::new(directory.to_owned());
+        let signing = Signing { signer, journal: journal.clone(), adder, told: None, refused: None };
+        let (sender, questions) = mpsc::sync_channel(WAITING);
+        std::thread::Builder::new().name("notary".to_owned()).spawn(move || signing.run(&questions))?;
+        Ok(Self(sender))
+    }
+
+    /// Has a tree signed; the answer goes to the gate. Never waits: a question too many has no answer, and is asked again.
+    pub fn ask(&self, call: u64, unsigned: Box<Unsigned>, mailbox: Mailbox) {
+        if self.0.try_send(Question { call, unsigned, mailbox }).is_err() {
+            tracing::warn!("a tree is not signed: too many wait");
+        }
+    }
+}
+
+struct Signing {
     signer: Signer,
     journal: Journal,
     adder: Option<SyncSender<String>>,
@@ -29,34 +62,22 @@ pub struct Notary {
     refused: Option<String>,
 }
 
-impl Notary {
-    /// With keys in `directory`. What the journal is told is added to `files`, too.
-    ///
-    /// # Errors
-    /// The thread that writes them cannot be made.
-    pub fn new(directory: &Path, journal: &Journal, files: Vec<PathBuf>) -> io::Result<Self> {
-        let adder = if files.is_empty() { None } else { Some(adder(files, journal.clone())?) };
-        let signer = Signer::new(directory.to_owned());
-        Ok(Self { signer, journal: journal.clone(), adder, told: None, refused: None })
+impl Signing {
+    fn run(mut self, questions: &Receiver<Question>) {
+        for Question { call, unsigned, mailbox } in questions {
+            let signed = self.sign(&unsigned);
+            // A gate that is gone wants no answer.
+            let _ = mailbox.post(vec![(ToGate::Checkpoint { call, signed }, None)]);
+        }
     }
 
-    /// Signs a tree.
-    ///
-    /// # Errors
-    /// Why not, in words; the journal was told.
-    pub fn sign(&mut self, unsigned: &Unsigned) -> Result<Signed, String> {
+    fn sign(&mut self, unsigned: &Unsigned) -> Result<Signed, String> {
         let signed = self.signer.sign(unsigned).map_err(|refused| Chain(&refused).to_string());
         match &signed {
             Ok(Signed::Note { note, .. }) => {
                 self.refused = None;
                 if unsigned.last || self.told.is_none_or(|told| told.elapsed() >= EVERY) {
-                    self.told = Some(Instant::now());
-                    let (size, log) = (unsigned.growth.new.size, unsigned.log.clone());
-                    if let Some(adder) = &self.adder {
-                        // Full: a file does not take them, which the journal was told.
-                        let _ = adder.try_send(note.clone());
-                    }
-                    self.journal.send(Event::Checkpoint { log, size, note: note.clone() });
+                    self.tell(unsigned, note);
                 }
             }
             Ok(_) => {}
@@ -69,6 +90,16 @@ impl Notary {
             Err(_) => {}
         }
         signed
+    }
+
+    fn tell(&mut self, unsigned: &Unsigned, note: &str) {
+        self.told = Some(Instant::now());
+        if let Some(adder) = &self.adder {
+            // Full: a file does not take them, which the journal was told.
+            let _ = adder.try_send(note.to_owned());
+        }
+        let (size, log) = (unsigned.growth.new.size, unsigned.log.clone());
+        self.journal.send(Event::Checkpoint { log, size, note: note.to_owned() });
     }
 }
 

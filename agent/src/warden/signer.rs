@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use ulid::Ulid;
 use zeroize::Zeroizing;
 
 use super::ca::{self, file};
-use crate::evidence::chain::{Certificate, Pin, key_name};
+use crate::evidence::chain::{Broken, Certificate, Chain, Pin, key_name};
 use crate::evidence::checkpoint::{self, Checkpoint, Origin};
 use crate::evidence::note::{self, Note, Piece};
 use crate::evidence::tree::{Growth, Head, Unproven};
@@ -32,10 +32,10 @@ const KEYS: &str = "keys";
 const HEADS: &str = "heads";
 /// How long a key signs.
 const HOUR: Duration = Duration::from_secs(3600);
-/// Certificates in one answer: each has less than a KiB, and an answer 64.
-const CERTIFICATES: usize = 48;
+/// Bytes of certificates in one answer: less than half of what a message may have, and more than one certificate.
+const ANSWER: usize = 30 * 1024;
 /// Logs that one key signs trees of. A gate has one, and another after each failure of its disk.
-const LOGS: usize = 256;
+const LOGS: usize = 128;
 
 /// Why a tree is not signed.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,8 @@ struct Opened {
     directory: PathBuf,
     key: note::Signer,
     since: Instant,
-    /// All certificates, as texts.
+    /// All certificates; as they are in their file, too.
+    chain: Chain,
     keys: Vec<String>,
     /// What this key signed.
     heads: BTreeMap<Ulid, Head>,
@@ -91,7 +92,8 @@ impl Signer {
         Self { directory, opened: None }
     }
 
-    /// Signs a tree that grew from the last one that was signed of its log.
+    /// Signs a tree that grew from the last one that was signed of its log. After the last one of a gate's the key goes at
+    /// once: none stays on a host on which nothing is recorded.
     ///
     /// # Errors
     /// [`Refused`].
@@ -117,19 +119,28 @@ impl Opened {
         let directory = parent.join(store.to_string());
         let lock = file::prepare(&directory).map_err(Refused::Key)?;
         let keys = read_keys(&directory)?;
-        let (key, heads) = match keys.len() {
-            0 => (draw(store, 0)?, BTreeMap::new()),
-            _ => (read_key(&directory, store, &keys)?, read_heads(&directory)?),
-        };
-        let mut opened =
-            Self { store, directory, key: key.0, since: Instant::now(), keys, heads, _lock: lock };
-        if opened.keys.is_empty() {
-            file::write(&opened.directory, KEY, key.1.as_bytes()).map_err(Refused::Key)?;
-            opened.certify(0, &opened.key.verifier().clone(), Vec::new())?;
-        } else {
-            opened.renew()?;
+        if keys.is_empty() {
+            return Self::begin(store, directory, lock);
         }
+        let chain = chain_of(&keys).map_err(|why| unusable(&directory.join(KEYS), &why))?;
+        let key = read_key(&directory, store, chain.last())?;
+        let heads = read_heads(&directory)?;
+        let mut opened =
+            Self { store, directory, key, since: Instant::now(), chain, keys, heads, _lock: lock };
+        opened.renew()?;
         Ok(opened)
+    }
+
+    /// The first key, which certifies itself.
+    fn begin(store: Ulid, directory: PathBuf, lock: Flock<File>) -> Result<Self, Refused> {
+        let (key, seed) = draw(store, 0)?;
+        file::write(&directory, KEY, seed.as_bytes()).map_err(Refused::Key)?;
+        let note = certificate(store, 0, key.verifier(), Vec::new(), &key)?;
+        let chain =
+            chain_of(std::slice::from_ref(&note)).map_err(|why| unusable(&directory.join(KEYS), &why))?;
+        append(&directory.join(KEYS), &note)?;
+        let (keys, heads) = (vec![note], BTreeMap::new());
+        Ok(Self { store, directory, key, since: Instant::now(), chain, keys, heads, _lock: lock })
     }
 
     /// A key of its own for what follows; the one before is erased.
@@ -137,39 +148,26 @@ impl Opened {
         let number = self.keys.len() as u64;
         let (key, seed) = draw(self.store, number)?;
         let pins = self.heads.iter().map(|(log, tree)| Pin { log: *log, tree: *tree }).collect();
+        let note = certificate(self.store, number, key.verifier(), pins, &self.key)?;
+        let mut chain = self.chain.clone();
+        let goes_on = Note::parse(&note).map_err(Broken::Note).and_then(|note| chain.add(&note));
+        goes_on.map_err(|why| unusable(&self.directory.join(KEYS), &why))?;
         // The new key is on disk before anything says that it is the one; the old one goes when that is on disk too.
         file::write(&self.directory, NEXT, seed.as_bytes()).map_err(Refused::Key)?;
-        self.certify(number, key.verifier(), pins)?;
-        put_in_place(&self.directory)
-            .map_err(|source| failed("replace", &self.directory.join(KEY), source))?;
+        append(&self.directory.join(KEYS), &note)?;
+        self.keys.push(note);
+        self.chain = chain;
         self.key = key;
         self.since = Instant::now();
         self.heads.clear();
+        put_in_place(&self.directory)
+            .map_err(|source| failed("replace", &self.directory.join(KEY), source))?;
         self.write_heads()
-    }
-
-    /// Signs the certificate of a key with the one there is.
-    fn certify(&mut self, number: u64, of: &note::VerifierKey, pins: Vec<Pin>) -> Result<(), Refused> {
-        let time = stamp(OffsetDateTime::now_utc());
-        let certificate = Certificate { store: self.store, number, key: of.clone(), time, pins };
-        let signed = Note::sign(certificate.to_string(), &self.key);
-        let note = signed.map_err(|why| self.unusable(KEYS, &why))?.to_string();
-        let path = self.directory.join(KEYS);
-        let append = || {
-            let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
-            file.write_all(format!("{note}\n").as_bytes())?;
-            file.sync_all()
-        };
-        append().map_err(|source| failed("write", &path, source))?;
-        self.keys.push(note);
-        Ok(())
     }
 
     fn sign(&mut self, origin: Origin, unsigned: &Unsigned) -> Result<Signed, Refused> {
         let Growth { old, new, .. } = &unsigned.growth;
-        let last = self.heads.get(&origin.log).copied();
-        // What an earlier key signed of it is pinned by this one's certificate.
-        let last = last.or_else(|| self.pinned(origin.log)).unwrap_or_else(Head::empty);
+        let Some(last) = self.last(origin.log) else { return Ok(Signed::Closed) };
         if *old != last {
             return Ok(Signed::Behind(last));
         }
@@ -181,31 +179,78 @@ impl Opened {
         }
         let time = stamp(OffsetDateTime::now_utc());
         let text = Checkpoint { origin, tree: *new, time, more: Vec::new() }.to_string();
-        let note = Note::sign(text, &self.key).map_err(|why| self.unusable(KEY, &why))?;
+        let note = Note::sign(text, &self.key).map_err(|why| unusable(&self.directory.join(KEY), &why))?;
         self.heads.insert(origin.log, *new);
         self.write_heads()?;
-        let has = usize::try_from(unsigned.keys).unwrap_or(usize::MAX);
-        let lacks = self.keys.iter().skip(has).take(CERTIFICATES).cloned().collect();
-        Ok(Signed::Note { note: note.to_string(), keys: lacks })
+        if unsigned.last {
+            self.renew()?;
+        }
+        Ok(Signed::Note { note: note.to_string(), keys: self.lacking(unsigned.keys) })
     }
 
-    fn pinned(&self, log: Ulid) -> Option<Head> {
-        Note::parse(self.keys.last()?).ok()?.text().parse::<Certificate>().ok()?.pin(log)
+    /// What was signed of a log last, nothing if it is new; `None` where it was closed: an epoch had nothing of it.
+    fn last(&self, log: Ulid) -> Option<Head> {
+        let now = self.heads.get(&log).copied().or_else(|| self.chain.last().pin(log));
+        let closed = || self.chain.certificates().iter().any(|certificate| certificate.pin(log).is_some());
+        now.or_else(|| (!closed()).then(Head::empty))
     }
 
-    /// What this key has signed: the next certificate says it. Not synced: a machine that loses its power loses the signed
-    /// records' last second with it at most.
+    /// The certificates that follow so many, as far as they go into one answer.
+    fn lacking(&self, has: u64) -> Vec<String> {
+        let (mut room, has) = (ANSWER, usize::try_from(has).unwrap_or(usize::MAX));
+        let fits = |key: &&String| {
+            room = room.saturating_sub(key.len());
+            room > 0
+        };
+        self.keys.iter().skip(has).take_while(fits).cloned().collect()
+    }
+
+    /// What this key has signed: the next certificate says it, also after a power cut.
     fn write_heads(&self) -> Result<(), Refused> {
-        let lines: String =
-            self.heads.iter().map(|(log, head)| format!("{log} {} {}\n", head.size, head.root)).collect();
-        let (path, new) = (self.directory.join(HEADS), self.directory.join(".heads.new"));
-        let written = fs::write(&new, lines).and_then(|()| fs::rename(&new, &path));
-        written.map_err(|source| failed("write", &path, source))
+        let line = |(log, head): (&Ulid, &Head)| format!("{log} {} {}\n", head.size, head.root);
+        let lines: String = self.heads.iter().map(line).collect();
+        file::write(&self.directory, HEADS, lines.as_bytes()).map_err(Refused::Key)
     }
+}
 
-    fn unusable(&self, name: &str, why: &dyn std::fmt::Display) -> Refused {
-        Refused::Unusable { path: self.directory.join(name), why: why.to_string() }
-    }
+fn unusable(path: &Path, why: &dyn std::fmt::Display) -> Refused {
+    Refused::Unusable { path: path.to_owned(), why: why.to_string() }
+}
+
+/// The certificate of a key, signed.
+fn certificate(
+    store: Ulid,
+    number: u64,
+    key: &note::VerifierKey,
+    pins: Vec<Pin>,
+    by: &note::Signer,
+) -> Result<String, Refused> {
+    let time = stamp(OffsetDateTime::now_utc());
+    let certificate = Certificate { store, number, key: key.clone(), time, pins };
+    let signed = Note::sign(certificate.to_string(), by);
+    signed.map(|note| note.to_string()).map_err(|why| unusable(Path::new(KEYS), &why))
+}
+
+fn chain_of(keys: &[String]) -> Result<Chain, Broken> {
+    let mut notes = keys.iter().map(|key| Note::parse(key).map_err(Broken::Note));
+    let first = notes.next().ok_or(Broken::Number)??;
+    let mut chain = Chain::begin(&first, None)?;
+    notes.try_for_each(|note| chain.add(&note?))?;
+    Ok(chain)
+}
+
+/// Adds a certificate to the file, whole or not at all.
+fn append(path: &Path, note: &str) -> Result<(), Refused> {
+    let add = || {
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let before = file.metadata()?.len();
+        let added = file.write_all(format!("{note}\n").as_bytes()).and_then(|()| file.sync_all());
+        if added.is_err() {
+            file.set_len(before)?;
+        }
+        added
+    };
+    add().map_err(|source| failed("write", path, source))
 }
 
 /// The key that is not yet the one.
@@ -249,15 +294,7 @@ fn read_keys(directory: &Path) -> Result<Vec<String>, Refused> {
 }
 
 /// The key of the last certificate, which a crash may have left beside its place.
-fn read_key(
-    directory: &Path,
-    store: Ulid,
-    keys: &[String],
-) -> Result<(note::Signer, Zeroizing<String>), Refused> {
-    let path = directory.join(KEY);
-    let unusable = |why: &str| Refused::Unusable { path: path.clone(), why: why.to_owned() };
-    let last = keys.last().and_then(|key| Note::parse(key).ok()?.text().parse::<Certificate>().ok());
-    let last = last.ok_or_else(|| unusable("the last certificate beside it cannot be read"))?;
+fn read_key(directory: &Path, store: Ulid, last: &Certificate) -> Result<note::Signer, Refused> {
     for name in [KEY, NEXT] {
         let Some(text) = file::read(&directory.join(name), true).map_err(Refused::Key)? else { continue };
         let decoded = Zeroizing::new(STANDARD.decode(text.trim()).unwrap_or_default());
@@ -265,12 +302,12 @@ fn read_key(
         let key = note::Signer::new(&key_name(store, last.number), seed);
         if let Some(key) = key.filter(|key| *key.verifier() == last.key) {
             if name == NEXT {
-                put_in_place(directory).map_err(|source| failed("replace", &path, source))?;
+                put_in_place(directory).map_err(|source| failed("replace", &directory.join(KEY), source))?;
             }
-            return Ok((key, text));
+            return Ok(key);
         }
     }
-    Err(unusable("it is not the key of the last certificate"))
+    Err(unusable(&directory.join(KEY), &"it is not the key of the last certificate"))
 }
 
 fn read_heads(directory: &Path) -> Result<BTreeMap<Ulid, Head>, Refused> {

@@ -18,6 +18,7 @@ pub use sealed::Sealed;
 
 use crate::control::Tested;
 use crate::evidence::tree::{Growth, Head};
+use crate::types::note::Note;
 use crate::types::{
     Caller, ClientAddr, CredentialName, Destination, Issuer, ListenerAddr, NetnsCookie, Recipient, Summary,
     Token, credential,
@@ -113,6 +114,13 @@ pub enum ToWarden {
         /// What was found.
         outcome: Result<Tested, String>,
     },
+    /// Answer to [`ToGate::Note`].
+    Noted {
+        /// From the question.
+        call: u64,
+        /// The numbers of keys that were destroyed, or why it was not recorded or done.
+        outcome: Result<Vec<u64>, String>,
+    },
     /// Write one exchange to the journal.
     Journal(Box<Summary>),
     /// So many exchanges of one kind that one entry stands for them.
@@ -170,6 +178,8 @@ pub enum Signed {
     },
     /// Another one was signed last of this log, and the proof must begin there.
     Behind(Head),
+    /// Nothing more is signed of this log: a key's hour had nothing of it. What follows must be another log's.
+    Closed,
     /// Whoever signs is not there: the agent is being restarted, and the next log says what this one came to.
     NotNow,
 }
@@ -268,6 +278,13 @@ pub enum ToGate {
         call: u64,
         /// Which.
         credential: CredentialName,
+    },
+    /// Record what somebody did with the store, and do it. Answered by [`ToWarden::Noted`].
+    Note {
+        /// Pairs the answer with the question.
+        call: u64,
+        /// What, and who.
+        note: Box<Note>,
     },
     /// Stop accepting, finish what is under way within `grace_ms`, then say `Drained`.
     Drain {

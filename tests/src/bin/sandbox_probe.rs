@@ -20,6 +20,8 @@ fn main() {
         store: store.clone(),
         body_limit: 0,
         store_bytes: 0,
+        store_age: None,
+        checkpoints_to: Vec::new(),
         recipients: Vec::new(),
         durable: false,
         name_servers: Vec::new(),

@@ -3,8 +3,9 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use sluice_tests::client;
 use sluice_tests::harness::World;
 
 use crate::rig::{EMAIL, WWW, curl, file, kept_nowhere, record, sent, with};
@@ -70,7 +71,12 @@ impl Analyser {
     fn start(world: &World) -> Self {
         let log = world.space().dir().join("analyser.log");
         let mut command = world.untagged("python3").expect("a command");
-        command.args(["-c", SERVER]).arg(&log).stdout(Stdio::piped());
+        command.args(["-c", SERVER]).arg(&log);
+        Self::run(command, log)
+    }
+
+    fn run(mut command: Command, log: PathBuf) -> Self {
+        command.stdout(Stdio::piped());
         let mut child = command.spawn().expect("started");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
@@ -152,4 +158,20 @@ fn without_an_answer_nothing_is_sent_unless_it_may() {
     assert_eq!((status.as_str(), back.as_str()), ("200", "[\"Jane Roe\"]"));
     assert!(!sent(&world).contains("Roe"));
     kept_nowhere(&world, &["jane.roe"]);
+}
+
+/// Presidio's own, where it is at hand: `SLUICE_PRESIDIO` names the Python that has it.
+#[test]
+#[ignore = "needs presidio-analyzer and a model of spaCy's"]
+fn presidios_own_analyser() {
+    let python = std::env::var("SLUICE_PRESIDIO").expect("SLUICE_PRESIDIO: a Python");
+    let world = with(RULES);
+    let mut command = world.untagged(&python).expect("a command");
+    command.arg(client::program("presidio_server.py"));
+    let _analyser = Analyser::run(command, PathBuf::new());
+    let body = "{\"content\": \"My name is John Smith, and I live in Paris.\"}";
+    let (status, back, ended) = curl(&world, &["--json", body, &format!("{WWW}/echo")]);
+    assert_eq!((status.as_str(), back.as_str()), ("200", body), "{ended:?}");
+    let sent = sent(&world);
+    assert!(!sent.contains("Smith") && !sent.contains("Paris") && sent.contains("My name is "), "{sent}");
 }

@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use super::Failure;
 use super::filter::FilterArgs;
 use super::identity::Reading;
 use super::sessions::{damaged, unreadable};
 use super::show;
 use super::table;
+use super::{DaemonAt, Failure};
 use crate::look::item::Item;
 use crate::record::read::unseal::Access;
 use crate::record::read::whole::{self, NotFound, Which};
@@ -129,7 +129,8 @@ impl ExportArgs {
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
+        self.reading.record(daemon, &self.of.store, self.of.words("export"));
         if self.output.is_none() && self.format == Format::Pcapng && io::stdout().is_terminal() {
             let why = "packets are no text for a terminal".to_owned();
             return Err(Failure { why, remedy: "give --output FILE, or pipe it".to_owned(), code: 2 }.into());

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{recorded, wrong};
+use crate::cli::DaemonAt;
 use crate::cli::Failure;
 use crate::cli::filter::default_store;
 use crate::cli::identity::Reading;
@@ -112,7 +113,11 @@ impl ExplainArgs {
     ///
     /// # Errors
     /// [`Failure`]: bad flags, a bad configuration, no such exchange; or stdout cannot be written.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
+        if let Some(id) = &self.exchange {
+            let reading = Reading::new(self.bodies_identity.clone());
+            reading.record(daemon, &self.store, format!("policy explain {id}"));
+        }
         let policy = super::in_force(&self.config)?;
         let past = match &self.exchange {
             Some(id) => recorded::read(

@@ -1,4 +1,5 @@
-//! `sluice policy`: the tools for who writes rules. They read files and the store; they ask no daemon.
+//! `sluice policy`: the tools for who writes rules. They read files and the store; the daemon is only told that
+//! bodies are read.
 
 use std::io;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::sessions::unreadable;
-use super::{Failure, table};
+use super::{DaemonAt, Failure, table};
 use crate::config;
 use crate::policy::Policy;
 use crate::record::read::Error;
@@ -94,12 +95,12 @@ impl PolicyArgs {
     ///
     /// # Errors
     /// See the verbs.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
         match self.verb {
             PolicyVerb::Check(args) => args.run(),
-            PolicyVerb::Explain(args) => args.run(),
-            PolicyVerb::Suggest(args) => args.run(),
-            PolicyVerb::Replay(args) => args.run(),
+            PolicyVerb::Explain(args) => args.run(daemon),
+            PolicyVerb::Suggest(args) => args.run(daemon),
+            PolicyVerb::Replay(args) => args.run(daemon),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{Unread, recorded};
+use crate::cli::DaemonAt;
 use crate::cli::filter::FilterArgs;
 use crate::cli::identity::Reading;
 use crate::cli::sessions::damaged;
@@ -52,7 +53,8 @@ impl ReplayArgs {
     ///
     /// # Errors
     /// [`Failure`](crate::cli::Failure): a bad configuration; or stdout cannot be written.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
+        self.reading.record(daemon, &self.of.store, self.of.words("policy replay"));
         let mut out = BufWriter::new(io::stdout().lock());
         let (report, damage) = match self.replay(&mut out) {
             Ok(replayed) => replayed,

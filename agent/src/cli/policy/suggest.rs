@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{Unread, recorded};
+use crate::cli::DaemonAt;
 use crate::cli::Failure;
 use crate::cli::filter::FilterArgs;
 use crate::cli::identity::Reading;
@@ -56,7 +57,8 @@ impl SuggestArgs {
     ///
     /// # Errors
     /// [`Failure`]: nothing is there; or stdout cannot be written.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
+        self.reading.record(daemon, &self.of.store, self.of.words("policy suggest"));
         let (text, damage) = match self.suggest() {
             Ok(suggested) => suggested,
             Err(unread) => return unread.told(),

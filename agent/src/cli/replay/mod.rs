@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use super::DaemonAt;
 use super::filter::default_store;
 use super::identity::Reading;
 use super::sessions::damaged;
@@ -54,7 +55,9 @@ impl ReplayArgs {
     ///
     /// # Errors
     /// stdout cannot be written.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, daemon: &DaemonAt) -> anyhow::Result<ExitCode> {
+        let number = self.id.1.map(|number| format!("/{number}")).unwrap_or_default();
+        self.reading.record(daemon, &self.store, format!("replay {}{number}", self.id.0));
         let which = self.id.1.map_or(Which::First(u32::MAX), Which::One);
         let access = self.reading.access(&self.store)?;
         let mut session = match whole::read(&self.store, &self.id.0, which, BODIES, &access) {

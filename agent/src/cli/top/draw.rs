@@ -222,12 +222,12 @@ mod tests {
         let mut summary = summary_without_session("01J", 1);
         (summary.path, summary.status) = (Some("/a\x1b[2J\u{202e}".to_owned()), Some(500));
         state.take(Now { exchanges: vec![summary], trouble: Some("\x07".to_owned()), ..Now::default() });
-        for (width, height) in [(100, 20), (20, 5), (1, 1), (3, 2)] {
+        for (width, height) in [(160, 20), (20, 5), (1, 1), (3, 2)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a screen");
             terminal.draw(|frame| draw(frame, &mut state)).expect("drawn");
             let screen = terminal.backend().to_string();
             assert!(!screen.contains(['\x1b', '\u{202e}', '\x07']), "{screen}");
-            if width == 100 {
+            if width == 160 {
                 assert!(screen.contains("/a\\x1b[2J\\u{202e}") && screen.contains("500"), "{screen}");
             }
         }

@@ -93,12 +93,20 @@ fn now(daemon: &DaemonAt, store: &Path) -> Now {
     let since = stamp(OffsetDateTime::now_utc() - WINDOW);
     let rates = rates(&exchanges, &since);
     let mut processes = Vec::new();
+    let mounts = fs::read_to_string("/proc/self/mounts").ok();
     for tag in status.iter().flat_map(|status| &status.tags) {
         let Some(cgroup) = &tag.cgroup else { continue };
-        let root = Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/'));
+        let Some(root) = mounts.as_deref().and_then(cgroup_root) else { break };
+        let root = root.join(cgroup.trim_start_matches('/'));
         living(&root, &tag.name.to_string(), &mut processes);
     }
     Now { status: Some(status), exchanges, trouble, rates, processes }
+}
+
+/// Where cgroup v2 is mounted: at the top, or beside v1. The last mount is the one that is seen.
+fn cgroup_root(mounts: &str) -> Option<PathBuf> {
+    let fields = mounts.lines().rev().map(|line| line.split(' ').collect::<Vec<_>>());
+    fields.filter(|f| f.get(2) == Some(&"cgroup2")).find_map(|f| f.get(1).map(PathBuf::from))
 }
 
 /// `exchanges`: the newest first; `since`: as records bear times.
@@ -142,6 +150,14 @@ fn living(root: &Path, tag: &str, all: &mut Vec<(String, u32, String)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cgroups_are_found_beside_the_old_ones() {
+        let old = "cgroup /sys/fs/cgroup/pids cgroup rw 0 0\n";
+        let both = format!("{old}cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n");
+        assert_eq!(cgroup_root(&both), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(cgroup_root(old), None);
+    }
 
     #[test]
     fn rates_are_of_the_last_seconds() {

@@ -61,6 +61,7 @@ impl TopArgs {
             let remedy = "sluice status and sluice sessions print what is now".to_owned();
             return Err(Failure { why, remedy, code: 2 }.into());
         }
+        self.reading.record(daemon, &self.store, "top".to_owned());
         let ended = endings()?;
         let gathered = gather::begin(daemon.clone(), self.store.clone());
         let mut terminal = ratatui::try_init()?;

@@ -212,7 +212,7 @@ mod tests {
     fn now(numbers: &[u32]) -> Now {
         let one = |number: &u32| {
             let mut summary = summary_without_session("01J", *number);
-            summary.tag = if number % 2 == 0 { "even" } else { "odd" }.to_owned();
+            summary.tag = if number.is_multiple_of(2) { "even" } else { "odd" }.to_owned();
             summary
         };
         Now { exchanges: numbers.iter().map(one).collect(), ..Now::default() }

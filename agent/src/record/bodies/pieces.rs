@@ -49,7 +49,7 @@ impl Sealed {
     }
 
     /// How many bytes there are.
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.bytes.len()
     }
 

@@ -10,7 +10,7 @@ use super::super::frame::{Batch, Kind};
 use super::super::lock::Lock;
 use super::super::logs::{boot_id, boottime_us};
 use super::super::payload::{Heartbeat, Key, stamp};
-use super::super::trees::{self, Notary, Tree};
+use super::super::trees::{self, Due, Notary, Tree};
 use super::super::writer::Need;
 use super::{Log, locked};
 use crate::evidence::tree::{Hash, Head};
@@ -62,16 +62,27 @@ impl Log {
         }
     }
 
-    /// Another tree of this log was signed last.
-    pub fn behind(&self, log: &str, head: Head) {
+    /// Another tree of this log was signed last: gives what is to be signed in place of what was asked for.
+    pub fn behind(&self, log: &str, head: Head, last: bool) -> Option<Due> {
         let mut tree = locked(&self.tree);
-        if tree.log() == log
-            && let Err(changed) = tree.behind(head)
-        {
-            drop(tree);
-            self.trouble(changed.to_string());
+        if tree.log() != log {
+            return None;
         }
-        self.wake.urgent();
+        match tree.behind(head) {
+            Ok(()) => tree.unsigned(true).map(|due| Due { last, ..due }),
+            Err(changed) => {
+                drop(tree);
+                self.trouble(changed.to_string());
+                None
+            }
+        }
+    }
+
+    /// Nothing more is signed of this log.
+    pub fn log_closed(&self, log: &str) {
+        if locked(&self.tree).log() == log {
+            self.restart();
+        }
     }
 
     /// How many certificates of keys the store has.

@@ -5,17 +5,18 @@
 //! It belongs to whoever reads, beside the store and never in it: what the gate writes is not opened as a database by root.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, Transaction, params, params_from_iter};
 
-use super::list::{Filter, Host, Open, Status};
-use super::{Error, Reader};
+use super::list::{Filter, Host, Open, Status, walk_on};
+use super::{Damage, Error, Reader};
 use crate::record::frame::{HEADER, Kind, MAX_PAYLOAD, Seen, see};
 use crate::record::payload::{ExchangeEnd, SessionBegin};
 use crate::record::segment;
@@ -24,20 +25,7 @@ use crate::types::{Caller, Summary};
 /// Of the tables: another one's index is made anew.
 const VERSION: &str = "1";
 
-const TABLES: &str = "
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE exchange (
-  session TEXT NOT NULL, exchange INTEGER NOT NULL, time TEXT NOT NULL, tag TEXT NOT NULL, unit TEXT, host TEXT NOT NULL,
-  status INTEGER, verdict TEXT NOT NULL, rule TEXT, segment INTEGER NOT NULL, offset INTEGER NOT NULL, summary TEXT
-);
-CREATE INDEX by_time ON exchange (time);
-CREATE INDEX by_unit ON exchange (unit, time);
-CREATE INDEX by_tag ON exchange (tag, time);
-CREATE INDEX by_host ON exchange (host, time);
-CREATE INDEX by_segment ON exchange (segment);
-CREATE TABLE open_session (session TEXT PRIMARY KEY, begin TEXT NOT NULL);
-CREATE TABLE open_exchange (session TEXT NOT NULL, exchange INTEGER NOT NULL, summary TEXT NOT NULL);
-";
+const TABLES: &str = include_str!("index.sql");
 
 /// Why there is no index. The store can be read without.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +38,15 @@ pub enum Unindexed {
         /// What was said.
         #[source]
         source: rusqlite::Error,
+    },
+    /// Its file.
+    #[error("the index {path} cannot be made")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was said.
+        #[source]
+        source: io::Error,
     },
     /// It names a place at which something else is.
     #[error("the index {path} is not of this store: make it anew with sluice store rebuild-index")]
@@ -95,6 +92,11 @@ impl Index {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // It says who spoke with whom: nobody else's to read, nor what SQLite lays beside it.
+        let mut made = OpenOptions::new();
+        made.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let made = made.open(path);
+        made.map_err(|source| Unindexed::File { path: path.to_owned(), source })?;
         let database = Connection::open_with_flags(path, flags).map_err(failed)?;
         let mut index = Self { path: path.to_owned(), database };
         index.prepare(reader.store().unwrap_or_default()).map_err(failed)?;
@@ -259,6 +261,36 @@ impl Index {
     }
 }
 
+/// As [`super::list::newest`], with an index for the segments that are whole: only what is behind them is read.
+///
+/// # Errors
+/// [`Unindexed`]: the store can be read without.
+pub fn newest(
+    dir: &Path,
+    path: &Path,
+    filter: &Filter,
+    limit: usize,
+) -> Result<(Vec<Summary>, Vec<Damage>), Unindexed> {
+    let reader = Reader::open(dir)?;
+    let mut index = Index::open(path, &reader)?;
+    index.catch_up(&reader)?;
+    let key = |summary: &Summary| (summary.time.clone(), summary.session.clone(), summary.exchange);
+    let known = index.newest(&reader, filter, limit)?;
+    let mut found: BTreeMap<_, _> = known.into_iter().map(|summary| (key(&summary), summary)).collect();
+    let (sessions, exchanges) = index.under_way()?;
+    let open = Open::from(&reader, sessions, exchanges);
+    let damage = walk_on(open, reader.whole(), |summary| {
+        if filter.wants(&summary) {
+            found.insert(key(&summary), summary);
+            if found.len() > limit {
+                found.pop_first();
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((found.into_values().collect(), damage))
+}
+
 fn insert(
     write: &Transaction<'_>,
     s: &Summary,
@@ -343,7 +375,8 @@ fn read(
     (segment, offset): (u64, u64),
     files: &mut HashMap<u64, Option<File>>,
 ) -> Option<Summary> {
-    let file = files.entry(segment).or_insert_with(|| File::open(dir.join(segment::name(segment))).ok());
+    let file =
+        files.entry(segment).or_insert_with(|| segment::open_plain(&dir.join(segment::name(segment))).ok());
     let file = file.as_ref()?;
     let mut bytes = vec![0; HEADER];
     let exact = |bytes: &mut [u8]| -> io::Result<()> { file.read_exact_at(bytes, offset) };

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::index::{Index, Unindexed};
 use super::unseal::BodyPiece;
 use super::{Damage, Error, Frame, Reader};
 use crate::record::edges::summary;
@@ -145,36 +144,6 @@ pub fn newest(dir: &Path, filter: &Filter, limit: usize) -> Result<(Vec<Summary>
     }
 }
 
-/// As [`newest`], with an index for the segments that are whole: only what is behind them is read.
-///
-/// # Errors
-/// [`Unindexed`]: the store can be read without.
-pub fn newest_indexed(
-    dir: &Path,
-    index: &Path,
-    filter: &Filter,
-    limit: usize,
-) -> Result<(Vec<Summary>, Vec<Damage>), Unindexed> {
-    let reader = Reader::open(dir)?;
-    let mut index = Index::open(index, &reader)?;
-    index.catch_up(&reader)?;
-    let key = |summary: &Summary| (summary.time.clone(), summary.session.clone(), summary.exchange);
-    let known = index.newest(&reader, filter, limit)?;
-    let mut found: BTreeMap<_, _> = known.into_iter().map(|summary| (key(&summary), summary)).collect();
-    let (sessions, exchanges) = index.under_way()?;
-    let open = Open::from(&reader, sessions, exchanges);
-    let damage = walk_on(open, reader.whole(), |summary| {
-        if filter.wants(&summary) {
-            found.insert(key(&summary), summary);
-            if found.len() > limit {
-                found.pop_first();
-            }
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok((found.into_values().collect(), damage))
-}
-
 fn walk(
     reader: &Reader,
     from: usize,
@@ -183,7 +152,7 @@ fn walk(
     walk_on(Open { reader, from, ..Open::new(reader) }, from, each)
 }
 
-fn walk_on(
+pub(super) fn walk_on(
     mut open: Open<'_>,
     from: usize,
     mut each: impl FnMut(Summary) -> ControlFlow<()>,

@@ -19,7 +19,7 @@ use crate::record::age::{self, Identity};
 use crate::record::bodies::{BODIES, KEY, TAG, beside, commitment};
 use crate::record::frame::{BODY_REF_AAD, BodyAt, BodyRef, Coding, DIVERTED_PREFIX, Kind, MAX_PAYLOAD};
 use crate::record::payload::BodyKey;
-use crate::record::segment::{self, Scan, Step};
+use crate::record::segment::{self, Scan, Step, open_plain};
 
 /// Longest file of a key that is read: a thousand recipients.
 const KEY_FILE: u64 = 256 * 1024;
@@ -217,7 +217,7 @@ impl<'a> Unsealer<'a> {
 
     fn open(&mut self, frame: &Frame<'_>, to: &BodyRef) -> Opened {
         let stem = self.stem(to.file);
-        let file = File::open(beside(&stem, BODIES)).ok();
+        let file = open_plain(&beside(&stem, BODIES)).ok();
         let key = match self.key(to.file, &stem) {
             Ok(Some(key)) => Ok(LessSafeKey::new(
                 UnboundKey::new(&AES_256_GCM, &*key).expect("a key of AES-256 has 32 bytes"),
@@ -273,7 +273,7 @@ impl<'a> Unsealer<'a> {
 /// # Errors
 /// The file cannot be read, or was changed.
 fn unwrapped(path: &Path, identity: &Identity) -> Result<Option<Zeroizing<[u8; 32]>>, Wrong> {
-    let mut file = match File::open(path) {
+    let mut file = match open_plain(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?.take(KEY_FILE),
     };

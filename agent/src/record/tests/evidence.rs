@@ -139,12 +139,11 @@ fn an_answer_that_was_lost_is_made_up_for() {
     exchanges(&store, 3);
     let next = trees.recv_timeout(Duration::from_secs(20)).expect("another");
     assert_eq!(next.growth.old, Head::empty());
-    store.behind(&lost.log, lost.growth.new);
-    let next = trees.recv_timeout(Duration::from_secs(20)).expect("the same again");
-    assert_eq!(next.growth.old, lost.growth.new);
-    next.growth.verify().expect("grew");
+    let again = store.behind(&lost.log, lost.growth.new, true).expect("the same again");
+    assert_eq!((again.growth.old, again.last), (lost.growth.new, true));
+    again.growth.verify().expect("grew");
     // One that never was is not believed.
-    store.behind(&lost.log, Head { size: 2, root: Head::empty().root });
+    assert_eq!(store.behind(&lost.log, Head { size: 2, root: Head::empty().root }, false), None);
     assert!(store.health().borrow().last.as_deref().is_some_and(|why| why.contains("2 leaves")));
     store.close();
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::record::read::index::{Index, path_of};
+use crate::record::read::index::{self as by_index, Index, path_of};
 use crate::record::read::list::{Filter, Host, Status};
 
 fn filters() -> Vec<Filter> {
@@ -32,7 +32,7 @@ fn same(dir: &Path) -> PathBuf {
     let index = path_of(dir);
     for filter in filters() {
         for limit in [1, 7, 10_000] {
-            let by_index = list::newest_indexed(dir, &index, &filter, limit).expect("by the index").0;
+            let by_index = by_index::newest(dir, &index, &filter, limit).expect("by the index").0;
             let by_reading = list::newest(dir, &filter, limit).expect("by reading").0;
             assert_eq!(by_index, by_reading, "{filter:?} {limit}");
         }
@@ -83,7 +83,7 @@ fn it_gives_what_reading_gives_while_the_store_grows_breaks_off_and_shrinks() {
     let interrupted = list::newest(&killed, &Filter::default(), 10_000).expect("read").0;
     assert!(interrupted.iter().any(|s| s.path.as_deref() == Some("/open") && s.error.is_some()));
     // The oldest goes; so it does from the index.
-    std::fs::remove_file(&segments[0].path.clone()).expect("gone");
+    std::fs::remove_file(&segments[0].path).expect("gone");
     std::fs::remove_file(killed.join(segments[0].path.file_name().expect("name"))).expect("gone");
     same(&killed);
     // And one that says nonsense is no worse than none.
@@ -113,6 +113,6 @@ fn one_of_another_store_is_made_anew_and_no_link_is_followed() {
     std::fs::remove_file(path_of(&b)).expect("gone");
     std::os::unix::fs::symlink(parent.path().join("elsewhere"), path_of(&b)).expect("link");
     let filter = Filter { tag: Some("ci".to_owned()), ..Filter::default() };
-    assert!(list::newest_indexed(&b, &path_of(&b), &filter, 10).is_err());
+    assert!(by_index::newest(&b, &path_of(&b), &filter, 10).is_err());
     assert!(!parent.path().join("elsewhere").exists());
 }

@@ -37,8 +37,8 @@ fn recorded(dir: &Path, answer: &[u8]) -> String {
 
 fn files(dir: &Path, end: &str) -> Vec<PathBuf> {
     let all = std::fs::read_dir(dir).expect("directory").map(|entry| entry.expect("entry").path());
-    let mut found: Vec<_> =
-        all.filter(|path| path.to_str().is_some_and(|path| path.ends_with(end))).collect();
+    let named = |path: &PathBuf| path.is_file() && path.to_str().is_some_and(|path| path.ends_with(end));
+    let mut found: Vec<_> = all.filter(named).collect();
     found.sort();
     found
 }
@@ -101,8 +101,8 @@ fn every_changed_byte_of_a_piece_is_told_with_its_place() {
     let bodies = OpenOptions::new().write(true).open(&files(dir.path(), ".bodies")[0]).expect("opened");
     let good = std::fs::read(&files(dir.path(), ".bodies")[0]).expect("read");
     let first = refs(dir.path())[0];
-    for at in 0..first.stored as usize {
-        bodies.write_all_at(&[good[at] ^ 1], at as u64).expect("changed");
+    for (at, byte) in good.iter().enumerate().take(first.stored as usize) {
+        bodies.write_all_at(&[byte ^ 1], at as u64).expect("changed");
         let session = shown(dir.path(), &id, whole::Which::One(1));
         let exchange = &session.exchanges[&1];
         assert_eq!(exchange.up_hidden, Some((Hidden::Damaged, WORDS.len() as u64)));
@@ -110,7 +110,7 @@ fn every_changed_byte_of_a_piece_is_told_with_its_place() {
         let [Damage::Body { segment: 1, file: 1, place: 0, .. }] = &session.damage[..] else {
             panic!("{:?}", session.damage)
         };
-        bodies.write_all_at(&[good[at]], at as u64).expect("changed back");
+        bodies.write_all_at(&[*byte], at as u64).expect("changed back");
     }
     // A file that is cut is told the same way; another key is not the one that the record names.
     bodies.set_len(u64::from(first.stored) - 1).expect("cut");
@@ -129,7 +129,7 @@ fn every_changed_byte_of_a_piece_is_told_with_its_place() {
 fn large_bodies_make_the_next_segment_begin_and_go_with_their_own() {
     let dir = tempfile::tempdir().expect("dir");
     let (sink, _) = sink();
-    let store = Store::open(Settings { max_bytes: 600 * 1024, ..small(dir.path()) }, sink).expect("opens");
+    let store = Store::open(Settings { max_bytes: 1 << 20, ..small(dir.path()) }, sink).expect("opens");
     let session = begin(&store);
     let deadline = Instant::now() + Duration::from_secs(20);
     while !kinds(dir.path()).contains(&Kind::Deleted) {
@@ -145,10 +145,11 @@ fn large_bodies_make_the_next_segment_begin_and_go_with_their_own() {
     let stems = |end| files(dir.path(), end).iter().map(|path| path.with_extension("")).collect::<Vec<_>>();
     assert_eq!(stems(".bodies"), stems(".sluice"));
     assert_eq!(stems(".key"), stems(".sluice"));
-    assert!(stems(".sluice").len() > 1 && !stems(".sluice")[0].ends_with("000000000001"));
+    let left = stems(".sluice");
+    assert!(left.len() > 1 && !left[0].ends_with("000000000001"), "{left:?}");
     let all: u64 =
         files(dir.path(), "").iter().map(|path| std::fs::metadata(path).expect("file").len()).sum();
-    assert!(all < 1 << 20, "{all} bytes");
+    assert!(all < 5 << 18, "{all} bytes");
 }
 
 #[test]

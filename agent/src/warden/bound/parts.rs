@@ -9,7 +9,8 @@ use std::sync::Arc;
 use nix::unistd::{Gid, Uid, User};
 
 use super::Error;
-use crate::config::Config;
+use crate::config::{Config, Sink};
+use crate::paths;
 use crate::report::Chain;
 use crate::types::{Layer, NetnsCookie};
 use crate::warden::attach::SharedKernel;
@@ -18,6 +19,7 @@ use crate::warden::journal::{self, Journal};
 use crate::warden::kernel::{self, Kernel};
 use crate::warden::listen::Listeners;
 use crate::warden::namespaces::{self, Namespaces};
+use crate::warden::notary::Notary;
 use crate::warden::notify;
 use crate::warden::tags::{self, Tags};
 use crate::warden::witness::Witness;
@@ -189,4 +191,23 @@ pub(super) async fn apply(tags: &Tags, config: &Config) {
     for (tag, error) in tags.apply_config(&config.intercepts).await {
         tracing::error!("tag {tag}: {}", Chain(&error));
     }
+}
+
+/// Makes the directories; gives the gate's user.
+pub(super) fn directories(config: &Config) -> Result<(Uid, Gid), Error> {
+    let gate_user = gate_user(&config.user)?;
+    directory(&config.paths.runtime, 0o755, None)?;
+    directory(&config.paths.state, 0o755, None)?;
+    directory(&config.paths.state.join(paths::STORE_DIR), 0o750, Some(gate_user))?;
+    Ok(gate_user)
+}
+
+/// Who signs checkpoints, and the files that they are added to.
+pub(super) fn notary(config: &Config, journal: &Journal) -> io::Result<Notary> {
+    let file = |sink: &Sink| match sink {
+        Sink::File(path) => Some(path.clone()),
+        Sink::Https(_) => None,
+    };
+    let files = config.audit.checkpoints_to.iter().filter_map(file).collect();
+    Notary::start(&config.paths.state.join(paths::AUDIT_DIR), journal, files)
 }

@@ -65,6 +65,7 @@ async fn desk(runtime: &Path) -> Desk {
         tags,
         tokens: Tokens::default(),
         secrets: Secrets::new(&crate::config::Config::default()),
+        notes: Notes::default(),
         status: Box::new(status),
         doctor: Arc::new(Facts::default),
         environment: Box::new(|| vec![("SSL_CERT_FILE".into(), "/run/sluice/bundle.pem".into())]),

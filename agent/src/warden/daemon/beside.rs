@@ -32,6 +32,7 @@ pub(super) fn start(bound: &Bound, live: Live) -> Result<JoinSet<()>, Error> {
         tags: bound.tags.clone(),
         tokens: bound.tokens.clone(),
         secrets: bound.secrets.clone(),
+        notes: bound.notes.clone(),
         status: live.reporter(bound),
         doctor: live.doctor(bound),
         environment: {

@@ -1,7 +1,6 @@
 //! What is signed, what is not, and that keys go.
 
 use super::*;
-use crate::evidence::chain::Chain;
 use crate::evidence::tree::{Frontier, Hash, consistency, leaf};
 
 const STORE: &str = "01JZZZZZZZZZZZZZZZZZZZZZZZ";
@@ -32,10 +31,7 @@ fn note(signed: Signed) -> (Note, Vec<String>) {
 }
 
 fn chain(keys: &[String]) -> Chain {
-    let mut notes = keys.iter().map(|key| Note::parse(key).expect("a certificate"));
-    let mut chain = Chain::begin(&notes.next().expect("the first"), None).expect("chain");
-    notes.for_each(|note| chain.add(&note).expect("goes on"));
-    chain
+    chain_of(keys).expect("chain")
 }
 
 fn seed(dir: &Path) -> String {
@@ -62,6 +58,11 @@ fn a_tree_that_grew_is_signed_and_one_that_changed_is_not() {
     // Back to a smaller one.
     let back = Growth { old: growth(0, 9, 0).new, new: growth(0, 5, 0).new, proof: Vec::new() };
     assert!(matches!(signer.sign(&unsigned(back, 1)), Err(Refused::Changed(_))));
+    // A log of which an hour had nothing is closed, not begun anew.
+    let opened = signer.opened.as_mut().expect("open");
+    opened.renew().expect("renewed");
+    opened.renew().expect("renewed");
+    assert_eq!(signer.sign(&unsigned(growth(0, 1, 0), 1)).expect("answered"), Signed::Closed);
     let other_store = Unsigned { store: LOG.to_owned(), ..unsigned(growth(0, 1, 0), 1) };
     assert!(matches!(signer.sign(&other_store), Err(Refused::Store)));
     let no_log = Unsigned { log: "../../etc".to_owned(), ..unsigned(growth(0, 1, 0), 1) };
@@ -132,4 +133,36 @@ fn a_crash_between_any_two_steps_of_a_renewal_leaves_a_key() {
     restore(&zeros, None, &renewed);
     let mut signer = Signer::new(dir.path().to_owned());
     assert!(matches!(signer.sign(&unsigned(growth(2, 3, 0), 0)), Err(Refused::Unusable { .. })));
+}
+
+#[test]
+fn after_the_last_tree_of_a_gate_its_key_is_gone() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut signer = Signer::new(dir.path().to_owned());
+    note(signer.sign(&unsigned(growth(0, 5, 0), 0)).expect("signed"));
+    let old = seed(dir.path());
+    let last = Unsigned { last: true, ..unsigned(growth(5, 9, 0), 1) };
+    let (checkpoint, keys) = note(signer.sign(&last).expect("signed"));
+    assert_ne!(seed(dir.path()), old);
+    // The store is told of the key that follows: it pins the last tree.
+    assert_eq!(keys.len(), 1);
+    let chain = chain(&signer.opened.as_ref().expect("open").keys);
+    assert_eq!(chain.last().pins[0].tree, growth(0, 9, 0).new);
+    assert_eq!(chain.open(&checkpoint).expect("a checkpoint").0, 0);
+}
+
+#[test]
+fn many_logs_in_one_certificate_still_fit_into_an_answer() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut signer = Signer::new(dir.path().to_owned());
+    for n in 0..LOGS as u128 {
+        let of = Unsigned { log: Ulid(n + 1).to_string(), ..unsigned(growth(0, 1, 0), 9) };
+        note(signer.sign(&of).expect("signed"));
+    }
+    let more = Unsigned { log: Ulid(1 << 80).to_string(), ..unsigned(growth(0, 1, 0), 9) };
+    assert!(matches!(signer.sign(&more), Err(Refused::Logs)));
+    signer.opened.as_mut().expect("open").renew().expect("renewed");
+    let next = Unsigned { log: Ulid(1).to_string(), ..unsigned(growth(1, 2, 0), 1) };
+    let (_, keys) = note(signer.sign(&next).expect("signed"));
+    assert!(keys.len() == 1 && keys[0].len() < ANSWER, "{}", keys[0].len());
 }
