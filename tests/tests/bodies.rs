@@ -134,4 +134,6 @@ fn erased(world: &mut World, session: &str) {
     let stat = sluice(world, &["store", "stat", "--json", "--store", &place]);
     let stat: Value = serde_json::from_str(&stat.stdout).expect("JSON");
     assert_eq!(stat["erased"], 1, "{stat}");
+    let rebuilt = sluice(world, &["store", "rebuild-index", "--store", &place]);
+    assert!(rebuilt.good() && rebuilt.stdout.contains(" records: "), "{rebuilt:?}");
 }

@@ -13,6 +13,8 @@ use super::sessions::unreadable;
 use super::{DaemonAt, Failure, strange, table};
 use crate::control::{Answer, Erase, Request};
 use crate::record::read::Reader;
+use crate::record::read::index::{self, Index, Unindexed};
+use crate::report::Chain;
 
 /// The store itself.
 #[derive(Debug, clap::Args)]
@@ -27,6 +29,8 @@ enum StoreVerb {
     Stat(StatArgs),
     /// Destroy keys of bodies: what they sealed nobody can read any more; heads, and all proofs, stay.
     Erase(EraseArgs),
+    /// Make the index anew that `sluice sessions` asks: it is made of the store, and proves nothing.
+    RebuildIndex(RebuildArgs),
 }
 
 impl StoreArgs {
@@ -38,6 +42,7 @@ impl StoreArgs {
         match self.verb {
             StoreVerb::Stat(args) => args.run(),
             StoreVerb::Erase(args) => args.run(daemon),
+            StoreVerb::RebuildIndex(args) => args.run(),
         }
     }
 }
@@ -45,7 +50,7 @@ impl StoreArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sluice store stat --json | jq .bodies_bytes")]
 struct StatArgs {
-    /// One JSON object, with a line for each segment
+    /// One JSON object
     #[arg(long)]
     json: bool,
     /// The store, or a copy of one
@@ -70,6 +75,33 @@ struct EraseArgs {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     why: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sluice store rebuild-index\n
+It is beside the store (DIR.index.sqlite), of the segments that are whole; what is written now is read from the store.")]
+struct RebuildArgs {
+    /// The store, or a copy of one
+    #[arg(long, value_name = "DIR", default_value_os_t = default_store())]
+    store: PathBuf,
+}
+
+impl RebuildArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let path = index::path_of(&self.store);
+        let made = Reader::open(&self.store).map_err(Unindexed::from).and_then(|reader| {
+            let mut index = Index::open(&path, &reader)?;
+            index.forget(&reader)?;
+            index.catch_up(&reader)
+        });
+        let made = made.map_err(|why| Failure {
+            why: Chain(&why).to_string(),
+            remedy: "run it as root, or remove the index: it is made anew when it is asked".to_owned(),
+            code: 1,
+        })?;
+        println!("{} segments, {} records: {}", made.segments, made.records, path.display());
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 impl EraseArgs {
