@@ -58,7 +58,7 @@ def moment(text): return datetime.datetime.fromisoformat(text[:-1])
 def read(path, most=1 << 30):
     """A file's bytes; never through a link, of a device or a pipe."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode) or len(data := file.read(most + 1)) > most: raise Bad(f"{path}: no file of its kind")
+        if not stat.S_ISREG((is_ := os.fstat(file.fileno())).st_mode) or is_.st_size > most or len(data := file.read(is_.st_size + 1)) > most: raise Bad(f"{path}: no file of its kind")
         return data
 def note(text):
     """Text and signatures of a signed note."""

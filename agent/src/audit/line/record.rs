@@ -1,5 +1,7 @@
 //! One record: its place in its log's tree, its time, and what it says that others are judged by.
 
+use ulid::Ulid;
+
 use super::{Hole, Leaf, Line};
 use crate::audit::clock::{self, Window};
 use crate::audit::log::Place as At;
