@@ -143,7 +143,8 @@ impl Store {
         }
         let lock = Lock::take(&dir).map_err(unusable)?.ok_or_else(|| Error::InUse { dir: dir.clone() })?;
         let place = lock.place().map_err(unusable)?;
-        let (mut segments, spares) = segment::list(&dir).map_err(unusable)?;
+        let (all, spares) = segment::list(&dir).map_err(unusable)?;
+        let mut segments = all.clone();
         match &place {
             // What somebody else writes is not to be touched, nor what he has laid ready.
             Some(place) => segments.retain(|found| found.number >= place.segment),
@@ -152,7 +153,6 @@ impl Store {
         let drains = place.as_ref().and_then(|place| place.log.clone());
         let draining = drains.as_ref().map(|end| end.log.clone());
         let left = Left::of(&segments, place)?;
-        let (all, _) = segment::list(&dir).map_err(unusable)?;
         let previous = before::logs(&dir, &all, drains.as_ref()).map_err(unusable)?;
         let mut writer = left.writer(&dir, previous, Arc::new(Sealer::new(recipients, segment_bytes)));
         writer.segment_bytes = segment_bytes;

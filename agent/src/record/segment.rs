@@ -20,6 +20,8 @@ const SUFFIX: &str = ".sluice";
 const SPARE: &str = "spare.";
 /// Read at once by a scan.
 const WINDOW: usize = 1 << 20;
+/// Enough for nearly every head: those of all segments are read at each start and by each reader.
+const HEAD: usize = 4096;
 
 /// A segment that is being written.
 #[derive(Debug)]
@@ -154,6 +156,8 @@ pub struct Scan {
     /// Bytes from `offset - used` on.
     window: Vec<u8>,
     used: usize,
+    /// Bytes that are read at once.
+    piece: usize,
 }
 
 /// One step of a [`Scan`].
@@ -182,7 +186,7 @@ impl Scan {
     /// # Errors
     /// Whatever open says.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: open_plain(path)?, offset: 0, window: Vec::new(), used: 0 })
+        Ok(Self { file: open_plain(path)?, offset: 0, window: Vec::new(), used: 0, piece: WINDOW })
     }
 
     /// Where the next frame is looked for: the end of the last that was seen.
@@ -266,7 +270,7 @@ impl Scan {
             self.window.drain(..self.used);
             self.used = 0;
             let had = self.window.len();
-            self.window.resize(had + WINDOW.max(n - had), 0);
+            self.window.resize(had + self.piece.max(n - had), 0);
             let got = self.file.read_at(&mut self.window[had..], self.offset + had as u64);
             self.window.truncate(had + *got.as_ref().unwrap_or(&0));
             match got {
@@ -293,7 +297,7 @@ pub fn head(path: &Path) -> io::Result<Option<SegmentHead>> {
 /// # Errors
 /// As there.
 pub fn first(path: &Path) -> io::Result<Option<(u64, SegmentHead)>> {
-    let mut scan = Scan::open(path)?;
+    let mut scan = Scan { piece: HEAD, ..Scan::open(path)? };
     Ok(match scan.step()? {
         Step::Frame { kind, payload, sequence, .. } if Kind::of(kind) == Some(Kind::Segment) => {
             serde_json::from_slice(payload).ok().map(|head| (sequence, head))

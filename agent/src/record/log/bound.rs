@@ -62,8 +62,9 @@ impl Log {
             let (old, next) = (&pair[0], &pair[1]);
             let large = self.bounds.bytes != 0 && total > self.bounds.bytes;
             // Whatever is in a segment was written before the next one began.
-            let aged = before.as_ref().is_some_and(|before| began(next).is_some_and(|began| began < *before));
-            if old.number >= current || !large && !aged {
+            let aged =
+                || before.as_ref().is_some_and(|before| began(next).is_some_and(|began| began < *before));
+            if old.number >= current || !large && !aged() {
                 return;
             }
             let bytes = whole(&old.path);
