@@ -4,7 +4,7 @@
 //! came since a part in any order, torn at sectors ([`Cuts`]). Needs root, `/dev/fuse`, loop devices and `mkfs.ext4`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -233,6 +233,9 @@ impl Line {
             self.current = Some(id);
         }
         if let Some(begins) = begins {
+            if let Some(log) = self.logs.get_mut(&id) {
+                log.boot = Some(begins.boot_id.clone());
+            }
             self.clock.sign(&head.time, &begins.boot_id, begins.boottime_us, sequence, report);
         }
         if self.logs.get(&id).is_none_or(|log| log.first != *first)

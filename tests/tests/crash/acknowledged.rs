@@ -22,7 +22,7 @@ pub enum What {
 }
 
 /// One word of a recorder.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
     pub of: Key,
     pub what: What,

@@ -5,7 +5,6 @@
 //! `SLUICE_POWER_CUTS` is the number of cuts of each kind (40 without it), `SLUICE_SEED` repeats what can be repeated: what
 //! is written when is the machine's.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sluice::audit::{Report, What as Found};
@@ -87,7 +86,12 @@ fn life(
         let before: Vec<Word> =
             owed.iter().chain(said.iter().filter(|word| word.at < time)).cloned().collect();
         let (there, lost): (Vec<Word>, Vec<Word>) = before.into_iter().partition(|word| word.holds(&kept));
-        let named = report.findings.iter().any(|f| f.what == Found::Gap);
+        // Behind which record, and where in the store.
+        let named = report.findings.iter().any(|found| {
+            found.what == Found::Gap
+                && found.sequence.is_some()
+                && found.text.contains("the machine went down behind record")
+        });
         sum.gaps += usize::from(named);
         for word in &lost {
             let place = || left_behind(left.path());
@@ -111,19 +115,20 @@ fn life(
             sum.readers += 1;
         }
         if number == goes_on {
-            // The first key is on disk before anything is signed, if this is what goes on.
-            *key = report.key.filter(|_| has_keys(&image)).or(key.take());
+            *key = first_key(&image);
             next = Some((image, there));
         }
     }
     next.expect("one goes on")
 }
 
-/// Whether there is a first key on this disk: without one the start drew it.
-fn has_keys(image: &[u8]) -> bool {
+/// The first key, if its certificate is on this disk: without one the start draws it.
+fn first_key(image: &[u8]) -> Option<String> {
     let left = Left::mounted(image).expect("what is left can be mounted");
-    let any = |dir: &Path| std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-    any(&left.path().join("audit"))
+    let stores = std::fs::read_dir(left.path().join("audit")).ok()?;
+    let keys = stores.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("keys")).ok());
+    let mut firsts = keys.filter(|keys| keys.contains("\n\n— ") && keys.ends_with("\n\n"));
+    Some(firsts.next()?.lines().nth(2)?.to_owned())
 }
 
 fn cut_again_and_again(durable: bool) {

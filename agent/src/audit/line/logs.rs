@@ -111,16 +111,32 @@ impl Line {
 
     /// Logs that ended without a stop, and the whole line's end.
     pub(super) fn unfinished(&self, report: &mut Report) {
+        for said in &self.recovered {
+            let Some((first, last)) = said.segments else { continue };
+            let text = format!(
+                "segments {first} to {last}, as they were at {}, were left out: what they went on from is not there, behind byte {} of segment {}",
+                said.time, said.at.offset, said.at.segment
+            );
+            report.add(Finding::said(What::Gap, text).at(said.at.segment, said.at.offset));
+        }
         for pair in self.order.windows(2) {
             let (Some(log), Some(next)) = (self.logs.get(&pair[0]), self.logs.get(&pair[1])) else {
                 continue;
             };
             let restarted = self.given_up.iter().any(|(given, _)| given.at.segment >= log.last_segment);
             if !log.stopped && !restarted {
-                let text = format!(
-                    "log {} has no stop: its writer was killed, or ran on beside log {}",
-                    log.id, next.id
-                );
+                let down = log.boot.is_some() && next.boot.is_some() && log.boot != next.boot;
+                let text = match (down, &log.newest) {
+                    (true, Some(time)) => format!(
+                        "log {} has no stop: the machine went down behind record {}, of {time}; what was recorded since and no sync covered, the last 50 ms of it at most, is not there",
+                        log.id,
+                        log.first + log.size() - 1
+                    ),
+                    _ => format!(
+                        "log {} has no stop: its writer was killed, or ran on beside log {}",
+                        log.id, next.id
+                    ),
+                };
                 report.add(Finding::said(What::Gap, text).log(log.id).record(log.first + log.size()));
             }
         }
