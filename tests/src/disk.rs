@@ -3,6 +3,7 @@
 //! every flush is kept in order. What a power cut leaves is made of them: all that a flush was answered for, and of what
 //! came since a part in any order, torn at sectors ([`Cuts`]). Needs root, `/dev/fuse`, loop devices and `mkfs.ext4`.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
@@ -54,13 +55,31 @@ impl Event {
 }
 
 /// How the disk does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mood {
     /// Well.
     Well,
     /// Every write fails with EIO.
     FailsWrites,
+    /// Every write to one of these blocks of 4 KiB does.
+    FailsWritesTo(BTreeSet<u64>),
 }
+
+impl Mood {
+    fn fails(&self, range: &Range<usize>) -> bool {
+        match self {
+            Self::Well => false,
+            Self::FailsWrites => true,
+            Self::FailsWritesTo(blocks) => {
+                let (first, last) = (range.start / BLOCK, range.end.div_ceil(BLOCK));
+                blocks.range(first as u64..last as u64).next().is_some()
+            }
+        }
+    }
+}
+
+/// Bytes of a block of the file system.
+const BLOCK: usize = 4096;
 
 struct State {
     bytes: Vec<u8>,
@@ -167,6 +186,26 @@ impl Disk {
             .context("mounting the disk again")
     }
 
+    /// The blocks of a file that lies on it: for [`Mood::FailsWritesTo`].
+    ///
+    /// # Errors
+    /// What the file system says.
+    #[expect(unsafe_code, reason = "where a file lies is told by ioctl")]
+    pub fn blocks_of(path: &Path) -> Result<BTreeSet<u64>> {
+        const FIBMAP: libc::Ioctl = 1;
+        let file = File::open(path)?;
+        let mut blocks = BTreeSet::new();
+        for index in 0..file.metadata()?.len().div_ceil(BLOCK as u64) {
+            let mut block = i32::try_from(index)?;
+            // SAFETY: an int for the number that lives until the call is over.
+            let asked = unsafe { libc::ioctl(file.as_raw_fd(), FIBMAP, &raw mut block) };
+            Errno::result(asked).context("FIBMAP")?;
+            // 0: nothing is allocated there.
+            blocks.extend(u64::try_from(block).ok().filter(|block| *block > 0));
+        }
+        Ok(blocks)
+    }
+
     /// What has reached it since the last call.
     pub fn events(&self) -> Vec<Event> {
         std::mem::take(&mut locked(&self.state).events)
@@ -228,14 +267,8 @@ impl Drop for Left {
 pub fn boot_anew(dir: &Path, id: u64) -> Result<()> {
     let file = dir.join(format!("boot-{id}"));
     std::fs::write(&file, format!("{id:08x}-0000-4000-8000-{id:012x}\n"))?;
-    mount(
-        Some(&file),
-        "/proc/sys/kernel/random/boot_id",
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )
-    .context("another boot id")
+    mount(Some(&file), "/proc/sys/kernel/random/boot_id", None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .context("another boot id")
 }
 
 /// A loop device over a file; it goes when nobody uses it any more.
@@ -264,7 +297,8 @@ const AUTOCLEAR: u32 = 4;
 
 #[expect(unsafe_code, reason = "loop devices are made by ioctl")]
 fn attach(backing: &OwnedFd) -> Result<Device> {
-    let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control").context("loop devices")?;
+    let control =
+        OpenOptions::new().read(true).write(true).open("/dev/loop-control").context("loop devices")?;
     // Another test may take the one that is free now.
     for _ in 0..64 {
         // SAFETY: no pointers.

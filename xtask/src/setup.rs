@@ -106,6 +106,7 @@ const PACKAGES: &[Package] = &[
     package("default-jdk-headless", File("/usr/bin/javac"), &[Test], "a client in Java, and keytool"),
     package("xz-utils", Program("xz"), &[Test], "unpacks x509-limbo"),
     package("gdb", Program("gcore"), &[Test], "a dump of a process, which a job must not get of the agent's"),
+    package("e2fsprogs", File("/usr/sbin/mkfs.ext4"), &[Test], "file systems on a disk that loses its power"),
     package("strace", Program("strace"), &[Test], "makes writes and syncs of the store fail"),
     package("zstd", Program("zstd"), &[Test], "bodies in that content coding"),
     package("nginx-light", Program("nginx"), &[Test, Bench], "an upstream that is not ours"),

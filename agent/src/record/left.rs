@@ -159,7 +159,8 @@ fn recover(dir: &Path, segments: &mut Vec<Found>) -> io::Result<Option<Left>> {
             break;
         }
     }
-    let keep = left.as_ref().and_then(|left| segments.iter().position(|found| found.number == left.last_number));
+    let keep =
+        left.as_ref().and_then(|left| segments.iter().position(|found| found.number == left.last_number));
     let Some(left) = left.as_mut() else {
         set_aside(dir, segments, 0)?;
         return Ok(None);
@@ -169,21 +170,19 @@ fn recover(dir: &Path, segments: &mut Vec<Found>) -> io::Result<Option<Left>> {
     Ok(Some(std::mem::take(left)))
 }
 
-/// From the first segment on that no sync may cover.
+/// From the last segment on that a sync covers in part.
 fn unknown(dir: &Path, segments: &[Found]) -> io::Result<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
     for (index, found) in segments.iter().enumerate().rev() {
         let head = segment::first(&found.path)?;
         let log = head.as_ref().and_then(|(_, head)| head.log.as_ref());
         let known = log.map_or(0, |LogHead { id, first, .. }| first + trees::known(dir, id));
-        let follows = parts.iter().rev().find_map(|part| Some(part.head.as_ref()?.0));
-        if follows.is_some_and(|follows| known >= follows) {
-            break;
-        }
+        // Segments are synced in their order: those before one that is on disk in part are, or were given up.
+        let synced = head.as_ref().is_some_and(|(first, _)| known > *first);
         // A version without logs synced one segment before the next, and said nothing of it.
         let oldest = head.as_ref().is_some_and(|(_, head)| head.log.is_none() || head.apart);
         parts.push(Part { index, head, known });
-        if oldest {
+        if synced || oldest {
             break;
         }
     }
@@ -231,7 +230,11 @@ fn damaged(segments: &[Found]) -> io::Result<Left> {
 }
 
 /// What lies behind the end; what was allocated there is let go.
-fn cut(segments: &[Found], end: Option<End>, segments_cut: Option<(u64, u64)>) -> io::Result<Option<Recovered>> {
+fn cut(
+    segments: &[Found],
+    end: Option<End>,
+    segments_cut: Option<(u64, u64)>,
+) -> io::Result<Option<Recovered>> {
     let Some((at, found)) =
         end.and_then(|end| Some((end, segments.iter().find(|found| found.number == end.segment)?)))
     else {
@@ -291,7 +294,8 @@ impl Beside<'_> {
                 if let Some((prefix, bytes)) = payload.split_at_checked(DIVERTED_PREFIX)
                     && self.diverted.len() < DIVERTED
                 {
-                    let number = |at: usize| prefix[at..at + 8].iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+                    let number =
+                        |at: usize| prefix[at..at + 8].iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
                     self.diverted.push((number(0), number(8), Sha256::digest(bytes).into()));
                 }
                 true

@@ -191,7 +191,8 @@ impl Tree {
 pub fn known(store: &Path, log: &str) -> u64 {
     let directory = directory(store, log);
     let mut text = String::new();
-    let read = open_plain(&directory.join(CHECKPOINT)).and_then(|file| file.take(TILE).read_to_string(&mut text));
+    let read =
+        open_plain(&directory.join(CHECKPOINT)).and_then(|file| file.take(TILE).read_to_string(&mut text));
     let signed = read.ok().and_then(|_| text.lines().nth(1)?.parse::<u64>().ok()).unwrap_or(0);
     let full = |index: &u64| read_tile(&directory, At { level: 0, index: *index, width: WIDTH }).is_some();
     let width = WIDTH as u64;

@@ -90,7 +90,7 @@ fn written(body: &[u8], state: &Mutex<State>) -> Result<Vec<u8>, Errno> {
     let mut state = locked(state);
     let range = range(body, &state.bytes);
     let bytes = body[40..40 + range.len()].to_vec();
-    if state.mood == Mood::FailsWrites {
+    if state.mood.fails(&range) {
         return Err(Errno::EIO);
     }
     let (offset, length) = (range.start as u64, range.len() as u32);

@@ -36,6 +36,39 @@ pub fn restart(dir: &Path) {
     recorder.close();
 }
 
+/// Calls that change what is on disk, and how many of each a short life makes at least.
+const CALLS: [(&str, u64); 9] = [
+    ("pwrite64", 40),
+    ("rename", 16),
+    ("fallocate", 8),
+    ("ftruncate", 6),
+    ("unlink", 6),
+    ("openat", 120),
+    ("fsync", 30),
+    ("fdatasync", 12),
+    ("mkdir", 6),
+];
+
+/// Records until it is killed: while it starts, works, or ends, at any moment or at a system call. Gives what it said.
+fn killed(path: &Path, dice: &mut Dice) -> (Vec<Word>, Vec<String>) {
+    let seed = dice.below(1 << 40);
+    if dice.one_in(6) {
+        let (call, most) = CALLS[dice.below(CALLS.len() as u64) as usize];
+        return Recording::dies_at(path, call, 1 + dice.below(most), seed, &["for=60"]).end();
+    }
+    let (options, starting): (&[&str], bool) = match dice.below(4) {
+        0 => (&[], true),
+        1 => (&["for=10"], false),
+        _ => (&[], false),
+    };
+    let recording = Recording::start(path, seed, options);
+    if !starting {
+        recording.speaks();
+    }
+    recording.goes_on(Duration::from_micros(dice.below(40_000)));
+    recording.kill()
+}
+
 #[test]
 fn killed_at_any_point_nothing_acknowledged_is_lost_and_the_store_is_good() {
     let rounds: u64 = std::env::var("SLUICE_STORE_KILLS").map_or(150, |n| n.parse().expect("a number"));
@@ -50,35 +83,25 @@ fn killed_at_any_point_nothing_acknowledged_is_lost_and_the_store_is_good() {
             (words, key) = (Vec::new(), None);
         }
         let path = dir.path();
-        // While it starts, works, or ends.
-        let (options, starting): (&[&str], bool) = match dice.below(4) {
-            0 => (&[], true),
-            1 => (&["for=10"], false),
-            _ => (&[], false),
-        };
-        let mut recording = Recording::start(path, dice.below(1 << 40), options);
-        if !starting {
-            recording.speaks();
-        }
-        recording.goes_on(Duration::from_micros(dice.below(40_000))); // when it dies is the test's dice
-        let (said, other) = recording.kill();
+        let (said, other) = killed(path, &mut dice);
         assert!(other.is_empty(), "round {round}: {other:#?}");
         all += said.len();
         early += usize::from(said.is_empty());
         words.extend(said);
         // Killed again before it has come back.
         if dice.one_in(6) {
-            let mut again = Recording::start(path, 1, &[]);
+            let again = Recording::start(path, 1, &[]);
             again.goes_on(Duration::from_micros(dice.below(20_000)));
             words.extend(again.kill().0);
         }
         restart(path);
-        let report = verified(path, key.as_deref()).unwrap_or_else(|why| {
-            panic!("round {round}: {why:#}\nkept in {}", left_behind(path))
-        });
+        let report = verified(path, key.as_deref())
+            .unwrap_or_else(|why| panic!("round {round}: {why:#}\nkept in {}", left_behind(path)));
         key = key.or(report.key);
         torn += report.findings.iter().filter(|f| f.what == Found::Gap && f.offset.is_some()).count();
-        let kept = Kept::read(path).unwrap_or_else(|why| panic!("round {round}: {why:#}\nkept in {}", left_behind(path)));
+        let kept = Kept::read(path)
+            .unwrap_or_else(|why| panic!("round {round}: {why:#}\nkept in {}", left_behind(path)));
+        assert!(kept.damage.is_empty(), "round {round}: {:?}\nkept in {}", kept.damage, left_behind(path));
         if let Some(lost) = words.iter().find(|word| !word.holds(&kept)) {
             let there = kept.exchanges.get(&lost.of);
             panic!("round {round}: {lost:?} is lost: {there:?}\nkept in {}", left_behind(path));

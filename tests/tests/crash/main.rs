@@ -2,6 +2,7 @@
 //! and what was acknowledged is there.
 
 mod acknowledged;
+mod faults;
 mod kill;
 mod power;
 

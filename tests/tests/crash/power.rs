@@ -2,7 +2,7 @@
 //! flushed, and of what was written since a part, torn and reordered. On what it leaves the agent starts again: the store is
 //! good, what was acknowledged with `durable` is there, and of the rest at most the last 50 ms are missing, and named.
 //!
-//! `SLUICE_POWER_CUTS` is the number of cuts of each kind (40 without it), `SLUICE_SEED` repeats what can be repeated: what
+//! `SLUICE_POWER_CUTS` is the number of cuts of each kind (24 without it), `SLUICE_SEED` repeats what can be repeated: what
 //! is written when is the machine's.
 
 use std::time::{Duration, Instant};
@@ -29,6 +29,9 @@ struct Sum {
     /// Cuts that lost something acknowledged, and how long before the cut the oldest of it was.
     losses: Vec<u64>,
     gaps: usize,
+    /// Cuts behind which segments were left out, and cuts at a record.
+    aside: usize,
+    torn: usize,
     readers: usize,
 }
 
@@ -37,7 +40,9 @@ fn judged(left: &Left, key: Option<&str>) -> (Kept, Report) {
     restart(left.path());
     let fail = |why: anyhow::Error| -> ! { panic!("{why:#}\nkept in {}", left_behind(left.path())) };
     let report = verified(left.path(), key).unwrap_or_else(|why| fail(why));
-    (Kept::read(left.path()).unwrap_or_else(|why| fail(why)), report)
+    let kept = Kept::read(left.path()).unwrap_or_else(|why| fail(why));
+    assert!(kept.damage.is_empty(), "{:?}\nkept in {}", kept.damage, left_behind(left.path()));
+    (kept, report)
 }
 
 /// The longest time in which the disk flushed nothing.
@@ -63,7 +68,7 @@ fn life(
     let mut options = vec![];
     options.extend(durable.then_some("durable"));
     options.extend((!dice.one_in(3)).then_some("flush"));
-    let mut recording = Recording::start(disk.path(), dice.below(1 << 40), &options);
+    let recording = Recording::start(disk.path(), dice.below(1 << 40), &options);
     recording.speaks();
     recording.goes_on(Duration::from_millis(50 + dice.below(500)));
     let (said, other) = recording.kill();
@@ -93,6 +98,9 @@ fn life(
                 && found.text.contains("the machine went down behind record")
         });
         sum.gaps += usize::from(named);
+        let says = |words: &str| report.findings.iter().any(|found| found.text.contains(words));
+        sum.aside += usize::from(says("were left out"));
+        sum.torn += usize::from(says("cut short by a crash, found at"));
         for word in &lost {
             let place = || left_behind(left.path());
             assert!(word.what != What::Durable, "{word:?} was durable and is lost\nkept in {}", place());
@@ -132,7 +140,7 @@ fn first_key(image: &[u8]) -> Option<String> {
 }
 
 fn cut_again_and_again(durable: bool) {
-    let cuts: usize = std::env::var("SLUICE_POWER_CUTS").map_or(40, |n| n.parse().expect("a number"));
+    let cuts: usize = std::env::var("SLUICE_POWER_CUTS").map_or(24, |n| n.parse().expect("a number"));
     let mut dice = Dice::seeded();
     let start = Instant::now();
     let sum = apart(move || {
@@ -153,11 +161,13 @@ fn cut_again_and_again(durable: bool) {
     let ms = |nanoseconds: Option<&u64>| nanoseconds.map_or(0, |n| n / 1_000_000);
     let (median, most) = (ms(sum.losses.get(sum.losses.len() / 2)), ms(sum.losses.last()));
     println!(
-        "{} cuts in {:?}: {} lost something acknowledged, {median} ms of it in the middle, {most} at most; {} say a gap; the reader in Python asked {} times",
+        "{} cuts in {:?}: {} lost something acknowledged, {median} ms of it in the middle, {most} at most; {} say a gap, {} have records cut, {} segments left out; the reader in Python asked {} times",
         sum.cuts,
         start.elapsed(),
         sum.losses.len(),
         sum.gaps,
+        sum.torn,
+        sum.aside,
         sum.readers,
     );
     assert!(median <= 75, "{median} ms are lost in the middle");

@@ -7,7 +7,7 @@ use ulid::Ulid;
 use super::Line;
 use super::end::Bound;
 use crate::audit::clock;
-use crate::audit::log::Late;
+use crate::audit::log::{Late, Log};
 use crate::audit::report::{Finding, Report, What};
 use crate::evidence::checkpoint;
 
@@ -75,7 +75,7 @@ impl Line {
     }
 
     /// What logs say of those before them.
-    pub(super) fn claims(&self, report: &mut Report) {
+    pub(super) fn claims(&self, bound: &Bound, report: &mut Report) {
         for (end, by) in &self.ends {
             let by = by.map_or_else(|| "a record".to_owned(), |(by, _)| format!("log {by}"));
             let Some((id, tree)) = end.tree() else {
@@ -83,7 +83,8 @@ impl Line {
                 continue;
             };
             let Some(log) = self.logs.get(&id) else { continue };
-            let more = log.size() > tree.size && end.ended;
+            let behind = log.first + tree.size..log.first + log.size();
+            let more = !behind.is_empty() && end.ended && self.failed(&behind, bound).is_none();
             let fewer = log.size() < tree.size;
             let other = log.size() == tree.size && log.head().is_some_and(|head| head != tree);
             if more || fewer || other {
@@ -142,6 +143,13 @@ impl Line {
         }
     }
 
+    /// Why the disk is to blame for all records of a log that a later one does not bind.
+    fn given_up_behind(&self, log: &Log, bound: &Bound) -> Option<String> {
+        let ends = self.ends.iter().filter_map(|(end, _)| end.tree()).filter(|(id, _)| *id == log.id);
+        let bound_to = ends.map(|(_, tree)| tree.size).max()?;
+        self.failed(&(log.first + bound_to..log.first + log.size()), bound)
+    }
+
     /// Counts what no signature covers. It weighs, but for the end of a store that is written, or of a copy of one.
     pub(super) fn sum(&self, bound: &Bound, report: &mut Report) {
         report.unproven = report.outside;
@@ -169,6 +177,11 @@ impl Line {
                 // One that drains is written beside the last.
                 let drains = self.written && log.signed > 0 && !log.stopped;
                 let last = drains || self.order.last() == Some(&log.id);
+                if let Some(why) = self.given_up_behind(log, bound) {
+                    let text = format!("{unsigned} records are there that the disk may not have kept: {why}");
+                    report.add(Finding::said(What::Unsigned, text).log(log.id).record(first));
+                    continue;
+                }
                 let few = unsigned.saturating_mul(PART) < report.records || self.written;
                 if !(last && few && self.is_end_fresh(report)) {
                     report.unproven += unsigned;
