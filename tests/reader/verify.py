@@ -132,7 +132,7 @@ class Store:
             if frame: self.frame(number, *frame)
             elif end is None and not any(self.frame_at(data, i, limit) for i in range(at + 1, limit - 19)):
                 self.tails.append((number, at, len(data[at:].rstrip(b"\0")), not (self.log and self.log.stopped)))
-            else: self.doubts.append((f"segment {number}: the bytes from {at} on are no record", self.next))
+            else: self.doubts.append((f"segment {number}: the bytes from {at} on are no record", self.next or 0))
         if end is not None and len(data) < end: self.doubts.append((f"segment {number} ends before byte {end}", self.next or 0))
         if end is not None and data[end:].rstrip(b"\0"): self.tails.append((number, end, len(data[end:].rstrip(b"\0")), False))
     def claim(self, end, by):

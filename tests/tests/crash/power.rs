@@ -2,7 +2,7 @@
 //! flushed, and of what was written since a part, torn and reordered. On what it leaves the agent starts again: the store is
 //! good, what was acknowledged with `durable` is there, and of the rest at most the last 50 ms are missing, and named.
 //!
-//! `SLUICE_POWER_CUTS` is the number of cuts of each kind (24 without it), `SLUICE_SEED` repeats what can be repeated: what
+//! `SLUICE_POWER_CUTS` is the number of cuts of each kind (18 without it), `SLUICE_SEED` repeats what can be repeated: what
 //! is written when is the machine's.
 
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::kill::{python_agrees, restart};
 use crate::{Dice, left_behind};
 
 /// Cuts of one life of a disk, of which one is what the next begins with.
-const CUTS: usize = 10;
+const CUTS: usize = 6;
 /// Lives of one file system.
 const LIVES: usize = 4;
 /// What the promise is, the time that the disk takes aside.
@@ -140,7 +140,7 @@ fn first_key(image: &[u8]) -> Option<String> {
 }
 
 fn cut_again_and_again(durable: bool) {
-    let cuts: usize = std::env::var("SLUICE_POWER_CUTS").map_or(24, |n| n.parse().expect("a number"));
+    let cuts: usize = std::env::var("SLUICE_POWER_CUTS").map_or(18, |n| n.parse().expect("a number"));
     let mut dice = Dice::seeded();
     let start = Instant::now();
     let sum = apart(move || {
