@@ -115,6 +115,7 @@ const PACKAGES: &[Package] = &[
     ),
     package("llvm-22", Program("llvm-profdata-22"), &[Profile], "adds up what the processes counted"),
     package("gdb", Program("gcore"), &[Test], "a dump of a process, which a job must not get of the agent's"),
+    package("e2fsprogs", File("/usr/sbin/mkfs.ext4"), &[Test], "file systems on a disk that loses its power"),
     package("strace", Program("strace"), &[Test], "makes writes and syncs of the store fail"),
     package("zstd", Program("zstd"), &[Test], "bodies in that content coding"),
     package("nginx-light", Program("nginx"), &[Test, Bench], "an upstream that is not ours"),
