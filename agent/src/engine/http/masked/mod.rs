@@ -54,6 +54,11 @@ impl Masking {
         !self.masks.request_is_record
     }
 
+    /// Whether what comes back is hidden by the same masks for the caller and for the record: then one reading is enough.
+    fn answer_is_record(&self) -> bool {
+        self.masks.answer.as_ref().is_some_and(|plan| Arc::ptr_eq(plan, &self.masks.record))
+    }
+
     /// Why a body was refused, if one was.
     pub(super) fn refused(&self) -> Option<&str> {
         self.refused.get().map(String::as_str)
