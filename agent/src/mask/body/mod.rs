@@ -337,6 +337,8 @@ pub(super) fn whole_text(text: &[u8], last: bool) -> (usize, Option<Refused>) {
 }
 
 #[cfg(test)]
+mod bad;
+#[cfg(test)]
 mod mended;
 #[cfg(test)]
 mod tests;
