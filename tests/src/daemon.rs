@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sluice::control::Status;
 use sluice::types::Summary;
 
 use crate::binary::sluice_binary;
@@ -218,6 +219,19 @@ impl Daemon {
         let mut command = space.command("untagged", sluice_binary()?)?;
         command.arg("--runtime").arg(self.dir.join("runtime")).args(args);
         Ok(command)
+    }
+
+    /// Waits until the agent has tried its own enforcement, which every start does beside serving; gives its status then.
+    ///
+    /// # Errors
+    /// The test does not end.
+    pub fn self_tested(&self, space: &Space) -> Result<Status> {
+        let tested = eventually(PATIENCE, || {
+            let ended = run(&mut self.cli(space, &["status", "--json"])?, PATIENCE)?;
+            let status: Status = serde_json::from_str(ended.stdout.trim())?;
+            Ok(Some(status).filter(|status| status.self_test.is_some()))
+        });
+        tested?.context("the agent's self-test does not end")
     }
 
     /// What is in the store, by `sluice sessions`, oldest first.
