@@ -66,6 +66,9 @@ pub struct Log {
     pub checkpoints: u64,
     /// A stop was recorded, and nothing since.
     pub stopped: bool,
+    /// The boot of the machine that it began in, and the time of its last record that bears one.
+    pub boot: Option<String>,
+    pub newest: Option<String>,
     size: u64,
     changed: u64,
     /// Records that were read since the tree last held, and are not known to be changed.
@@ -104,6 +107,8 @@ impl Log {
             signed: 0,
             checkpoints: 0,
             stopped: false,
+            boot: None,
+            newest: None,
             window,
             size: 0,
             changed: 0,
