@@ -38,6 +38,18 @@ pub fn text(
     if finds_nothing(plan, spelling, named, value) {
         return None;
     }
+    read(plan, scope, spelling, named, value, counts)
+}
+
+/// The same, read as its spelling says.
+fn read(
+    plan: &Arc<Plan>,
+    scope: &Arc<Scope>,
+    spelling: Spelling,
+    named: Option<&str>,
+    value: &[u8],
+    counts: &mut Counts,
+) -> Option<Vec<u8>> {
     let lexer = Lexer::short(spelling, Some(plan));
     let mut body = Body::reading(Some(plan.clone()), scope.clone(), false, lexer);
     body.opaque = true;
@@ -84,4 +96,44 @@ fn through(body: &mut Body, value: &[u8]) -> Option<Vec<u8>> {
         .and_then(|()| body.end(&mut out))
         .expect("bytes that need not be text, by a lexer that takes all");
     (out != value).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::property::{BITS, rounds, seed};
+    use super::super::tests::{plan, scope};
+    use super::*;
+    use crate::mask::{Mask, Replacement};
+
+    /// What is not read as its spelling says has nothing to be found.
+    #[test]
+    fn plain_texts_are_told_from_others() {
+        let fields = super::super::tests::mask(Replacement::Redact);
+        let without = Plan::compile(&[Mask { query: Vec::new(), ..fields }]).expect("a plan");
+        let plans = [plan(Replacement::Redact), Arc::new(without)];
+        let (mut dice, mut found) = (seed(0xf1e1d), 0);
+        for round in 0..rounds(2_000) {
+            let (plan, mut value) = (&plans[round % 2], Vec::new());
+            for _ in 0..dice.roll(8) {
+                value.extend_from_slice(dice.one(BITS).as_bytes());
+            }
+            for (spelling, name) in [
+                (Spelling::Header, Some("x-request-id")),
+                (Spelling::Header, Some("x-us-ssn")),
+                (Spelling::Header, None),
+                (Spelling::Query, None),
+                (Spelling::Path, None),
+            ] {
+                let by = |of: &dyn Fn(&mut Counts) -> Option<Vec<u8>>| {
+                    let mut counts = Counts::default();
+                    (of(&mut counts), counts)
+                };
+                let got = by(&|counts| text(plan, &scope(), spelling, name, &value, counts));
+                let want = by(&|counts| read(plan, &scope(), spelling, name, &value, counts));
+                assert_eq!(got, want, "round {round}, {spelling:?}: {}", String::from_utf8_lossy(&value));
+                found += usize::from(got.0.is_some());
+            }
+        }
+        assert!(found > rounds(2_000) / 4, "few values: {found}");
+    }
 }

@@ -44,13 +44,13 @@ fn kept(body: &mut Body, text: &[u8], lengths: &mut dyn FnMut() -> usize) -> (Ve
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a test takes is for its runner to say")]
-fn rounds(default: usize) -> usize {
+pub fn rounds(default: usize) -> usize {
     std::env::var("MASK_ROUNDS").map_or(default, |rounds| rounds.parse().expect("a number"))
 }
 
 /// Another seed for each of several that run at once.
 #[expect(clippy::disallowed_methods, reason = "how long a test takes is for its runner to say")]
-fn seed(of: u64) -> Dice {
+pub fn seed(of: u64) -> Dice {
     let seed = std::env::var("MASK_SEED").map_or(0, |seed| seed.parse::<u64>().expect("a number"));
     Dice::new(of ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
@@ -112,7 +112,7 @@ fn what_comes_out_never_depends_on_cut_and_spelling() {
 
 /// What documents are made of, and what is none of them.
 #[rustfmt::skip]
-const BITS: &[&str] = &[
+pub const BITS: &[&str] = &[
     "\"", "{", "}", "[", "]", ":", ",", "\\", "\\u00", "40", "\n", "\r\n", "data: ", "data:", "\n\n",
     "<", ">", "<!--", "-->", "<![CDATA[", "]]>", "&", "&#64", ";", "%", "%4", "%C3", "+", "=", "--b0",
     "--b0\r\n\r\n", "--", "é", "😀", "jo@corp.example.org", "EMP-123456", "4111111111111111",
