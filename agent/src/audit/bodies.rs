@@ -11,8 +11,9 @@ use super::said::{BodyKey, kind};
 use super::scan::Frame;
 use crate::evidence::tree::Hash;
 
-/// Length of a reference, where its numbers are in it, and its hash.
+/// Lengths of a reference, without and with the time at its end; where its numbers are in it, and its hash.
 const REFERENCE: usize = 88;
+const TIMED: usize = 96;
 const STORED: usize = 36;
 const FILE: usize = 40;
 const PLACE: usize = 48;
@@ -53,7 +54,8 @@ impl Bodies {
             |text: String| Finding::bad(What::Body, text).at(segment, frame.offset).record(frame.sequence);
         match frame.kind {
             kind::BODY_REF => {
-                let Ok(reference) = <&[u8; REFERENCE]>::try_from(frame.payload) else {
+                let known = [REFERENCE, TIMED].contains(&frame.payload.len());
+                let Some(reference) = frame.payload.first_chunk().filter(|_| known) else {
                     report.add(bad(format!("record {} refers to a body in no known form", frame.sequence)));
                     return;
                 };
