@@ -130,8 +130,15 @@ impl Bodies {
         }
     }
 
-    /// Says what is missing: `deleted` and `erased` are the numbers that a signed record says this of.
-    pub fn finish(self, deleted: &BTreeSet<u64>, erased: &BTreeSet<u64>, report: &mut Report) {
+    /// Says what is missing: `deleted` and `erased` are the numbers that a signed record says this of. `to_the_end`: no record
+    /// that may say so is left out.
+    pub fn finish(
+        self,
+        (deleted, erased): (&BTreeSet<u64>, &BTreeSet<u64>),
+        to_the_end: bool,
+        report: &mut Report,
+    ) {
+        let unread = "what was not read may say why";
         for (file, (count, first)) in self.missing {
             let text =
                 format!("{file:012}.bodies is not there: {count} pieces of bodies, from record {first} on");
@@ -139,6 +146,7 @@ impl Bodies {
                 true => {
                     Finding::said(What::Deleted, format!("{text}; a signed record says that it was deleted"))
                 }
+                false if !to_the_end => Finding::said(What::Body, format!("{text}; {unread}")).record(first),
                 false => Finding::bad(What::Body, text).record(first),
             });
         }
@@ -151,6 +159,7 @@ impl Bodies {
                 (_, true) => {
                     Finding::said(What::Deleted, format!("{text}; a signed record says that it was deleted"))
                 }
+                _ if !to_the_end => Finding::said(What::Body, format!("{text}; {unread}")).record(sequence),
                 _ => Finding::bad(What::Body, text).record(sequence),
             });
         }

@@ -136,6 +136,29 @@ impl Log {
         self.marks.iter().filter(|mark| mark.by.is_signed()).map(|mark| mark.tree.size).max().unwrap_or(0)
     }
 
+    /// Begins at leaf `size` with this tree, which is to be proven with what follows; without one nothing is.
+    pub fn stand(&mut self, size: u64, tree: Option<Collector>) {
+        self.size = size;
+        match tree {
+            Some(tree) => (self.good, self.tree) = (tree.clone(), tree),
+            None => self.lost = Some(size),
+        }
+        // What was said of a smaller one is not looked at.
+        self.next = self.marks.partition_point(|mark| mark.tree.size <= size);
+    }
+
+    /// Whether records were read that no signature covers yet, and one may.
+    pub fn is_open(&self) -> bool {
+        self.here > 0 && self.lost.is_none() && self.next < self.marks.len()
+    }
+
+    /// Goes on with the next record, which is not one of those that are judged.
+    pub fn beyond(&mut self, sequence: u64, leaf: Hash, report: &mut Report) {
+        if sequence == self.first + self.size {
+            self.add(Since { leaf, place: None }, report);
+        }
+    }
+
     /// Adds a record.
     pub fn push(&mut self, leaf: Hash, place: Place, report: &mut Report) {
         self.present += 1;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::line::Line;
+use super::range::{Range, Reach, part};
 use super::report::{Finding, Report, What};
 use super::{Error, files, signed};
 use crate::evidence::note::VerifierKey;
@@ -15,6 +16,8 @@ pub struct Options {
     pub key: Option<VerifierKey>,
     /// A text with checkpoints that were kept elsewhere (a witness, the journal): the store must still have what they state.
     pub known: String,
+    /// Only this part of the store.
+    pub range: Option<Range>,
 }
 
 /// Verifies the store in `dir`.
@@ -34,11 +37,23 @@ pub fn verify(dir: &Path, options: &Options) -> Result<Report, Error> {
         ));
         return Ok(report);
     }
-    report.segments = segments.len() as u64;
-    let mut line = Line::new(dir, signed, &segments, written);
-    for (index, segment) in segments.iter().enumerate() {
-        line.segment(segment, &segments[index + 1..], &mut report)?;
+    let within = options.range.as_ref().map_or(0..segments.len(), |range| range.of(&segments));
+    if options.range.is_some() {
+        report.part = part(&segments, &within);
+        if within.is_empty() {
+            report.add(Finding::bad(What::Missing, "no segment of this range is there"));
+            return Ok(report);
+        }
     }
+    report.segments = within.len() as u64;
+    let mut line = Line::new(dir, signed, &segments, Reach::of(&segments, &within), written);
+    if within.start > 0 {
+        line.begin_at(&segments, within.start, &mut report)?;
+    }
+    for index in within.clone() {
+        line.segment(&segments[index], &segments[index + 1..], &mut report)?;
+    }
+    line.until_signed(&segments[within.end..], &mut report)?;
     line.finish(&mut report);
     Ok(report)
 }

@@ -85,7 +85,8 @@ fn a_last_log_never_goes_with_what_retention_took() {
     fs::remove_file(maker.segment_path(3)).expect("segment");
     let log = kept.lines().next().and_then(|line| line.rsplit('/').next()).expect("log");
     fs::remove_dir_all(dir.path().join("logs").join(log)).expect("log");
-    let options = sluice::audit::Options { key: Some(maker.vkey().parse().expect("key")), known: kept };
+    let key = Some(maker.vkey().parse().expect("key"));
+    let options = sluice::audit::Options { key, known: kept, range: None };
     let report = sluice::audit::verify(dir.path(), &options).expect("read");
     let gone = |f: &&sluice::audit::Finding| f.what == What::Missing && f.text.contains("no record is there");
     assert!(report.findings.iter().find(gone).is_some() && !report.good(), "{last}: {:?}", report.findings);

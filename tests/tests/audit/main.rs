@@ -14,6 +14,8 @@ use sluice_tests::maker::{Maker, frame, frames, small};
 
 mod both;
 mod forged;
+mod large;
+mod range;
 
 /// All files below a directory.
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -30,7 +32,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn judge(dir: &Path, key: &str) -> Report {
-    let options = Options { key: Some(key.parse().expect("key")), known: String::new() };
+    let options = Options { key: Some(key.parse().expect("key")), ..Options::default() };
     verify(dir, &options).expect("it can be read")
 }
 
@@ -231,8 +233,11 @@ fn an_old_copy_is_only_told_by_what_was_kept_elsewhere() {
     maker.exchange(2);
     let kept = maker.checkpoint();
     maker.stop();
-    let options =
-        |known: &str| Options { key: Some(maker.vkey().parse().expect("key")), known: known.to_owned() };
+    let options = |known: &str| Options {
+        key: Some(maker.vkey().parse().expect("key")),
+        known: known.to_owned(),
+        ..Options::default()
+    };
     let journal = format!("Nov 23 host sluice[1]: something\n{kept}\nmore\n");
     let lines = format!("{}\n{}\n", json!({"MESSAGE": "x"}), json!({"SLUICE_CHECKPOINT": kept}));
     assert!(verify(dir.path(), &options(&journal)).expect("read").good());

@@ -82,7 +82,9 @@ impl Line {
                 report.add(Finding::bad(What::Log, format!("{by} names a log in no known form")));
                 continue;
             };
-            let Some(log) = self.logs.get(&id) else { continue };
+            let Some(log) = self.logs.get(&id).filter(|log| self.reach.goes_on != Some(log.id)) else {
+                continue;
+            };
             let more = log.size() > tree.size && end.ended;
             let fewer = log.size() < tree.size;
             let other = log.size() == tree.size && log.head().is_some_and(|head| head != tree);
