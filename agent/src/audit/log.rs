@@ -66,6 +66,8 @@ pub struct Log {
     pub checkpoints: u64,
     /// A stop was recorded, and nothing since.
     pub stopped: bool,
+    /// Asked for with every record; there may be thousands of marks.
+    promised: u64,
     size: u64,
     changed: u64,
     /// Records that were read since the tree last held, and are not known to be changed.
@@ -93,6 +95,7 @@ impl Log {
         // A tree without leaves says nothing. Of one size, those that are signed decide first.
         marks.retain(|mark| mark.tree.size > 0);
         marks.sort_by_key(|mark| (mark.tree.size, !mark.by.is_signed()));
+        let promised = marks.iter().rfind(|mark| mark.by.is_signed()).map_or(0, |mark| mark.tree.size);
         Self {
             id,
             first,
@@ -105,6 +108,7 @@ impl Log {
             checkpoints: 0,
             stopped: false,
             window,
+            promised,
             size: 0,
             changed: 0,
             here: 0,
@@ -133,7 +137,7 @@ impl Log {
 
     /// The size of the largest tree that is signed, whether it holds or not.
     pub fn promised(&self) -> u64 {
-        self.marks.iter().filter(|mark| mark.by.is_signed()).map(|mark| mark.tree.size).max().unwrap_or(0)
+        self.promised
     }
 
     /// Begins at leaf `size` with this tree, which is to be proven with what follows; without one nothing is.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -123,7 +124,9 @@ pub fn prove(dir: &Path, id: &Id) -> Result<Proof, Unproved> {
     let proof = Proof { form: FORM.to_owned(), records, checkpoint: note, keys };
     // Never hand out what does not hold: a store that was changed says so here, not at the auditor's.
     let bytes = serde_json::to_vec(&proof).map_err(|error| Unproved::Damaged(error.to_string()))?;
-    super::proof::verify(&bytes, None).map_err(|error| Unproved::Damaged(error.to_string()))?;
+    // Its time is for who verifies it to judge: an honest clock may have been set.
+    super::proof::verify(&bytes, None, Some(Duration::MAX))
+        .map_err(|error| Unproved::Damaged(error.to_string()))?;
     Ok(proof)
 }
 

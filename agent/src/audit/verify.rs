@@ -1,6 +1,7 @@
 //! Verifies a store: reads everything once, in the order of writing.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::line::Line;
 use super::range::{Range, Reach, part};
@@ -16,6 +17,9 @@ pub struct Options {
     pub key: Option<VerifierKey>,
     /// A text with checkpoints that were kept elsewhere (a witness, the journal): the store must still have what they state.
     pub known: String,
+    /// By how much the host's clock was wrong or set, where the auditor knows: so far times may be from those of the keys.
+    /// Without it, a minute.
+    pub clock: Option<Duration>,
     /// Only this part of the store.
     pub range: Option<Range>,
 }
@@ -28,7 +32,7 @@ pub fn verify(dir: &Path, options: &Options) -> Result<Report, Error> {
     let mut report = Report::default();
     let written = in_use(dir);
     // What is signed first, then the records: so one that is being written is not ahead of its records.
-    let signed = signed::read(dir, options.key.as_ref(), &options.known, &mut report)?;
+    let signed = signed::read(dir, options, &mut report)?;
     let segments = files::segments(dir)?;
     if segments.is_empty() && signed.chain.is_none() {
         report.add(Finding::bad(

@@ -5,12 +5,13 @@ use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::json;
 
 use super::Failure;
-use super::filter::{default_store, when};
+use super::filter::{default_store, duration, when};
 use crate::audit::prove::{Id, prove};
 use crate::audit::{Finding, Grade, Options, Range, Report, proof, verify};
 use crate::evidence::note::VerifierKey;
@@ -82,6 +83,9 @@ struct VerifyArgs {
     /// Only these segments: a number, or FIRST-LAST
     #[arg(long, value_name = "RANGE", value_parser = segments, conflicts_with = "proof")]
     segments: Option<(u64, u64)>,
+    /// The clock of the host was wrong, or was set, by so much (45s, 10m, 2h, 3d): times that are off by no more do not weigh
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    clock: Option<Duration>,
     /// Verify this proof instead of a store
     #[arg(long, value_name = "FILE")]
     proof: Option<PathBuf>,
@@ -99,12 +103,12 @@ impl VerifyArgs {
         let known = self.known.as_deref().map(text_of).transpose()?.unwrap_or_default();
         let range = Range { segments: self.segments, since: self.since.clone(), until: self.until.clone() };
         let range = Some(range).filter(|range| *range != Range::default());
-        let report =
-            verify(&dir, &Options { key: self.key.clone(), known, range }).map_err(|error| Failure {
-                why: Chain(&error).to_string(),
-                remedy: "Give the directory of a store that you may read: as root, or a copy.".to_owned(),
-                code: 1,
-            })?;
+        let options = Options { key: self.key.clone(), known, clock: self.clock, range };
+        let report = verify(&dir, &options).map_err(|error| Failure {
+            why: Chain(&error).to_string(),
+            remedy: "Give the directory of a store that you may read: as root, or a copy.".to_owned(),
+            code: 1,
+        })?;
         let mut out = io::stdout().lock();
         if self.json {
             serde_json::to_writer(&mut out, &report)?;
@@ -117,7 +121,7 @@ impl VerifyArgs {
 
     fn proof(&self, path: &Path) -> anyhow::Result<ExitCode> {
         let bytes = bytes_of(path)?;
-        let verdict = proof::verify(&bytes, self.key.as_ref()).map_err(|error| Failure {
+        let verdict = proof::verify(&bytes, self.key.as_ref(), self.clock).map_err(|error| Failure {
             why: format!("{} proves nothing: {}", path.display(), Chain(&error)),
             remedy: "Have it made again with `sluice audit prove`; if the key is refused, ask whose store it is of."
                 .to_owned(),

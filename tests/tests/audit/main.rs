@@ -342,12 +342,13 @@ fn a_proof_holds_without_the_store_and_no_flipped_byte_of_it_does() {
     {
         let proof = prove(dir.path(), &id.parse().expect("id")).unwrap_or_else(|why| panic!("{id}: {why}"));
         let file = serde_json::to_vec_pretty(&proof).expect("JSON");
-        let verdict = proof::verify(&file, Some(&key)).expect("it holds");
+        let verdict = proof::verify(&file, Some(&key), None).expect("it holds");
         assert_eq!((verdict.records.len(), verdict.number), (count, 1));
         assert!(
             proof::verify(
                 &file,
-                Some(&Maker::with_seed(&dir.path().join("x"), 3).vkey().parse().expect("key"))
+                Some(&Maker::with_seed(&dir.path().join("x"), 3).vkey().parse().expect("key")),
+                None
             )
             .is_err()
         );
@@ -355,7 +356,7 @@ fn a_proof_holds_without_the_store_and_no_flipped_byte_of_it_does() {
             for at in 0..file.len() {
                 let mut bad = file.clone();
                 bad[at] ^= 1;
-                let held = proof::verify(&bad, Some(&key)).map(|verdict| verdict.records[0].clone());
+                let held = proof::verify(&bad, Some(&key), None).map(|verdict| verdict.records[0].clone());
                 // Only what is said not to be proven may differ: the number in the store, and spaces between.
                 let same = held.as_ref().map_or(true, |r| {
                     r.bytes() == verdict.records[0].bytes()

@@ -44,7 +44,7 @@ impl Line {
     /// Whether what the last log has without a signature may be what was written in the moment before.
     pub(super) fn is_end_fresh(&self, report: &Report) -> bool {
         let newest = self.newest.as_deref().zip(report.last.as_ref());
-        newest.is_some_and(|(newest, last)| !clock::is_long(&last.time, newest))
+        newest.is_some_and(|(newest, last)| !clock::is_long(&last.time, newest, clock::GRACE))
     }
 
     /// Logs that something is said of, and of which no record is there.
