@@ -1,6 +1,5 @@
-//! What the command line and the daemon say to each other: one JSON object a line over `RUNTIME_DIR/control.sock`, one
-//! request and one answer a connection. Here are the words and the asking side; who may ask what is the daemon's to
-//! judge (`warden::control`).
+//! What the command line and the daemon say to each other: one JSON object a line over `RUNTIME_DIR/control.sock`, one request and
+//! one answer a connection. Here are the words and the asking side; who may ask what is `warden::control`'s to judge.
 
 mod credential;
 mod erase;
@@ -281,6 +280,8 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Attempts that were blocked since the maps were made (the last boot, mostly), by way: those counters that count refusals.
     pub blocked: BTreeMap<String, u64>,
+    /// Values that were masked since the daemon started, by detector or field, a second ago at most.
+    pub masked: BTreeMap<String, u64>,
     /// The kernel layers, each with its state.
     pub layers: Vec<Layer>,
     /// What the start-up self-test found; `null` while it runs.

@@ -27,6 +27,8 @@ impl Drain {
     /// Runs a session's future as a task that drain waits for, and cuts at the end of the grace period.
     pub fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
         let forced = self.forced.clone();
+        // Boxed: each layer around it would have room for it twice.
+        let session = Box::pin(session);
         self.tasks.spawn(async move {
             // The future is dropped when cut: its guards write the records.
             let _ = forced.run_until_cancelled(session).await;

@@ -9,7 +9,7 @@ class Store:
     def __init__(self, path, first):
         self.dir, self.first, self.wrong, self.said, self.count = pathlib.Path(path), first, [], [], collections.Counter()
         self.chain, self.marks, self.claims, self.logs, self.holes, self.tails = [], collections.defaultdict(list), [], {}, [], []
-        self.deleted, self.erased, self.missing, self.diverted, self.recovered, self.given_up = [], [], {}, {}, {}, []
+        self.deleted, self.erased, self.missing, self.diverted, self.recovered, self.given_up, self.doubts = [], [], {}, {}, {}, [], []
         self.log = self.next = self.last = self.newest = None
         try:  # Somebody holds a lock on it: it is being written (F_OFD_GETLK).
             with open(self.dir / "lock", "rb", opener=lambda n, f: os.open(n, f | os.O_NONBLOCK)) as lock: self.written = fcntl.fcntl(lock, 36, struct.pack("hhqqi4x", 1, 0, 0, 0, 0))[0] != 2
@@ -132,8 +132,8 @@ class Store:
             if frame: self.frame(number, *frame)
             elif end is None and not any(self.frame_at(data, i, limit) for i in range(at + 1, limit - 19)):
                 self.tails.append((number, at, len(data[at:].rstrip(b"\0")), not (self.log and self.log.stopped)))
-            else: self.wrong.append(f"segment {number}: the bytes from {at} on are no record")
-        if end is not None and len(data) < end: self.wrong.append(f"segment {number} ends before byte {end}")
+            else: self.doubts.append((f"segment {number}: the bytes from {at} on are no record", self.next or 0))
+        if end is not None and len(data) < end: self.doubts.append((f"segment {number} ends before byte {end}", self.next or 0))
         if end is not None and data[end:].rstrip(b"\0"): self.tails.append((number, end, len(data[end:].rstrip(b"\0")), False))
     def claim(self, end, by):
         try: log, size, root, ended = end["log"], end["size"], b64(end["root"]), end["ended"]
@@ -175,7 +175,7 @@ class Store:
         path, found = self.dir / f"{file:012}.bodies", self.diverted.pop((file, place), None)
         if not found and not path.exists(): self.missing[path.name] = file, False
         elif (found or sha(read(path, 1 << 36)[place:place + stored])) == payload[56:88] and len(payload) in (88, 96): self.count["bodies"] += 1
-        else: self.wrong.append(f"{path.name}, byte {place}: not what record {sequence} refers to")
+        else: self.doubts.append((f"{path.name}, byte {place}: not what record {sequence} refers to", sequence))
     def holds(self, leaf):
         """Whether a signature covers a record, or the log of one that it covers."""
         return bool(leaf) and leaf[0] in self.logs and leaf[1] < self.logs[leaf[0]].bound
@@ -193,12 +193,15 @@ class Store:
         counts = lambda leaf: self.holds(leaf) or self.written and fresh and bool(leaf) and leaf[0] == names[-1]
         deleted, erased = ({n for n, leaf in words if counts(leaf)} for words in (self.deleted, self.erased))
         was_deleted = lambda gone, front: bool(gone and front) and any(gone.stop - front <= n < gone.stop for n in deleted)
-        for first, end, gone, front in self.holes:
-            lost = any(u and u[0] <= first < end <= u[1] + 1 and counts(leaf) for _, u, leaf in self.given_up) and not any(
+        def lost(first, end):  # The disk failed before they were signed, and a record says so.
+            return any(u and u[0] <= first < end <= u[1] + 1 and counts(leaf) for _, u, leaf in self.given_up) and not any(
                 promised[name] and first < log.first + promised[name] and log.first < end for name, log in self.logs.items())
-            (self.said if was_deleted(gone, front) or lost and not gone else self.wrong).append(f"records {first} to {end - 1} are not there")
+        for text, record in self.doubts: (self.said if lost(record, record + 1) else self.wrong).append(text)
+        for first, end, gone, front in self.holes:
+            (self.said if was_deleted(gone, front) or lost(first, end) and not gone else self.wrong).append(f"records {first} to {end - 1} are not there")
         for name, size, ended in self.claims:
-            if (log := self.logs.get(name)) and (len(log.leaves) < size or ended and len(log.leaves) > size): self.wrong.append(f"log {name} is not as long as another says")
+            if (log := self.logs.get(name)) and (len(log.leaves) < size or ended and len(log.leaves) > size and not lost(log.first + size, log.first + len(log.leaves))):
+                self.wrong.append(f"log {name} is not as long as another says")
         age = lambda name: (min((m[3] for m in self.marks[name] if m[0] and m[2] != "log"), default=-1), name)
         older = lambda name: bool(names) and age(names[0])[0] >= 0 and (age(name) < age(names[0]) if age(name)[0] >= 0 else name < names[0])
         for name in (n for n in set(self.marks) - set(self.logs) if any(m[0] for m in self.marks[n])):
@@ -212,6 +215,8 @@ class Store:
         if self.first and not self.chain: self.wrong.append("no chain of keys begins with the one given")
         self.count["unproven"] = self.count["outside"]
         for name, log in self.logs.items():
+            claimed = max((size for log_, size, _ in self.claims if log_ == name), default=None)
+            if claimed is not None and lost(log.first + claimed, log.first + len(log.leaves)): continue
             unsigned = log.rest + sum(count for by, count, _ in log.late if not self.holds(by))
             last = name == names[-1] or self.written and log.signed and not log.stopped
             if not (last and fresh and (self.written or unsigned * 20 < self.count["records"])): self.count["unproven"] += unsigned
@@ -230,7 +235,9 @@ class Log:
     def judge(self, marks, store):
         marks, edge, good, here = sorted((m for m in marks if m[0]), key=lambda m: (m[0], m[2] == "log")), [], (0, []), 0
         hashes = [leaf or self.on_disk(i) for i, leaf in enumerate(self.leaves)]
-        if None in hashes: return store.wrong.append(f"log {self.name}: its tiles lack hashes of records that are not there")
+        if None in hashes and hashes.index(None) < self.promised: return store.wrong.append(f"log {self.name}: its tiles lack hashes of records that are not there")
+        hashes = hashes[:hashes.index(None)] if None in hashes else hashes
+        beyond = sum(leaf is not None for leaf in self.leaves[len(hashes):])
         for size, leaf in enumerate(hashes, 1):
             edge, here = push(edge, size - 1, leaf), here + (self.leaves[size - 1] is not None)
             while marks and marks[0][0] == size:
@@ -248,7 +255,7 @@ class Log:
                 else: store.count["proven"], self.late, self.signed = store.count["proven"] + here + sum(late[1] for late in self.late), [], size
                 here, good = 0, (size, edge)
                 store.count["checkpoints"] += by == "checkpoint"
-        self.rest = here
+        self.rest = here + beyond
         for level in range(8):
             for index in range((len(hashes) + 255) // 256):
                 own, path = b"".join(hashes[index * 256:index * 256 + 256]), self.dir / str(level) / tile_name(index)

@@ -116,6 +116,15 @@ impl Frame {
         }
     }
 
+    /// Whether it is the kernel's report of the multicast groups that the host is in (IGMPv3, RFC 3376 §4.2). It repeats one a
+    /// while later, for whoever joined or left long ago.
+    pub fn is_group_report(&self) -> bool {
+        let routers = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 22));
+        let head = 14 + self.bytes.get(14).map_or(0, |byte| usize::from(byte & 0xf) * 4);
+        self.packet().is_some_and(|packet| packet.protocol == 2 && packet.target == routers)
+            && self.bytes.get(head) == Some(&0x22)
+    }
+
     /// Whether it is a TCP segment that begins nothing and carries nothing: an acknowledgement, end or reset of a
     /// connection that began before, or the kernel's own reset of a segment that is nobody's.
     pub fn is_afterthought(&self) -> bool {
@@ -338,5 +347,20 @@ mod tests {
                 }
             }
         }
+    }
+    #[test]
+    fn only_the_kernels_report_of_groups_is_one() {
+        let report = |target: [u8; 4], kind: u8| {
+            let mut bytes = vec![0; 12];
+            bytes.extend([0x08, 0]);
+            let mut ip = vec![0; 24];
+            (ip[0], ip[3], ip[9]) = (0x46, 40, 2);
+            ip[16..20].copy_from_slice(&target);
+            bytes.extend(ip);
+            bytes.extend([kind, 0, 0, 0, 0, 0, 0, 1]);
+            Frame { bytes }.is_group_report()
+        };
+        assert!(report([224, 0, 0, 22], 0x22));
+        assert!(!report([224, 0, 0, 22], 0x16) && !report([192, 0, 2, 7], 0x22));
     }
 }

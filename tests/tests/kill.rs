@@ -4,10 +4,13 @@
 //! `SLUICE_KILLS` is the number of rounds (300 without it), `SLUICE_SEED` repeats a run.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
+use sluice::audit::{self, verify};
+use sluice::record::read::list;
 use sluice_tests::capture::Capture;
 use sluice_tests::harness::{Options, World};
 use sluice_tests::leaks::{Census, descriptors};
@@ -156,6 +159,7 @@ fn storm(world: &mut World, jobs: &[&Job], rounds: u64) {
         brief.retain_mut(|job| job.try_wait().expect("waited").is_none());
         if round % 50 == 49 {
             works_again(world, jobs, round);
+            sound(world, jobs.iter().map(|job| job.answers()).sum());
         }
     }
     for mut job in brief {
@@ -189,6 +193,7 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
     run.end().expect("ended");
     let captured = capture.end().expect("capture");
     println!("{rounds} rounds in {took:?}, {answers} answers, {} frames", captured.seen);
+    sound(&world, answers);
     assert_eq!(captured.kept, [], "left past the agent");
     assert_eq!(world.seen().strangers(), []);
     // How much the jobs get done is the machine's business; that they were at work all the time is `works_again`'s.
@@ -201,6 +206,28 @@ fn whoever_is_killed_whenever_nothing_leaves_and_nothing_is_left() {
     drop(world);
     let left = Census::left_since(&before, Duration::from_secs(120)).expect("census");
     assert!(left.is_empty(), "left in the kernel: {left:?}");
+}
+
+/// The store is good, and has what the jobs had answers to.
+#[track_caller]
+fn sound(world: &World, answers: u64) {
+    let store = world.daemon().store();
+    let mut last = None;
+    // What the last gate left is bound by the first checkpoint of the next, a second later.
+    let good = eventually(PATIENCE, || {
+        let report = verify(&store, &audit::Options::default())?;
+        let good = report.good();
+        last = Some(report);
+        Ok(good.then_some(()))
+    });
+    assert!(good.expect("readable").is_some(), "{last:#?}");
+    let mut recorded = 0;
+    let damage = list::all(&store, &list::Filter::default(), |_| {
+        recorded += 1;
+        ControlFlow::Continue(())
+    });
+    assert_eq!(damage.expect("readable"), [], "the store");
+    assert!(recorded >= answers, "{answers} answers, and {recorded} exchanges are recorded");
 }
 
 /// Both jobs get answers again.

@@ -1,30 +1,23 @@
-//! The store under bad luck: killed at any point, on a full disk, on a disk that fails. Each test that needs a process to
-//! kill runs this same binary again as [`child`].
+//! The store under bad luck: on a full disk, on a disk that fails. Each test that needs a process whose calls fail runs this
+//! same binary again as [`child`]. Kills, power cuts and real file systems: `crash/`.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice::record::age::Identity;
 use sluice::record::frame::{BodyRef, Kind};
-use sluice::record::read::unseal::{Access, Unsealer};
 use sluice::record::read::{Damage, Reader, list};
-use sluice::record::{Error, ExchangeHead, Session, Settings, Store};
-use sluice::types::{Caller, Destination, Summary, TagName, Verdict};
+use sluice::record::{Error, Settings, Store};
+use sluice::types::Summary;
+use sluice_tests::recorder::{begin, head, identity, pattern};
 use sluice_tests::small_disk::SmallDisk;
 
 const DIR: &str = "SLUICE_STORE_CHILD";
 const MODE: &str = "SLUICE_STORE_CHILD_MODE";
-
-/// Who reads the bodies: the same in the child.
-fn identity() -> Identity {
-    Identity::parse("AGE-SECRET-KEY-1L3R0WQ3JE5FRG3LGC703RSVS5L7VGRNNPKFW0EUDC7FQA9342WEQPZV3XK")
-        .expect("an identity")
-}
 
 fn settings(dir: &Path) -> Settings {
     Settings { segment_bytes: 128 * 1024, recipients: vec![identity().recipient()], ..Settings::new(dir) }
@@ -32,47 +25,6 @@ fn settings(dir: &Path) -> Settings {
 
 fn open(dir: &Path) -> Result<Store, Error> {
     Store::open(settings(dir), Arc::new(|_| ()))
-}
-
-fn begin(store: &Store) -> Result<Session, sluice::record::Unrecordable> {
-    let caller = Caller {
-        start_time: Some(1),
-        comm: "child".to_owned(),
-        ..Caller::unknown(TagName::parse("ci").expect("tag"), std::process::id())
-    };
-    let destination = Destination::new("192.0.2.7".parse().expect("ip"), 443);
-    store.begin(Arc::new(caller), destination, "127.0.0.1:40000".parse().expect("client"), None)
-}
-
-fn head() -> ExchangeHead<'static> {
-    ExchangeHead {
-        protocol: "http/1.1",
-        host_source: sluice::types::HostSource::Request,
-        host: "api.example".to_owned(),
-        method: Some("GET".into()),
-        path: Some("/".into()),
-        headers: std::borrow::Cow::default(),
-        rule: None,
-        verdict: Verdict::Allow,
-        identity: None,
-        caller_keys: Vec::new(),
-        credential: None,
-    }
-}
-
-/// A body that can be checked anywhere.
-fn pattern(exchange: u32, length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at as u32).wrapping_mul(31).wrapping_add(exchange) as u8).collect()
-}
-
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    *state >> 33
-}
-
-fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    now.subsec_nanos().into()
 }
 
 /// Says something that was acknowledged; a pipe keeps it whatever happens to us.
@@ -86,36 +38,9 @@ fn child() {
     let dir = PathBuf::from(std::env::var_os(DIR).expect("run by the other tests"));
     let store = open(&dir).expect("opens");
     match std::env::var(MODE).expect("run by the other tests").as_str() {
-        "write" => write_for_ever(&store),
         "durable" => tell_durable(&store),
         mode => panic!("{mode}"),
     }
-}
-
-fn write_for_ever(store: &Store) {
-    std::thread::scope(|scope| {
-        for thread in 0..3 {
-            scope.spawn(move || {
-                let mut state = seed() + thread;
-                loop {
-                    let session = begin(store).expect("session");
-                    let id = session.id();
-                    for number in 1..=random(&mut state) % 20 + 1 {
-                        let exchange = session.exchange(head()).expect("exchange");
-                        say(format!("E {id} {number}"));
-                        let length = random(&mut state) as usize
-                            % if random(&mut state).is_multiple_of(4) { 40_000 } else { 400 };
-                        let body = pattern(exchange.number().0, length);
-                        exchange.response(200, &http::HeaderMap::new()).expect("response");
-                        body.chunks(5000).for_each(|piece| exchange.down(piece).expect("down"));
-                        exchange.finish(None);
-                        say(format!("F {id} {number} {length}"));
-                    }
-                    session.close(None);
-                }
-            });
-        }
-    });
 }
 
 fn tell_durable(store: &Store) {
@@ -168,97 +93,6 @@ fn summaries(dir: &Path) -> (HashMap<(String, u32), Summary>, Vec<Damage>) {
         ControlFlow::Continue(())
     });
     (found, damage.expect("readable"))
-}
-
-/// Bytes of each exchange's body that are in the store, each compared with what was sent.
-fn bodies(dir: &Path) -> HashMap<(String, u32), u64> {
-    let reader = Reader::open(dir).expect("readable");
-    let mut lengths = HashMap::new();
-    let access = Access::with(identity());
-    let mut unsealer = Unsealer::new(dir, &access);
-    let damage = reader.frames(0..reader.segments(), |frame| {
-        if let Some(piece) = unsealer.piece(&frame) {
-            let (at, data) = (piece.at, piece.bytes.expect("a piece is not readable"));
-            let end = at.offset as usize + data.len();
-            assert_eq!(
-                data[..],
-                pattern(at.exchange, end)[at.offset as usize..],
-                "a body is not what was sent"
-            );
-            let length = lengths.entry((sluice_id(at.session), at.exchange)).or_insert(0);
-            assert_eq!(*length, at.offset, "a piece of a body is missing");
-            *length = end as u64;
-        }
-        ControlFlow::Continue(())
-    });
-    damage.expect("frames");
-    lengths
-}
-
-/// A ULID's text (Crockford's Base32), so that the test does not trust the store's own.
-fn sluice_id(id: u128) -> String {
-    (0..26)
-        .rev()
-        .map(|at| char::from(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[(id >> (5 * at)) as usize & 31]))
-        .collect()
-}
-
-#[test]
-fn killed_at_any_point_nothing_acknowledged_is_lost() {
-    const ROUNDS: usize = 120;
-    let mut state = seed();
-    println!("seed {state}");
-    let (mut heads, mut ends, mut torn) = (0, 0, 0);
-    let mut dir = tempfile::tempdir().expect("dir");
-    for round in 0..ROUNDS {
-        if round % 6 == 0 {
-            dir = tempfile::tempdir().expect("dir");
-        }
-        let mut child = run(dir.path(), "write", &[]);
-        let mut acknowledged = BufReader::new(child.stderr.take().expect("piped"));
-        let mut first = String::new();
-        acknowledged.read_line(&mut first).expect("a first word");
-        std::thread::sleep(Duration::from_micros(random(&mut state) % 30_000)); // when it dies is the test's dice
-        child.kill().expect("killed");
-        let mut said = String::new();
-        acknowledged.read_to_string(&mut said).expect("the rest");
-        child.wait().expect("waited");
-
-        let (found, damage) = summaries(dir.path());
-        assert!(damage.iter().all(|d| matches!(d, Damage::Tail { .. })), "round {round}: {damage:?}");
-        torn += damage.len();
-        let lengths = bodies(dir.path());
-        for line in first.lines().chain(said.lines()) {
-            let words: Vec<&str> = line.split(' ').collect();
-            let key = |id: &str, n: &str| (id.to_owned(), n.parse().expect("number"));
-            match words[..] {
-                ["E", id, n] => {
-                    heads += 1;
-                    assert!(found.contains_key(&key(id, n)), "round {round}: the head {line} is lost");
-                }
-                ["F", id, n, length] => {
-                    ends += 1;
-                    let end = &found[&key(id, n)];
-                    let length: u64 = length.parse().expect("length");
-                    assert_eq!(
-                        (end.status, end.bytes_down, &end.error),
-                        (Some(200), length, &None),
-                        "round {round}: {line}"
-                    );
-                    assert_eq!(
-                        lengths.get(&key(id, n)).copied().unwrap_or(0),
-                        length,
-                        "round {round}: {line}"
-                    );
-                }
-                _ => panic!("the child said {line:?} {said}"),
-            }
-        }
-    }
-    println!(
-        "{ROUNDS} kills: {heads} heads and {ends} ends acknowledged, all there; {torn} writes were torn"
-    );
-    assert!(ends > ROUNDS, "the child did hardly anything");
 }
 
 #[test]

@@ -2,14 +2,13 @@
 
 use anyhow::Result;
 
-use crate::{setup, sh};
+use crate::{profile, setup, sh};
 
 /// Sets up, builds both sides optimised, runs the measurement.
 pub fn run(arguments: &[String]) -> Result<()> {
     setup::require_root()?;
     setup::install(setup::Task::Bench)?;
-    sh::run(&mut sh::cargo(&["build", "--release", "--package", "sluice", "--bin", "sluice"]))?;
-    sh::run(
-        sh::cargo(&["run", "--release", "--package", "sluice-tests", "--bin", "bench", "--"]).args(arguments),
-    )
+    sh::run(&mut profile::cargo(&["build", "--package", "sluice", "--bin", "sluice"])?)?;
+    let mut bench = profile::cargo(&["run", "--package", "sluice-tests", "--bin", "bench"])?;
+    sh::run(bench.arg("--").args(arguments))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{setup, sh};
+use crate::{profile, setup, sh};
 
 /// Where a file of the workspace goes.
 const FILES: &[(&str, &str)] = &[
@@ -44,7 +44,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
     };
     setup::install(setup::Task::Dist)?;
     let binary = build(debug)?;
-    let folder = binary.parent().and_then(Path::parent).context("the target folder")?.join("dist");
+    // A release build has its target's folder between.
+    let levels = if debug { 2 } else { 3 };
+    let folder = binary.ancestors().nth(levels).context("the target folder")?.join("dist");
     let staged = folder.join(if debug { "tree-debug" } else { "tree" });
     if staged.exists() {
         fs::remove_dir_all(&staged).with_context(|| staged.display().to_string())?;
@@ -70,11 +72,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
 
 /// The binary that cargo says it built: the target folder may be elsewhere.
 fn build(debug: bool) -> Result<PathBuf> {
-    let mut cargo =
-        sh::cargo(&["build", "--package", "sluice", "--bin", "sluice", "--message-format", "json"]);
-    if !debug {
-        cargo.arg("--release");
-    }
+    let build = ["build", "--package", "sluice", "--bin", "sluice", "--message-format", "json"];
+    let mut cargo = if debug { sh::cargo(&build) } else { profile::cargo(&build)? };
     let messages = sh::output(&mut cargo)?;
     let executable = messages.lines().filter_map(|line| line.split_once("\"executable\":\"")).next_back();
     let path = executable.and_then(|(_, rest)| rest.split_once('"')).context("cargo names no executable")?.0;

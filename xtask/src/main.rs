@@ -8,6 +8,7 @@ mod ebpf;
 mod lex;
 mod order;
 mod pages;
+mod profile;
 mod setup;
 mod sh;
 mod size;
@@ -27,11 +28,12 @@ cargo xtask TASK [ARGUMENTS]
   ci [STEP]...      everything a change must pass: fmt order size pages ring clippy doc deny ebpf test
   ebpf [--check]    build the kernel object; with --check fail if the committed one differs
   bench             direct against through Sluice, in one run; writes JSON
+  profile           count anew by what release builds are laid out, and pack it (agent/release.profdata.xz)
   vm ... -- COMMAND run a command on Debian's kernel in QEMU, with BPF LSM; vm test TARGET for a test target
   dist              release build and the .deb, in target/dist
   help              this text
 
-setup, demo, test, bench and dist install what is missing; that and the kernel tests need root.";
+setup, demo, test, bench, profile and dist install what is missing; that and the kernel tests need root.";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(&rest),
         "bench" => bench::run(&rest),
         "dist" => dist::run(&rest),
+        "profile" => profile::run(&rest),
         "vm" => vm::run(&rest),
         "ebpf" if rest.iter().any(|argument| argument == "--check") => ebpf::check(),
         "ebpf" => ebpf::build(),

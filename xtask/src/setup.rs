@@ -15,11 +15,13 @@ pub enum Task {
     Bench,
     Dist,
     Ebpf,
+    Profile,
     Vm,
 }
 
 impl Task {
-    const ALL: [Self; 6] = [Self::Demo, Self::Test, Self::Bench, Self::Dist, Self::Ebpf, Self::Vm];
+    const ALL: [Self; 7] =
+        [Self::Demo, Self::Test, Self::Bench, Self::Dist, Self::Ebpf, Self::Profile, Self::Vm];
 
     fn parse(name: &str) -> Option<Self> {
         match name {
@@ -28,6 +30,7 @@ impl Task {
             "bench" => Some(Self::Bench),
             "dist" => Some(Self::Dist),
             "ebpf" => Some(Self::Ebpf),
+            "profile" => Some(Self::Profile),
             "vm" => Some(Self::Vm),
             _ => None,
         }
@@ -58,7 +61,7 @@ const fn package(name: &'static str, probe: Probe, tasks: &'static [Task], why: 
 }
 
 use Probe::{File, Installed, Program};
-use Task::{Bench, Demo, Dist, Ebpf, Test, Vm};
+use Task::{Bench, Demo, Dist, Ebpf, Profile, Test, Vm};
 
 const PACKAGES: &[Package] = &[
     package("gcc", Program("cc"), &[Demo, Test, Bench, Dist, Ebpf], "aws-lc is C; the linker"),
@@ -104,8 +107,15 @@ const PACKAGES: &[Package] = &[
     package("musl-tools", Program("musl-gcc"), &[Test], "a client with musl's resolver"),
     package("postgresql-client", Program("psql"), &[Test], "a client: of a protocol that names no host"),
     package("default-jdk-headless", File("/usr/bin/javac"), &[Test], "a client in Java, and keytool"),
-    package("xz-utils", Program("xz"), &[Test], "unpacks x509-limbo"),
+    package(
+        "xz-utils",
+        Program("xz"),
+        &[Test, Bench, Dist, Profile],
+        "unpacks x509-limbo, and the profile of release builds",
+    ),
+    package("llvm-22", Program("llvm-profdata-22"), &[Profile], "adds up what the processes counted"),
     package("gdb", Program("gcore"), &[Test], "a dump of a process, which a job must not get of the agent's"),
+    package("e2fsprogs", File("/usr/sbin/mkfs.ext4"), &[Test], "file systems on a disk that loses its power"),
     package("strace", Program("strace"), &[Test], "makes writes and syncs of the store fail"),
     package("zstd", Program("zstd"), &[Test], "bodies in that content coding"),
     package("nginx-light", Program("nginx"), &[Test, Bench], "an upstream that is not ours"),

@@ -76,6 +76,9 @@ pub struct Line {
     bodies: Bodies,
     holes: Vec<Hole>,
     tails: Vec<Tail>,
+    /// Findings (their places in the report) that a failure of the disk accounts for, if a later record says so of the
+    /// record that is lost there.
+    doubts: Vec<(usize, u64)>,
     /// What records say happened: of which log, at which leaf.
     recovered: Vec<Recovered>,
     given_up: Vec<(GivenUp, Leaf)>,
@@ -121,6 +124,7 @@ impl Line {
             bodies: Bodies::new(dir),
             holes: Vec::new(),
             tails: Vec::new(),
+            doubts: Vec::new(),
             recovered: Vec::new(),
             given_up: Vec::new(),
             deleted: Vec::new(),
@@ -265,6 +269,9 @@ impl Line {
             self.current = Some(id);
         }
         if let Some(begins) = begins {
+            if let Some(log) = self.logs.get_mut(&id) {
+                log.boot = Some(begins.boot_id.clone());
+            }
             self.clock.sign(&head.time, &begins.boot_id, begins.boottime_us, sequence, report);
         }
         if self.logs.get(&id).is_none_or(|log| log.first != *first)
@@ -296,7 +303,8 @@ impl Line {
                 Item::Bad { offset, end } | Item::Tail { offset, end } => {
                     let text = format!("bytes {offset} to {end} of segment {segment} are no record");
                     let so = format!("record {next} is lost there, and with it what it said");
-                    report.add(Finding::bad(What::Changed, text).at(segment, offset).record(next).so(so));
+                    let finding = Finding::bad(What::Changed, text).at(segment, offset).record(next).so(so);
+                    self.doubt(next, finding, report);
                 }
             }
         }
@@ -332,7 +340,9 @@ impl Line {
         let leaf = self.leaf(place, frame, report);
         self.time(place, frame, leaf, report);
         self.said(place, frame, leaf, report);
+        let before = report.findings.len();
         self.bodies.record(segment, frame, report);
+        self.doubts.extend((before..report.findings.len()).map(|finding| (finding, frame.sequence)));
     }
 
     /// What lies behind the end of a segment's records.
@@ -350,7 +360,8 @@ impl Line {
                 "the records of segment {} end at byte {offset}; the next segment says {end}",
                 segment.number
             );
-            report.add(Finding::bad(What::Missing, text).at(segment.number, offset));
+            let finding = Finding::bad(What::Missing, text).at(segment.number, offset);
+            self.doubt(self.next.unwrap_or(0), finding, report);
         }
         let bytes = files::behind(&segment.path, end).map_err(Error::of(&segment.path))?;
         if bytes > 0 {

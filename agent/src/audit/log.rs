@@ -66,6 +66,9 @@ pub struct Log {
     pub checkpoints: u64,
     /// A stop was recorded, and nothing since.
     pub stopped: bool,
+    /// The boot of the machine that it began in, and the time of its last record that bears one.
+    pub boot: Option<String>,
+    pub newest: Option<String>,
     /// Asked for with every record; there may be thousands of marks.
     promised: u64,
     size: u64,
@@ -107,6 +110,8 @@ impl Log {
             signed: 0,
             checkpoints: 0,
             stopped: false,
+            boot: None,
+            newest: None,
             window,
             promised,
             size: 0,

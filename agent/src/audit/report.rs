@@ -197,6 +197,16 @@ impl Report {
         }
     }
 
+    /// A finding that weighed does not: there is a reason, and no deceit.
+    pub fn excuse(&mut self, index: usize, why: &str) {
+        let Some(finding) = self.findings.get_mut(index).filter(|finding| finding.grade == Grade::Bad) else {
+            return;
+        };
+        (finding.grade, finding.what) = (Grade::Said, What::Gap);
+        finding.text = format!("{}: {why}", finding.text);
+        self.bad -= 1;
+    }
+
     /// Nothing that weighs was found, and what is there is proven.
     pub fn good(&self) -> bool {
         self.bad == 0 && self.unproven == 0 && self.proven > 0

@@ -84,6 +84,8 @@ pub struct Recovered {
     pub time: String,
     pub at: Place,
     pub bytes: u64,
+    #[serde(default)]
+    pub segments: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -64,6 +64,9 @@ fn print(out: &mut impl io::Write, status: &Status) -> io::Result<()> {
     for (name, value) in &status.counters {
         writeln!(out, "{name} {value}")?;
     }
+    for (name, count) in &status.masked {
+        writeln!(out, "masked {} {count}", visible(name, Keep::Nothing))?;
+    }
     if !status.tags.is_empty() {
         writeln!(out)?;
         tag::print(out, &status.tags)?;

@@ -308,7 +308,7 @@ async fn report(services: Arc<Services>, folding: Folding) {
     let mut health = services.store.health();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut dropped = tokio::time::interval(Duration::from_secs(10));
-    let mut said = 0;
+    let (mut said, mut masked) = (0, 0);
     loop {
         tokio::select! {
             _ = second.tick() => {
@@ -316,6 +316,10 @@ async fn report(services: Arc<Services>, folding: Folding) {
                 let sessions = u32::try_from(services.drain.running()).unwrap_or(u32::MAX);
                 if std::mem::replace(&mut said, sessions) != sessions {
                     warden.tell(ToWarden::Sessions(sessions));
+                }
+                if let Some(counts) = services.tokens.tally.beyond(masked) {
+                    masked = counts.values().sum();
+                    warden.tell(ToWarden::Masked(counts));
                 }
             }
             _ = dropped.tick() => {

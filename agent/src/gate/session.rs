@@ -197,7 +197,8 @@ impl Line {
             }
         };
         let dialling = dial(passage, self.destination, self.netns, &self.services.warden, unsettled);
-        let upstream = match dialling.await {
+        // Boxed, as whatever is over long before the connection is: it would keep its room in it.
+        let upstream = match Box::pin(dialling).await {
             Ok(upstream) => upstream,
             Err(error) => {
                 reset(&client);

@@ -88,11 +88,15 @@ impl Kind {
         let header = content_type.unwrap_or_default().to_ascii_lowercase();
         let end = header.iter().position(|b| *b == b';').unwrap_or(header.len());
         let kind = Self::named(header[..end].trim_ascii(), content_type.unwrap_or_default(), first)?;
-        if matches!(kind, Self::Opaque | Self::Grpc | Self::Protobuf) {
+        if matches!(kind, Self::Grpc | Self::Protobuf) {
             return Ok(kind);
         }
-        if first.starts_with(&[0xff, 0xfe]) || first.starts_with(&[0xfe, 0xff]) {
+        let marked = first.starts_with(&[0xff, 0xfe]) || first.starts_with(&[0xfe, 0xff]);
+        if marked || is_wide(first) {
             return Err(Refused::Charset("UTF-16 or UTF-32, by its first bytes; send UTF-8".into()));
+        }
+        if kind == Self::Opaque {
+            return Ok(kind);
         }
         match parameter(&header, b"charset").as_deref() {
             None | Some(b"" | b"utf-8" | b"utf8" | b"us-ascii" | b"ascii") => Ok(kind),
@@ -184,6 +188,20 @@ fn is_text(first: &[u8]) -> bool {
     is_text && !first.iter().any(|b| *b < 9 || (14..32).contains(b))
 }
 
+/// Whether a body begins as text does in UTF-16 or UTF-32: zeros between letters of ASCII. Searched byte by byte, nothing would be found.
+fn is_wide(first: &[u8]) -> bool {
+    let first = &first[..first.len().min(FIRST)];
+    let wide = |width: usize, letter: usize| {
+        let letters = first.chunks_exact(width);
+        let is = |unit: &[u8]| {
+            let (says, zeros) = (unit[letter], unit.iter().filter(|b| **b == 0).count());
+            (says.is_ascii_graphic() || says.is_ascii_whitespace()) && zeros == width - 1
+        };
+        letters.len() >= 4 && letters.into_iter().all(is)
+    };
+    wide(2, 0) || wide(2, 1) || wide(4, 0) || wide(4, 3)
+}
+
 /// A parameter of a header's value (RFC 9110 section 5.6.6), without its quotes.
 pub(super) fn parameter(header: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     let mut rest = header;
@@ -245,6 +263,7 @@ mod tests {
         assert_eq!((of("", b""), of("", b"\xef\xbb\xbfa")), (Ok(Kind::Opaque), Ok(Kind::Opaque)));
         assert_eq!(of("application/octet-stream", b"\x89PNG"), Ok(Kind::Opaque));
         assert_eq!(of("image/png", b"\x89PNG"), Ok(Kind::Opaque));
+        assert_eq!(of("", b"a\0b\0c\0\x01\0d\0"), Ok(Kind::Opaque));
         assert_eq!(
             of("multipart/form-data; boundary=\"a b\"; x=y", b"--a b"),
             Ok(Kind::Multipart { boundary: b"a b".to_vec() })
@@ -255,6 +274,10 @@ mod tests {
             ("text/plain; charset=shift_jis", b"x"),
             ("application/json", b"\xff\xfe{\0"),
             ("multipart/form-data", b"--x"),
+            ("application/octet-stream", b"\xff\xfe{\0\"\0"),
+            ("application/octet-stream", b"j\0a\0n\0e\0@\0c\0"),
+            ("", b"\0j\0a\0n\0e\0@\0c\0o"),
+            ("", b"j\0\0\0a\0\0\0n\0\0\0e\0\0\0"),
         ] {
             assert!(of(header, first).is_err(), "{header}");
         }

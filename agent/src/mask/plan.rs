@@ -158,6 +158,10 @@ impl Plan {
         of_form(&self.query, name)
     }
 
+    pub(super) fn has_query_fields(&self) -> bool {
+        !self.query.is_empty()
+    }
+
     pub(super) fn form_field(&self, name: &str) -> Option<&Field> {
         of_form(&self.form, name)
     }

@@ -82,12 +82,17 @@ impl Restore {
         let mut at = if tokens.is_empty() { self.text.len() } else { self.settled };
         while at < self.text.len() {
             let begins = at == 0 || !self.text[at - 1].is_ascii_alphanumeric();
-            if !begins || !(self.text[at].is_ascii_alphanumeric() || self.text[at] == b'+') {
-                at += 1;
-                continue;
-            }
-            if !may_begin(tokens, &self.text[at..]) {
-                at += 1;
+            let rest = &self.text[at..];
+            if begins && (rest[0].is_ascii_alphanumeric() || rest[0] == b'+') {
+                if !may_begin(tokens, rest) {
+                    at += 1;
+                    continue;
+                }
+            } else {
+                // On to where the next word begins.
+                let inside =
+                    rest.iter().take_while(|b| begins != b.is_ascii_alphanumeric() && **b != b'+').count();
+                at += inside.max(1);
                 continue;
             }
             match at_place(tokens, &self.text[at..], last) {
@@ -110,15 +115,17 @@ impl Restore {
     }
 }
 
-/// Whether a token begins with the two letters or digits that are next: most words are none's beginning.
+/// Whether a token may begin with the three letters or digits that are next: most words are none's beginning.
 fn may_begin(tokens: &Tokens, text: &[u8]) -> bool {
-    let mut plain = text.iter().take(4).filter(|b| b.is_ascii_alphanumeric());
-    match (plain.next(), plain.next()) {
-        (Some(first), Some(second)) => {
-            tokens.may_begin(first.to_ascii_lowercase(), second.to_ascii_lowercase())
+    let (mut plain, mut count) = ([0; 3], 0);
+    for byte in text.iter().take(7).filter(|b| b.is_ascii_alphanumeric()) {
+        plain[count] = byte.to_ascii_lowercase();
+        count += 1;
+        if count == plain.len() {
+            break;
         }
-        _ => true,
     }
+    tokens.may_begin(&plain[..count])
 }
 
 fn plain(text: &[u8]) -> Vec<u8> {

@@ -18,12 +18,26 @@ struct Part<'a> {
     head: SegmentHead,
 }
 
-/// How far the logs in `segments` came that no later one said the end of. `drains`: the writer of this log goes on with it,
-/// and what is said of it is not the end.
+/// What is told of the logs before.
+#[derive(Default)]
+pub struct Before {
+    /// How far those came that no later one said the end of.
+    pub ends: Vec<LogEnd>,
+    /// In which boot of the machine the last began.
+    pub boot_id: Option<String>,
+}
+
+/// Looks at the logs in `segments`. `drains`: the writer of this log goes on with it, and what is said of it is not the end.
+/// `last`: where the records end.
 ///
 /// # Errors
 /// What reading says.
-pub fn logs(dir: &Path, segments: &[Found], drains: Option<&LogEnd>) -> io::Result<Vec<LogEnd>> {
+pub fn logs(
+    dir: &Path,
+    segments: &[Found],
+    drains: Option<&LogEnd>,
+    last: Option<End>,
+) -> io::Result<Before> {
     let mut parts = Vec::with_capacity(segments.len());
     for found in segments {
         match segment::first(&found.path) {
@@ -44,10 +58,12 @@ pub fn logs(dir: &Path, segments: &[Found], drains: Option<&LogEnd>) -> io::Resu
         }
         match drains.filter(|drains| drains.log == log.id) {
             Some(drains) => ends.push(drains.clone()),
-            None => ends.push(end(dir, &parts, &log.id, log.first)?),
+            None => ends.push(end(dir, &parts, &log.id, log.first, last)?),
         }
     }
-    Ok(ends)
+    let begun = parts.iter().rev().find_map(|part| part.head.log.as_ref()?.begins.as_ref());
+    let boot_id = begun.map(|begins| begins.boot_id.clone());
+    Ok(Before { ends, boot_id })
 }
 
 /// How far one log came.
@@ -56,12 +72,12 @@ pub fn logs(dir: &Path, segments: &[Found], drains: Option<&LogEnd>) -> io::Resu
 /// What reading says.
 pub fn end_of(dir: &Path, log: &str) -> io::Result<Option<LogEnd>> {
     let (segments, _) = segment::list(dir)?;
-    let ends = logs(dir, &segments, None)?;
+    let Before { ends, .. } = logs(dir, &segments, None, None)?;
     Ok(ends.into_iter().find(|end| end.log == log))
 }
 
 /// From its tiles as far as they are there, then from its frames.
-fn end(dir: &Path, parts: &[Part<'_>], id: &str, first: u64) -> io::Result<LogEnd> {
+fn end(dir: &Path, parts: &[Part<'_>], id: &str, first: u64, last: Option<End>) -> io::Result<LogEnd> {
     let mut tree = Frontier::default();
     let tiles = directory(dir, id);
     for index in 0.. {
@@ -74,7 +90,8 @@ fn end(dir: &Path, parts: &[Part<'_>], id: &str, first: u64) -> io::Result<LogEn
     // The one that the next leaf is in, and those behind it.
     let from = own.partition_point(|part| part.first <= next).saturating_sub(1);
     for part in &own[from..] {
-        let ends = after(parts, part.found.number);
+        let last = last.filter(|end| end.segment == part.found.number).map(|end| end.offset);
+        let ends = after(parts, part.found.number).or(last);
         let mut scan = Scan::open(&part.found.path)?;
         while let Step::Frame { offset, kind, sequence, payload } = scan.step()? {
             if ends.is_some_and(|end| offset >= end) {

@@ -29,6 +29,7 @@ use super::frame::{BODY_REF_AAD, Batch, BodyAt, BodyRef, Kind};
 use super::log::locked;
 use super::payload::{BodyKey, stamp};
 use super::segment::MODE;
+use crate::evidence::tree::Hash;
 use crate::types::Recipient;
 
 pub use pieces::Sealed;
@@ -334,7 +335,7 @@ impl Sealer {
                 let tag = tag.expect("a piece is far below what AES-GCM seals");
                 tag.as_ref().try_into().expect("its tag has 16 bytes")
             });
-            to.sha256 = Sha256::digest(sealed).into();
+            to.sha256 = Hash::of(sealed).0;
             batch.raw(Kind::BodyRef, &to.bytes(), &[]).map_err(|error| Unrecordable(error.to_string()))
         })
     }

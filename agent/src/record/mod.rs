@@ -24,6 +24,7 @@ pub mod fold;
 pub mod frame;
 pub mod headers;
 mod held;
+mod left;
 mod lock;
 pub(crate) use lock::in_use;
 mod log;

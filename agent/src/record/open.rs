@@ -1,10 +1,10 @@
 //! Opening the store: one writer, what the last one left, a fresh segment; and closing it.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use time::OffsetDateTime;
@@ -14,15 +14,16 @@ use super::before;
 use super::bodies::Sealer;
 use super::frame::{Batch, Kind};
 use super::headers::Salt;
-use super::lock::{Lock, Place};
+use super::left::Left;
+use super::lock::Lock;
 use super::log::{Bounds, Evidence, Log};
-use super::logs::{Current, boot_id};
-use super::payload::{End, LogEnd, Recovered, Run, stamp};
-use super::segment::{self, Found, Scan, Step};
+use super::logs::boot_id;
+use super::payload::{Run, stamp};
+use super::segment::{self, Found};
 use super::session::Session;
 use super::trees::{self, Due, Notary};
 use super::veil::Veil;
-use super::writer::{Need, Writer};
+use super::writer::Need;
 use super::{Health, Settings, Sink, Unrecordable, Unseen};
 use crate::evidence::tree::Head;
 use crate::turn::Ahead;
@@ -144,18 +145,22 @@ impl Store {
         let lock = Lock::take(&dir).map_err(unusable)?.ok_or_else(|| Error::InUse { dir: dir.clone() })?;
         let place = lock.place().map_err(unusable)?;
         let (all, spares) = segment::list(&dir).map_err(unusable)?;
-        let mut segments = all.clone();
-        match &place {
-            // What somebody else writes is not to be touched, nor what he has laid ready.
-            Some(place) => segments.retain(|found| found.number >= place.segment),
-            None => spares.iter().try_for_each(fs::remove_file).map_err(unusable)?,
+        // What somebody else writes is not to be touched, nor what he has laid ready.
+        let own = |found: &Found| place.as_ref().is_none_or(|place| found.number >= place.segment);
+        let (mut segments, mut all): (Vec<Found>, Vec<Found>) = all.into_iter().partition(own);
+        if place.is_none() {
+            spares.iter().try_for_each(fs::remove_file).map_err(unusable)?;
         }
         let drains = place.as_ref().and_then(|place| place.log.clone());
         let draining = drains.as_ref().map(|end| end.log.clone());
-        let left = Left::of(&segments, place)?;
-        let previous = before::logs(&dir, &all, drains.as_ref()).map_err(unusable)?;
-        let mut writer = left.writer(&dir, previous, Arc::new(Sealer::new(recipients, segment_bytes)));
-        writer.segment_bytes = segment_bytes;
+        let left = Left::of(&dir, &mut segments, place)?;
+        all.append(&mut segments);
+        let before = before::logs(&dir, &all, drains.as_ref(), left.end).map_err(unusable)?;
+        if before.boot_id.is_some_and(|before| before != boot_id()) {
+            trees::mend(&dir).map_err(unusable)?;
+        }
+        let sealer = Arc::new(Sealer::new(recipients, segment_bytes));
+        let mut writer = left.writer(&dir, segment_bytes, before.ends, sealer);
         let run = Run {
             time: stamp(OffsetDateTime::now_utc()),
             boot_id: boot_id(),
@@ -250,102 +255,4 @@ impl Store {
         let framed = batch.json(Kind::Stop, &run);
         self.0.log.close(framed.is_ok().then_some(&mut batch));
     }
-}
-
-/// What the last writer left.
-#[derive(Default)]
-struct Left {
-    store: Option<String>,
-    last: u64,
-    last_number: u64,
-    end: Option<End>,
-    cut: Option<Recovered>,
-    /// Nothing: the writer before still writes, elsewhere.
-    apart: bool,
-}
-
-impl Left {
-    /// A writer that goes on from there, in a log that begins behind `previous`.
-    fn writer(&self, dir: &Path, previous: Vec<LogEnd>, sealer: Arc<Sealer>) -> Writer {
-        Writer {
-            dir: dir.to_owned(),
-            store: self.store.clone().unwrap_or_else(|| ulid::Ulid::generate().to_string()),
-            segment_bytes: SMALLEST,
-            current: None,
-            spare: None,
-            retired: Vec::new(),
-            previous: self.end,
-            last_number: self.last_number,
-            apart: self.apart,
-            log: Current::after(previous),
-            leaves: Vec::new(),
-            end_of_numbers: None,
-            next: self.last + 1,
-            buffered: Batch::default(),
-            promised: 0,
-            renumbered: Vec::new(),
-            open: 0,
-            renamed: false,
-            pending: Batch::default(),
-            retry_at: None,
-            trouble: None,
-            reports: Vec::new(),
-            closed: false,
-            // Those of one that drains, which had another last segment, are in the same directory.
-            spares: self.last_number << 32,
-            sealer,
-            touched: Vec::new(),
-        }
-    }
-
-    /// `segments`: those that are there, from `place` on when there is one.
-    fn of(segments: &[Found], place: Option<Place>) -> Result<Self, Error> {
-        match (segments.last(), place) {
-            (Some(last), place) => {
-                let left = recover(segments)?;
-                let store = left.store.or_else(|| place.map(|place| place.store));
-                Ok(Self { store, last_number: last.number, ..left })
-            }
-            (None, Some(Place { store, segment, sequence, .. })) => Ok(Self {
-                store: Some(store),
-                last: sequence - 1,
-                last_number: segment - 1,
-                apart: true,
-                ..Self::default()
-            }),
-            (None, None) => Ok(Self::default()),
-        }
-    }
-}
-
-/// Reads the last segment that has a record. What lies behind its last good frame stays where it is: the next segment's
-/// head says where it ends, so no reader goes on into it.
-fn recover(segments: &[Found]) -> Result<Left, Error> {
-    let mut left = Left::default();
-    for found in segments.iter().rev() {
-        let wrong = |source| Error::Segment { path: found.path.clone(), source };
-        let mut scan = Scan::open(&found.path).map_err(wrong)?;
-        let mut first = true;
-        while let Step::Frame { sequence, payload, kind, .. } = scan.step().map_err(wrong)? {
-            if std::mem::take(&mut first) && Kind::of(kind) == Some(Kind::Segment) {
-                left.store = serde_json::from_slice::<super::payload::SegmentHead>(payload)
-                    .ok()
-                    .map(|head| head.store);
-            }
-            left.last = left.last.max(sequence);
-        }
-        let at = End { segment: found.number, offset: scan.offset() };
-        left.end.get_or_insert(at);
-        let bytes = scan.rest().map_err(wrong)?;
-        if bytes > 0 && left.cut.is_none() {
-            left.cut = Some(Recovered { time: stamp(OffsetDateTime::now_utc()), at, bytes });
-        }
-        // Zeros behind the end are the allocation; it is of no more use. A read-only segment keeps them.
-        let _ =
-            OpenOptions::new().write(true).open(&found.path).and_then(|file| file.set_len(at.offset + bytes));
-        if !first {
-            break;
-        }
-    }
-    Ok(left)
 }

@@ -139,6 +139,9 @@ pub struct Recovered {
     pub at: End,
     /// How many, up to the last that is not zero.
     pub bytes: u64,
+    /// The first and the last of the segments that followed and were left out, too: what they go on from is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<(u64, u64)>,
 }
 
 /// [`super::frame::Kind::GivenUp`]: a segment was left after a failed write or sync.

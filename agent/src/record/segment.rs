@@ -237,8 +237,16 @@ impl Scan {
     /// # Errors
     /// Whatever read says.
     pub fn rest(&self) -> io::Result<u64> {
+        self.behind(self.offset)
+    }
+
+    /// How many bytes lie behind this place, up to the last that is not zero.
+    ///
+    /// # Errors
+    /// Whatever read says.
+    pub fn behind(&self, place: u64) -> io::Result<u64> {
         let mut last = 0;
-        let mut at = self.offset;
+        let mut at = place;
         let mut buffer = vec![0; WINDOW];
         loop {
             let n = self.file.read_at(&mut buffer, at)?;
@@ -246,7 +254,7 @@ impl Scan {
                 return Ok(last);
             }
             if let Some(i) = buffer[..n].iter().rposition(|b| *b != 0) {
-                last = at + i as u64 + 1 - self.offset;
+                last = at + i as u64 + 1 - place;
             }
             at += n as u64;
         }

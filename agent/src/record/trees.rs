@@ -2,7 +2,7 @@
 //! be signed. `logs/<log>/` in the store is a directory of C2SP tlog-tiles: `tile/…`, and `checkpoint`, the last one;
 //! `checkpoints` beside it has all of them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::payload::LogEnd;
 use super::segment::{MODE, open_plain};
-use crate::evidence::note::{self, Piece};
-use crate::evidence::tile::{At, Collector, Tile};
+use crate::evidence::note::{self, Note, Piece};
+use crate::evidence::tile::{At, Collector, Tile, WIDTH};
 use crate::evidence::tree::{self, Growth, Hash, Head};
 
 /// The directory of all logs, below the store's.
@@ -27,6 +27,8 @@ pub const KEYS: &str = "keys";
 const TILES: &str = "tile";
 /// More bytes than a tile has.
 const TILE: u64 = 64 * 1024;
+/// Bytes of a hash in a tile.
+const HASH: u64 = 32;
 /// At least so long lies between two checkpoints, and under load no more.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -185,6 +187,65 @@ impl Tree {
     }
 }
 
+/// So many leaves of a log are on disk for certain: what was signed was, and what full tiles have.
+pub fn known(store: &Path, log: &str) -> u64 {
+    let directory = directory(store, log);
+    let mut text = String::new();
+    let read =
+        open_plain(&directory.join(CHECKPOINT)).and_then(|file| file.take(TILE).read_to_string(&mut text));
+    let signed = read.ok().and_then(|_| text.lines().nth(1)?.parse::<u64>().ok()).unwrap_or(0);
+    let full = |index: &u64| read_tile(&directory, At { level: 0, index: *index, width: WIDTH }).is_some();
+    let width = WIDTH as u64;
+    let tiles = (signed / width..).take_while(full).last();
+    tiles.map_or(signed, |last| signed.max((last + 1) * width))
+}
+
+/// Removes what the machine's end left of files that are not synced: nothing of them, or half. What they have is in the
+/// records, and in other files.
+///
+/// # Errors
+/// What the file system says.
+pub fn mend(store: &Path) -> io::Result<()> {
+    let logs = match fs::read_dir(store.join(LOGS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        logs => logs?,
+    };
+    for log in logs {
+        let log = log?.path();
+        let checkpoint = log.join(CHECKPOINT);
+        match fs::read_to_string(&checkpoint) {
+            Ok(text) if Note::parse(&text).is_err() => fs::remove_file(&checkpoint)?,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => fs::remove_file(&checkpoint)?,
+            _ => {}
+        }
+        mend_tiles(&log.join(TILES), MAX_DEPTH)?;
+    }
+    Ok(())
+}
+
+/// Directories below one another that tiles lie in at most: level, three digits each of a number, and the one of a tile
+/// that is not full.
+const MAX_DEPTH: usize = 9;
+
+fn mend_tiles(directory: &Path, depth: usize) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    let partial = directory.extension().is_some_and(|extension| extension == "p");
+    for entry in entries {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let width = match entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()) {
+            Some(width) if partial => width,
+            _ => WIDTH as u64,
+        };
+        if kind.is_dir() && depth > 0 {
+            mend_tiles(&path, depth - 1)?;
+        } else if kind.is_file() && entry.metadata()?.len() != width * HASH {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// How many certificates of keys there are. What a crash cut short is cut off.
 ///
 /// # Errors
@@ -215,7 +276,10 @@ pub fn count_keys(store: &Path) -> io::Result<u64> {
 /// What the file system says.
 pub fn add_keys(store: &Path, certificates: &[String]) -> io::Result<()> {
     let all: String = certificates.iter().flat_map(|certificate| [certificate, "\n"]).collect();
-    OpenOptions::new().append(true).create(true).mode(MODE).open(store.join(KEYS))?.write_all(all.as_bytes())
+    let mut file = OpenOptions::new().append(true).create(true).mode(MODE).open(store.join(KEYS))?;
+    file.write_all(all.as_bytes())?;
+    // Checkpoints and records that follow are worth nothing without, whatever becomes of the machine.
+    file.sync_all()
 }
 
 /// The records of a log are no more: what its tree was made of goes too. Its last checkpoint stays.
@@ -232,12 +296,14 @@ pub fn forget(store: &Path, log: &str) -> io::Result<()> {
     gone(fs::remove_file(directory.join(CHECKPOINTS)))
 }
 
+/// Straight to its name: hundreds fill in a second, each once and for good, and a file that is not as long as its tile is
+/// none to whoever reads ([`Tile::read`]).
 fn write_tile(directory: &Path, tile: &Tile) -> io::Result<()> {
     let path = tile_path(directory, tile.at);
-    match put(&path, &tile.bytes()) {
+    match write(&path, &tile.bytes()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             path.parent().map_or(Ok(()), make_dir)?;
-            put(&path, &tile.bytes())
+            write(&path, &tile.bytes())
         }
         done => done,
     }
@@ -250,7 +316,10 @@ fn make_dir(path: &Path) -> io::Result<()> {
 /// Writes a whole file under another name first, so that nobody reads half of it.
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
-    file.write_all(bytes)?;
+    write(&new, bytes)?;
     fs::rename(&new, path)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path)?.write_all(bytes)
 }

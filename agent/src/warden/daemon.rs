@@ -260,6 +260,7 @@ impl Daemon {
             ToWarden::Ready => self.serves(),
             ToWarden::Alive => {}
             ToWarden::Sessions(count) => self.live.sessions(count),
+            ToWarden::Masked(counts) => self.live.masked(counts),
             ToWarden::Identify { call, client, listener, netns } => {
                 let mut identity: Option<Box<Identity>> =
                     self.bound.identify(client, listener, netns).map(Box::new);

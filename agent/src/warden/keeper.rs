@@ -102,6 +102,7 @@ fn answer(message: ToWarden, ca: &CertificateAuthority, journal: &Journal) -> Op
         ToWarden::Ready
         | ToWarden::Alive
         | ToWarden::Sessions(_)
+        | ToWarden::Masked(_)
         | ToWarden::Store { refusing: None, .. }
         | ToWarden::Forgotten { .. }
         | ToWarden::Aside { .. }

@@ -60,6 +60,9 @@ struct Facts {
     gate: Option<ProcessStatus>,
     gates: u64,
     sessions: u32,
+    /// How much this gate has masked, by detector, and those before it.
+    masked: BTreeMap<String, u64>,
+    masked_before: BTreeMap<String, u64>,
     store_trouble: Option<String>,
     self_test: Option<SelfTest>,
     mode: Mode,
@@ -74,6 +77,8 @@ impl Live {
     pub fn gate_started(&self, pid: Option<u32>) {
         let mut facts = self.facts();
         facts.gates += 1;
+        let masked = std::mem::take(&mut facts.masked);
+        add(&mut facts.masked_before, masked);
         facts.gate = pid.map(|pid| ProcessStatus { pid, since: OffsetDateTime::now_utc() });
     }
 
@@ -87,6 +92,12 @@ impl Live {
     /// So many sessions are under way.
     pub fn sessions(&self, count: u32) {
         self.facts().sessions = count;
+    }
+
+    /// So much was masked by this gate, by detector. What it says is not believed further: few names, and short.
+    pub fn masked(&self, counts: BTreeMap<String, u64>) {
+        self.facts().masked =
+            counts.into_iter().filter(|(name, _)| name.len() <= MASKED_NAME).take(MASKED).collect();
     }
 
     /// This mode is in force.
@@ -123,7 +134,10 @@ impl Live {
         let store = bound.config.paths.state.join(paths::STORE_DIR);
         let warden = ProcessStatus { pid: std::process::id(), since: OffsetDateTime::now_utc() };
         Box::new(move || {
-            let Facts { gate, gates, sessions, store_trouble, self_test, mode } = live.facts().clone();
+            let Facts { gate, gates, sessions, masked, masked_before, store_trouble, self_test, mode } =
+                live.facts().clone();
+            let mut all_masked = masked_before;
+            add(&mut all_masked, masked);
             let mut notes = Vec::new();
             let counters: BTreeMap<String, u64> = match kernel.lock().counters() {
                 Ok(counters) => {
@@ -153,6 +167,7 @@ impl Live {
                 gate_restarts: gates.saturating_sub(1),
                 tags: tags.list(),
                 blocked: blocked(&counters),
+                masked: all_masked,
                 counters,
                 layers: host.layers(),
                 self_test,
@@ -161,6 +176,19 @@ impl Live {
                 notes,
             }
         })
+    }
+}
+
+/// So many names are kept, and so many bytes of them.
+const MASKED: usize = 512;
+const MASKED_NAME: usize = 64;
+
+fn add(all: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
+    for (name, count) in more {
+        if all.contains_key(&name) || all.len() < MASKED {
+            let sum = all.entry(name).or_default();
+            *sum = sum.saturating_add(count);
+        }
     }
 }
 

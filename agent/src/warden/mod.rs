@@ -26,7 +26,7 @@ mod notify;
 pub mod resolver;
 mod secrets;
 pub mod self_test;
-mod signer;
+pub mod signer;
 mod supervise;
 pub mod tags;
 mod programs;

@@ -9,6 +9,7 @@ mod sealed;
 
 pub use channel::{Channel, Error, pair, receive_blocking};
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,8 @@ pub enum ToWarden {
     },
     /// How many sessions are under way, when that changed: said each second at most.
     Sessions(u32),
+    /// How much was masked since the gate began, by detector, when that changed: said each second at most, 257 names of 64 letters.
+    Masked(BTreeMap<String, u64>),
     /// Answer to [`ToGate::StandAside`].
     Aside {
         /// Why the next gate must wait for the end of this one: it goes on as before. `None`: nothing is accepted any more,

@@ -21,7 +21,7 @@ use sluice_tests::load::credentials::{Case, per_second};
 use sluice_tests::load::goals::{Rounds, Side};
 use sluice_tests::load::machine::{machine, pin, pin_all_threads};
 use sluice_tests::load::{self, after, duration_us, float, good, spread};
-use sluice_tests::process::run;
+use sluice_tests::process::{eventually, run};
 use sluice_tests::upstream::Behaviour;
 use sluice_tests::upstream::haproxy::{self, Haproxy};
 use sluice_tests::upstream::nginx::{BULK, FULL_PORT, Nginx, PORT};
@@ -364,6 +364,7 @@ impl Bench {
                 let of = |pid| rss_kib(pid).map(|kib| kib as f64).context("a process of the agent is gone");
                 Ok((of(daemon.gate_pid()?)?, of(daemon.warden_pid()?)?))
             };
+            self.self_tested()?;
             let empty = resident(self)?;
             let full = self.with_idle(count, resident)?;
             self.rounds.add(Side::Through, key, (full.0 - empty.0) / f64::from(count));
@@ -373,6 +374,17 @@ impl Bench {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the agent has tried its own enforcement, which every start does beside serving.
+    fn self_tested(&self) -> Result<()> {
+        let (daemon, space) = (self.world.daemon(), self.world.space());
+        let tested = eventually(PATIENCE, || {
+            let status = good(&mut daemon.cli(space, &["status", "--json"])?)?;
+            let status: Value = serde_json::from_str(&status.stdout)?;
+            Ok((!status["self_test"].is_null()).then_some(()))
+        });
+        tested?.context("the agent's self-test does not end")
     }
 
     /// Runs `measure` while `count` idle connections are open through the agent.

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal};
 use sluice_tests::canary::Found;
 use sluice_tests::client;
 use sluice_tests::daemon::Daemon;
@@ -221,6 +221,14 @@ fn killed(all: &mut Everything, before: &[PathBuf], given: &mut String) {
     assert_eq!(cores(&all.world), before, "no core was left");
 }
 
+/// What this process and those that it starts do at a signal is what they do by default: a shell without job control has
+/// its background ignore SIGQUIT, which is inherited.
+#[expect(unsafe_code, reason = "changes what a signal does")]
+fn not_ignored(signal: Signal) {
+    // SAFETY: no handler of anybody's is replaced, nor is one set.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.expect("not ignored");
+}
+
 /// Lets processes dump cores, and shows that they do here.
 fn dumps_are_on(world: &World) {
     let (_, hard) = getrlimit(Resource::RLIMIT_CORE).expect("limit");
@@ -244,6 +252,7 @@ fn unwanted(found: &Found) -> Vec<&String> {
 
 #[test]
 fn nothing_that_is_left_or_given_has_a_secret() {
+    not_ignored(Signal::SIGQUIT);
     let (_, hard) = getrlimit(Resource::RLIMIT_CORE).expect("limit");
     setrlimit(Resource::RLIMIT_CORE, hard, hard).expect("cores are dumped");
     let mut all = Everything::start();

@@ -142,8 +142,10 @@ pub fn judge(stage: &Stage, rows: &mut [Row]) {
         let own = row.way.entry == Entry::Run
             && !row.way.name.ends_with("-join")
             && !["netns-", "rights-"].iter().any(|other| row.way.name.starts_with(other));
+        let grouped = ["multicast", "mdns", "igmp"].iter().any(|word| row.way.name.contains(word));
         let strange = during.iter().filter(|frame| {
             own && !frame.is_neighbourly()
+                && (grouped || !frame.is_group_report())
                 && !frame.is_afterthought()
                 && !Stage::is_agents(frame)
                 && !frame.contains(b"sentinel-")

@@ -16,7 +16,13 @@ fn what_cannot_be_read_is_refused_before_it_is_sent() {
     };
     // SLUICE_MASK_BOMB: MiB of spaces; 1024 takes a while to be made.
     let bomb = zeros(std::env::var("SLUICE_MASK_BOMB").map_or(256, |mib| mib.parse().expect("a number")));
-    let cases: [(&str, &[u8], &[&str], &str); 7] = [
+    let marked = [&b"\xff\xfe"[..], &utf16].concat();
+    let cases: [(&str, &[u8], &[&str], &str); 12] = [
+        ("marked", &marked, &["Content-Type: application/json"], "cannot be read"),
+        ("wide", &utf16, &["Content-Type: application/octet-stream"], "cannot be read"),
+        ("wide-text", &utf16, &["Content-Type: text/plain"], "cannot be read"),
+        ("overlong", b"[\"jane\xc1\x80corp.test\"]", &["Content-Type: application/json"], "no UTF-8"),
+        ("overlong-form", b"a=jane%C1%80corp.test", &[], "no UTF-8"),
         ("utf16", &utf16, &["Content-Type: application/json; charset=utf-16"], "cannot be read"),
         ("lie", b"{\"mail\": oops", &["Content-Type: application/json"], "no valid JSON"),
         ("bomb", &bomb, &["Content-Type: application/json", "Content-Encoding: gzip"], "grows more than"),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use sluice_tests::harness::{Options, World};
-use sluice_tests::process::{PATIENCE, eventually};
+use sluice_tests::process::{PATIENCE, eventually, run};
 
 use crate::rig::{EMAIL, WWW, curl, kept_nowhere, record, sent, with};
 
@@ -160,6 +160,13 @@ fn the_journal_has_counts_and_no_value() {
         Ok(journal.entries().into_iter().find(|entry| entry.contains_key("SLUICE_MASKED")))
     });
     let counted = counted.expect("no error").expect("an entry");
+    let masked = eventually(PATIENCE, || {
+        let mut status = world.daemon().cli(world.space(), &["status", "--json"])?;
+        let ended = run(&mut status, PATIENCE)?;
+        let status: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+        Ok((status["masked"] == serde_json::json!({ "email": 3 })).then_some(()))
+    });
+    assert!(masked.expect("a status").is_some(), "`sluice status` counts");
     assert_eq!(counted["SLUICE_MASKED"], "{\"email\":3}", "{counted:?}");
     assert!(!format!("{:?}", journal.entries()).contains("jane.roe"));
 }

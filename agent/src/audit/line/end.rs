@@ -2,6 +2,7 @@
 //! for anything: whoever can write to the store could have added the word to what he took away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use ulid::Ulid;
 
@@ -38,12 +39,17 @@ impl Line {
         };
         let (deleted, erased): (BTreeSet<u64>, BTreeSet<u64>) = (said(&self.deleted), said(&self.erased));
         bound.deleted = deleted;
+        for (index, record) in std::mem::take(&mut self.doubts) {
+            if let Some(why) = self.failed(&(record..record + 1), &bound) {
+                report.excuse(index, &why);
+            }
+        }
         self.holes(&bound, report);
         self.tails(report);
         if self.reach.is_whole() {
             self.gone(&bound, report);
         }
-        self.claims(report);
+        self.claims(&bound, report);
         self.unfinished(report);
         for log in self.signed.only_last.iter().filter(|log| self.logs.contains_key(log)) {
             let text = format!("logs/{log}/checkpoints is not there, only the last checkpoint");
@@ -113,10 +119,11 @@ impl Line {
                 false => format!("segments {} to {}", segments.start, segments.end - 1),
             };
             let both = [from, which].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ");
+            let failed = self.unproven(hole, bound);
             let mut finding = if self.was_deleted(hole, bound) {
                 report.since = self.begins();
                 Finding::said(What::Deleted, format!("{both} were deleted; a signed record says so"))
-            } else if let Some(why) = self.unproven(hole, bound) {
+            } else if let Some(why) = &failed {
                 Finding::said(What::Gap, format!("{both} are not there: {why}"))
             } else {
                 let text = match (segments.is_empty(), hole.front) {
@@ -135,7 +142,7 @@ impl Line {
                 finding = finding.log(log);
             }
             report.add(finding);
-            if let Some(log) = log.filter(|_| *unknown > 0) {
+            if let Some(log) = log.filter(|_| *unknown > 0 && failed.is_none()) {
                 let text =
                     format!("the tiles of log {log} lack {unknown} hashes of records that are not there");
                 let so = format!("no tree of it from record {} on can be proven", records.start);
@@ -152,7 +159,11 @@ impl Line {
 
     /// Why records are not there, if the disk failed before they were signed.
     fn unproven(&self, hole: &Hole, bound: &Bound) -> Option<String> {
-        let records = &hole.records;
+        hole.segments.is_empty().then(|| self.failed(&hole.records, bound)).flatten()
+    }
+
+    /// Why records may be there or not: the disk failed before they were signed.
+    pub(super) fn failed(&self, records: &Range<u64>, bound: &Bound) -> Option<String> {
         let of = |range: &(u64, u64)| range.0 <= records.start && records.end - 1 <= range.1;
         let (given_up, _) = self.given_up.iter().find(|(given, leaf)| {
             self.counts(bound, *leaf) && !records.is_empty() && given.unproven.as_ref().is_some_and(of)
@@ -160,7 +171,16 @@ impl Line {
         let signed = self.logs.values().any(|log| {
             records.start < log.first + log.promised() && log.first < records.end && log.promised() > 0
         });
-        (!signed && hole.segments.is_empty()).then(|| format!("{} at {}", given_up.why, given_up.time))
+        (!signed).then(|| format!("{} at {}", given_up.why, given_up.time))
+    }
+
+    /// Adds a finding that is no deceit if the disk failed to keep this record.
+    pub(super) fn doubt(&mut self, record: u64, finding: Finding, report: &mut Report) {
+        let index = report.findings.len();
+        report.add(finding);
+        if report.findings.len() > index {
+            self.doubts.push((index, record));
+        }
     }
 
     fn tails(&self, report: &mut Report) {

@@ -7,7 +7,7 @@ use ulid::Ulid;
 use super::Line;
 use super::end::Bound;
 use crate::audit::clock;
-use crate::audit::log::Late;
+use crate::audit::log::{Late, Log};
 use crate::audit::report::{Finding, Report, What};
 use crate::evidence::checkpoint;
 
@@ -75,7 +75,7 @@ impl Line {
     }
 
     /// What logs say of those before them.
-    pub(super) fn claims(&self, report: &mut Report) {
+    pub(super) fn claims(&self, bound: &Bound, report: &mut Report) {
         for (end, by) in &self.ends {
             let by = by.map_or_else(|| "a record".to_owned(), |(by, _)| format!("log {by}"));
             let Some((id, tree)) = end.tree() else {
@@ -85,7 +85,8 @@ impl Line {
             let Some(log) = self.logs.get(&id).filter(|log| self.reach.goes_on != Some(log.id)) else {
                 continue;
             };
-            let more = log.size() > tree.size && end.ended;
+            let behind = log.first + tree.size..log.first + log.size();
+            let more = !behind.is_empty() && end.ended && self.failed(&behind, bound).is_none();
             let fewer = log.size() < tree.size;
             let other = log.size() == tree.size && log.head().is_some_and(|head| head != tree);
             if more || fewer || other {
@@ -113,19 +114,42 @@ impl Line {
 
     /// Logs that ended without a stop, and the whole line's end.
     pub(super) fn unfinished(&self, report: &mut Report) {
+        for said in &self.recovered {
+            let Some((first, last)) = said.segments else { continue };
+            let text = format!(
+                "segments {first} to {last}, as they were at {}, were left out: what they went on from is not there, behind byte {} of segment {}",
+                said.time, said.at.offset, said.at.segment
+            );
+            report.add(Finding::said(What::Gap, text).at(said.at.segment, said.at.offset));
+        }
         for pair in self.order.windows(2) {
             let (Some(log), Some(next)) = (self.logs.get(&pair[0]), self.logs.get(&pair[1])) else {
                 continue;
             };
             let restarted = self.given_up.iter().any(|(given, _)| given.at.segment >= log.last_segment);
             if !log.stopped && !restarted {
-                let text = format!(
-                    "log {} has no stop: its writer was killed, or ran on beside log {}",
-                    log.id, next.id
-                );
+                let down = log.boot.is_some() && next.boot.is_some() && log.boot != next.boot;
+                let text = match (down, &log.newest) {
+                    (true, Some(time)) => format!(
+                        "log {} has no stop: the machine went down behind record {}, of {time}; what was recorded since and no sync covered, the last 50 ms of it at most, is not there",
+                        log.id,
+                        log.first + log.size() - 1
+                    ),
+                    _ => format!(
+                        "log {} has no stop: its writer was killed, or ran on beside log {}",
+                        log.id, next.id
+                    ),
+                };
                 report.add(Finding::said(What::Gap, text).log(log.id).record(log.first + log.size()));
             }
         }
+    }
+
+    /// Why the disk is to blame for all records of a log that a later one does not bind.
+    fn given_up_behind(&self, log: &Log, bound: &Bound) -> Option<String> {
+        let ends = self.ends.iter().filter_map(|(end, _)| end.tree()).filter(|(id, _)| *id == log.id);
+        let bound_to = ends.map(|(_, tree)| tree.size).max()?;
+        self.failed(&(log.first + bound_to..log.first + log.size()), bound)
     }
 
     /// Counts what no signature covers. It weighs, but for the end of a store that is written, or of a copy of one.
@@ -155,6 +179,11 @@ impl Line {
                 // One that drains is written beside the last.
                 let drains = self.written && log.signed > 0 && !log.stopped;
                 let last = drains || self.order.last() == Some(&log.id);
+                if let Some(why) = self.given_up_behind(log, bound) {
+                    let text = format!("{unsigned} records are there that the disk may not have kept: {why}");
+                    report.add(Finding::said(What::Unsigned, text).log(log.id).record(first));
+                    continue;
+                }
                 let few = unsigned.saturating_mul(PART) < report.records || self.written;
                 if !(last && few && self.is_end_fresh(report)) {
                     report.unproven += unsigned;

@@ -67,6 +67,7 @@ impl Line {
         let Some((log, index)) = leaf.and_then(|(id, index)| Some((self.logs.get_mut(&id)?, index))) else {
             return;
         };
+        log.newest = Some(time.to_owned());
         if index >= log.promised() || !log.window.excludes_far(time) {
             return;
         }

@@ -24,6 +24,9 @@ pub struct Set {
     heads: Bits,
     /// The first two bytes of each: nearly every end of what is read is told by them to be none's beginning.
     pairs: Bits,
+    /// 1 for the first byte of each.
+    firsts: [u8; 256],
+    shortest: usize,
     longest: usize,
 }
 
@@ -57,10 +60,10 @@ impl Set {
         sorted.dedup_by(|a, b| text(a) == text(b));
         let longest = sorted.iter().map(|place| text(place).len()).max()?;
         let shortest = sorted.iter().map(|place| text(place).len()).min()?;
-        let most = (shortest + 1 - WORD).min(WORDS / sorted.len()).clamp(WORD, STRIDE);
-        let stride = 1 << most.ilog2();
+        let stride = (shortest + 1 - WORD).min(WORDS / sorted.len()).clamp(WORD, STRIDE);
         let (mut words, mut heads, mut pairs) =
             (Bits::of(sorted.len() * stride), Bits::of(sorted.len()), Bits::of(sorted.len()));
+        let mut firsts = [0; 256];
         // Texts that the next may begin with, each the beginning of the one behind it.
         let mut open: Vec<u32> = Vec::new();
         for at in 0..sorted.len() {
@@ -75,13 +78,14 @@ impl Set {
             }
             heads.set(head(this));
             pairs.set(pair(this[0], this[1]));
+            firsts[usize::from(this[0])] = 1;
             let within = open.last().copied();
             open.push(u32::try_from(at).ok()?);
             sorted[at].within = within;
         }
         let key = |place| text(place).first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
         let keys = Zeroizing::new(sorted.iter().map(key).collect());
-        Some(Self { texts, sorted, keys, words, stride, heads, pairs, longest })
+        Some(Self { texts, sorted, keys, words, stride, heads, pairs, firsts, shortest, longest })
     }
 
     /// The longest text's bytes.
@@ -95,11 +99,12 @@ impl Set {
 
     /// The first text that stands in `bytes` from `from` on: where it begins and ends, and its mark.
     pub fn find(&self, bytes: &[u8], from: usize) -> Option<(usize, usize, &Arc<str>)> {
+        // Most fields are shorter than any text.
+        if bytes.len() < from + self.shortest {
+            return None;
+        }
         let last = bytes.len().saturating_sub(WORD - 1);
-        let may = |at: usize| {
-            let four = bytes[at..].first_chunk().copied().map_or(0, u32::from_le_bytes);
-            self.words.has(u64::from(four))
-        };
+        let may = |at: usize| self.shows(bytes, at);
         let together = self.stride * TOGETHER;
         // Several with one branch: nearly always it is none.
         for first in (from..last).step_by(together) {
@@ -149,7 +154,21 @@ impl Set {
     /// Where in `bytes`, from `from` on, a text begins that is not whole: its length where none does.
     pub fn open(&self, bytes: &[u8], from: usize) -> usize {
         let from = from.max(bytes.len().saturating_sub(self.longest - 1));
-        (from..bytes.len()).find(|at| self.begins_with(&bytes[*at..])).unwrap_or(bytes.len())
+        // Of a text that begins before this, a word that is looked at is there whole.
+        let late = (bytes.len() + 2).saturating_sub(self.stride + WORD).max(from);
+        let looked_at = (from..bytes.len().saturating_sub(WORD - 1)).step_by(self.stride);
+        looked_at
+            .filter(|at| self.shows(bytes, *at))
+            .flat_map(|at| at.saturating_sub(self.stride - 1).max(from)..late.min(at + 1))
+            .chain(late..bytes.len())
+            .find(|begin| self.begins_with(&bytes[*begin..]))
+            .unwrap_or(bytes.len())
+    }
+
+    /// Whether the word at `at` may be one of a text's.
+    fn shows(&self, bytes: &[u8], at: usize) -> bool {
+        let four = bytes[at..].first_chunk().copied().map_or(0, u32::from_le_bytes);
+        self.words.has(u64::from(four))
     }
 
     /// Whether a text begins with `end`, and is longer.
@@ -157,7 +176,8 @@ impl Set {
         let may = match *end {
             [_, _, _, _, _, _, _, _, ..] => self.heads.has(head(end)),
             [first, second, ..] => self.pairs.has(pair(first, second)),
-            _ => true,
+            [only] => self.firsts[usize::from(only)] == 1,
+            [] => false,
         };
         may && { self.sorted.get(self.upto(end)).is_some_and(|place| self.text(*place).starts_with(end)) }
     }

@@ -124,7 +124,7 @@ impl Finish {
         if !std::mem::replace(&mut self.done, true) {
             let error = match self.masking.take() {
                 Some(masking) => {
-                    self.exchange.masked(masking.counts());
+                    self.exchange.masked(masking.told());
                     error.map(|error| masking.for_record(masking.explain(error)))
                 }
                 None => error,

@@ -11,18 +11,34 @@ use crate::credential::{Ask, Failed};
 use crate::policy::Asked;
 use crate::policy::credential::Credential;
 use crate::stream::BoxStream;
-use crate::tls;
+use crate::tls::{self, Alpn, Opened, Verified};
 use crate::types::{Action, HostName, HostSource};
+
+/// What is left of the line when both legs are open.
+struct Inside {
+    line: Line,
+    alpn: Alpn,
+    client: BoxStream,
+    upstream: BoxStream,
+    verified: Verified,
+}
 
 impl Line {
     /// TLS: both legs, and what flows inside.
     pub(super) async fn open(self, client: BoxStream, upstream: BoxStream) -> Result<(), Error> {
+        // Boxed: what the handshakes need would keep its room for as long as the connection lasts.
+        let Inside { line, alpn, client, upstream, verified } =
+            Box::pin(self.opened(client, upstream)).await?;
+        line.inside(alpn, client, upstream, verified).await
+    }
+
+    async fn opened(self, client: BoxStream, upstream: BoxStream) -> Result<Inside, Error> {
         let may = |host: Option<&HostName>| self.may(Action::Name { destination: self.destination, host });
         let (chosen, me) = (OnceLock::new(), self.clone());
         let certificate = |host: HostName| -> BoxFuture<'_, _> { Box::pin(me.certificate(host, &chosen)) };
         let (tag, tls) = (&self.caller.tag, &self.services.tls);
         let opening = tls.open(tag, self.destination, client, upstream, &may, &certificate);
-        let opened = match Box::pin(opening).await {
+        let opened = match opening.await {
             Ok(opened) => opened,
             Err(refused) => {
                 let sni = refused.facts.sni.clone();
@@ -38,10 +54,10 @@ impl Line {
             }
         };
         self.session.tls(&opened.facts)?;
-        let (client, upstream, verified) = (opened.client, opened.upstream, opened.verified);
+        let Opened { alpn, client, upstream, verified, .. } = opened;
         let shown = chosen.into_inner().filter(|_| opened.shown);
         let line = Self { refusal: opened.refusal.or(self.refusal.clone()), shown, ..self };
-        line.inside(opened.alpn, client, upstream, verified).await
+        Ok(Inside { line, alpn, client, upstream, verified })
     }
 
     /// The certificate that may be shown to `host`, which TLS verifies before it is; `chosen` is set to whose it is. Where it

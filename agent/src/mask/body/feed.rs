@@ -17,6 +17,9 @@ pub struct Feed<'a, 'e> {
     at: usize,
     /// From here on, fixed and plain bytes were not handed to the body's own text.
     mirrored: usize,
+    /// The next byte that may say something else than itself, where it was looked for, and how far that was.
+    odd: usize,
+    reach: usize,
     /// Where joined text is written to.
     slot: u8,
     weave: &'a mut Weave,
@@ -25,11 +28,17 @@ pub struct Feed<'a, 'e> {
 }
 
 impl<'a, 'e> Feed<'a, 'e> {
-    /// `raw`: what was not written yet, of which a beginning may be in pieces.
-    pub fn new(raw: &'a [u8], weave: &'a mut Weave, joins: &'a mut Joins, env: &'a mut Env<'e>) -> Self {
+    /// `raw`: what was not written yet, of which a beginning may be in pieces. `reach`: up to there it is read.
+    pub fn new(
+        raw: &'a [u8],
+        reach: usize,
+        weave: &'a mut Weave,
+        joins: &'a mut Joins,
+        env: &'a mut Env<'e>,
+    ) -> Self {
         let at = weave.lexed;
         let slot = joins.slot();
-        Self { raw, at, mirrored: at, slot, weave, joins, env }
+        Self { raw, at, mirrored: at, odd: at, reach, slot, weave, joins, env }
     }
 
     /// The place of the next byte.
@@ -105,6 +114,25 @@ impl<'a, 'e> Feed<'a, 'e> {
         self.mirrored = self.at;
     }
 
+    /// Whether text is of the body's own, and nothing goes as a whole.
+    pub fn is_bare(&self) -> bool {
+        self.slot == 0 && !self.weave.latin1 && self.weave.swap.open().is_none()
+    }
+
+    /// Where [`Feed::is_bare`]: so many next bytes are fixed, and so many behind them a string of JSON. Whether it was taken: what may
+    /// say something else than itself is not.
+    pub fn bare(&mut self, fixed: usize, count: usize) -> bool {
+        let end = self.at + fixed + count;
+        if count == 0 || self.next_odd(self.at + fixed, end).is_some() {
+            return false;
+        }
+        self.weave.before.note(&self.raw[self.at..end]);
+        self.weave.piece(fixed, 0, 0, Stuff::Fixed);
+        self.weave.piece(count, 0, 0, Stuff::Plain(Spell::Json));
+        self.at = end;
+        true
+    }
+
     /// The next bytes are text that says what it is.
     pub fn plain(&mut self, count: usize, spell: Spell) {
         if !self.weave.latin1 || self.weave.swap.open().is_some_and(|stood| stood == Stood::Container) {
@@ -126,11 +154,19 @@ impl<'a, 'e> Feed<'a, 'e> {
         let end = self.at + count;
         let mut from = self.at;
         let is_read = is_read(spell) && self.weave.swap.open().is_none();
-        while is_read && let Some(found) = next_odd(&self.raw[from..end]) {
-            let at = from + found;
+        while is_read && let Some(at) = self.next_odd(from, end) {
             from = at + self.odd(at, end, spell).max(1);
         }
         self.ascii(end - self.at, spell);
+    }
+
+    /// The next byte of a range that may say something else than itself. What is read is looked through once, not text by text.
+    fn next_odd(&mut self, from: usize, end: usize) -> Option<usize> {
+        if self.odd <= from {
+            let reach = self.reach.max(end);
+            self.odd = next_odd(&self.raw[from..reach]).map_or(reach, |found| from + found);
+        }
+        (self.odd < end).then_some(self.odd)
     }
 
     /// What may say something else than itself, at a place; how long it is if it does.

@@ -43,7 +43,8 @@ pub enum What {
 const LEAST: usize = 4;
 
 impl Edit {
-    fn is_restore(&self) -> bool {
+    /// Whether a token stands there.
+    pub fn is_restore(&self) -> bool {
         matches!(self.what, What::Restore(_))
     }
 

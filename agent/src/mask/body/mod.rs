@@ -14,6 +14,7 @@
 mod counts;
 mod feed;
 mod join;
+mod kept;
 mod latin1;
 mod logical;
 mod message;
@@ -24,11 +25,13 @@ mod spell;
 mod swap;
 mod weave;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use counts::Counts;
 pub(super) use feed::Feed;
 pub(super) use join::{Joins, mixed};
+use kept::Kept;
 pub(super) use latin1::char_of;
 pub(super) use odd::ESC;
 pub use short::{Spelling, text};
@@ -57,6 +60,17 @@ pub(super) struct Env<'a> {
     pub scope: &'a Scope,
     pub restores: bool,
     pub counts: &'a mut Counts,
+    /// Where the record has another text.
+    pub kept: Option<&'a mut Kept>,
+}
+
+impl Env<'_> {
+    /// A token, or a part of it, has come, and this was written.
+    fn stood(&mut self, from: usize, end: usize, came: &[u8]) {
+        if let Some(kept) = &mut self.kept {
+            kept.stood(from, end, came);
+        }
+    }
 }
 
 /// One body on its way.
@@ -69,6 +83,8 @@ pub struct Body {
     joins: Joins,
     messages: Option<Box<Messages>>,
     counts: Counts,
+    /// What the record has, where it is asked for.
+    kept: Option<Kept>,
     /// How much of what was not written is known to be text.
     checked: usize,
     /// Whether that is not asked here.
@@ -91,6 +107,19 @@ impl Body {
     /// Both at once. What a token stands for is not hidden again.
     pub fn both(plan: Arc<Plan>, scope: Arc<Scope>, kind: Kind) -> Self {
         Self::new(Some(plan), scope, true, &kind)
+    }
+
+    /// Has it say what the record may have, too: [`Body::kept`]. Whether it can; of messages that are held whole it cannot.
+    pub fn keeps(&mut self) -> bool {
+        if self.restores && self.messages.is_none() {
+            self.kept = Some(Kept::default());
+        }
+        self.messages.is_none()
+    }
+
+    /// What was written to `out`, all that is in it since this was asked last, with tokens where they are followed by values.
+    pub fn kept<'o>(&mut self, out: &'o [u8]) -> Cow<'o, [u8]> {
+        self.kept.as_mut().map_or(Cow::Borrowed(out), |kept| kept.of(out))
     }
 
     fn new(plan: Option<Arc<Plan>>, scope: Arc<Scope>, restores: bool, kind: &Kind) -> Self {
@@ -116,6 +145,7 @@ impl Body {
             joins: Joins::default(),
             messages: None,
             counts: Counts::default(),
+            kept: None,
             checked: 0,
             opaque: false,
             refused: None,
@@ -130,11 +160,26 @@ impl Body {
         if self.messages.is_some() {
             return self.turn(bytes, false, out);
         }
+        self.pieces(bytes, false, out)
+    }
+
+    /// Takes what comes last: as [`Body::push`] and [`Body::end`], for less.
+    ///
+    /// # Errors
+    /// As [`Body::push`].
+    pub fn last(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
+        if self.messages.is_some() || bytes.is_empty() {
+            return self.turn(bytes, true, out);
+        }
+        self.pieces(bytes, true, out)
+    }
+
+    fn pieces(&mut self, bytes: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let size = if self.weave.texts.len() > 1 { EVENTS } else { CHUNK };
             let (piece, behind) = rest.split_at(size.min(rest.len()));
-            self.turn(piece, false, out)?;
+            self.turn(piece, last && behind.is_empty(), out)?;
             rest = behind;
         }
         Ok(())
@@ -162,6 +207,7 @@ impl Body {
     pub fn memory(&self) -> usize {
         self.weave.memory()
             + self.lexer.memory()
+            + self.kept.as_ref().map_or(0, Kept::memory)
             + self.messages.as_ref().map_or(0, |messages| messages.memory())
     }
 
@@ -194,6 +240,7 @@ impl Body {
             scope: &self.scope,
             restores: self.restores,
             counts: &mut self.counts,
+            kept: self.kept.as_mut(),
         }
     }
 
@@ -205,6 +252,7 @@ impl Body {
             scope: &self.scope,
             restores: self.restores,
             counts: &mut self.counts,
+            kept: self.kept.as_mut(),
         };
         let (weave, joins) = (&mut self.weave, &mut self.joins);
         // A sign that may go on is read once it is whole.
@@ -216,7 +264,7 @@ impl Body {
             let window = weave.whole_letters(left, size);
             let last = last && window == left;
             let raw = std::mem::take(&mut weave.raw);
-            let mut feed = Feed::new(&raw, weave, joins, &mut env);
+            let mut feed = Feed::new(&raw, window, weave, joins, &mut env);
             if !self.opaque && feed.position() == 0 && feed.rest(window).starts_with(MARK) {
                 feed.fixed(MARK.len());
             }
@@ -288,6 +336,8 @@ pub(super) fn whole_text(text: &[u8], last: bool) -> (usize, Option<Refused>) {
     }
 }
 
+#[cfg(test)]
+mod bad;
 #[cfg(test)]
 mod mended;
 #[cfg(test)]

@@ -27,24 +27,37 @@ pub fn write(text: &mut Logical, raw: &[u8], env: &mut Env<'_>, out: &mut Vec<u8
         out.extend_from_slice(raw);
         return raw.len();
     }
-    let mut new = Zeroizing::new(Vec::new());
+    // As it is written, and as the record has it: tokens stay there.
+    let (mut new, mut kept) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
     let mut at = from;
+    let slice = |from_: u64, end_: u64| &raw[(from_ - from) as usize..(end_.min(end) - from) as usize];
+    let last = text.edits.front_mut().filter(|_| reaches_on);
+    let restores = edits.iter().chain(last.as_deref()).any(Edit::is_restore);
     for edit in &edits {
-        new.extend_from_slice(&raw[(at - from) as usize..(edit.from.max(at) - from) as usize]);
-        if !edit.written {
-            new.extend_from_slice(&replaced(edit, raw, (from, end), env));
+        let what = if edit.written { Zeroizing::default() } else { replaced(edit, raw, (from, end), env) };
+        for text in [&mut new, &mut kept] {
+            text.extend_from_slice(slice(at, edit.from.max(at)));
         }
+        new.extend_from_slice(&what);
+        kept.extend_from_slice(if edit.is_restore() { slice(edit.from.max(at), edit.end) } else { &what });
         at = edit.end;
     }
-    if let Some(edit) = text.edits.front_mut().filter(|_| reaches_on) {
-        new.extend_from_slice(&raw[(at - from) as usize..(edit.from.max(at) - from) as usize]);
-        if !std::mem::replace(&mut edit.written, true) {
-            new.extend_from_slice(&edit.text(env));
-        }
-    } else {
-        new.extend_from_slice(&raw[(at - from) as usize..]);
+    for text in [&mut new, &mut kept] {
+        text.extend_from_slice(slice(at, last.as_ref().map_or(end, |edit| edit.from.max(at))));
     }
+    if let Some(edit) = last {
+        let written = std::mem::replace(&mut edit.written, true);
+        let what = if written { Zeroizing::default() } else { edit.text(env) };
+        new.extend_from_slice(&what);
+        kept.extend_from_slice(if edit.is_restore() { slice(edit.from.max(at), end) } else { &what });
+    }
+    let begin = out.len();
     scalar(&new, out);
+    if restores {
+        let mut came = Vec::new();
+        scalar(&kept, &mut came);
+        env.stood(begin, out.len(), &came);
+    }
     raw.len()
 }
 

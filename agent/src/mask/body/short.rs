@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::odd::next_odd;
 use super::{Body, Counts, Env};
+use crate::mask::scan::BEHIND;
 use crate::mask::text::Lexer;
 use crate::mask::{Plan, Scope};
 
@@ -29,9 +31,12 @@ pub fn text(
 ) -> Option<Vec<u8>> {
     let named = name.filter(|_| spelling == Spelling::Header);
     if let Some(field) = named.and_then(|name| plan.header_field(name)) {
-        let mut env = Env { plan: Some(plan), scope, restores: false, counts };
+        let mut env = Env { plan: Some(plan), scope, restores: false, counts, kept: None };
         let new = env.replaced(&field.name, value, field.with);
         return (!value.is_empty() && *new != value).then(|| new.to_vec());
+    }
+    if finds_nothing(plan, spelling, named, value) {
+        return None;
     }
     let lexer = Lexer::short(spelling, Some(plan));
     let mut body = Body::reading(Some(plan.clone()), scope.clone(), false, lexer);
@@ -42,6 +47,35 @@ pub fn text(
     let out = through(&mut body, value)?;
     counts.merge(body.counts());
     Some(out)
+}
+
+/// Whether nothing can be found in a text, where that is told without reading it as its lexer does: most fields and paths are plain.
+fn finds_nothing(plan: &Plan, spelling: Spelling, name: Option<&str>, value: &[u8]) -> bool {
+    let is_plain = match spelling {
+        Spelling::Header => next_odd(value).is_none(),
+        Spelling::Path => !value.contains(&b'%'),
+        Spelling::Query => !plan.has_query_fields() && !value.contains(&b'%'),
+    };
+    if !is_plain {
+        return false;
+    }
+    let mut text = Vec::with_capacity(name.map_or(0, |name| name.len() + 2) + value.len());
+    if let Some(name) = name {
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b": ");
+        text.drain(..text.len().saturating_sub(BEHIND));
+    }
+    let before = text.len();
+    text.extend_from_slice(value);
+    if spelling == Spelling::Query {
+        // As a form is read.
+        text.iter_mut().for_each(|byte| match byte {
+            b'+' => *byte = b' ',
+            b'&' => *byte = b'"',
+            _ => {}
+        });
+    }
+    plan.set.finds_nothing(&text, before)
 }
 
 fn through(body: &mut Body, value: &[u8]) -> Option<Vec<u8>> {

@@ -25,7 +25,13 @@ pub enum Stood {
 #[derive(Default)]
 pub struct Swap {
     open: Option<Open>,
-    done: VecDeque<Zeroizing<Vec<u8>>>,
+    done: VecDeque<Done>,
+}
+
+struct Done {
+    what: Zeroizing<Vec<u8>>,
+    /// What came, where that is a token.
+    came: Option<Vec<u8>>,
 }
 
 struct Open {
@@ -70,10 +76,12 @@ impl Swap {
     }
 
     /// Writes what replaces the value that the first piece of all is. Whether that is known.
-    pub fn write_front(&mut self, out: &mut Vec<u8>) -> bool {
-        match self.done.pop_front() {
-            Some(what) => out.extend_from_slice(&what),
-            None => return false,
+    pub fn write_front(&mut self, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
+        let Some(Done { what, came }) = self.done.pop_front() else { return false };
+        let from = out.len();
+        out.extend_from_slice(&what);
+        if let Some(came) = came {
+            env.stood(from, out.len(), &came);
         }
         true
     }
@@ -81,23 +89,31 @@ impl Swap {
     /// Bytes of memory that it has taken.
     pub fn memory(&self) -> usize {
         self.open.as_ref().map_or(0, |open| open.value.capacity())
-            + self.done.iter().map(|what| what.capacity()).sum::<usize>()
+            + self.done.iter().map(|done| done.what.capacity()).sum::<usize>()
     }
 }
 
 impl Open {
-    fn written(&self, latin1: bool, env: &mut Env<'_>) -> Zeroizing<Vec<u8>> {
-        let mut out = Zeroizing::new(Vec::new());
+    fn written(&self, latin1: bool, env: &mut Env<'_>) -> Done {
         let known = env.scope.tokens().value(&self.value).map(|value| Zeroizing::new(value.to_vec()));
+        let mut came = None;
         let what = match known {
-            Some(value) if env.restores => value,
+            Some(value) if env.restores => {
+                came = Some(self.spelt(&self.value, latin1).to_vec());
+                value
+            }
             Some(_) => self.value.clone(),
             None if self.value.is_empty() => Zeroizing::default(),
             None => self.replaced(env),
         };
+        Done { what: self.spelt(&what, latin1), came }
+    }
+
+    fn spelt(&self, what: &[u8], latin1: bool) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::new());
         match self.stood {
-            Stood::Text(how) => spell(&what, how, latin1, &mut out),
-            Stood::Scalar | Stood::Container => number::scalar(&what, &mut out),
+            Stood::Text(how) => spell(what, how, latin1, &mut out),
+            Stood::Scalar | Stood::Container => number::scalar(what, &mut out),
         }
         out
     }

@@ -144,7 +144,7 @@ impl Weave {
             let slot = usize::from(piece.slot);
             let done = match piece.stuff {
                 Stuff::Swap => {
-                    if !self.swap.write_front(out) {
+                    if !self.swap.write_front(env, out) {
                         break;
                     }
                     0
@@ -291,7 +291,9 @@ impl Place<'_> {
             if inside && self.how == Spell::Stars && text.edits[0].stars(env) {
                 out.resize(out.len() + until - at, b'*');
             } else if inside {
-                write_edit(&mut text.edits[0], self.how, self.latin1, env, out);
+                if write_edit(&mut text.edits[0], self.how, self.latin1, env, out) {
+                    env.stood(out.len(), out.len(), &raw[at..until]);
+                }
             } else {
                 out.extend_from_slice(&raw[at..until]);
             }
@@ -331,12 +333,17 @@ fn next_edit(text: &mut Logical) -> Option<(u64, u64)> {
     text.edits.front().map(|edit| (edit.from, edit.end))
 }
 
-fn write_edit(edit: &mut Edit, how: Spell, latin1: bool, env: &mut Env<'_>, out: &mut Vec<u8>) {
+/// Writes what replaces a range, if that was not done. Whether a token stands there.
+fn write_edit(edit: &mut Edit, how: Spell, latin1: bool, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
     if !edit.written {
         edit.written = true;
-        let what: Zeroizing<Vec<u8>> = edit.text(env);
+        let (what, from): (Zeroizing<Vec<u8>>, _) = (edit.text(env), out.len());
         spell(&what, how, latin1, out);
+        if edit.is_restore() {
+            env.stood(from, out.len(), b"");
+        }
     }
+    edit.is_restore()
 }
 
 fn write_unit(
@@ -351,15 +358,17 @@ fn write_unit(
     if text.settled < text.passed + says {
         return 0;
     }
-    let mut stays = true;
+    let (mut stays, mut hides) = (true, false);
     if says == 0 {
-        let Some(hides) = text.hides_silence() else { return 0 };
-        stays = !hides;
+        let Some(inside) = text.hides_silence() else { return 0 };
+        stays = !inside;
+        hides =
+            inside && !text.edits.iter().find(|edit| edit.end > text.passed).is_some_and(Edit::is_restore);
     }
     while let Some((from, end)) = next_edit(text).filter(|(from, _)| *from < text.passed + says) {
         let _ = from;
         stays = false;
-        write_edit(&mut text.edits[0], how, latin1, env, out);
+        hides |= !write_edit(&mut text.edits[0], how, latin1, env, out);
         if end > text.passed + says {
             break;
         }
@@ -367,6 +376,8 @@ fn write_unit(
     }
     if stays {
         out.extend_from_slice(raw);
+    } else if !hides {
+        env.stood(out.len(), out.len(), raw);
     }
     text.passed += says;
     raw.len()

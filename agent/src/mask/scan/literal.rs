@@ -32,6 +32,9 @@ pub struct Literals {
     signed: Option<Signed>,
     /// All of them, sorted: what begins like the end of what has come is found by halving.
     sorted: Vec<Vec<u8>>,
+    /// By their first byte, and by their first two: what most ends of texts do not begin with.
+    firsts: Box<[u64; 4]>,
+    pairs: Box<[u64; 1024]>,
     keys: Option<Keys>,
     longest: usize,
 }
@@ -99,6 +102,10 @@ impl Signed {
     }
 }
 
+fn pair(first: u8, second: u8) -> usize {
+    usize::from(first) << 8 | usize::from(second)
+}
+
 fn as_place(sign: usize) -> impl FnMut(&(usize, usize, usize)) -> Option<(usize, usize)> {
     move |(_, before, which)| Some((sign.checked_sub(*before)?, *which))
 }
@@ -142,7 +149,14 @@ impl Literals {
         let alike = literals.iter().map(alike).collect();
         let mut sorted: Vec<Vec<u8>> = literals.iter().map(|(text, _)| text.clone()).collect();
         sorted.sort_unstable();
-        Ok(Self { signed: Signed::new(&literals), sorted, literals, alike, searchers, keys, longest })
+        let (mut firsts, mut pairs) = (Box::new([0; 4]), Box::new([0; 1024]));
+        for text in &sorted {
+            firsts[usize::from(text[0]) / 64] |= 1 << (text[0] % 64);
+            let pair = pair(text[0], text[1]);
+            pairs[pair / 64] |= 1 << (pair % 64);
+        }
+        let signed = Signed::new(&literals);
+        Ok(Self { signed, sorted, firsts, pairs, literals, alike, searchers, keys, longest })
     }
 
     pub fn find(&self, text: Text<'_>, from: usize, seen: &mut Seen) {
@@ -174,6 +188,16 @@ impl Literals {
     }
 
     fn begins(&self, end: &[u8]) -> bool {
+        let has_pair = |first: u8, second: u8| {
+            let pair = pair(first, second);
+            self.pairs[pair / 64] >> (pair % 64) & 1 == 1
+        };
+        match *end {
+            [first] => return self.firsts[usize::from(first) / 64] >> (first % 64) & 1 == 1,
+            [first, second] => return has_pair(first, second),
+            [first, second, ..] if !has_pair(first, second) => return false,
+            _ => {}
+        }
         let at = self.sorted.partition_point(|literal| literal.as_slice() < end);
         self.sorted.get(at).is_some_and(|literal| literal.starts_with(end))
     }

@@ -21,7 +21,7 @@ mod words;
 
 pub use custom::{Custom, CustomError};
 pub use set::{Set, SetError};
-pub use stream::{Found, Stream};
+pub use stream::{BEHIND, Found, Stream};
 
 use super::detect::Tail;
 

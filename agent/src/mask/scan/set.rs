@@ -167,6 +167,12 @@ impl Set {
         seen
     }
 
+    /// Whether nothing begins at `from` or behind it, in a text that is there whole. What stands before is context.
+    pub fn finds_nothing(&self, text: &[u8], from: usize) -> bool {
+        let text = Text { bytes: text, last: true };
+        self.find(text, from, &vec![from; self.patterns.len()]).hits.is_empty()
+    }
+
     /// As [`Set::find`], the user's own expressions alone.
     pub(super) fn find_patterns(&self, text: Text<'_>, from: usize, next: &[usize], seen: &mut Seen) {
         for ((pattern, rank), next) in self.patterns.iter().zip(next) {

@@ -43,6 +43,10 @@ pub struct Tokens {
     values: BTreeMap<Vec<u8>, Entry>,
     /// By the first two letters or digits of tokens: a bit for each pair.
     begins: Box<[u64; 1024]>,
+    /// The same by the first three, where they are so many: by a hash of them.
+    threes: Box<[u64; 512]>,
+    /// Whether one has no more than two.
+    is_short: bool,
 }
 
 struct Entry {
@@ -72,6 +76,8 @@ impl Tokens {
             tokens: HashMap::new(),
             values: BTreeMap::new(),
             begins: Box::new([0; 1024]),
+            threes: Box::new([0; 512]),
+            is_short: false,
         }
     }
 
@@ -86,6 +92,10 @@ impl Tokens {
             let plain = plain(token.as_bytes());
             let pair = pair(plain[0], plain[1]);
             self.begins[pair / 64] |= 1 << (pair % 64);
+            match three(&plain) {
+                Some(three) => self.threes[three / 64] |= 1 << (three % 64),
+                None => self.is_short = true,
+            }
             self.values.insert(plain, Entry { token: token.clone(), value: Zeroizing::new(value.to_vec()) });
             self.tokens.insert(of, token);
         }
@@ -138,18 +148,21 @@ impl Tokens {
         self.tokens.is_empty()
     }
 
-    /// Whether a token begins with two letters or digits, small.
-    pub(super) fn may_begin(&self, first: u8, second: u8) -> bool {
+    /// Whether a token may begin with these letters and digits, small: told by the first three.
+    pub(super) fn may_begin(&self, plain: &[u8]) -> bool {
+        let [first, second, ..] = *plain else { return true };
         let pair = pair(first, second);
-        self.begins[pair / 64] >> (pair % 64) & 1 == 1
+        let goes_on = |three: usize| self.threes[three / 64] >> (three % 64) & 1 == 1;
+        self.begins[pair / 64] >> (pair % 64) & 1 == 1 && (self.is_short || three(plain).is_none_or(goes_on))
     }
 
     /// What begins with these letters and digits.
     pub(super) fn known(&self, plain: &[u8]) -> Known<'_> {
-        if let [first, second, ..] = *plain
-            && !self.may_begin(first, second)
-        {
+        if !self.may_begin(plain) {
             return Known::No;
+        }
+        if plain.len() == 2 && !self.is_short {
+            return Known::Begins(None);
         }
         let from = (Bound::Included(plain), Bound::Unbounded);
         match self.values.range::<[u8], _>(from).next() {
@@ -162,6 +175,13 @@ impl Tokens {
 
 fn pair(first: u8, second: u8) -> usize {
     usize::from(first) << 8 | usize::from(second)
+}
+
+/// A number below 32,768 of the first three letters and digits.
+fn three(plain: &[u8]) -> Option<usize> {
+    let [first, second, third, ..] = *plain else { return None };
+    let three = u32::from(first) | u32::from(second) << 8 | u32::from(third) << 16;
+    Some((three.wrapping_mul(0x9e37_79b1) >> 17) as usize)
 }
 
 /// Letters and digits, small.

@@ -10,7 +10,7 @@ use super::super::frame::Kind;
 use super::super::lock::Lock;
 use super::super::payload::{Deleted, stamp};
 use super::super::segment::{self, Found};
-use super::super::{bodies, trees};
+use super::super::{bodies, left, trees};
 use super::{Log, locked};
 
 /// How often the age of the oldest segment is looked at.
@@ -122,6 +122,7 @@ impl Log {
             if let Err(error) = delete(dir, old, next) {
                 return self.trouble(format!("the oldest segment cannot be deleted: {error}"));
             }
+            left::forget(dir);
             tracing::info!(segment = old.number, "oldest segment deleted");
         }
     }

@@ -43,6 +43,7 @@ fn status() -> Status {
         sessions: None,
         tags: Vec::new(),
         counters: BTreeMap::new(),
+        masked: BTreeMap::new(),
         blocked: BTreeMap::new(),
         layers: Vec::new(),
         self_test: None,

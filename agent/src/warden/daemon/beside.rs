@@ -9,6 +9,7 @@ use nix::unistd::Group;
 use tokio::task::JoinSet;
 
 use super::Error;
+use crate::memory;
 use crate::report::Chain;
 use crate::trust;
 use crate::warden::bound::Bound;
@@ -83,6 +84,8 @@ pub(super) fn self_test(bound: &Bound, live: &Live) -> io::Result<()> {
         };
         let setting = Setting { program: &program, bpf_dir: &bpf_dir, lsm: host.has_lsm(), guard: &guard };
         let result = self_test::run(&setting);
+        // It loads kernel programs, too.
+        memory::give_back();
         host.tell_way_open(result.unexpected().next().is_some());
         live.self_test(result.clone());
         journal.send(Event::SelfTest(result));

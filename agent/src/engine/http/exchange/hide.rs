@@ -112,7 +112,7 @@ impl Exchanges {
 
     /// The masks of an exchange with the tokens that they need.
     pub(super) fn masking(&self, masks: &Arc<Masks>) -> Arc<Masking> {
-        Arc::new(Masking::new(masks, self.cx.tokens.scope(masks.within)))
+        Arc::new(Masking::new(masks, &self.cx.tokens))
     }
 
     /// What is hidden from the record of a request that no rule lets through.

@@ -26,6 +26,8 @@ pub(in crate::engine::http) struct Answer {
     /// What the caller gets; `None`: what came.
     wire: Option<Reader>,
     record: Recorder,
+    /// Whether what reads for the caller says what the record has.
+    keeps: bool,
     /// Came, not read yet.
     input: Bytes,
     more: bool,
@@ -83,8 +85,13 @@ impl Answer {
         exchange: &Exchange,
     ) -> Self {
         let counted = masking.masks.answer.is_some();
-        let wire = masking.answers().map(|how| Reader::new(masking, how, &headers, counted));
-        let mut record = Recorder::new(masking, exchange, Direction::Down, &headers, !counted);
+        let mut wire = masking.answers().map(|how| Reader::new(masking, how, &headers, counted));
+        let keeps = masking.answer_is_record() && wire.as_mut().is_some_and(Reader::keeps);
+        let mut record = if keeps {
+            Recorder::told(masking, exchange, Direction::Down)
+        } else {
+            Recorder::new(masking, exchange, Direction::Down, &headers, !counted)
+        };
         let coded = match (&wire, coded) {
             (Some(_), coded) => coded,
             // Nothing is refused for the record alone.
@@ -99,6 +106,7 @@ impl Answer {
             coded,
             wire,
             record,
+            keeps,
             input: Bytes::new(),
             more: false,
             plain: Vec::new(),
@@ -128,12 +136,39 @@ impl Answer {
                     Bytes::copy_from_slice(&self.plain)
                 }
             };
-            self.record.push(&data).map_err(Broke::Unrecordable)?;
+            if !self.keeps {
+                self.record.push(&data).map_err(Broke::Unrecordable)?;
+            }
+            // What is all there is read at once.
+            let last = self.over && self.coded.is_none();
             if let Some(wire) = &mut self.wire {
-                wire.push(&data, &mut out).map_err(|why| refused(&self.masking, why))?;
+                let read = if last { wire.last(&data, &mut out) } else { wire.push(&data, &mut out) };
+                self.read(read, &out, data.len())?;
             }
         }
         Ok((!out.is_empty()).then(|| out.into()))
+    }
+
+    /// What the caller gets was read, or not: what the record has of it.
+    fn read(&mut self, read: Result<(), String>, out: &[u8], length: usize) -> Result<(), Broke> {
+        let kept = match (read, &mut self.wire) {
+            (Ok(()), Some(wire)) if self.keeps && !out.is_empty() => match wire.kept(out) {
+                Some(kept) => self.record.take(&kept),
+                None => {
+                    self.record.passed(length);
+                    Ok(())
+                }
+            },
+            (Ok(()), _) => Ok(()),
+            (Err(why), _) => {
+                if self.keeps {
+                    // Counted, and not kept.
+                    self.record.passed(length);
+                }
+                return Err(refused(&self.masking, why));
+            }
+        };
+        kept.map_err(Broke::Unrecordable)
     }
 
     /// What came passes as it is; the record reads it.
@@ -163,7 +198,7 @@ impl Answer {
         if let Some(wire) = &mut self.wire {
             let whole = self.coded.as_ref().map_or(Ok(()), Coded::end);
             let ended = whole.and_then(|()| wire.end(&mut out));
-            ended.map_err(|why| refused(&self.masking, why))?;
+            self.read(ended, &out, 0)?;
         }
         match &mut self.trailers {
             None => self.record.end().map_err(Broke::Unrecordable)?,
@@ -182,6 +217,10 @@ impl Answer {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         loop {
             if let Some(data) = self.step()? {
+                if self.over && !self.more && self.wire.as_ref().is_some_and(Reader::is_ended) {
+                    // Nothing is left to pass on.
+                    self.end()?;
+                }
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             if self.over

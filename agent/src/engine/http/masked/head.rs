@@ -205,14 +205,19 @@ impl Masking {
     /// An answer's fields: as the record may have them, and in place as the caller gets them. `body`: one follows, and it is
     /// rewritten where the answer is read.
     pub(super) fn answer_fields(&self, headers: &mut HeaderMap, body: bool) -> HeaderMap {
-        let mut seen = headers.clone();
-        let mut counts = Counts::default();
-        self.fields(&How::Hide(Arc::clone(&self.masks.record)), &mut seen, &mut counts);
-        if self.masks.answer.is_none() {
-            self.count(&counts);
+        let mut seen;
+        if self.answer_is_record() {
+            self.trailers(&How::Hide(Arc::clone(&self.masks.record)), headers, true);
+            seen = headers.clone();
+        } else {
+            seen = headers.clone();
+            let record = How::Hide(Arc::clone(&self.masks.record));
+            self.trailers(&record, &mut seen, self.masks.answer.is_none());
+            if let Some(how) = self.answers() {
+                self.trailers(&how, headers, self.masks.answer.is_some());
+            }
         }
-        if let Some(how) = self.answers() {
-            self.trailers(&how, headers, self.masks.answer.is_some());
+        if self.answers().is_some() {
             if body {
                 rewritten(headers);
                 rewritten(&mut seen);

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue};
 
+use crate::engine::masking::{Tags, Tokens};
 use crate::mask::{Counts, Kind, Scope, Spelling, text};
 use crate::policy::mask::Masks;
 use crate::record::ExchangeHead;
@@ -33,15 +34,17 @@ pub(super) use socket::Side;
 pub(super) struct Masking {
     masks: Arc<Masks>,
     scope: Arc<Scope>,
+    tags: Arc<Tags>,
     /// What was hidden so far, by detector.
     counts: Mutex<BTreeMap<String, u64>>,
     refused: OnceLock<String>,
 }
 
 impl Masking {
-    pub(super) fn new(masks: &Arc<Masks>, scope: Arc<Scope>) -> Self {
+    pub(super) fn new(masks: &Arc<Masks>, tokens: &Tokens) -> Self {
+        let (scope, tags) = (tokens.scope(masks.within), tokens.tags());
         let (masks, counts) = (Arc::clone(masks), Mutex::default());
-        Self { masks, scope, counts, refused: OnceLock::new() }
+        Self { masks, scope, tags, counts, refused: OnceLock::new() }
     }
 
     /// Whether what comes back is read, to hide values or to put them back.
@@ -52,6 +55,11 @@ impl Masking {
     /// Whether what goes up, as it goes up, still needs hiding for the record.
     fn records_request(&self) -> bool {
         !self.masks.request_is_record
+    }
+
+    /// Whether what comes back is hidden by the same masks for the caller and for the record: then one reading is enough.
+    fn answer_is_record(&self) -> bool {
+        self.masks.answer.as_ref().is_some_and(|plan| Arc::ptr_eq(plan, &self.masks.record))
     }
 
     /// Why a body was refused, if one was.
@@ -92,9 +100,11 @@ impl Masking {
         }
     }
 
-    /// What was hidden in all, by detector.
-    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What was hidden in all, by detector: the exchange is over, and it is counted among all.
+    pub(super) fn told(&self) -> BTreeMap<String, u64> {
+        let counts = std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        self.tags.tally.add(&counts);
+        counts
     }
 
     /// A text of our own as the record may have it.

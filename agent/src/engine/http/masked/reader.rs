@@ -1,5 +1,6 @@
 //! One body as text: told from its type and its first bytes how it is read, and then rewritten as it passes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -38,8 +39,11 @@ pub(super) struct Reader {
     enough: usize,
     first: Vec<u8>,
     body: Option<Body>,
+    /// Whether it says what the record may have, too.
+    keeps: bool,
     /// What it has told of, where it is counted.
     told: Option<Counts>,
+    ended: bool,
 }
 
 impl Reader {
@@ -49,7 +53,19 @@ impl Reader {
         let enough = Kind::enough(content_type.as_deref());
         let told = counted.then(Counts::default);
         let (masking, first) = (Arc::clone(masking), Vec::new());
-        Self { masking, how, content_type, enough, first, body: None, told }
+        Self { masking, how, content_type, enough, first, body: None, keeps: false, told, ended: false }
+    }
+
+    /// Has it say what the record may have, too, where that is hidden by the same plan. Whether it can.
+    pub(super) fn keeps(&mut self) -> bool {
+        let kind = Kind::of(self.content_type.as_deref(), b"");
+        self.keeps = !matches!(kind, Ok(Kind::Grpc | Kind::Protobuf) | Err(_));
+        self.keeps
+    }
+
+    /// What was appended to `out`, all that is in it, as the record may have it. `None`: that is not known.
+    pub(super) fn kept<'o>(&mut self, out: &'o [u8]) -> Option<Cow<'o, [u8]>> {
+        self.body.as_mut().filter(|_| self.keeps).map(|body| body.kept(out))
     }
 
     /// Takes what has come, and appends what may be passed on.
@@ -69,7 +85,26 @@ impl Reader {
         if self.first.len() < self.enough {
             return Ok(());
         }
-        self.begin(out)
+        self.begin(false, out)
+    }
+
+    /// Takes what comes last: [`Reader::push`] and [`Reader::end`] at once, for less.
+    ///
+    /// # Errors
+    /// As [`Reader::push`].
+    pub(super) fn last(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        if self.body.is_none() && !bytes.is_empty() {
+            self.first.extend_from_slice(bytes);
+            self.ended = true;
+            return self.begin(true, out);
+        }
+        self.push(bytes, out)?;
+        self.end(out)
+    }
+
+    /// Whether all of it was read.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// It has ended: appends the rest.
@@ -77,11 +112,14 @@ impl Reader {
     /// # Errors
     /// As [`Reader::push`].
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
         if self.body.is_none() {
             if self.first.is_empty() {
                 return Ok(());
             }
-            self.begin(out)?;
+            return self.begin(true, out);
         }
         if let Some(body) = &mut self.body {
             body.end(out).map_err(|refused| refused.to_string())?;
@@ -90,7 +128,8 @@ impl Reader {
         Ok(())
     }
 
-    fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+    /// Reads what has come. `last`: it is all.
+    fn begin(&mut self, last: bool, out: &mut Vec<u8>) -> Result<(), String> {
         let first = std::mem::take(&mut self.first);
         let kind = Kind::of(self.content_type.as_deref(), &first).map_err(|refused| refused.to_string())?;
         let scope = Arc::clone(&self.masking.scope);
@@ -99,7 +138,9 @@ impl Reader {
             How::Both(plan) => Body::both(Arc::clone(plan), scope, kind),
             How::Restore => Body::restoring(scope, kind),
         });
-        body.push(&first, out).map_err(|refused| refused.to_string())?;
+        self.keeps = self.keeps && body.keeps();
+        let read = if last { body.last(&first, out) } else { body.push(&first, out) };
+        read.map_err(|refused| refused.to_string())?;
         self.note();
         Ok(())
     }

@@ -35,6 +35,23 @@ impl Recorder {
         Self { exchange: exchange.clone(), direction, masking: Arc::clone(masking), reader, out: Vec::new() }
     }
 
+    /// Of a body that another reads, who says what the record may have: [`Recorder::take`].
+    pub(super) fn told(masking: &Arc<Masking>, exchange: &Exchange, direction: Direction) -> Self {
+        let masking = Arc::clone(masking);
+        Self { exchange: exchange.clone(), direction, masking, reader: None, out: Vec::new() }
+    }
+
+    /// Some of it, as the record may have it.
+    ///
+    /// # Errors
+    /// [`Unrecordable`].
+    pub(super) fn take(&self, kept: &[u8]) -> Result<(), Unrecordable> {
+        match self.direction {
+            Direction::Up => self.exchange.up(kept),
+            Direction::Down => self.exchange.down(kept),
+        }
+    }
+
     /// Whether any more of it is to be read.
     pub(super) fn reads(&self) -> bool {
         self.reader.is_some()
@@ -45,7 +62,10 @@ impl Recorder {
     /// # Errors
     /// [`Unrecordable`].
     pub(super) fn push(&mut self, plain: &[u8]) -> Result<(), Unrecordable> {
-        let Some(reader) = &mut self.reader else { return self.passed(plain.len()) };
+        let Some(reader) = &mut self.reader else {
+            self.passed(plain.len());
+            return Ok(());
+        };
         let pushed = reader.push(plain, &mut self.out);
         self.keep(pushed, plain.len())
     }
@@ -83,22 +103,20 @@ impl Recorder {
         if read.is_err() {
             self.give_up();
             self.out.clear();
-            return self.passed(length);
+            self.passed(length);
+            return Ok(());
         }
-        let kept = match self.direction {
-            Direction::Up => self.exchange.up(&self.out),
-            Direction::Down => self.exchange.down(&self.out),
-        };
+        let kept = self.take(&self.out);
         self.out.clear();
         kept
     }
 
-    fn passed(&self, length: usize) -> Result<(), Unrecordable> {
+    /// So much has passed that is not kept.
+    pub(super) fn passed(&self, length: usize) {
         match self.direction {
             Direction::Up => self.exchange.passed(length as u64, 0),
             Direction::Down => self.exchange.passed(0, length as u64),
         }
-        Ok(())
     }
 }
 

@@ -79,16 +79,7 @@ pub(in crate::engine::http) async fn whole(
     let read = request.body_mut().whole(most).await;
     let read = read.map_err(|_| "it broke off before it could be read".to_owned())?;
     let Some(came) = read.map(Bytes::copy_from_slice) else { return Ok(false) };
-    let mut out = Vec::new();
-    hiding.push(came.clone());
-    while let Some(some) = hiding.step()? {
-        if out.len() + some.len() > DECODED.max(came.len()) {
-            hiding.reader.uncount();
-            return Ok(false);
-        }
-        out.extend_from_slice(&some);
-    }
-    out.extend_from_slice(&hiding.end()?);
+    let Some(out) = hiding.all(&came)? else { return Ok(false) };
     request.body_mut().with_trailers(|trailers| hiding.trailers(trailers));
     if hiding.coded.is_none() && out == came {
         return Ok(true);
@@ -138,6 +129,30 @@ impl Hiding {
             plain: Vec::new(),
             over: false,
         })
+    }
+
+    /// Hides what is there whole. `None`: decoded it is too long for that; nothing of it is counted.
+    fn all(&mut self, came: &Bytes) -> Result<Option<Vec<u8>>, String> {
+        let most = DECODED.max(came.len());
+        let mut out = Vec::new();
+        if self.coded.is_none() {
+            let read = self.reader.last(came, &mut out);
+            read.map_err(|why| self.masking.refuse(why))?;
+        } else {
+            self.push(came.clone());
+            while let Some(some) = self.step()? {
+                out.extend_from_slice(&some);
+                if out.len() > most {
+                    break;
+                }
+            }
+        }
+        if out.len() > most {
+            self.reader.uncount();
+            return Ok(None);
+        }
+        out.extend_from_slice(&self.end()?);
+        Ok(Some(out))
     }
 
     /// Takes what has come, once [`Hiding::step`] has nothing more.

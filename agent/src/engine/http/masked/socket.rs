@@ -1,5 +1,6 @@
 //! Messages on a WebSocket: each is masked whole, and recorded as it may be kept. What spans two messages is not found.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -37,6 +38,14 @@ impl Side {
         }
     }
 
+    /// Whether the record has what goes on, but for values in place of tokens.
+    fn wire_is_record(&self) -> bool {
+        match self.from {
+            Speaker::Client => self.masking.masks.request.is_some() && !self.masking.records_request(),
+            Speaker::Server => self.masking.answer_is_record(),
+        }
+    }
+
     /// Whether what cannot be read ends the conversation.
     pub(in crate::engine::http) fn must_read(&self) -> bool {
         self.wire().is_some()
@@ -53,9 +62,15 @@ impl Side {
     ) -> Result<Option<Vec<u8>>, String> {
         let hides = matches!(self.wire(), Some(How::Hide(_) | How::Both(_)));
         let wire = self.wire().map(|how| self.through(&how, binary, data, hides)).transpose();
-        let wire = wire.map_err(|why| self.masking.refuse(why))?;
-        let how = How::Hide(Arc::clone(&self.masking.masks.record));
-        match self.through(&how, binary, data, !hides) {
+        let (wire, kept) = wire.map_err(|why| self.masking.refuse(why))?.unzip();
+        let kept = match kept.flatten().filter(|_| self.wire_is_record()) {
+            Some(kept) => Ok(kept),
+            None => {
+                let how = How::Hide(Arc::clone(&self.masking.masks.record));
+                self.through(&how, binary, data, !hides).map(|(hidden, _)| hidden)
+            }
+        };
+        match kept {
             Ok(kept) => self.keep(binary, &kept).map_err(|error| error.to_string())?,
             Err(_) => self.pass(data.len()),
         }
@@ -83,7 +98,14 @@ impl Side {
         }
     }
 
-    fn through(&self, how: &How, binary: bool, data: &[u8], counted: bool) -> Result<Vec<u8>, String> {
+    /// What becomes of a message, and what the record has of that where it is hidden by the same plan.
+    fn through(
+        &self,
+        how: &How,
+        binary: bool,
+        data: &[u8],
+        counted: bool,
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>), String> {
         let refuses = |plan: &crate::mask::Plan| plan.binary() == Binary::Refuse;
         if binary && matches!(how, How::Hide(plan) | How::Both(plan) if refuses(plan)) {
             return Err("a message that is no text, which the mask refuses".to_owned());
@@ -99,8 +121,12 @@ impl Side {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
             let (mut out, again) = (Vec::new(), how.again());
             let mut reader = Reader::new(&self.masking, again, &headers, counted);
-            match reader.push(data, &mut out).and_then(|()| reader.end(&mut out)) {
-                Ok(()) => return Ok(out),
+            reader.keeps();
+            match reader.last(data, &mut out) {
+                Ok(()) => {
+                    let kept = reader.kept(&out).map(Cow::into_owned);
+                    return Ok((out, kept));
+                }
                 Err(why) => {
                     reader.uncount();
                     failed = why;

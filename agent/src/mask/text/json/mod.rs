@@ -7,7 +7,7 @@ mod track;
 
 use std::sync::Arc;
 
-use super::unit::json_number;
+use super::unit::{json_number, json_plain};
 use super::{Feed, Flow};
 use crate::mask::body::Stood;
 use crate::mask::{Plan, Refused};
@@ -171,14 +171,12 @@ impl Json {
 
     /// Reads what holds texts together, up to the next string's inside.
     fn structure(&mut self, feed: &mut Feed<'_, '_>, upto: usize, last: bool) -> Result<Next, Refused> {
-        let mut rest = feed.rest(upto);
-        let mut at = 0;
+        let (mut rest, mut at, waits) = (feed.rest(upto), 0, feed.has_joined());
         if let State::String(role) = self.state {
             // Its end was left to stand with what follows it.
             self.state = if role == Role::Name { State::Colon } else { self.behind() };
             at = 1;
         }
-        let waits = feed.has_joined();
         while let Some(byte) = rest.get(at) {
             if waits && feed.is_long(at) {
                 feed.fixed(at);
@@ -192,9 +190,12 @@ impl Json {
                 }
                 b'"' => {
                     let role = self.begin_string().map_err(|what| fail(feed, at, what))?;
-                    feed.fixed(at + 1);
-                    self.open_string(feed, role);
-                    return Ok(Next::Inside);
+                    if waits || !self.bare(feed, &rest[at + 1..], at + 1, role) {
+                        feed.fixed(at + 1);
+                        self.open_string(feed, role);
+                        return Ok(Next::Inside);
+                    }
+                    (rest, at) = (feed.rest(upto), 1);
                 }
                 b'{' | b'[' => {
                     self.value().map_err(|what| fail(feed, at, what))?;
@@ -228,6 +229,23 @@ impl Json {
         }
         feed.fixed(at);
         Ok(Next::More)
+    }
+
+    /// Takes a string behind what is fixed, where it is there whole and says what it is, as most do. Whether it did.
+    fn bare(&mut self, feed: &mut Feed<'_, '_>, rest: &[u8], fixed: usize, role: Role) -> bool {
+        if self.field.is_some() || !feed.is_bare() || !matches!(role, Role::Name | Role::Value) {
+            return false;
+        }
+        let plain = json_plain(rest);
+        if rest.get(plain) != Some(&b'"') || !feed.bare(fixed, plain) {
+            return false;
+        }
+        if role == Role::Name {
+            self.track.note(role, &rest[..plain]);
+            self.track.named();
+        }
+        self.state = if role == Role::Name { State::Colon } else { self.behind() };
+        true
     }
 
     /// What is expected behind a value.

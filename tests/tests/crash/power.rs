@@ -1,0 +1,184 @@
+//! Power cuts: a recorder writes to an ext4 on a disk that keeps every write and flush in order. A cut leaves what was
+//! flushed, and of what was written since a part, torn and reordered. On what it leaves the agent starts again: the store is
+//! good, what was acknowledged with `durable` is there, and of the rest at most the last 50 ms are missing, and named.
+//!
+//! `SLUICE_POWER_CUTS` is the number of cuts of each kind (18 without it), `SLUICE_SEED` repeats what can be repeated: what
+//! is written when is the machine's.
+
+use std::time::{Duration, Instant};
+
+use sluice::audit::{Report, What as Found};
+use sluice_tests::disk::{Cuts, Disk, Event, Left, apart, boot_anew, ext4};
+use sluice_tests::recorder::{Kept, verified};
+
+use crate::acknowledged::{Recording, What, Word};
+use crate::kill::{python_agrees, restart};
+use crate::{Dice, left_behind};
+
+/// Cuts of one life of a disk, of which one is what the next begins with.
+const CUTS: usize = 6;
+/// Lives of one file system.
+const LIVES: usize = 4;
+/// What the promise is, the time that the disk takes aside.
+const PROMISED: u64 = 50_000_000;
+
+/// What the cuts came to.
+#[derive(Default)]
+struct Sum {
+    cuts: usize,
+    /// Cuts that lost something acknowledged, and how long before the cut the oldest of it was.
+    losses: Vec<u64>,
+    gaps: usize,
+    /// Cuts behind which segments were left out, and cuts at a record.
+    aside: usize,
+    torn: usize,
+    readers: usize,
+}
+
+/// Starts the agent again on what a cut left: gives what it found, and the report on it.
+fn judged(left: &Left, key: Option<&str>) -> (Kept, Report) {
+    restart(left.path());
+    let fail = |why: anyhow::Error| -> ! { panic!("{why:#}\nkept in {}", left_behind(left.path())) };
+    let report = verified(left.path(), key).unwrap_or_else(|why| fail(why));
+    let kept = Kept::read(left.path()).unwrap_or_else(|why| fail(why));
+    assert!(kept.damage.is_empty(), "{:?}\nkept in {}", kept.damage, left_behind(left.path()));
+    (kept, report)
+}
+
+/// The longest time in which the disk flushed nothing.
+fn slowest(events: &[Event]) -> u64 {
+    let flushes = events.iter().filter(|event| matches!(event, Event::Flush { .. })).map(Event::at);
+    let flushes: Vec<u64> = flushes.collect();
+    flushes.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+}
+
+/// A life of a disk that begins with `image`, in which `owed` was acknowledged before; some cuts of it. Gives what one of
+/// them left, and what is owed of that.
+fn life(
+    image: Vec<u8>,
+    owed: &[Word],
+    durable: bool,
+    dice: &mut Dice,
+    key: &mut Option<String>,
+    sum: &mut Sum,
+) -> (Vec<u8>, Vec<Word>) {
+    let boots = tempfile::tempdir().expect("dir");
+    boot_anew(boots.path(), dice.below(1 << 30)).expect("another boot");
+    let disk = Disk::mounted(image.clone(), "commit=1").expect("a disk");
+    let mut options = vec![];
+    options.extend(durable.then_some("durable"));
+    options.extend((!dice.one_in(3)).then_some("flush"));
+    let recording = Recording::start(disk.path(), dice.below(1 << 40), &options);
+    recording.speaks();
+    recording.goes_on(Duration::from_millis(50 + dice.below(500)));
+    let (said, other) = recording.kill();
+    assert!(other.is_empty(), "{other:#?}");
+    let events = disk.events();
+    drop(disk);
+    let allowed = PROMISED + 2 * slowest(&events);
+
+    let mut places: Vec<usize> = (0..CUTS).map(|_| 1 + dice.below(events.len() as u64) as usize).collect();
+    places.sort_unstable();
+    let goes_on = dice.below(CUTS as u64) as usize;
+    let mut next = None;
+    let mut cuts = Cuts::new(image, &events);
+    for (number, index) in places.into_iter().enumerate() {
+        let (image, time) = cuts.at(index, |end| dice.below(end));
+        boot_anew(boots.path(), 1 << 31 | number as u64).expect("another boot");
+        let left = Left::mounted(&image).expect("what is left can be mounted");
+        let (kept, report) = judged(&left, key.as_deref());
+        sum.cuts += 1;
+        let before: Vec<Word> =
+            owed.iter().chain(said.iter().filter(|word| word.at < time)).cloned().collect();
+        let (there, lost): (Vec<Word>, Vec<Word>) = before.into_iter().partition(|word| word.holds(&kept));
+        // Behind which record, and where in the store.
+        let named = report.findings.iter().any(|found| {
+            found.what == Found::Gap
+                && found.sequence.is_some()
+                && found.text.contains("the machine went down behind record")
+        });
+        sum.gaps += usize::from(named);
+        let says = |words: &str| report.findings.iter().any(|found| found.text.contains(words));
+        sum.aside += usize::from(says("were left out"));
+        sum.torn += usize::from(says("cut short by a crash, found at"));
+        for word in &lost {
+            let place = || left_behind(left.path());
+            assert!(word.what != What::Durable, "{word:?} was durable and is lost\nkept in {}", place());
+            assert!(
+                !owed.contains(word),
+                "{word:?} was there after a cut and is lost with the next\nkept in {}",
+                place()
+            );
+            let age = time - word.at;
+            assert!(
+                age <= allowed,
+                "{word:?} is lost, {age} ns before the cut ({allowed} allowed)\nkept in {}",
+                place()
+            );
+            assert!(named, "{word:?} is lost and nobody says so\nkept in {}", place());
+        }
+        sum.losses.extend(lost.iter().map(|word| time - word.at).max());
+        if dice.one_in(20) {
+            python_agrees(left.path(), report.key.as_deref().expect("a key"));
+            sum.readers += 1;
+        }
+        if number == goes_on {
+            *key = first_key(&image);
+            next = Some((image, there));
+        }
+    }
+    next.expect("one goes on")
+}
+
+/// The first key, if its certificate is on this disk: without one the start draws it.
+fn first_key(image: &[u8]) -> Option<String> {
+    let left = Left::mounted(image).expect("what is left can be mounted");
+    let stores = std::fs::read_dir(left.path().join("audit")).ok()?;
+    let keys = stores.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("keys")).ok());
+    let mut firsts = keys.filter(|keys| keys.contains("\n\n— ") && keys.ends_with("\n\n"));
+    Some(firsts.next()?.lines().nth(2)?.to_owned())
+}
+
+fn cut_again_and_again(durable: bool) {
+    let cuts: usize = std::env::var("SLUICE_POWER_CUTS").map_or(18, |n| n.parse().expect("a number"));
+    let mut dice = Dice::seeded();
+    let start = Instant::now();
+    let sum = apart(move || {
+        let mut sum = Sum::default();
+        while sum.cuts < cuts {
+            let mut image = ext4(48, &["-J", "size=4"]).expect("an ext4");
+            let (mut owed, mut key) = (Vec::new(), None);
+            for _ in 0..LIVES {
+                if sum.cuts < cuts {
+                    (image, owed) = life(image, &owed, durable, &mut dice, &mut key, &mut sum);
+                }
+            }
+        }
+        sum
+    });
+    let mut sum = sum.expect("a mount namespace");
+    sum.losses.sort_unstable();
+    let ms = |nanoseconds: Option<&u64>| nanoseconds.map_or(0, |n| n / 1_000_000);
+    let (median, most) = (ms(sum.losses.get(sum.losses.len() / 2)), ms(sum.losses.last()));
+    println!(
+        "{} cuts in {:?}: {} lost something acknowledged, {median} ms of it in the middle, {most} at most; {} say a gap, {} have records cut, {} segments left out; the reader in Python asked {} times",
+        sum.cuts,
+        start.elapsed(),
+        sum.losses.len(),
+        sum.gaps,
+        sum.torn,
+        sum.aside,
+        sum.readers,
+    );
+    assert!(median <= 75, "{median} ms are lost in the middle");
+}
+
+#[test]
+fn power_cuts_lose_nothing_that_was_durable() {
+    cut_again_and_again(true);
+}
+
+#[test]
+fn power_cuts_lose_the_last_moment_at_most_and_it_is_named() {
+    cut_again_and_again(false);
+}
