@@ -174,7 +174,7 @@ class Store:
         stored, file, place = struct.unpack_from("<IQQ", payload, 36)
         path, found = self.dir / f"{file:012}.bodies", self.diverted.pop((file, place), None)
         if not found and not path.exists(): self.missing[path.name] = file, False
-        elif (found or sha(read(path, 1 << 36)[place:place + stored])) == payload[56:] and len(payload) == 88: self.count["bodies"] += 1
+        elif (found or sha(read(path, 1 << 36)[place:place + stored])) == payload[56:88] and len(payload) in (88, 96): self.count["bodies"] += 1
         else: self.doubts.append((f"{path.name}, byte {place}: not what record {sequence} refers to", sequence))
     def holds(self, leaf):
         """Whether a signature covers a record, or the log of one that it covers."""

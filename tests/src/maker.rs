@@ -215,7 +215,7 @@ impl Maker {
         self.dir.join(format!("{number:012}.sluice"))
     }
 
-    /// A piece of a body, beside the segment that is written.
+    /// A piece of a body, beside the segment that is written: without the time that newer versions have at the end.
     pub fn body(&mut self, stored: &[u8]) {
         let path = self.dir.join(format!("{:012}.bodies", self.segment));
         let place = fs::metadata(&path).map_or(0, |file| file.len());

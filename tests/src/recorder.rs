@@ -207,7 +207,7 @@ fn ulid_text(id: u128) -> String {
 /// It cannot be read, or is not good.
 pub fn verified(dir: &Path, key: Option<&str>) -> Result<Report> {
     let key = key.map(str::parse).transpose().ok().context("a key")?;
-    let report = audit::verify(&store_in(dir), &Options { key, known: String::new() })?;
+    let report = audit::verify(&store_in(dir), &Options { key, ..Options::default() })?;
     let bad: Vec<&Finding> = report.findings.iter().filter(|found| found.grade == Grade::Bad).collect();
     ensure!(report.good(), "{bad:#?}\n{report:#?}");
     Ok(report)

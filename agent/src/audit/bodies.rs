@@ -11,8 +11,9 @@ use super::said::{BodyKey, kind};
 use super::scan::Frame;
 use crate::evidence::tree::Hash;
 
-/// Length of a reference, where its numbers are in it, and its hash.
+/// Lengths of a reference, without and with the time at its end; where its numbers are in it, and its hash.
 const REFERENCE: usize = 88;
+const TIMED: usize = 96;
 const STORED: usize = 36;
 const FILE: usize = 40;
 const PLACE: usize = 48;
@@ -53,7 +54,8 @@ impl Bodies {
             |text: String| Finding::bad(What::Body, text).at(segment, frame.offset).record(frame.sequence);
         match frame.kind {
             kind::BODY_REF => {
-                let Ok(reference) = <&[u8; REFERENCE]>::try_from(frame.payload) else {
+                let known = [REFERENCE, TIMED].contains(&frame.payload.len());
+                let Some(reference) = frame.payload.first_chunk().filter(|_| known) else {
                     report.add(bad(format!("record {} refers to a body in no known form", frame.sequence)));
                     return;
                 };
@@ -128,8 +130,15 @@ impl Bodies {
         }
     }
 
-    /// Says what is missing: `deleted` and `erased` are the numbers that a signed record says this of.
-    pub fn finish(self, deleted: &BTreeSet<u64>, erased: &BTreeSet<u64>, report: &mut Report) {
+    /// Says what is missing: `deleted` and `erased` are the numbers that a signed record says this of. `to_the_end`: no record
+    /// that may say so is left out.
+    pub fn finish(
+        self,
+        (deleted, erased): (&BTreeSet<u64>, &BTreeSet<u64>),
+        to_the_end: bool,
+        report: &mut Report,
+    ) {
+        let unread = "what was not read may say why";
         for (file, (count, first)) in self.missing {
             let text =
                 format!("{file:012}.bodies is not there: {count} pieces of bodies, from record {first} on");
@@ -137,6 +146,7 @@ impl Bodies {
                 true => {
                     Finding::said(What::Deleted, format!("{text}; a signed record says that it was deleted"))
                 }
+                false if !to_the_end => Finding::said(What::Body, format!("{text}; {unread}")).record(first),
                 false => Finding::bad(What::Body, text).record(first),
             });
         }
@@ -149,6 +159,7 @@ impl Bodies {
                 (_, true) => {
                     Finding::said(What::Deleted, format!("{text}; a signed record says that it was deleted"))
                 }
+                _ if !to_the_end => Finding::said(What::Body, format!("{text}; {unread}")).record(sequence),
                 _ => Finding::bad(What::Body, text).record(sequence),
             });
         }

@@ -1,5 +1,9 @@
 //! Signs of life, and clocks: what stands between them is said, it is no proof of anything.
 
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use memchr::memmem::Finder;
 use time::PrimitiveDateTime;
 
 use super::report::{Finding, Report, What};
@@ -10,8 +14,8 @@ use crate::evidence::checkpoint;
 const SILENCE_US: u64 = 30_000_000;
 /// The wall's clock may drift so far from the machine's between two signs.
 const STEP_US: u64 = 2_000_000;
-/// So far a time that is signed may be from what it must lie within: clocks are set.
-const GRACE_US: i64 = 60_000_000;
+/// So far a time that is signed may be from what it must lie within, where nobody knows better: clocks are set.
+pub const GRACE: Duration = Duration::from_secs(60);
 
 /// One sign of life.
 #[derive(Clone, Debug)]
@@ -67,16 +71,18 @@ fn micros(time: &str) -> Option<i64> {
 
 /// The time that a record bears, which is the first in its text.
 pub fn time_of(payload: &[u8]) -> Option<&str> {
-    memchr::memmem::find_iter(payload, b"\"time\"").find_map(|at| {
+    static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"time\""));
+    NAME.find_iter(payload).find_map(|at| {
         let rest = payload[at + 6..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
         let time = rest.strip_prefix(b"\"")?.get(..27)?;
         str::from_utf8(time).ok().filter(|time| checkpoint::is_time(time))
     })
 }
 
-/// Whether `to` is more than a minute behind `from`.
-pub fn is_long(from: &str, to: &str) -> bool {
-    micros(from).zip(micros(to)).is_none_or(|(from, to)| to.saturating_sub(from) > GRACE_US)
+/// Whether `to` is more than that behind `from`.
+pub fn is_long(from: &str, to: &str, grace: Duration) -> bool {
+    let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+    micros(from).zip(micros(to)).is_none_or(|(from, to)| to.saturating_sub(from) > grace)
 }
 
 /// When something may have been: from the certificate of a key to the next one's.
@@ -86,16 +92,18 @@ pub struct Window {
     pub from: Option<String>,
     /// Not after; `None`: whenever.
     pub to: Option<String>,
+    /// So far from it is not far.
+    grace: Duration,
 }
 
 impl Window {
     /// While the keys from `first` to `last` were in use.
-    pub fn of(chain: &Chain, first: u64, last: u64) -> Self {
+    pub fn of(chain: &Chain, first: u64, last: u64, grace: Duration) -> Self {
         let time = |number: u64| {
             let number = usize::try_from(number).ok()?;
             chain.certificates().get(number).map(|certificate| certificate.time.clone())
         };
-        Self { from: time(first), to: last.checked_add(1).and_then(time) }
+        Self { from: time(first), to: last.checked_add(1).and_then(time), grace }
     }
 
     /// Whether `time` is before or after it.
@@ -106,8 +114,8 @@ impl Window {
     /// Whether it is so by more than a clock that was set explains.
     pub fn excludes_far(&self, time: &str) -> bool {
         self.excludes(time)
-            && (self.from.as_deref().is_some_and(|from| is_long(time, from))
-                || self.to.as_deref().is_some_and(|to| is_long(to, time)))
+            && (self.from.as_deref().is_some_and(|from| is_long(time, from, self.grace))
+                || self.to.as_deref().is_some_and(|to| is_long(to, time, self.grace)))
     }
 }
 

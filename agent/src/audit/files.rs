@@ -164,14 +164,18 @@ pub fn tile(log_dir: &Path, at: At) -> OnDisk {
 
 /// A leaf's hash, unproven, from the tiles: the full one, or the widest of those that are not.
 pub fn leaf(log_dir: &Path, index: u64) -> Option<Tile> {
-    let (tile_index, within) = (index / WIDTH as u64, (index % WIDTH as u64) as usize);
-    let full = At { level: 0, index: tile_index, width: WIDTH };
+    let full = At { level: 0, index: index / WIDTH as u64, width: WIDTH };
+    widest(log_dir, full, (index % WIDTH as u64) as usize + 1)
+}
+
+/// A tile, unproven: full, or the widest of those with so many hashes or more.
+pub fn widest(log_dir: &Path, full: At, least: usize) -> Option<Tile> {
     if let OnDisk::Tile(tile) = tile(log_dir, full) {
         return Some(tile);
     }
     let parts = log_dir.join("tile").join(format!("{full}.p"));
     let widths = fs::read_dir(parts).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let width = widths.filter(|width| *width > within && *width < WIDTH).max()?;
+    let width = widths.filter(|width| (least..WIDTH).contains(width)).max()?;
     match tile(log_dir, At { width, ..full }) {
         OnDisk::Tile(tile) => Some(tile),
         _ => None,

@@ -15,10 +15,12 @@ use super::bodies::Bodies;
 use super::clock::Clock;
 use super::files::{self, LARGEST, Segment};
 use super::log::Log;
+use super::range::Reach;
 use super::report::{Finding, Report, What};
 use super::said::{GivenUp, LogEnd, LogHead, Place, Recovered, SegmentHead};
 use super::scan::{Frame, Item, Scan};
 use super::signed::{By, Mark, Signed};
+use super::source::Source;
 use crate::evidence::checkpoint;
 
 /// So many numbers a writer that drains has to itself, of records and of segments.
@@ -57,6 +59,8 @@ struct Tail {
 pub struct Line {
     dir: PathBuf,
     signed: Signed,
+    /// What of the store is read.
+    pub(super) reach: Reach,
     /// The store's id, by its first segment or its keys.
     store: Option<String>,
     /// By id; `order` is that of the store.
@@ -90,8 +94,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Before the first segment. What heads say of other logs is known beforehand.
-    pub fn new(dir: &Path, mut signed: Signed, segments: &[Segment], written: bool) -> Self {
+    /// Before the first segment that is read. What heads say of other logs is known beforehand.
+    pub fn new(dir: &Path, mut signed: Signed, segments: &[Segment], reach: Reach, written: bool) -> Self {
         let store = signed.chain.as_ref().map(|chain| chain.store().to_string());
         let first = segments.iter().find_map(|s| Some(s.head.as_ref()?.1.store.clone()));
         let (mut ends, mut begun) = (Vec::new(), BTreeMap::new());
@@ -108,6 +112,7 @@ impl Line {
         Self {
             dir: dir.to_owned(),
             signed,
+            reach,
             store: store.or(first),
             logs: BTreeMap::new(),
             order: Vec::new(),
@@ -129,6 +134,36 @@ impl Line {
             newest: None,
             written,
         }
+    }
+
+    /// The first that is read is the segment `number`, which begins with this record, and has others before it.
+    pub(super) fn follow(&mut self, number: u64, sequence: u64) {
+        self.last_segment = number.saturating_sub(1);
+        self.next = Some(sequence.min(LARGEST));
+    }
+
+    /// Begins in the middle of a log (its id, and its first record), of which tiles say what it was at this size. False when
+    /// they do not.
+    ///
+    /// # Errors
+    /// The records at the edge of the tree cannot be read.
+    pub(super) fn stand(&mut self, of: (Ulid, u64), size: u64, segments: &[Segment]) -> Result<bool, Error> {
+        let tree = Source::new(&self.dir, of, size, segments)?.standing();
+        self.new_log(of.0, of.1).stand(size, tree);
+        Ok(self.logs.get(&of.0).is_some_and(|log| log.head().is_some()))
+    }
+
+    /// One of the logs.
+    pub(super) fn log_mut(&mut self, id: Ulid) -> Option<&mut Log> {
+        self.logs.get_mut(&id)
+    }
+
+    fn new_log(&mut self, id: Ulid, first: u64) -> &mut Log {
+        let marks = self.signed.marks.get(&id).cloned().unwrap_or_default();
+        let (dir, window) = (files::log_dir(&self.dir, id), self.signed.window(id));
+        self.order.push(id);
+        self.current = Some(id);
+        self.logs.entry(id).or_insert(Log::new(id, first, dir, marks, window))
     }
 
     /// Reads one segment; `rest` are those behind it.
@@ -229,10 +264,7 @@ impl Line {
             if self.logs.contains_key(&id) {
                 report.add(bad(format!("log {id} goes on behind another log")));
             } else {
-                let marks = self.signed.marks.get(&id).cloned().unwrap_or_default();
-                let (dir, window) = (files::log_dir(&self.dir, id), self.signed.window(id));
-                self.logs.insert(id, Log::new(id, (*first).min(sequence), dir, marks, window));
-                self.order.push(id);
+                self.new_log(id, (*first).min(sequence));
             }
             self.current = Some(id);
         }

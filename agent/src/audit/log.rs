@@ -69,6 +69,8 @@ pub struct Log {
     /// The boot of the machine that it began in, and the time of its last record that bears one.
     pub boot: Option<String>,
     pub newest: Option<String>,
+    /// Asked for with every record; there may be thousands of marks.
+    promised: u64,
     size: u64,
     changed: u64,
     /// Records that were read since the tree last held, and are not known to be changed.
@@ -96,6 +98,7 @@ impl Log {
         // A tree without leaves says nothing. Of one size, those that are signed decide first.
         marks.retain(|mark| mark.tree.size > 0);
         marks.sort_by_key(|mark| (mark.tree.size, !mark.by.is_signed()));
+        let promised = marks.iter().rfind(|mark| mark.by.is_signed()).map_or(0, |mark| mark.tree.size);
         Self {
             id,
             first,
@@ -110,6 +113,7 @@ impl Log {
             boot: None,
             newest: None,
             window,
+            promised,
             size: 0,
             changed: 0,
             here: 0,
@@ -138,7 +142,30 @@ impl Log {
 
     /// The size of the largest tree that is signed, whether it holds or not.
     pub fn promised(&self) -> u64 {
-        self.marks.iter().filter(|mark| mark.by.is_signed()).map(|mark| mark.tree.size).max().unwrap_or(0)
+        self.promised
+    }
+
+    /// Begins at leaf `size` with this tree, which is to be proven with what follows; without one nothing is.
+    pub fn stand(&mut self, size: u64, tree: Option<Collector>) {
+        self.size = size;
+        match tree {
+            Some(tree) => (self.good, self.tree) = (tree.clone(), tree),
+            None => self.lost = Some(size),
+        }
+        // What was said of a smaller one is not looked at.
+        self.next = self.marks.partition_point(|mark| mark.tree.size <= size);
+    }
+
+    /// Whether records were read that no signature covers yet, and one may.
+    pub fn is_open(&self) -> bool {
+        self.here > 0 && self.lost.is_none() && self.next < self.marks.len()
+    }
+
+    /// Goes on with the next record, which is not one of those that are judged.
+    pub fn beyond(&mut self, sequence: u64, leaf: Hash, report: &mut Report) {
+        if sequence == self.first + self.size {
+            self.add(Since { leaf, place: None }, report);
+        }
     }
 
     /// Adds a record.

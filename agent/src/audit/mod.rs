@@ -14,13 +14,16 @@ mod line;
 mod log;
 pub mod proof;
 pub mod prove;
+mod range;
 mod report;
 mod said;
 mod scan;
 mod signed;
+mod source;
 mod verify;
 
-pub use report::{Finding, Grade, Report, What};
+pub use range::Range;
+pub use report::{Finding, Grade, Part, Report, What};
 pub use verify::{Options, verify};
 
 /// The store cannot be read at all.

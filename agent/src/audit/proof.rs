@@ -1,11 +1,13 @@
 //! A proof that records are in a store: one file that needs nothing but the key that an auditor kept. It proves that each
 //! record is in a tree that the store's keys signed, at its place; not that there are no others.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-pub use super::clock::Window;
+pub use super::clock::{GRACE, Window};
 use super::files::LARGEST;
 use crate::evidence::chain::{Broken, Chain, Worthless};
 use crate::evidence::checkpoint::Checkpoint;
@@ -98,11 +100,12 @@ pub struct Verdict {
     pub records: Vec<Proven>,
 }
 
-/// Verifies a file. Without `key` it rests on whoever made it.
+/// Verifies a file. Without `key` it rests on whoever made it. `clock`: by how much the host's clock was wrong or set, where
+/// the auditor knows.
 ///
 /// # Errors
 /// [`Refused`].
-pub fn verify(file: &[u8], key: Option<&VerifierKey>) -> Result<Verdict, Refused> {
+pub fn verify(file: &[u8], key: Option<&VerifierKey>, clock: Option<Duration>) -> Result<Verdict, Refused> {
     let proof: Proof = serde_json::from_slice(file).map_err(|error| Refused::Form(Some(error)))?;
     if proof.form != FORM || proof.records.is_empty() {
         return Err(Refused::Form(None));
@@ -119,7 +122,7 @@ pub fn verify(file: &[u8], key: Option<&VerifierKey>) -> Result<Verdict, Refused
     let chain = chain.ok_or(Refused::Form(None))?;
     let note = Note::parse(&proof.checkpoint).map_err(Refused::Note)?;
     let (number, checkpoint) = chain.open(&note).map_err(Refused::Checkpoint)?;
-    let window = Window::of(&chain, number, number);
+    let window = Window::of(&chain, number, number, clock.unwrap_or(GRACE));
     if window.excludes_far(&checkpoint.time) || checkpoint.tree.size > LARGEST {
         return Err(Refused::Time(checkpoint.time));
     }

@@ -111,6 +111,19 @@ impl Finding {
     }
 }
 
+/// The part of a store that was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Number of its first segment.
+    pub first: u64,
+    /// Of its last.
+    pub last: u64,
+    /// When the first began, by its own word.
+    pub from: Option<String>,
+    /// When what follows began; `None` at the store's end.
+    pub to: Option<String>,
+}
+
 /// What was read, and what is to be said of it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -122,6 +135,9 @@ pub struct Report {
     pub key_given: bool,
     /// Keys in the chain.
     pub keys: u64,
+    /// The part that was asked for; `None`: the whole store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// Segments that were read.
     pub segments: u64,
     /// Bytes that were read, bodies among them.

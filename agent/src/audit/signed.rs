@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use ulid::Ulid;
 
-use super::clock::Window;
+use super::clock::{GRACE, Window};
 use super::files::LARGEST;
 use super::report::{Finding, Last, Report, What};
-use super::{Error, files};
+use super::{Error, Options, files};
 use crate::evidence::chain::Chain;
 use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::note::{self, Note, Piece, VerifierKey};
@@ -61,20 +62,17 @@ pub struct Signed {
     pub chain: Option<Chain>,
     /// By log; unordered.
     pub marks: BTreeMap<Ulid, Vec<Mark>>,
+    /// So far a time may be from the keys' that it is signed with.
+    grace: Duration,
     /// Logs of which only the last checkpoint is kept, as it is when their records were deleted.
     pub only_last: BTreeSet<Ulid>,
 }
 
-/// Reads keys and checkpoints of a store. `known`: a text with checkpoints from elsewhere among other lines.
+/// Reads keys and checkpoints of a store.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn read(
-    dir: &Path,
-    first: Option<&VerifierKey>,
-    known: &str,
-    report: &mut Report,
-) -> Result<Signed, Error> {
+pub fn read(dir: &Path, options: &Options, report: &mut Report) -> Result<Signed, Error> {
     // In this order: whoever writes them meanwhile puts a key's certificate before what it signs, and that behind records.
     let mut kept = Vec::new();
     for log in files::logs(dir)? {
@@ -82,7 +80,8 @@ pub fn read(
         let last = files::whole(&dir.join("checkpoint"), files::SMALL)?;
         kept.push((log, last, files::whole(&dir.join("checkpoints"), files::NOTES)?));
     }
-    let mut signed = Signed { chain: chain(dir, first, report)?, ..Signed::default() };
+    let grace = options.clock.unwrap_or(GRACE);
+    let mut signed = Signed { chain: chain(dir, options.key.as_ref(), report)?, grace, ..Signed::default() };
     let Some(chain) = signed.chain.clone() else {
         if !kept.is_empty() {
             report.add(Finding::bad(
@@ -100,7 +99,7 @@ pub fn read(
     for (log, last, all) in kept {
         signed.log(&chain, log, last.as_deref(), all.as_deref(), report);
     }
-    for text in notes_in(known) {
+    for text in notes_in(&options.known) {
         match Note::parse(&text).ok().map(|note| chain.open(&note)) {
             Some(Ok((key, checkpoint))) => {
                 signed.mark(checkpoint.origin.log, checkpoint.tree, By::Known(key));
@@ -204,7 +203,7 @@ impl Signed {
     /// When the records of a log that are signed may have been written.
     pub fn window(&self, log: Ulid) -> Window {
         let keys = self.chain.as_ref().zip(self.keys_of(log));
-        keys.map_or_else(Window::default, |(chain, (first, last))| Window::of(chain, first, last))
+        keys.map_or_else(Window::default, |(chain, (first, last))| Window::of(chain, first, last, self.grace))
     }
 
     fn mark(&mut self, log: Ulid, tree: Head, by: By) {
@@ -291,7 +290,7 @@ impl Signed {
     }
 
     fn keep(&mut self, chain: &Chain, log: Ulid, key: u64, checkpoint: &Checkpoint, report: &mut Report) {
-        let window = Window::of(chain, key, key);
+        let window = Window::of(chain, key, key, self.grace);
         if window.excludes(&checkpoint.time) {
             let text = format!(
                 "a checkpoint of {} leaves says that it was signed at {}, outside of the time of its key {key}",

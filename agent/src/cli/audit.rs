@@ -5,14 +5,15 @@ use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::json;
 
 use super::Failure;
-use super::filter::default_store;
+use super::filter::{default_store, duration, when};
 use crate::audit::prove::{Id, prove};
-use crate::audit::{Finding, Grade, Options, Report, proof, verify};
+use crate::audit::{Finding, Grade, Options, Range, Report, proof, verify};
 use crate::evidence::note::VerifierKey;
 use crate::paths::AUDIT_DIR;
 use crate::record::visible::{Keep, visible};
@@ -57,10 +58,12 @@ impl AuditArgs {
   sluice audit verify
   sluice audit verify /mnt/copy --key \"$(cat kept-key)\" --json
   journalctl -t sluice -o json | sluice audit verify --known -
+  sluice audit verify --since 2026-11-01 --until 2026-11-02
   sluice audit verify --proof exchange.proof --key \"$(cat kept-key)\"
 
 Without --key a store is only held against itself: it could be another one altogether. Without --known, what came after
-the last checkpoint that is named may have been cut off: only what was kept elsewhere can tell.")]
+the last checkpoint that is named may have been cut off: only what was kept elsewhere can tell. --since, --until and
+--segments choose whole segments, the ones that reach over the times included: of what is before and behind them nothing is said.")]
 struct VerifyArgs {
     /// The store, or a copy of one [default: this host's]
     #[arg(value_name = "DIR", conflicts_with = "proof")]
@@ -71,6 +74,18 @@ struct VerifyArgs {
     /// Text with checkpoints that were kept elsewhere, such as the journal's; `-` for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "proof")]
     known: Option<PathBuf>,
+    /// Only from the segment on that this time is in: RFC 3339, or so long ago (45s, 10m, 2h, 3d, 1w)
+    #[arg(long, value_name = "TIME", value_parser = when, conflicts_with = "proof")]
+    since: Option<String>,
+    /// Only to the segment that this time is in
+    #[arg(long, value_name = "TIME", value_parser = when, conflicts_with = "proof")]
+    until: Option<String>,
+    /// Only these segments: a number, or FIRST-LAST
+    #[arg(long, value_name = "RANGE", value_parser = segments, conflicts_with = "proof")]
+    segments: Option<(u64, u64)>,
+    /// The clock of the host was wrong, or was set, by so much (45s, 10m, 2h, 3d): times that are off by no more do not weigh
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    clock: Option<Duration>,
     /// Verify this proof instead of a store
     #[arg(long, value_name = "FILE")]
     proof: Option<PathBuf>,
@@ -86,7 +101,10 @@ impl VerifyArgs {
         }
         let dir = self.dir.clone().unwrap_or_else(default_store);
         let known = self.known.as_deref().map(text_of).transpose()?.unwrap_or_default();
-        let report = verify(&dir, &Options { key: self.key.clone(), known }).map_err(|error| Failure {
+        let range = Range { segments: self.segments, since: self.since.clone(), until: self.until.clone() };
+        let range = Some(range).filter(|range| *range != Range::default());
+        let options = Options { key: self.key.clone(), known, clock: self.clock, range };
+        let report = verify(&dir, &options).map_err(|error| Failure {
             why: Chain(&error).to_string(),
             remedy: "Give the directory of a store that you may read: as root, or a copy.".to_owned(),
             code: 1,
@@ -103,7 +121,7 @@ impl VerifyArgs {
 
     fn proof(&self, path: &Path) -> anyhow::Result<ExitCode> {
         let bytes = bytes_of(path)?;
-        let verdict = proof::verify(&bytes, self.key.as_ref()).map_err(|error| Failure {
+        let verdict = proof::verify(&bytes, self.key.as_ref(), self.clock).map_err(|error| Failure {
             why: format!("{} proves nothing: {}", path.display(), Chain(&error)),
             remedy: "Have it made again with `sluice audit prove`; if the key is refused, ask whose store it is of."
                 .to_owned(),
@@ -151,6 +169,13 @@ impl VerifyArgs {
     }
 }
 
+/// A number, or two with a hyphen between.
+fn segments(text: &str) -> Result<(u64, u64), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = first.parse().ok().zip(last.parse().ok()).filter(|(first, last)| first <= last);
+    range.ok_or_else(|| format!("{text:?} is no range of segments: give a number, or two as in 3-17"))
+}
+
 fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for (grade, mark) in [(Grade::Bad, "BAD "), (Grade::Said, "said")] {
         for finding in report.findings.iter().filter(|finding| finding.grade == grade) {
@@ -173,6 +198,14 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
         out,
         "  {proven} proven, by {checkpoints} checkpoints under {keys} keys; {late} signed late, {unsigned} unsigned, {outside} in no log"
     )?;
+    if let Some(part) = &report.part {
+        let (from, to) = (part.from.as_deref().unwrap_or("?"), part.to.as_deref().unwrap_or("the end"));
+        writeln!(
+            out,
+            "  only segments {} to {}, from {from} to {to}: what is before and behind was not read, and may be gone",
+            part.first, part.last
+        )?;
+    }
     writeln!(out, "  {} pieces of bodies are what was recorded", report.bodies)?;
     if let Some(last) = &report.last {
         writeln!(out, "  last checkpoint: {}, {} records of log {}", last.time, last.size, last.log)?;

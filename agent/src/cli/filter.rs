@@ -1,6 +1,7 @@
 //! Which recorded exchanges a verb is for: the same flags wherever the store is read.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -87,18 +88,21 @@ pub fn when(text: &str) -> Result<String, String> {
     if let Ok(day) = time::Date::parse(text, format_description!("[year]-[month]-[day]")) {
         return Ok(stamp(day.midnight().assume_utc()));
     }
-    let unit = text.chars().next_back().ok_or_else(bad)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(bad()),
-    };
-    let count: i64 = text[..text.len() - 1].parse().map_err(|_| bad())?;
-    let ago = time::Duration::seconds(count.checked_mul(seconds).filter(|s| *s >= 0).ok_or_else(bad)?);
-    OffsetDateTime::now_utc().checked_sub(ago).map(stamp).ok_or_else(bad)
+    let ago = duration(text).ok().and_then(|ago| time::Duration::try_from(ago).ok());
+    ago.and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago)).map(stamp).ok_or_else(bad)
+}
+
+/// Reads how long something takes: `45s`, `10m`, `2h`, `3d`, `1w`.
+///
+/// # Errors
+/// What may be written.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
+    let read = units.iter().find_map(|(unit, seconds)| {
+        let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        count.checked_mul(*seconds).map(Duration::from_secs)
+    });
+    read.ok_or_else(|| format!("{text:?} is no duration: give 45s, 10m, 2h, 3d or 1w"))
 }
 
 fn host(text: &str) -> Result<Host, String> {

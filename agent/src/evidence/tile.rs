@@ -71,6 +71,27 @@ pub struct Collector {
 }
 
 impl Collector {
+    /// A tree of `size` leaves as it stood, from its tiles that were not full, by level (those with nothing in them empty);
+    /// `None` when they are not those of such a tree. Nothing is proven by it.
+    pub fn standing(size: u64, mut open: Vec<Vec<Hash>>) -> Option<Self> {
+        let width = |level: usize| shifted(size, 8 * level as u32) % WIDTH as u64;
+        let levels = (u64::BITS - size.leading_zeros()).div_ceil(u32::from(HEIGHT)) as usize;
+        open.resize(open.len().max(levels), Vec::new());
+        if !open.iter().enumerate().all(|(level, tile)| tile.len() as u64 == width(level)) {
+            return None;
+        }
+        let mut edge = Vec::new();
+        for tile in open.iter().rev() {
+            let mut rest = tile.as_slice();
+            while !rest.is_empty() {
+                let (part, behind) = rest.split_at(1 << rest.len().ilog2());
+                edge.push(perfect(part.to_vec())?);
+                rest = behind;
+            }
+        }
+        Some(Self { frontier: Frontier::of(size, edge)?, open })
+    }
+
     /// Adds a leaf, and gives each tile that is full with it.
     pub fn push(&mut self, leaf: Hash, mut full: impl FnMut(Tile)) {
         let (size, open) = (self.frontier.size(), &mut self.open);
@@ -140,7 +161,11 @@ pub fn subtree(size: u64, level: u8, index: u64, tile: impl FnOnce(At) -> Option
     let width = (there - at * WIDTH as u64).min(WIDTH as u64) as usize;
     let tile = tile(At { level: of, index: at, width })?;
     let start = (first % WIDTH as u64) as usize;
-    let mut hashes = tile.hashes.get(start..start + count as usize)?.to_vec();
+    perfect(tile.hashes.get(start..start + count as usize)?.to_vec())
+}
+
+/// The root over so many hashes as a perfect tree has.
+fn perfect(mut hashes: Vec<Hash>) -> Option<Hash> {
     while hashes.len() > 1 {
         hashes = hashes.chunks_exact(2).map(|pair| above(&pair[0], &pair[1])).collect();
     }
@@ -166,6 +191,21 @@ mod tests {
         assert_eq!(path(0, 1_234_067, WIDTH), "0/x001/x234/067");
         assert_eq!(path(3, 1000, 17), "3/x001/000.p/17");
         assert_eq!(path(7, 999, 1), "7/999.p/1");
+    }
+
+    #[test]
+    fn a_tree_goes_on_from_its_edge() {
+        let mut whole = Collector::default();
+        for n in 0..70_000_u32 {
+            // Around where tiles fill, and some others.
+            if n % 256 < 2 || n % 997 == 0 || n > 65_500 && n < 65_600 {
+                let open = whole.open.clone();
+                let stands = Collector::standing(n.into(), open.clone()).expect("an edge");
+                assert_eq!((stands.head(), &stands.open), (whole.head(), &whole.open), "{n}");
+                assert!(Collector::standing(u64::from(n) + 1, open).is_none());
+            }
+            whole.push(leaf(&n.to_le_bytes()), |_| {});
+        }
     }
 
     #[test]

@@ -136,6 +136,11 @@ pub struct Frontier {
 }
 
 impl Frontier {
+    /// The tree of `size` leaves over these subtrees, the largest first; `None` when they are not as many as it has.
+    pub fn of(size: u64, edge: Vec<Hash>) -> Option<Self> {
+        (edge.len() == size.count_ones() as usize).then_some(Self { size, edge })
+    }
+
     /// Leaves.
     pub fn size(&self) -> u64 {
         self.size

@@ -37,8 +37,8 @@ impl From<Recorded> for Item {
             down: answer.down,
             up_hidden: hidden,
             down_hidden: answer.down_hidden,
+            pieces: answer.pieces,
             end,
-            ..Exchange::default()
         };
         Self { session, tls: answer.tls, exchange, summary }
     }

@@ -40,10 +40,11 @@ impl<'a> Pace<'a> {
             let holds = piece.down == down && (piece.offset..piece.offset + piece.length).contains(&last);
             piece.at.filter(|_| holds)
         });
-        if let Some(micros) = known {
-            return self.began + i128::from(micros) * 1000;
-        }
         let (from, to, length) = self.spans[usize::from(down)];
+        if let Some(micros) = known {
+            // By the monotonic clock; the heads' times are the wall's, which may have been set meanwhile.
+            return (self.began + i128::from(micros) * 1000).max(from);
+        }
         from + (to - from).max(0) * i128::from(end.min(length)) / i128::from(length.max(1))
     }
 }

@@ -299,14 +299,15 @@ impl Sealer {
         open.grow(self.step).inspect(|()| self.short.store(false, Ordering::Release))
     }
 
-    /// Seals a piece and adds it to the batch, with the frame that refers to it.
+    /// Seals a piece and adds it to the batch, with the frame that refers to it and says when it came (microseconds since
+    /// the exchange began).
     ///
     /// # Errors
     /// There is no room for it.
     pub fn seal(
         &self,
         batch: &mut Batch,
-        at: BodyAt,
+        (at, time): (BodyAt, Option<u64>),
         plain: &[u8],
         effort: &Effort,
     ) -> Result<(), Unrecordable> {
@@ -324,6 +325,7 @@ impl Sealer {
                 file: bodies.number(),
                 place,
                 sha256: [0; 32],
+                time,
             };
             let sealed = batch.sealed.piece(&bodies, place, bytes, |bytes| {
                 let head = to.bytes();

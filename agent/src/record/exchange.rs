@@ -64,7 +64,7 @@ struct State {
 
 impl State {
     fn put_back(&mut self, rests: [Vec<u8>; 2]) {
-        self.bodies.iter_mut().zip(rests).for_each(|(body, rest)| body.held = rest);
+        self.bodies.iter_mut().zip(rests).for_each(|(body, rest)| body.put_back(rest));
     }
 }
 
@@ -75,6 +75,8 @@ impl Exchange {
         head: ExchangeHead<'_>,
         write: Write,
     ) -> Result<Self, Unrecordable> {
+        // Before the head's own time is taken: what is told since then is never before what has a time of its own.
+        let begun = Instant::now();
         let (own, last) = scratch(|batch| {
             let (own, framed) = opening(batch, &session, number, head);
             framed?;
@@ -84,7 +86,7 @@ impl Exchange {
             session,
             number,
             write,
-            begun: Instant::now(),
+            begun,
             up: Way::default(),
             down: Way::default(),
             state: Mutex::new(State {
@@ -252,7 +254,7 @@ impl Inner {
         let mut state = self.open_state()?;
         // invariant: `keep` is at most the slice's length, so it fits.
         let keep = keep as usize;
-        state.bodies[which].held.extend_from_slice(&bytes[..keep]);
+        state.bodies[which].push(&bytes[..keep], self.begun);
         self.hold(&mut state)
     }
 

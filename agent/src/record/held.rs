@@ -1,9 +1,12 @@
 //! What of an exchange's bodies is held back before it is written: both ways, `[up, down]`.
 
+use std::time::Instant;
+
 use super::Unrecordable;
 use super::bodies::{Effort, Sealer};
 use super::frame::{Batch, BodyAt};
 use super::payload::Kept;
+use super::session::micros;
 use crate::codec::scrub::Needles;
 
 /// Largest piece: a longer one is sealed as several.
@@ -13,14 +16,27 @@ const CHUNK: usize = 1 << 20;
 pub struct Body {
     pub held: Vec<u8>,
     pub written: u64,
+    /// When the first byte came of what is held and was not held back before: microseconds since the exchange began.
+    since: Option<u64>,
     effort: Effort,
 }
 
 impl Body {
+    /// Holds more, which comes now.
+    pub fn push(&mut self, bytes: &[u8], begun: Instant) {
+        self.since.get_or_insert_with(|| micros(begun.elapsed()));
+        self.held.extend_from_slice(bytes);
+    }
+
+    /// Holds what came before and cannot be settled: what comes next has a time of its own.
+    pub fn put_back(&mut self, rest: Vec<u8>) {
+        (self.held, self.since) = (rest, None);
+    }
+
     /// What was held is in the store (`written`), or never will be. An idle exchange holds no buffer.
     pub fn settled(self, written: bool) -> Self {
         let length = if written { self.held.len() as u64 } else { 0 };
-        Self { held: Vec::new(), written: self.written + length, effort: self.effort }
+        Self { written: self.written + length, effort: self.effort, ..Self::default() }
     }
 
     /// What is in the store of it, with what is held if that gets there too.
@@ -60,7 +76,7 @@ pub fn seal(
         let mut offset = body.written;
         for chunk in body.held.chunks(CHUNK) {
             let at = BodyAt { session, exchange: number, down: which == 1, offset };
-            sealer.seal(batch, at, chunk, &body.effort)?;
+            sealer.seal(batch, (at, body.since), chunk, &body.effort)?;
             offset += chunk.len() as u64;
         }
     }

@@ -55,9 +55,14 @@ pub enum Refused {
     /// The key.
     #[error("the key cannot be had")]
     Key(#[source] ca::Error),
+    /// The store has certificates of keys that are not here: a new chain would not go on from them.
+    #[error(
+        "the keys that signed this store so far are not in {0}; restore it, or move the store away: another begins then"
+    )]
+    Lost(PathBuf),
     /// What is in the files.
     #[error(
-        "{path} is not usable: {why}; restore it, or move its directory away to begin a new chain of keys"
+        "{path} is not usable: {why}; restore it, or move its directory and the store away: both begin anew then"
     )]
     Unusable {
         /// The file.
@@ -103,7 +108,7 @@ impl Signer {
         let opened = match &mut self.opened {
             Some(opened) if opened.store == origin.store => opened,
             Some(_) => return Err(Refused::Store),
-            closed => closed.insert(Opened::open(&self.directory, origin.store)?),
+            closed => closed.insert(Opened::open(&self.directory, origin.store, unsigned.keys)?),
         };
         if opened.since.elapsed() >= HOUR {
             opened.renew()?;
@@ -113,12 +118,15 @@ impl Signer {
 }
 
 impl Opened {
-    fn open(parent: &Path, store: Ulid) -> Result<Self, Refused> {
+    fn open(parent: &Path, store: Ulid, has: u64) -> Result<Self, Refused> {
         let made = fs::create_dir_all(parent);
         made.map_err(|source| failed("make", parent, source))?;
         let directory = parent.join(store.to_string());
         let lock = file::prepare(&directory).map_err(Refused::Key)?;
         let keys = read_keys(&directory)?;
+        if keys.is_empty() && has > 0 {
+            return Err(Refused::Lost(directory));
+        }
         if keys.is_empty() {
             return Self::begin(store, directory, lock);
         }

@@ -11,7 +11,7 @@
 //! | `/redirect/URL` | 307 there, whatever it is |
 //! | `/sink` | the number of body bytes that came |
 //! | `/slow?ms=M` | after M ms |
-//! | `/sse?n=N&ms=M` | N events, M ms apart, each with the time it was sent |
+//! | `/sse?n=N&ms=M&more=P` | N events, M ms apart (P more after each), each with the time it was sent |
 //! | `/status/N` | status N |
 //! | `/trailers` | a body and the trailer `x-checksum: ok` |
 //! | `/ws` | WebSocket echo |
@@ -95,7 +95,10 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Answer {
             tokio::time::sleep(Duration::from_millis(parameter(&query, "ms"))).await;
             text(StatusCode::OK, "slept\n")
         }
-        "sse" => events(parameter(&query, "n"), Duration::from_millis(parameter(&query, "ms"))),
+        "sse" => events(
+            parameter(&query, "n"),
+            ["ms", "more"].map(|name| Duration::from_millis(parameter(&query, name))),
+        ),
         "status" => {
             let status = StatusCode::from_u16(u16::try_from(number(rest)).unwrap_or(0))
                 .unwrap_or(StatusCode::BAD_REQUEST);
@@ -223,11 +226,12 @@ async fn sink(mut body: Body) -> Answer {
     text(StatusCode::OK, format!("{bytes}\n"))
 }
 
-fn events(count: u64, gap: Duration) -> Answer {
+fn events(count: u64, [gap, more]: [Duration; 2]) -> Answer {
     let frames = stream::unfold(0, move |n| async move {
         if n >= count {
             return None;
         }
+        let gap = gap + more.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX).saturating_sub(1));
         if n > 0 && !gap.is_zero() {
             tokio::time::sleep(gap).await;
         }

@@ -2,6 +2,7 @@
 //! key of now puts records into the past.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::json;
 use sluice::audit::prove::prove;
@@ -21,18 +22,24 @@ fn four(maker: &mut Maker) {
     maker.checkpoint();
 }
 
+/// They, and the word that the second was deleted.
+fn four_with_a_word(dir: &Path, signed: bool) -> Maker {
+    let mut maker = Maker::new(dir);
+    four(&mut maker);
+    maker.event(6, json!({"segment": 2, "bytes": 1, "max_bytes": 1}));
+    if signed {
+        maker.stop()
+    } else {
+        maker.flush()
+    }
+    maker
+}
+
 #[test]
 fn a_hole_in_the_middle_is_never_excused() {
     for signed in [false, true] {
         let dir = tempfile::tempdir().expect("directory");
-        let mut maker = Maker::new(dir.path());
-        four(&mut maker);
-        maker.event(6, json!({"segment": 2, "bytes": 1, "max_bytes": 1}));
-        if signed {
-            maker.stop()
-        } else {
-            maker.flush()
-        }
+        let maker = four_with_a_word(dir.path(), signed);
         fs::remove_file(maker.segment_path(2)).expect("segment");
         let report = judge(dir.path(), &maker.vkey());
         assert_eq!(
@@ -48,15 +55,8 @@ fn a_hole_in_the_middle_is_never_excused() {
 fn the_oldest_segments_are_excused_by_a_signed_record_only() {
     for signed in [false, true] {
         let dir = tempfile::tempdir().expect("directory");
-        let mut maker = Maker::new(dir.path());
-        four(&mut maker);
+        let maker = four_with_a_word(dir.path(), signed);
         // The word on the first went with a segment of its own.
-        maker.event(6, json!({"segment": 2, "bytes": 1, "max_bytes": 1}));
-        if signed {
-            maker.stop()
-        } else {
-            maker.flush()
-        }
         (1..=2).for_each(|number| fs::remove_file(maker.segment_path(number)).expect("segment"));
         let tile = dir.path().join("logs");
         assert!(tile.is_dir());
@@ -85,7 +85,8 @@ fn a_last_log_never_goes_with_what_retention_took() {
     fs::remove_file(maker.segment_path(3)).expect("segment");
     let log = kept.lines().next().and_then(|line| line.rsplit('/').next()).expect("log");
     fs::remove_dir_all(dir.path().join("logs").join(log)).expect("log");
-    let options = sluice::audit::Options { key: Some(maker.vkey().parse().expect("key")), known: kept };
+    let key = Some(maker.vkey().parse().expect("key"));
+    let options = sluice::audit::Options { key, known: kept, ..Default::default() };
     let report = sluice::audit::verify(dir.path(), &options).expect("read");
     let gone = |f: &&sluice::audit::Finding| f.what == What::Missing && f.text.contains("no record is there");
     assert!(report.findings.iter().find(gone).is_some() && !report.good(), "{last}: {:?}", report.findings);
@@ -135,8 +136,38 @@ fn a_key_signs_nothing_for_the_time_before_it() {
     maker.flush();
     assert!(!judge(dir.path(), &maker.vkey()).good());
     let last = (maker.sequence - 1).to_string();
-    assert!(prove(dir.path(), &last.parse().expect("id")).is_err(), "no proof of it is made");
-    assert!(matches!(proof::verify(b"{}", None), Err(proof::Refused::Form(_))));
+    let proof = prove(dir.path(), &last.parse().expect("id")).expect("a proof");
+    let proof = serde_json::to_vec(&proof).expect("JSON");
+    assert!(matches!(proof::verify(&proof, None, None), Err(proof::Refused::Time(_))), "it is worth nothing");
+    assert!(matches!(proof::verify(b"{}", None, None), Err(proof::Refused::Form(_))));
+}
+
+#[test]
+fn a_clock_that_was_set_weighs_unless_the_auditor_knows() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut maker = Maker::new(dir.path());
+    maker.begin();
+    maker.exchange(1);
+    maker.stop();
+    maker.back_to(300);
+    maker.renew_before_a_log();
+    // Three minutes back, a moment later.
+    maker.back_to(120);
+    maker.begin();
+    maker.exchange(2);
+    maker.checkpoint();
+    maker.stop();
+    let last = (maker.sequence - 1).to_string();
+    let proof = prove(dir.path(), &last.parse().expect("id")).expect("a proof");
+    let proof = serde_json::to_vec(&proof).expect("JSON");
+    for (clock, good) in [(None, false), (Some(170), false), (Some(190), true)] {
+        let clock = clock.map(std::time::Duration::from_secs);
+        let key = Some(maker.vkey().parse().expect("key"));
+        let options = sluice::audit::Options { key, clock, ..Default::default() };
+        let report = sluice::audit::verify(dir.path(), &options).expect("read");
+        assert_eq!(report.good(), good, "{clock:?}: {:?}", report.findings);
+        assert_eq!(proof::verify(&proof, None, clock).is_ok(), good, "{clock:?}");
+    }
 }
 
 #[test]

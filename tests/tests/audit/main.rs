@@ -14,6 +14,8 @@ use sluice_tests::maker::{Maker, frame, frames, small};
 
 mod both;
 mod forged;
+mod large;
+mod range;
 
 /// All files below a directory.
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -30,7 +32,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn judge(dir: &Path, key: &str) -> Report {
-    let options = Options { key: Some(key.parse().expect("key")), known: String::new() };
+    let options = Options { key: Some(key.parse().expect("key")), ..Options::default() };
     verify(dir, &options).expect("it can be read")
 }
 
@@ -231,8 +233,11 @@ fn an_old_copy_is_only_told_by_what_was_kept_elsewhere() {
     maker.exchange(2);
     let kept = maker.checkpoint();
     maker.stop();
-    let options =
-        |known: &str| Options { key: Some(maker.vkey().parse().expect("key")), known: known.to_owned() };
+    let options = |known: &str| Options {
+        key: Some(maker.vkey().parse().expect("key")),
+        known: known.to_owned(),
+        ..Options::default()
+    };
     let journal = format!("Nov 23 host sluice[1]: something\n{kept}\nmore\n");
     let lines = format!("{}\n{}\n", json!({"MESSAGE": "x"}), json!({"SLUICE_CHECKPOINT": kept}));
     assert!(verify(dir.path(), &options(&journal)).expect("read").good());
@@ -337,12 +342,13 @@ fn a_proof_holds_without_the_store_and_no_flipped_byte_of_it_does() {
     {
         let proof = prove(dir.path(), &id.parse().expect("id")).unwrap_or_else(|why| panic!("{id}: {why}"));
         let file = serde_json::to_vec_pretty(&proof).expect("JSON");
-        let verdict = proof::verify(&file, Some(&key)).expect("it holds");
+        let verdict = proof::verify(&file, Some(&key), None).expect("it holds");
         assert_eq!((verdict.records.len(), verdict.number), (count, 1));
         assert!(
             proof::verify(
                 &file,
-                Some(&Maker::with_seed(&dir.path().join("x"), 3).vkey().parse().expect("key"))
+                Some(&Maker::with_seed(&dir.path().join("x"), 3).vkey().parse().expect("key")),
+                None
             )
             .is_err()
         );
@@ -350,7 +356,7 @@ fn a_proof_holds_without_the_store_and_no_flipped_byte_of_it_does() {
             for at in 0..file.len() {
                 let mut bad = file.clone();
                 bad[at] ^= 1;
-                let held = proof::verify(&bad, Some(&key)).map(|verdict| verdict.records[0].clone());
+                let held = proof::verify(&bad, Some(&key), None).map(|verdict| verdict.records[0].clone());
                 // Only what is said not to be proven may differ: the number in the store, and spaces between.
                 let same = held.as_ref().map_or(true, |r| {
                     r.bytes() == verdict.records[0].bytes()

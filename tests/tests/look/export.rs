@@ -10,6 +10,7 @@ use sluice_tests::client;
 use sluice_tests::process::{PATIENCE, run};
 
 use crate::scene::{CHAT, ESCAPES, LONG, export, id, lines, sessions, sluice};
+use crate::show::{came_when_they_were_sent, nanos};
 
 fn entry<'a>(har: &'a Value, url: &str, version: &str) -> &'a Value {
     let entries = har["log"]["entries"].as_array().expect("entries");
@@ -232,6 +233,14 @@ fn streams_and_comments(file: &Path) {
         &["websocket.opcode", "websocket.fin"],
     );
     assert_eq!(messages.len(), 4, "{messages:?}");
+    let events = tshark(file, "tcp.payload contains \"data: at=\"", &["frame.time_epoch", "tcp.payload"]);
+    came_when_they_were_sent(events.iter().map(|event| {
+        let (at, payload) = event.split_once('|').expect("two fields");
+        // In hexadecimal digits, as those of numbers are in ASCII: each second one is the number's.
+        let (_, hex) = payload.rsplit_once("61743d").expect("at=");
+        let sent: String = hex.bytes().skip(1).step_by(2).map(char::from).collect();
+        (at.parse().expect("seconds"), nanos(&sent))
+    }));
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn record() -> Scene {
         &["-H", "Content-Type: application/xml", "--data-binary", &xml, &format!("{WWW}/echo")],
     ));
     good(curl(&world, &[&format!("{WWW}/mirror/gzip?needle=in-a-haystack")]));
-    good(curl(&world, &[&format!("{WWW}/sse?n=4&ms=150")]));
+    good(curl(&world, &[&format!("{WWW}/sse?n=4&ms=200&more=200")]));
     let long = world.space().dir().join("long");
     std::fs::write(&long, vec![b'x'; LONG]).expect("written");
     good(curl(

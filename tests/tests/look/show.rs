@@ -69,6 +69,23 @@ fn full_text_finds_heads_bodies_and_messages() {
     assert_eq!(limited.stdout.lines().count(), 2);
 }
 
+/// The number at the beginning, of nanoseconds, in seconds.
+pub fn nanos(text: &str) -> f64 {
+    let digits = text.split(|c: char| !c.is_ascii_digit()).next().expect("one");
+    digits.parse::<u64>().expect("nanoseconds") as f64 / 1e9
+}
+
+/// Of each event the recorded time and the one that it says it was sent at, in seconds. Were they spread over the answer,
+/// the last would be a third of a second off.
+pub fn came_when_they_were_sent(events: impl Iterator<Item = (f64, f64)>) {
+    let events: Vec<_> = events.collect();
+    let [first, .., last] = events[..] else { panic!("{events:?}") };
+    assert!(events.len() == 4 && last.1 - first.1 >= 1.2, "{events:?}");
+    for (at, sent) in &events {
+        assert!(((at - first.0) - (sent - first.1)).abs() < 0.12, "{events:?}");
+    }
+}
+
 #[test]
 fn replay_keeps_order_and_pace() {
     let id = id("/sse", "");
@@ -76,8 +93,11 @@ fn replay_keeps_order_and_pace() {
     let ended = sluice(&["replay", &id]);
     let took = begun.elapsed();
     assert!(ended.good(), "{ended:?}");
-    // Four events, 150 ms apart: the last came 450 ms after the first.
-    assert!(took >= std::time::Duration::from_millis(450), "{took:?}");
+    // Four events: the last came 1.2 s after the first.
+    assert!(took >= std::time::Duration::from_millis(1200), "{took:?}");
+    assert!(ended.stdout.contains("times of pieces of bodies: as recorded\n"), "{}", ended.stdout);
+    let events = ended.stdout.split("\n[+").filter_map(|said| said.split_once("s] < event message\n    at="));
+    came_when_they_were_sent(events.map(|(at, sent)| (at.parse().expect("seconds"), nanos(sent))));
     let at = |text: &str| ended.stdout.find(text).unwrap_or_else(|| panic!("no {text} in {}", ended.stdout));
     assert!(
         at("] > GET www.example.test/sse") < at("] < 200  ")

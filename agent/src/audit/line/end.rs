@@ -46,7 +46,9 @@ impl Line {
         }
         self.holes(&bound, report);
         self.tails(report);
-        self.gone(&bound, report);
+        if self.reach.is_whole() {
+            self.gone(&bound, report);
+        }
         self.claims(&bound, report);
         self.unfinished(report);
         for log in self.signed.only_last.iter().filter(|log| self.logs.contains_key(log)) {
@@ -56,7 +58,11 @@ impl Line {
         // Retention takes the bodies before the segment: of the oldest that is there they may be gone.
         let there = |number: &u64| self.segments.iter().skip(1).any(|segment| segment == number);
         let deleted = bound.deleted.iter().copied().filter(|number| !there(number)).collect();
-        std::mem::replace(&mut self.bodies, super::Bodies::new(&self.dir)).finish(&deleted, &erased, report);
+        std::mem::replace(&mut self.bodies, super::Bodies::new(&self.dir)).finish(
+            (&deleted, &erased),
+            !self.reach.behind,
+            report,
+        );
         report.store = self.store.clone();
         report.logs = self.order.len() as u64;
         for log in self.logs.values() {
@@ -77,7 +83,7 @@ impl Line {
             let follows = self.order.get(at + 1).and_then(|id| self.logs.get(id)).map(|log| log.first);
             let Some(log) = self.logs.get_mut(id) else { continue };
             let (size, promised) = (log.size(), log.promised());
-            if size >= promised {
+            if size >= promised || self.reach.goes_on == Some(*id) {
                 continue;
             }
             let unknown = log.skip(promised, report);
@@ -178,7 +184,9 @@ impl Line {
     }
 
     fn tails(&self, report: &mut Report) {
-        for tail in &self.tails {
+        // What is behind the last that is read is said in the segment that follows.
+        let behind = |tail: &&super::Tail| self.reach.behind && tail.at.segment == self.last_segment;
+        for tail in self.tails.iter().filter(|tail| !behind(tail)) {
             let (at, bytes) = (tail.at, tail.bytes);
             let cut = self.recovered.iter().find(|said| said.at == at);
             let left = self.given_up.iter().map(|(said, _)| said).find(|said| said.at == at);

@@ -44,7 +44,7 @@ impl Line {
     /// Whether what the last log has without a signature may be what was written in the moment before.
     pub(super) fn is_end_fresh(&self, report: &Report) -> bool {
         let newest = self.newest.as_deref().zip(report.last.as_ref());
-        newest.is_some_and(|(newest, last)| !clock::is_long(&last.time, newest))
+        newest.is_some_and(|(newest, last)| !clock::is_long(&last.time, newest, clock::GRACE))
     }
 
     /// Logs that something is said of, and of which no record is there.
@@ -82,7 +82,9 @@ impl Line {
                 report.add(Finding::bad(What::Log, format!("{by} names a log in no known form")));
                 continue;
             };
-            let Some(log) = self.logs.get(&id) else { continue };
+            let Some(log) = self.logs.get(&id).filter(|log| self.reach.goes_on != Some(log.id)) else {
+                continue;
+            };
             let behind = log.first + tree.size..log.first + log.size();
             let more = !behind.is_empty() && end.ended && self.failed(&behind, bound).is_none();
             let fewer = log.size() < tree.size;

@@ -84,7 +84,8 @@ impl Line {
         );
         log.window = Window::default();
         let finding = Finding::bad(What::Clock, text).at(place.segment, place.offset);
-        report.add(finding.record(frame.sequence).log(log.id));
+        let so = "somebody put it into the past, or the clock was set: if you know by how much, say it with --clock";
+        report.add(finding.record(frame.sequence).log(log.id).so(so.to_owned()));
     }
 
     /// What a record says that others are judged by.

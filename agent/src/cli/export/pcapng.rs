@@ -152,7 +152,19 @@ fn http(out: &mut dyn Write, live: &mut Live, item: &Item) -> io::Result<()> {
         }
         let ended = pace.at(down, length as u64).max(began);
         live.say(out, (down, began), &written.head, &note)?;
-        live.say(out, (down, ended), &written.body, &note)
+        let mut from = 0;
+        for piece in item.exchange.pieces.iter().filter(|p| length > 0 && p.down == down && p.at.is_some()) {
+            let end = piece.offset + piece.length;
+            // The last goes with what ends the message.
+            let Some(bytes) =
+                written.body.get(from..written.lead + end as usize).filter(|_| end < length as u64)
+            else {
+                break;
+            };
+            live.say(out, (down, pace.at(down, end).max(began)), bytes, "")?;
+            from += bytes.len();
+        }
+        live.say(out, (down, ended), &written.body[from..], &note)
     };
     message(false, item.began(), wire::request(item), item.exchange.up.len())?;
     for (at, response) in item.exchange.responses.iter().enumerate() {

@@ -16,6 +16,8 @@ pub struct Written {
     pub head: Vec<u8>,
     /// Body as it is framed.
     pub body: Vec<u8>,
+    /// Where in it the body's own bytes begin, behind what frames them.
+    pub lead: usize,
     /// What differs from what went over the wire.
     pub notes: Vec<String>,
 }
@@ -124,6 +126,7 @@ fn write_out(
             let mut framed = Vec::with_capacity(bytes.len() + 64);
             if !bytes.is_empty() {
                 framed.extend(format!("{:x}\r\n", bytes.len()).into_bytes());
+                written.lead = framed.len();
                 framed.extend(bytes);
                 framed.extend(b"\r\n");
             }

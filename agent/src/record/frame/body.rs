@@ -5,8 +5,14 @@ use super::{u32_at, u64_at};
 /// Bytes before the data in a body frame's payload: session (16), exchange (u32 LE), direction (u8), 3 zero, offset (u64 LE).
 pub const BODY_PREFIX: usize = 32;
 
-/// Length of a [`BodyRef`]: its payload has no other.
-pub const BODY_REF: usize = 88;
+/// Length of a [`BodyRef`]: its payload has no other, but for the last eight bytes, which older stores lack.
+pub const BODY_REF: usize = 96;
+
+/// Where its time stands.
+const TIME: usize = 88;
+
+/// The time that is not known.
+const UNKNOWN: u64 = u64::MAX;
 
 /// What of a [`BodyRef`] is authenticated with the bytes that it stands for: all before their hash.
 pub const BODY_REF_AAD: usize = 56;
@@ -79,12 +85,18 @@ pub struct BodyRef {
     pub place: u64,
     /// SHA-256 of what is stored.
     pub sha256: [u8; 32],
+    /// When its first byte came, in microseconds since the exchange began; `None` where that is not known.
+    pub time: Option<u64>,
 }
 
 impl BodyRef {
     /// Reads a payload; `None` when it is none, or of a coding that a later version added.
     pub fn read(payload: &[u8]) -> Option<Self> {
-        let bytes: &[u8; BODY_REF] = payload.try_into().ok()?;
+        let (bytes, time) = match payload.len() {
+            TIME => (payload, UNKNOWN),
+            BODY_REF => (payload, u64_at(payload, TIME)),
+            _ => return None,
+        };
         let (at, _) = BodyAt::read(bytes)?;
         let coding = [Coding::Plain, Coding::Zstd].into_iter().find(|coding| *coding as u8 == bytes[21])?;
         Some(Self {
@@ -94,7 +106,8 @@ impl BodyRef {
             stored: u32_at(bytes, 36),
             file: u64_at(bytes, 40),
             place: u64_at(bytes, 48),
-            sha256: bytes[BODY_REF_AAD..].try_into().ok()?,
+            sha256: bytes[BODY_REF_AAD..TIME].try_into().ok()?,
+            time: (time != UNKNOWN).then_some(time),
         })
     }
 
@@ -107,7 +120,8 @@ impl BodyRef {
         bytes[36..40].copy_from_slice(&self.stored.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.file.to_le_bytes());
         bytes[48..BODY_REF_AAD].copy_from_slice(&self.place.to_le_bytes());
-        bytes[BODY_REF_AAD..].copy_from_slice(&self.sha256);
+        bytes[BODY_REF_AAD..TIME].copy_from_slice(&self.sha256);
+        bytes[TIME..].copy_from_slice(&self.time.unwrap_or(UNKNOWN).to_le_bytes());
         bytes
     }
 
@@ -134,10 +148,14 @@ mod tests {
             file: 3,
             place: 77,
             sha256: [9; 32],
+            time: Some(1_234_567),
         };
         let bytes = one.bytes();
         assert_eq!(BodyRef::read(&bytes), Some(one));
         assert_eq!(BodyRef::read(&bytes[1..]), None);
+        let untimed = BodyRef { time: None, ..one };
+        assert_eq!(BodyRef::read(&untimed.bytes()), Some(untimed));
+        assert_eq!(BodyRef::read(&bytes[..TIME]), Some(untimed), "of an older store");
         assert_eq!(BodyAt::read(&bytes).map(|(at, _)| at), Some(at), "the first 32 bytes are a body frame's");
     }
 }

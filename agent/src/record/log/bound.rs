@@ -16,6 +16,9 @@ use super::{Log, locked};
 /// How often the age of the oldest segment is looked at.
 const AGED: Duration = Duration::from_secs(60);
 
+/// So long a word that a segment goes may wait for its signature. When nobody signs, the bounds are kept all the same.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -31,6 +34,19 @@ pub(super) struct Bounded {
     /// The segment that was written then: while it is the same, the size has not grown.
     segment: u64,
     at: Option<Instant>,
+    /// Segments that are to go.
+    said: Option<Said>,
+}
+
+/// Segments that were said to go, oldest first, each with the one behind it. They go when the word is signed: so of a copy
+/// that is taken meanwhile nothing is gone without a word that counts.
+struct Said {
+    segments: Vec<(Found, Found)>,
+    /// Of the last word.
+    sequence: u64,
+    /// The log when that was synced, and its size.
+    synced: Option<(String, u64)>,
+    at: Instant,
 }
 
 impl Log {
@@ -45,16 +61,36 @@ impl Log {
         if locked(&self.lock).as_ref().is_some_and(Lock::another_drains) {
             return;
         }
+        if let Some(said) = last.said.take_if(|said| self.may_go(said)) {
+            self.delete(&dir, &said.segments);
+        }
+        if last.said.is_some() {
+            return;
+        }
         let grown = self.bounds.bytes != 0 && last.segment != current;
         let aged = self.bounds.age.is_some() && last.at.is_none_or(|at| at.elapsed() >= AGED);
         if grown || aged {
-            self.delete_oldest(&dir, current);
-            *last = Bounded { segment: current, at: Some(Instant::now()) };
+            let mut said = self.say_oldest(&dir, current);
+            if let Some(said) = said.take_if(|said| self.may_go(said)) {
+                self.delete(&dir, &said.segments);
+            }
+            *last = Bounded { segment: current, at: Some(Instant::now()), said };
         }
     }
 
-    fn delete_oldest(&self, dir: &Path, current: u64) {
-        let Ok((segments, spares)) = segment::list(dir) else { return };
+    /// Whether segments that were said to go may be deleted.
+    fn may_go(&self, said: &mut Said) -> bool {
+        if said.synced.is_none() && self.synced.borrow().through >= said.sequence {
+            said.synced = Some(self.synced_tree());
+        }
+        let signed = said.synced.as_ref().is_some_and(|(log, size)| self.is_signed(log, *size));
+        signed || self.is_unsigned() || said.at.elapsed() >= PATIENCE
+    }
+
+    /// Says which segments go, if any.
+    fn say_oldest(&self, dir: &Path, current: u64) -> Option<Said> {
+        let (segments, spares) = segment::list(dir).ok()?;
+        let mut going = Said { segments: Vec::new(), sequence: 0, synced: None, at: Instant::now() };
         let mut total: u64 =
             segments.iter().map(|s| whole(&s.path)).chain(spares.iter().map(|path| size(path))).sum();
         let before = self.bounds.age.map(|age| stamp(OffsetDateTime::now_utc() - age));
@@ -65,7 +101,7 @@ impl Log {
             let aged =
                 || before.as_ref().is_some_and(|before| began(next).is_some_and(|began| began < *before));
             if old.number >= current || !large && !aged() {
-                return;
+                break;
             }
             let bytes = whole(&old.path);
             let older_than = before.clone().filter(|_| !large);
@@ -73,14 +109,21 @@ impl Log {
             let deleted =
                 Deleted { time, segment: old.number, bytes, max_bytes: self.bounds.bytes, older_than };
             // Said first: one that is gone and of which nobody said so was taken by somebody else.
-            self.note(Kind::Deleted, &deleted);
+            // Where there is no room for the word only what goes makes some.
+            going.sequence = self.numbered(Kind::Deleted, &deleted).unwrap_or(going.sequence);
+            going.segments.push((old.clone(), next.clone()));
+            total -= bytes;
+        }
+        (!going.segments.is_empty()).then_some(going)
+    }
+
+    fn delete(&self, dir: &Path, segments: &[(Found, Found)]) {
+        for (old, next) in segments {
             if let Err(error) = delete(dir, old, next) {
-                self.trouble(format!("the oldest segment cannot be deleted: {error}"));
-                return;
+                return self.trouble(format!("the oldest segment cannot be deleted: {error}"));
             }
             left::forget(dir);
-            total -= bytes;
-            tracing::info!(segment = old.number, bytes, "oldest segment deleted");
+            tracing::info!(segment = old.number, "oldest segment deleted");
         }
     }
 }

@@ -160,10 +160,30 @@ impl Log {
     }
 
     pub(super) fn note(&self, kind: Kind, payload: &impl serde::Serialize) {
+        // The store's own notes come after everybody's records: when there is no room they are in the journal only.
+        let _ = self.numbered(kind, payload);
+    }
+
+    /// Notes something, and gives its sequence number; `None` when there is no room.
+    pub(super) fn numbered(&self, kind: Kind, payload: &impl serde::Serialize) -> Option<u64> {
         let mut batch = Batch::default();
-        if batch.json(kind, payload).is_ok() {
-            // The store's own notes come after everybody's records: when there is no room they are in the journal only.
-            let _ = self.append(&mut batch, Need::More);
-        }
+        batch.json(kind, payload).ok()?;
+        self.append(&mut batch, Need::More).ok()
+    }
+
+    /// Whether nobody signs trees of this store.
+    pub(super) fn is_unsigned(&self) -> bool {
+        self.evidence.notary.get().is_none()
+    }
+
+    /// How far the log that is written is synced.
+    pub(super) fn synced_tree(&self) -> (String, u64) {
+        let end = locked(&self.tree).end(false);
+        (end.log, end.size)
+    }
+
+    /// Whether so much of this log, if it is the one that is written, is signed.
+    pub(super) fn is_signed(&self, log: &str, size: u64) -> bool {
+        locked(&self.tree).log() == log && *self.evidence.signed.borrow() >= size
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::list::{Filter, INTERRUPTED, UNKNOWN, of_begin};
 use super::unseal::{Access, BodyPiece, Hidden, Unsealer};
-use super::whole::Headers;
+use super::whole::{Headers, Piece};
 use super::{Damage, Error, Frame, Reader};
 use crate::record::frame::{BodyAt, Kind};
 use crate::record::payload::{
@@ -64,10 +64,19 @@ pub struct Answer {
     pub down: Vec<u8>,
     /// Why that is not there to its end, and how many bytes are not.
     pub down_hidden: Option<(Hidden, u64)>,
+    /// The pieces in which the bodies came, in order.
+    pub pieces: Vec<Piece>,
     /// How much of it there was; `None` where it was not seen to end.
     pub kept: Option<Kept>,
     /// The session's TLS legs.
     pub tls: Option<Arc<Tls<'static>>>,
+}
+
+impl Answer {
+    /// What it counts for in [`BODIES`].
+    fn size(&self) -> usize {
+        self.down.len() + self.pieces.len() * size_of::<Piece>()
+    }
 }
 
 /// As [`each`], with all of every exchange: request and answer.
@@ -256,6 +265,11 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
         {
             body.extend_from_slice(&data);
             self.held += data.len();
+            if self.whole {
+                let (down, offset, length) = (at.down, at.offset, piece.length);
+                open.answer.pieces.push(Piece { down, offset, length, at: piece.time });
+                self.held += size_of::<Piece>();
+            }
         } else if !self.whole {
             self.held -= body.len();
             open.body = None;
@@ -272,7 +286,7 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
             }
             None => (None, None, Vec::new(), Vec::new(), Answer::default()),
         };
-        self.held -= body.len() + answer.down.len();
+        self.held -= body.len() + answer.size();
         answer.kept = Some(end.down);
         Recorded { session, head, names, up: Some(end.up), body, hidden, answer, summary }
     }
@@ -286,7 +300,7 @@ impl<W: Fn(&SessionBegin<Caller>, &Head, &[String]) -> bool> Walk<'_, W> {
             UNKNOWN.clone_into(&mut summary.tag);
         }
         let body = body.unwrap_or_default();
-        self.held -= body.len() + answer.down.len();
+        self.held -= body.len() + answer.size();
         let answer = *answer;
         Recorded { session, head: Some(head), names, up: None, body, hidden, answer, summary }
     }

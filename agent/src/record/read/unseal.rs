@@ -85,6 +85,8 @@ pub struct BodyPiece<'a> {
     pub at: BodyAt,
     /// Its length.
     pub length: u64,
+    /// When its first byte came, in microseconds since the exchange began; `None` where the store does not say.
+    pub time: Option<u64>,
     /// Its bytes.
     pub bytes: Result<std::borrow::Cow<'a, [u8]>, Hidden>,
 }
@@ -157,14 +159,14 @@ impl<'a> Unsealer<'a> {
                 return None;
             }
         };
-        let bytes = match frame.kind {
+        let (time, bytes) = match frame.kind {
             Some(Kind::BodyRef) => {
                 let to = BodyRef::read(frame.payload)?;
-                self.opened(frame, &to).map(Into::into)
+                (to.time, self.opened(frame, &to).map(Into::into))
             }
-            _ => Ok(BodyAt::read(frame.payload)?.1.into()),
+            _ => (None, Ok(BodyAt::read(frame.payload)?.1.into())),
         };
-        Some(BodyPiece { at, length, bytes })
+        Some(BodyPiece { at, length, time, bytes })
     }
 
     fn divert(&mut self, frame: &Frame<'_>) {

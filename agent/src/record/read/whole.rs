@@ -251,7 +251,7 @@ fn body(session: &mut Session, piece: BodyPiece<'_>, budget: &mut usize) {
             body.extend_from_slice(&data);
             *budget -= data.len();
             let (down, offset, length) = (piece.at.down, piece.at.offset, piece.length);
-            exchange.pieces.push(Piece { down, offset, length, at: None });
+            exchange.pieces.push(Piece { down, offset, length, at: piece.time });
         }
         // What is too much at once is said as such; what follows a piece that is hidden, with that.
         Ok(_) => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::evidence::tree::{Frontier, Head, record};
@@ -145,5 +145,40 @@ fn an_answer_that_was_lost_is_made_up_for() {
     // One that never was is not believed.
     assert_eq!(store.behind(&lost.log, Head { size: 2, root: Head::empty().root }, false), None);
     assert!(store.health().borrow().last.as_deref().is_some_and(|why| why.contains("2 leaves")));
+    store.close();
+}
+
+#[test]
+fn what_is_said_to_go_goes_when_the_word_is_signed() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (sink, _) = sink();
+    let store = Store::open(Settings { max_bytes: 1 << 20, ..small(dir.path()) }, sink).expect("store opens");
+    let (due, trees) = mpsc::channel();
+    store.keep_evidence(Arc::new(move |tree| drop(due.send(tree))));
+    let said = || {
+        let reader = Reader::open(dir.path()).expect("reader");
+        let mut said = 0;
+        let read = reader.frames(0..reader.segments(), |frame| {
+            said += u32::from(frame.kind == Some(Kind::Deleted));
+            ControlFlow::Continue(())
+        });
+        read.map_or(0, |_| said)
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while said() == 0 {
+        assert!(Instant::now() < deadline, "the bound was never reached");
+        exchanges(&store, 200);
+    }
+    let oldest = dir.path().join("000000000001.sluice");
+    assert!(oldest.exists(), "nothing was signed");
+    // Whatever is asked for is signed now, until it is gone; 10 seconds later it would go without.
+    let signing = Instant::now();
+    while oldest.exists() {
+        assert!(signing.elapsed() < Duration::from_secs(8), "it stays");
+        if let Ok(Due { log, growth, .. }) = trees.recv_timeout(Duration::from_millis(20)) {
+            store.signed(&log, growth.new, "a note\n\n— a b\n", &[]);
+        }
+        exchanges(&store, 1);
+    }
     store.close();
 }

@@ -69,6 +69,7 @@ fn no_byte_of_a_body_is_in_the_stores_files() {
     assert_eq!((&exchange.up[..], &exchange.down), (WORDS, &answer));
     let refs = refs(dir.path());
     assert!(refs.iter().any(|to| to.coding == Coding::Zstd && to.stored < to.plain / 4), "{refs:?}");
+    assert!(refs.iter().all(|to| to.time.is_some()), "{refs:?}");
     assert!(refs.iter().any(|to| to.coding == Coding::Plain && u64::from(to.plain) == WORDS.len() as u64));
     // It is cut to what was written, and holds nothing that is not referred to.
     let stored: u64 = refs.iter().map(|to| u64::from(to.stored)).sum();
