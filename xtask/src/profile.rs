@@ -4,6 +4,7 @@
 //! bench does.
 
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,14 +32,15 @@ fn built_with(arguments: &[&str], flags: &[String]) -> Result<Command> {
     Ok(cargo)
 }
 
-/// The profile for the compiler to read, always at the same place: a path is part of what cargo compares.
+/// The profile for the compiler to read. Its name tells its content: cargo builds anew when that is another.
 fn unpacked() -> Result<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    fs::read(sh::root().join(COMMITTED)).context(COMMITTED)?.hash(&mut hasher);
     let folder = sh::root().join("target/profile");
-    fs::create_dir_all(&folder)?;
-    let (new, profile) = (folder.join("new"), folder.join("sluice.profdata"));
-    sh::run(sh::command("xz", &["--decompress", "--stdout", COMMITTED]).stdout(File::create(&new)?))?;
-    // Only another one is another: the compiler is asked again when the file's time changes.
-    if fs::read(&profile).ok() != Some(fs::read(&new)?) {
+    let (new, profile) = (folder.join("new"), folder.join(format!("{:016x}.profdata", hasher.finish())));
+    if !profile.exists() {
+        fs::create_dir_all(&folder)?;
+        sh::run(sh::command("xz", &["--decompress", "--stdout", COMMITTED]).stdout(File::create(&new)?))?;
         fs::rename(&new, &profile)?;
     }
     Ok(profile)
