@@ -105,6 +105,8 @@ impl Log {
             lock: Mutex::new(Some(lock)),
             bounds,
         });
+        // A run of which nothing is on disk could be left out without a trace should the machine go down.
+        log.sync();
         let run = log.clone();
         *locked(&log.thread) =
             Some(std::thread::Builder::new().name("store-sync".to_owned()).spawn(move || run.run())?);

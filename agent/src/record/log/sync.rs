@@ -63,7 +63,7 @@ impl Log {
 
     /// One round: the bodies files, then the directory, then the segments in order, so that a later one is never durable
     /// before an earlier, nor one before what its frames refer to.
-    fn sync(&self) {
+    pub(super) fn sync(&self) {
         let (dir, touched, retired, current, through, leaves, log) = {
             let mut w = locked(&self.writer);
             let dir = std::mem::take(&mut w.renamed).then(|| w.dir.clone());
