@@ -2,7 +2,7 @@
 //! be signed. `logs/<log>/` in the store is a directory of C2SP tlog-tiles: `tile/…`, and `checkpoint`, the last one;
 //! `checkpoints` beside it has all of them.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -296,14 +296,12 @@ pub fn forget(store: &Path, log: &str) -> io::Result<()> {
     gone(fs::remove_file(directory.join(CHECKPOINTS)))
 }
 
-/// Straight to its name: hundreds fill in a second, each once and for good, and a file that is not as long as its tile is
-/// none to whoever reads ([`Tile::read`]).
 fn write_tile(directory: &Path, tile: &Tile) -> io::Result<()> {
     let path = tile_path(directory, tile.at);
-    match write(&path, &tile.bytes()) {
+    match put(&path, &tile.bytes()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             path.parent().map_or(Ok(()), make_dir)?;
-            write(&path, &tile.bytes())
+            put(&path, &tile.bytes())
         }
         done => done,
     }
@@ -316,10 +314,7 @@ fn make_dir(path: &Path) -> io::Result<()> {
 /// Writes a whole file under another name first, so that nobody reads half of it.
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    write(&new, bytes)?;
+    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
+    file.write_all(bytes)?;
     fs::rename(&new, path)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path)?.write_all(bytes)
 }
