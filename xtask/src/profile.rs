@@ -16,6 +16,8 @@ use crate::{setup, sh};
 const COMMITTED: &str = "agent/release.profdata.xz";
 /// What calls through pointers and copies look like is not counted: the counts could not be mapped into a file then.
 const COUNTS_ONLY: &str = "-Cllvm-args=-disable-vp";
+/// Code that has changed since it was counted is built as without: that is no news.
+const CHANGED_IS_FINE: &str = "-Cllvm-args=-no-pgo-warn-mismatch";
 /// The runtime leaves out the padding at a mapped file's end, without which the tool calls it cut off.
 const PADDING: u64 = 4096;
 
@@ -23,7 +25,9 @@ const PADDING: u64 = 4096;
 /// are built as ever.
 pub fn cargo(arguments: &[&str]) -> Result<Command> {
     let profile = unpacked()?;
-    built_with(arguments, &[format!("-Cprofile-use={}", profile.display()), COUNTS_ONLY.to_owned()])
+    let flags =
+        [format!("-Cprofile-use={}", profile.display()), COUNTS_ONLY.to_owned(), CHANGED_IS_FINE.to_owned()];
+    built_with(arguments, &flags)
 }
 
 fn built_with(arguments: &[&str], flags: &[String]) -> Result<Command> {

@@ -49,6 +49,15 @@ pub fn verify(dir: &Path, options: &Options) -> Result<Report, Error> {
             return Ok(report);
         }
     }
+    if let (Some(range), Some(part)) = (&options.range, &report.part)
+        && let Some((first, last)) = range.segments.filter(|asked| *asked != (part.first, part.last))
+    {
+        let text =
+            format!("segments {first} to {last} are asked for; {} to {} are there", part.first, part.last);
+        report.add(Finding::bad(What::Missing, text));
+    }
+    // With the one behind: its signed head says where the part ends.
+    let within = within.start..segments.len().min(within.end + 1);
     report.segments = within.len() as u64;
     let mut line = Line::new(dir, signed, &segments, Reach::of(&segments, &within), written);
     if within.start > 0 {

@@ -197,7 +197,9 @@ fn whole(dir: &Path, found: &Found, known: u64, first: u64, said: Option<u64>) -
     let (mut next, mut end) = (first, 0);
     while said.is_none_or(|said| end < said) {
         let Step::Frame { sequence, kind, payload, .. } = scan.step()? else { break };
-        if sequence != next || sequence >= known && !beside.has(Kind::of(kind), payload) {
+        let kind = Kind::of(kind);
+        let asked = sequence >= known || kind == Some(Kind::Diverted);
+        if sequence != next || asked && !beside.has(kind, payload) {
             break;
         }
         (next, end) = (next + 1, scan.offset());
@@ -250,18 +252,23 @@ fn cut(
 }
 
 /// Takes the segments from the one of this index on out of the store: the last first, so that another crash leaves no hole.
-/// Their bodies go at once, with their keys. Gives the first and the last in which anything was.
+/// Gives the first and the last in which anything was.
 fn set_aside(dir: &Path, segments: &mut Vec<Found>, from: usize) -> io::Result<Option<(u64, u64)>> {
     let (mut aside, any) = (None::<(u64, u64)>, from < segments.len());
     for found in segments.drain(from..).rev() {
-        bodies::discard(&found.path.with_extension(""));
+        let stem = found.path.with_extension("");
         if Scan::open(&found.path)?.behind(0)? == 0 {
+            bodies::discard(&stem);
             fs::remove_file(&found.path)?;
             continue;
         }
-        let mut name = found.path.clone().into_os_string();
-        name.push(CUT);
-        fs::rename(&found.path, PathBuf::from(name))?;
+        // Kept with what it refers to: should it be damage and no crash, this is all the evidence that there is.
+        for path in [beside(&stem, BODIES), beside(&stem, KEY), found.path.clone()] {
+            match fs::rename(&path, beside(&path, CUT)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                renamed => renamed?,
+            }
+        }
         aside = Some((found.number, aside.map_or(found.number, |(_, last)| last)));
     }
     if any {

@@ -122,6 +122,10 @@ impl Opened {
         let made = fs::create_dir_all(parent);
         made.map_err(|source| failed("make", parent, source))?;
         let directory = parent.join(store.to_string());
+        // Asked for what never was, nothing is made.
+        if has > 0 && !directory.join(KEYS).exists() {
+            return Err(Refused::Lost(directory));
+        }
         let lock = file::prepare(&directory).map_err(Refused::Key)?;
         let keys = read_keys(&directory)?;
         if keys.is_empty() && has > 0 {

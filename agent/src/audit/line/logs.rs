@@ -43,6 +43,10 @@ impl Line {
 
     /// Whether what the last log has without a signature may be what was written in the moment before.
     pub(super) fn is_end_fresh(&self, report: &Report) -> bool {
+        if self.reach.behind {
+            // The moment before what is behind it.
+            return false;
+        }
         let newest = self.newest.as_deref().zip(report.last.as_ref());
         newest.is_some_and(|(newest, last)| !clock::is_long(&last.time, newest, clock::GRACE))
     }
@@ -131,7 +135,7 @@ impl Line {
                 let down = log.boot.is_some() && next.boot.is_some() && log.boot != next.boot;
                 let text = match (down, &log.newest) {
                     (true, Some(time)) => format!(
-                        "log {} has no stop: the machine went down behind record {}, of {time}; what was recorded since and no sync covered, the last 50 ms of it at most, is not there",
+                        "log {} has no stop: the machine went down behind record {}, of {time}; what came behind the last checkpoint and no sync covered is not there (the last 50 ms, where nobody had the disk)",
                         log.id,
                         log.first + log.size() - 1
                     ),
