@@ -194,8 +194,9 @@ class Store:
         deleted, erased = ({n for n, leaf in words if counts(leaf)} for words in (self.deleted, self.erased))
         was_deleted = lambda gone, front: bool(gone and front) and any(gone.stop - front <= n < gone.stop for n in deleted)
         def lost(first, end):  # The disk failed before they were signed, and a record says so.
+            bound = lambda name: max([promised[name]] + [size for log, size, _ in self.claims if log == name])
             return any(u and u[0] <= first < end <= u[1] + 1 and counts(leaf) for _, u, leaf in self.given_up) and not any(
-                promised[name] and first < log.first + promised[name] and log.first < end for name, log in self.logs.items())
+                bound(name) and first < log.first + bound(name) and log.first < end for name, log in self.logs.items())
         for text, record in self.doubts: (self.said if lost(record, record + 1) else self.wrong).append(text)
         for first, end, gone, front in self.holes:
             (self.said if was_deleted(gone, front) or lost(first, end) and not gone else self.wrong).append(f"records {first} to {end - 1} are not there")

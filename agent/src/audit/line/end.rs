@@ -168,8 +168,14 @@ impl Line {
         let (given_up, _) = self.given_up.iter().find(|(given, leaf)| {
             self.counts(bound, *leaf) && !records.is_empty() && given.unproven.as_ref().is_some_and(of)
         })?;
+        // What a log behind it is bound to is no less on disk than what was signed.
+        let claimed = |id| {
+            let named = self.ends.iter().filter_map(|(end, _)| end.tree()).filter(|(of, _)| *of == id);
+            named.map(|(_, tree)| tree.size).max().unwrap_or(0)
+        };
         let signed = self.logs.values().any(|log| {
-            records.start < log.first + log.promised() && log.first < records.end && log.promised() > 0
+            let size = log.promised().max(claimed(log.id));
+            records.start < log.first + size && log.first < records.end && size > 0
         });
         (!signed).then(|| format!("{} at {}", given_up.why, given_up.time))
     }
