@@ -52,6 +52,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
         fs::remove_dir_all(&staged).with_context(|| staged.display().to_string())?;
     }
     stage(&staged, &binary)?;
+    if !debug {
+        sh::run(sh::command("strip", &["--strip-unneeded"]).arg(staged.join("usr/bin/sluice")))?;
+    }
     let version = env!("CARGO_PKG_VERSION");
     let architecture = sh::output(&mut sh::command("dpkg", &["--print-architecture"]))?.trim().to_owned();
     control(&staged, &folder, version, &architecture)?;
