@@ -10,7 +10,7 @@ const HEIGHT: u8 = 8;
 /// Hashes in a full tile.
 pub const WIDTH: usize = 256;
 /// Bytes of a hash.
-const HASH: usize = 32;
+pub const HASH: usize = 32;
 
 /// Which tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

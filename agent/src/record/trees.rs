@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::payload::LogEnd;
 use super::segment::{MODE, open_plain};
 use crate::evidence::note::{self, Note, Piece};
-use crate::evidence::tile::{At, Collector, Tile, WIDTH};
+use crate::evidence::tile::{At, Collector, HASH, Tile, WIDTH};
 use crate::evidence::tree::{self, Growth, Hash, Head};
 
 /// The directory of all logs, below the store's.
@@ -27,8 +27,6 @@ pub const KEYS: &str = "keys";
 const TILES: &str = "tile";
 /// More bytes than a tile has.
 const TILE: u64 = 64 * 1024;
-/// Bytes of a hash in a tile.
-const HASH: u64 = 32;
 /// At least so long lies between two checkpoints, and under load no more.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -233,13 +231,13 @@ fn mend_tiles(directory: &Path, depth: usize) -> io::Result<()> {
     for entry in entries {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
-        let width = match entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()) {
+        let width = match entry.file_name().to_str().and_then(|name| name.parse::<usize>().ok()) {
             Some(width) if partial => width,
-            _ => WIDTH as u64,
+            _ => WIDTH,
         };
         if kind.is_dir() && depth > 0 {
             mend_tiles(&path, depth - 1)?;
-        } else if kind.is_file() && entry.metadata()?.len() != width * HASH {
+        } else if kind.is_file() && entry.metadata()?.len() != (width * HASH) as u64 {
             fs::remove_file(&path)?;
         }
     }
